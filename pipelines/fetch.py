@@ -1,0 +1,147 @@
+"""Bring the raw files of a task to data/raw/<task>/, from the source that params.yaml names."""
+
+import csv
+import json
+import logging
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import auto_cli
+
+from src.shared.errors import (
+    ConfigurationError,
+    DataError,
+    IntegrityError,
+    ResourceError,
+    exit_with_message,
+)
+from src.shared.folders import RAW, SAMPLES, file_digest, written_whole
+from src.shared.parameters import checked, room_of, task_section
+
+DOWNLOADS = Path("data/downloads")
+OFFLINE_WAY = "set `source` to sample, or to a folder that holds the files"
+
+
+@dataclass
+class RawFile:
+    """Where `source: download` finds a raw file.
+
+    Args:
+        url: a public address.
+        hash: the digest of its content, as in `sha1:585e...` or `sha256:...`.
+    """
+
+    url: str | None = None
+    hash: str | None = None
+
+
+@dataclass
+class Source:
+    """Where the raw data of a task come from: the keys `source` and `files` of its section.
+
+    Args:
+        source: sample, download, or the path of a folder.
+        files: the raw files by name.
+    """
+
+    source: str
+    files: dict[str, RawFile]
+
+
+def fetch(task: str) -> None:
+    """Bring the raw files of a task to data/raw/<task>/ and record them in SOURCE.json.
+
+    The source is the key `source` of the task's section in params.yaml: `sample` writes the built-in
+    offline sample, `download` gets the files from their public addresses and checks their digests, and
+    anything else is a folder that already holds the files.
+
+    Args:
+        task: a task of params.yaml.
+    """
+    section = task_section(task)
+    wanted = checked(Source, {key: section.get(key) for key in ("source", "files")}, task)
+    with written_whole(RAW / task) as folder:
+        if wanted.source == "sample":
+            _write_sample(task, folder)
+        elif wanted.source == "download":
+            _download(task, wanted.files, folder)
+        else:
+            _copy(task, Path(wanted.source).expanduser(), wanted.files, folder)
+        files = {name: _description(folder / name) for name in sorted(wanted.files)}
+        record = {"source": wanted.source, "files": files}
+        (folder / "SOURCE.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+        _write_labels(SAMPLES / f"{task}.yaml", folder / "labels.json")
+    print(f"{task}: {', '.join(files)} from {wanted.source}: {RAW / task}/")
+
+
+def _write_sample(task: str, folder: Path) -> None:
+    sample = import_module(f"src.{room_of(task)}.sample")
+    description = SAMPLES / f"{task}.yaml"
+    if not description.is_file():
+        raise ConfigurationError(f"{task}.source: there is no sample ({description}); name a folder")
+    try:
+        sample.write_sample(description, folder)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def _download(task: str, files: dict[str, RawFile], folder: Path) -> None:
+    import pooch  # not needed for --help or the sample
+    import requests
+
+    for name, file in files.items():
+        if not file.url or not file.hash:
+            raise ConfigurationError(f"{task}.files.{name} needs a url and a hash for `download`")
+    store = pooch.create(
+        path=DOWNLOADS / task,
+        base_url="",
+        registry={name: file.hash for name, file in files.items()},
+        urls={name: file.url for name, file in files.items()},
+        retry_if_failed=2,
+    )
+    pooch.get_logger().setLevel(logging.WARNING)
+    downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=30)
+    for name, file in files.items():
+        try:
+            shutil.copyfile(store.fetch(name, downloader=downloader), folder / name)
+        except ValueError as error:  # pooch's word for another digest; both stand in its message
+            raise IntegrityError(f"{file.url}: {error}") from None
+        except requests.RequestException as error:
+            raise ResourceError(f"{file.url}: {error}; {OFFLINE_WAY}") from None
+
+
+def _copy(task: str, source: Path, files: dict[str, RawFile], folder: Path) -> None:
+    if not source.is_dir():
+        raise DataError(f"{task}.source: {source} is no folder; use sample, download or the path of a folder")
+    for name in files:
+        if not (source / name).is_file():
+            raise DataError(f"{source / name}: there is no such file; {task}.files names it")
+        shutil.copyfile(source / name, folder / name)
+
+
+def _description(path: Path) -> dict[str, Any]:
+    """sha256, bytes and, of a CSV file, the rows below the header."""
+    description: dict[str, Any] = {"sha256": file_digest(path), "bytes": path.stat().st_size}
+    if path.suffix == ".csv":
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            description["rows"] = max(sum(1 for _ in csv.reader(file)) - 1, 0)
+    return description
+
+
+def _write_labels(description: Path, path: Path) -> None:
+    """What the columns are called for people, {column: {language: label}}, if somebody wrote it down."""
+    if not description.is_file():
+        return
+    content = yaml.safe_load(description.read_text(encoding="utf-8"))
+    columns = content.get("columns", {})
+    labels = {name: column["label"] for name, column in columns.items() if "label" in column}
+    path.write_text(json.dumps(labels, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    exit_with_message(lambda: auto_cli(fetch, as_positional=True))

@@ -1,0 +1,74 @@
+"""Errors a user can mend, each kind with its exit code, and the one place that reports them."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+
+TRACEBACK_VARIABLE = "LOCKSTEP_TRACEBACK"
+
+
+class LockstepError(Exception):
+    """An error whose message names the cause and the way out. Never raised itself."""
+
+    exit_code = 1
+
+
+class ConfigurationError(LockstepError):
+    """A parameter or configuration key that cannot be used."""
+
+    exit_code = 2
+
+
+class DataError(LockstepError):
+    """Raw or prepared data that cannot be used; the message names the file and the row or column."""
+
+    exit_code = 3
+
+
+class IntegrityError(LockstepError):
+    """A file whose content is not what its digest promises."""
+
+    exit_code = 4
+
+
+class NonFiniteError(LockstepError):
+    """A loss that became NaN or infinite."""
+
+    exit_code = 5
+
+
+class ResourceError(LockstepError):
+    """No space, no permission, no memory or no answer from a server."""
+
+    exit_code = 6
+
+
+RESOURCE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG}
+
+
+def exit_with_message(main: Callable[[], object]) -> None:
+    """Run `main`; end with one line and the exit code of the error's kind instead of a traceback.
+
+    The traceback is shown when the environment variable LOCKSTEP_TRACEBACK is set.
+    """
+    try:
+        main()
+    except (LockstepError, OSError, MemoryError) as error:
+        code = _exit_code(error)
+        if code is None or os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        message = " ".join(str(error).split()) or type(error).__name__
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _exit_code(error: BaseException) -> int | None:
+    if isinstance(error, LockstepError):
+        return error.exit_code
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) in RESOURCE_ERRNOS:
+        return ResourceError.exit_code
+    return None
