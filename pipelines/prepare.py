@@ -1,0 +1,25 @@
+"""Turn the raw files of a task into arrays and preprocessing.json, learnt from training rows only."""
+
+from importlib import import_module
+
+from jsonargparse import auto_cli
+
+from src.shared.errors import exit_with_message
+from src.shared.folders import PREPARED, RAW
+from src.shared.parameters import checked, room_of, task_section
+
+
+def prepare(task: str) -> None:
+    """Prepare data/raw/<task>/ into data/prepared/<task>/, as the task's section in params.yaml says.
+
+    Args:
+        task: a task of params.yaml.
+    """
+    room = import_module(f"src.{room_of(task)}.prepare")
+    settings = checked(room.Preparation, task_section(task).get("prepare"), f"{task}.prepare")
+    room.prepare(RAW / task, PREPARED / task, settings)
+    print(f"{task}: prepared: {PREPARED / task}/")
+
+
+if __name__ == "__main__":
+    exit_with_message(lambda: auto_cli(prepare, as_positional=True))
