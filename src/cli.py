@@ -1,0 +1,234 @@
+"""The command line: python -m src.cli fit | validate | test | predict --config configs/<task>.yaml.
+
+`fit` trains on the prepared data and writes the bundle models/<task>/; the others use that bundle.
+"""
+
+import logging
+import time
+import warnings
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+import torch
+import yaml
+from jsonargparse import set_parsing_settings
+from lightning import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.model_summary import ModelSummary
+from rich.console import Console
+from rich.table import Table
+
+from src.shared.bundle import load_weights, read_configuration, read_manifest, write_bundle
+from src.shared.errors import ConfigurationError, exit_with_message
+from src.shared.exactness import Exactness
+from src.shared.folders import MODELS, PREPARED, RUNS, folder_digest
+from src.shared.progress import TrainingProgress
+from src.shared.tracking import Tracker, wandb_disabled
+from src.shared.training import CHECKPOINT, TrainingRecord
+
+logger = logging.getLogger(__name__)
+
+TRAINER_DEFAULTS = {
+    "default_root_dir": str(RUNS),
+    "deterministic": True,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+}
+
+
+class LockstepCLI(LightningCLI):
+    """LightningCLI with one way to train, resume, keep and reload a model, the same for every task."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The keys that every task has beside trainer, model and data."""
+        parser.add_argument("--task", type=str, required=True, help="A task of params.yaml.")
+        parser.add_argument(
+            "--monitor",
+            type=str,
+            default="validation/loss",
+            help="The metric that chooses the best epoch.",
+        )
+        parser.add_argument(
+            "--mode", type=Literal["min", "max"], default="min", help="Which end of it is best."
+        )
+        parser.add_argument(
+            "--threads", type=int, default=1, help="CPU threads; another number rounds differently."
+        )
+        parser.link_arguments("task", "data.init_args.task")
+        parser.link_arguments("seed_everything", "data.init_args.seed")
+        parser.link_arguments("data.preprocessing", "model.init_args.preprocessing", apply_on="instantiate")
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's subcommands; which weights they use is not a choice, so those options go."""
+        fixed = {
+            "model",
+            "datamodule",
+            "ckpt_path",
+            "weights_only",
+            "verbose",
+            "return_predictions",
+        }
+        loaders = {"train_dataloaders", "val_dataloaders", "dataloaders"}
+        return dict.fromkeys(("fit", "validate", "test", "predict"), fixed | loaders)
+
+    def before_instantiate_classes(self) -> None:
+        """Resolve what the run is about before anything is built."""
+        settings = yaml.safe_load(self.parser.dump(self.config, skip_link_targets=True))
+        self.configuration: dict[str, Any] = settings[self.subcommand]
+        self.configuration.pop("config", None)
+        self.task = self.configuration["task"]
+        self.bundle = MODELS / self.task
+        if self.subcommand != "fit":
+            read_manifest(self.bundle)
+            _refuse_other_model(self.bundle, self.configuration["model"])
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add what each run has: exactness and, for `fit`, the record, the tracker and the bar."""
+        kwargs["callbacks"] = list(self._get(self.config_init, "trainer")["callbacks"] or [])
+        seed, threads = self.configuration["seed_everything"], self.configuration["threads"]
+        kwargs["callbacks"].append(Exactness(int(seed), threads))
+        if self.subcommand != "fit":
+            return super().instantiate_trainer(enable_checkpointing=False, logger=False, **kwargs)
+        prepared = folder_digest(PREPARED / self.task)
+        identity = yaml.safe_dump(self.configuration) + prepared + folder_digest(Path("src"))
+        self.run_folder = RUNS / self.task / sha256(identity.encode()).hexdigest()[:12]
+        self.run_folder.mkdir(parents=True, exist_ok=True)
+        monitor, mode = self.configuration["monitor"], self.configuration["mode"]
+        self.record = TrainingRecord(self.run_folder, monitor, mode)
+        kwargs["callbacks"] += [self.record, TrainingProgress(monitor)]
+        self.tracker = None
+        if not wandb_disabled():
+            self.tracker = Tracker(RUNS, self.task, {**self.configuration, "prepared_sha256": prepared})
+        return super().instantiate_trainer(logger=self.tracker or False, **kwargs)
+
+    def fit(self, **kwargs: Any) -> None:
+        """Train, or go on with an interrupted training of the same configuration, data and code."""
+        self.summary = str(ModelSummary(self.model, max_depth=-1))
+        _say(self.trainer, self.summary)
+        _say(self.trainer, f"{self.task} on {self.trainer.strategy.root_device}")
+        checkpoint = _usable(self.run_folder / CHECKPOINT)
+        start = time.perf_counter()
+        self.trainer.fit(**kwargs, ckpt_path=checkpoint, weights_only=True)
+        seconds = time.perf_counter() - start
+        scores = self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)[0]
+        scores = {"best_epoch": self.record.best_row["epoch"], **scores}
+        if self.trainer.is_global_zero:
+            history = (self.run_folder / "history.csv").read_text(encoding="utf-8")
+            write_bundle(
+                self.bundle,
+                self.model,
+                self.task,
+                yaml.safe_dump(self.configuration, allow_unicode=True),
+                PREPARED / self.task,
+                {"history.csv": history, "summary.txt": self.summary + "\n"},
+            )
+            if self.tracker is not None:
+                self.tracker.finish(scores)
+            (self.run_folder / CHECKPOINT).unlink()
+            self._print_scores(scores, seconds)
+
+    def validate(self, **kwargs: Any) -> None:
+        """Metrics of the bundle on the validation rows."""
+        load_weights(self.bundle, self.model)
+        self.trainer.validate(**kwargs)
+
+    def test(self, **kwargs: Any) -> None:
+        """Metrics of the bundle on the test rows."""
+        load_weights(self.bundle, self.model)
+        self.trainer.test(**kwargs)
+
+    def predict(self, **kwargs: Any) -> None:
+        """Predictions of the bundle for raw rows."""
+        load_weights(self.bundle, self.model)
+        predictions = self.trainer.predict(**kwargs) or []
+        if self.trainer.is_global_zero:
+            output = self.datamodule.write_predictions(predictions)
+            print(f"{sum(len(batch) for batch in predictions)} predictions: {output}")
+
+    def _print_scores(self, scores: dict[str, float], seconds: float) -> None:
+        trivial = self.model.trivial_metrics(
+            self.datamodule.targets("train"), self.datamodule.targets("test")
+        )
+        table = Table(title=f"{self.task}, best of {len(self.record.rows)} epochs: {scores['best_epoch']}")
+        for heading in ("metric", "model", "trivial answer"):
+            table.add_column(heading, justify="left" if heading == "metric" else "right")
+        for name, value in scores.items():
+            if name.startswith("test/"):
+                baseline = trivial.get(name.removeprefix("test/"))
+                table.add_row(name, f"{value:.5g}", "" if baseline is None else f"{baseline:.5g}")
+        Console().print(table)
+        print(f"trained in {seconds:.1f} s; the bundle: {self.bundle}/")
+
+
+def _say(trainer: Trainer, text: str) -> None:
+    if trainer.is_global_zero:
+        print(text, flush=True)
+
+
+def _refuse_other_model(bundle: Path, wanted: dict[str, Any]) -> None:
+    """The bundle's model must be the one that the configuration describes."""
+    held = read_configuration(bundle)["model"]
+    if held == wanted:
+        return
+    here, there = _flat(wanted), _flat(held)
+    names = sorted(name for name in here | there if here.get(name) != there.get(name))
+    differences = ", ".join(f"{name}: {here.get(name)} (bundle: {there.get(name)})" for name in names)
+    raise ConfigurationError(
+        f"{bundle} was trained with another model: {differences}; "
+        f"train again, or use --config {bundle}/config.yaml"
+    )
+
+
+def _flat(values: Any, prefix: str = "model") -> dict[str, Any]:
+    if not isinstance(values, dict):
+        return {prefix: values}
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}.{name}")
+    return flat
+
+
+def _usable(checkpoint: Path) -> Path | None:
+    """The checkpoint to go on from, if there is one that can be read."""
+    if not checkpoint.is_file():
+        return None
+    try:
+        epoch = torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]
+    except Exception as error:  # torch raises many kinds for a damaged file
+        logger.warning("%s cannot be read (%s): starting afresh", checkpoint, type(error).__name__)
+        return None
+    print(f"going on after epoch {epoch + 1}")
+    return checkpoint
+
+
+def main() -> None:
+    """Entry point."""
+    # a configuration names classes; only these may be imported, and nothing is read from an address
+    set_parsing_settings(
+        import_path_denylist=["*"],
+        import_path_allowlist=["torch.nn", "torch.optim", "lightning", "src"],
+        config_read_mode_fsspec_enabled=False,
+        instantiate_subclass_spec_in_any=False,
+    )
+    # Lightning's own use of a part of torch that is going away
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    LockstepCLI(
+        lightning.LightningModule,
+        lightning.LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        auto_configure_optimizers=False,
+        save_config_callback=None,
+        load_from_checkpoint_support=False,
+        seed_everything_default=42,
+        trainer_defaults=TRAINER_DEFAULTS,
+    )
+
+
+if __name__ == "__main__":
+    exit_with_message(main)

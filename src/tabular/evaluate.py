@@ -1,0 +1,183 @@
+"""Bundle and prepared arrays -> metrics beside baselines, plots and tables for people."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from torch import Tensor
+
+from src.shared.bundle import load_model
+from src.shared.errors import ConfigurationError
+from src.shared.plots import plot_learning_curve, save_figure
+from src.tabular.data import load_split
+from src.tabular.model import TabularModel, make_metrics
+
+SIGNIFICANT_DIGITS = 6
+
+
+def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
+    """Judge a trained model on the test rows of the prepared data.
+
+    Args:
+        bundle: models/<task>.
+        prepared: data/prepared/<task>.
+        folder: where metrics.json, plots/ and tables/ go; it exists and is empty.
+    """
+    model = load_model(bundle)
+    if not isinstance(model, TabularModel):
+        raise ConfigurationError(f"{bundle} holds no model of tables: {type(model).__name__}")
+    preprocessing = json.loads((bundle / "preprocessing.json").read_text(encoding="utf-8"))
+    splits = {name: load_split(prepared, name) for name in ("train", "validation", "test")}
+    metrics: dict[str, float] = {}
+    for name in ("validation", "test"):
+        features, target = splits[name]
+        with torch.inference_mode():
+            metrics |= _scores(model, model(features), target, name)
+    for name, outputs in _baseline_outputs(model, splits).items():
+        metrics |= _scores(model, outputs, splits["test"][1], f"baseline/{name}")
+    trivial = model.trivial_metrics(splits["train"][1], splits["test"][1])
+    metrics |= {f"baseline/trivial/{name}": _rounded(value) for name, value in trivial.items()}
+
+    text = json.dumps(metrics, indent=1, sort_keys=True)
+    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    for name in ("plots", "tables"):
+        (folder / name).mkdir()
+    shutil.copyfile(bundle / "history.csv", folder / "plots" / "learning_curve.csv")
+    plot_learning_curve(bundle / "history.csv", folder / "plots" / "learning_curve.png")
+    _plot_predictions(model, *splits["test"], preprocessing, folder / "plots")
+    (folder / "tables" / "columns.md").write_text(_columns_table(preprocessing), encoding="utf-8")
+    _print_metrics(metrics, preprocessing)
+
+
+def _rounded(value: float) -> float:
+    """Six digits: what is read, and the same where processors differ in the last bits."""
+    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
+
+
+def _scores(model: TabularModel, outputs: Tensor, target: Tensor, prefix: str) -> dict[str, float]:
+    """Metrics of outputs (B, O) against the prepared target, by name."""
+    actual = model.predict(target) if model.target["classes"] is None else target
+    metrics = make_metrics(model.target)
+    metrics.update(model.predict(outputs), actual)
+    return {f"{prefix}/{name}": _rounded(float(value)) for name, value in metrics.compute().items()}
+
+
+def _baseline_outputs(model: TabularModel, splits: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    """What classic models, fitted on the same training rows, answer for the test rows.
+
+    The answers have the form of the network's outputs: the transformed target, or log-probabilities.
+    """
+    (train, target), (test, _) = splits["train"], splits["test"]
+    if model.target["classes"] is None:
+        regressors = {
+            "ridge": RidgeCV(alphas=np.logspace(-2, 4, 13)),
+            "boosting": HistGradientBoostingRegressor(random_state=0),
+        }
+        fitted = {name: m.fit(train.numpy(), target[:, 0].numpy()) for name, m in regressors.items()}
+        answers = {name: m.predict(test.numpy()) for name, m in fitted.items()}
+        return {name: torch.from_numpy(answer).float()[:, None] for name, answer in answers.items()}
+    classifiers = {
+        "logistic": LogisticRegression(max_iter=1000),
+        "boosting": HistGradientBoostingClassifier(random_state=0),
+    }
+    outputs = {}
+    for name, classifier in classifiers.items():
+        probabilities = classifier.fit(train.numpy(), target.numpy()).predict_proba(test.numpy())
+        logits = torch.from_numpy(probabilities).float().clamp(min=1e-12).log()  # (B, C)
+        # the network of `bce` has one output, the log-odds of the second class
+        outputs[name] = logits[:, 1:] - logits[:, :1] if model.loss == "bce" else logits
+    return outputs
+
+
+def _label(preprocessing: dict[str, Any], name: str) -> str:
+    label: str = preprocessing["labels"].get(name, {}).get("en", name)
+    return label
+
+
+def _plot_predictions(
+    model: TabularModel,
+    features: Tensor,
+    target: Tensor,
+    preprocessing: dict[str, Any],
+    folder: Path,
+) -> None:
+    """Predicted against actual values, or the confusion matrix of classes."""
+    with torch.inference_mode():
+        predicted = model.predict(model(features)).numpy()
+    label = _label(preprocessing, preprocessing["target"]["name"])
+    figure = Figure(figsize=(5.2, 5), layout="constrained")
+    axes = figure.subplots()
+    if model.target["classes"] is None:
+        actual = model.predict(target).numpy()
+        logarithmic = bool(preprocessing["target"]["log"])
+        _scatter(axes, actual, predicted, logarithmic)
+        axes.set(xlabel=f"{label}, actual", ylabel=f"{label}, predicted", title="Test rows")
+        save_figure(figure, folder / "predicted_vs_actual.png")
+    else:
+        _confusion(axes, target.numpy(), predicted.argmax(axis=1), model.target["classes"])
+        axes.set(xlabel=f"{label}, predicted", ylabel=f"{label}, actual", title="Test rows")
+        save_figure(figure, folder / "confusion_matrix.png")
+
+
+def _scatter(
+    axes: Any, actual: NDArray[np.floating], predicted: NDArray[np.floating], logarithmic: bool
+) -> None:
+    low, high = float(min(actual.min(), predicted.min())), float(max(actual.max(), predicted.max()))
+    axes.plot([low, high], [low, high], color="grey", linewidth=1)
+    axes.scatter(actual, predicted, s=12, alpha=0.6)
+    if logarithmic:
+        axes.set(xscale="log", yscale="log")
+    axes.grid(alpha=0.3)
+
+
+def _confusion(
+    axes: Any, actual: NDArray[np.int64], predicted: NDArray[np.int64], classes: list[str]
+) -> None:
+    counts = np.zeros((len(classes), len(classes)), dtype=int)
+    np.add.at(counts, (actual, predicted), 1)
+    axes.imshow(counts, cmap="Blues")
+    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+    axes.set_yticks(range(len(classes)), classes)
+    for row, column in np.ndindex(*counts.shape):
+        shade = "white" if counts[row, column] > counts.max() / 2 else "black"
+        axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=shade)
+
+
+def _columns_table(preprocessing: dict[str, Any]) -> str:
+    """What was learnt of each column, with its English and Chinese label."""
+    lines = [
+        "| column | label | 名称 | kind | missing in training | learnt |",
+        "|---|---|---|---|---|---|",
+    ]
+    for column in preprocessing["columns"]:
+        labels = preprocessing["labels"].get(column["name"], {})
+        if column["kind"] == "numeric":
+            fill = "none" if column["fill"] is None else f"{column['fill']:.6g}"
+            learnt = f"missing {fill}, center {column['center']:.6g}, scale {column['scale']:.6g}"
+        else:
+            learnt = f"{len(column['categories'])} categories, {len(column['rare'])} rare"
+        cells = [column["name"], labels.get("en", ""), labels.get("zh", ""), column["kind"]]
+        lines.append(f"| {' | '.join([*cells, str(column['missing']), learnt])} |")
+    return "\n".join(lines) + "\n"
+
+
+def _print_metrics(metrics: dict[str, float], preprocessing: dict[str, Any]) -> None:
+    names = sorted(name.removeprefix("test/") for name in metrics if name.startswith("test/"))
+    table = Table(title=f"{_label(preprocessing, preprocessing['target']['name'])}, test rows")
+    table.add_column("")
+    for name in names:
+        table.add_column(name, justify="right")
+    rows = {key.rsplit("/", 1)[0] for key in metrics if key.startswith("baseline/")}
+    for row in ["test", *sorted(rows)]:
+        values = [f"{metrics[f'{row}/{name}']:.5g}" for name in names]
+        table.add_row("model" if row == "test" else row.removeprefix("baseline/"), *values)
+    Console().print(table)
