@@ -4,6 +4,7 @@
 """
 
 import logging
+import sys
 import time
 import warnings
 from hashlib import sha256
@@ -16,6 +17,7 @@ import yaml
 from jsonargparse import set_parsing_settings
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.utilities.model_summary import ModelSummary
 from rich.console import Console
 from rich.table import Table
@@ -26,7 +28,7 @@ from src.shared.exactness import Exactness
 from src.shared.folders import MODELS, PREPARED, RUNS, folder_digest
 from src.shared.progress import TrainingProgress
 from src.shared.tracking import Tracker, wandb_disabled
-from src.shared.training import CHECKPOINT, TrainingRecord
+from src.shared.training import CHECKPOINT, HISTORY, DurableCheckpointIO, NoProfiler, TrainingRecord
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +92,10 @@ class LockstepCLI(LightningCLI):
         kwargs["callbacks"] = list(self._get(self.config_init, "trainer")["callbacks"] or [])
         seed, threads = self.configuration["seed_everything"], self.configuration["threads"]
         kwargs["callbacks"].append(Exactness(int(seed), threads))
+        terminal = sys.stderr.isatty()
+        kwargs["enable_progress_bar"] = terminal
+        if self._get(self.config_init, "trainer")["profiler"] is None:
+            kwargs["profiler"] = NoProfiler()
         if self.subcommand != "fit":
             return super().instantiate_trainer(enable_checkpointing=False, logger=False, **kwargs)
         prepared = folder_digest(PREPARED / self.task)
@@ -98,11 +104,15 @@ class LockstepCLI(LightningCLI):
         self.run_folder.mkdir(parents=True, exist_ok=True)
         monitor, mode = self.configuration["monitor"], self.configuration["mode"]
         self.record = TrainingRecord(self.run_folder, monitor, mode)
-        kwargs["callbacks"] += [self.record, TrainingProgress(monitor)]
+        kwargs["callbacks"].append(self.record)
+        if terminal:
+            kwargs["callbacks"].append(TrainingProgress(monitor))
         self.tracker = None
         if not wandb_disabled():
             self.tracker = Tracker(RUNS, self.task, {**self.configuration, "prepared_sha256": prepared})
-        return super().instantiate_trainer(logger=self.tracker or False, **kwargs)
+        return super().instantiate_trainer(
+            logger=self.tracker or False, plugins=AsyncCheckpointIO(DurableCheckpointIO()), **kwargs
+        )
 
     def fit(self, **kwargs: Any) -> None:
         """Train, or go on with an interrupted training of the same configuration, data and code."""
@@ -115,20 +125,22 @@ class LockstepCLI(LightningCLI):
         seconds = time.perf_counter() - start
         scores = self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)[0]
         scores = {"best_epoch": self.record.best_row["epoch"], **scores}
+        targets = (self.datamodule.targets(split) for split in ("train", "test"))
+        trivial = self.model.trivial_metrics(*targets)
         if self.trainer.is_global_zero:
-            history = (self.run_folder / "history.csv").read_text(encoding="utf-8")
+            history = (self.run_folder / HISTORY).read_text(encoding="utf-8")
             write_bundle(
                 self.bundle,
                 self.model,
                 self.task,
                 yaml.safe_dump(self.configuration, allow_unicode=True),
                 PREPARED / self.task,
-                {"history.csv": history, "summary.txt": self.summary + "\n"},
+                {HISTORY: history, "summary.txt": self.summary + "\n"},
             )
             if self.tracker is not None:
                 self.tracker.finish(scores)
             (self.run_folder / CHECKPOINT).unlink()
-            self._print_scores(scores, seconds)
+            self._print_scores(scores, trivial, seconds)
 
     def validate(self, **kwargs: Any) -> None:
         """Metrics of the bundle on the validation rows."""
@@ -148,11 +160,8 @@ class LockstepCLI(LightningCLI):
             output = self.datamodule.write_predictions(predictions)
             print(f"{sum(len(batch) for batch in predictions)} predictions: {output}")
 
-    def _print_scores(self, scores: dict[str, float], seconds: float) -> None:
-        trivial = self.model.trivial_metrics(
-            self.datamodule.targets("train"), self.datamodule.targets("test")
-        )
-        table = Table(title=f"{self.task}, best of {len(self.record.rows)} epochs: {scores['best_epoch']}")
+    def _print_scores(self, scores: dict[str, float], trivial: dict[str, float], seconds: float) -> None:
+        table = Table(title=f"{self.task}, best of {self.record.epochs} epochs: {scores['best_epoch']}")
         for heading in ("metric", "model", "trivial answer"):
             table.add_column(heading, justify="left" if heading == "metric" else "right")
         for name, value in scores.items():
@@ -215,6 +224,8 @@ def main() -> None:
     )
     # Lightning's own use of a part of torch that is going away
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    # about logging within an epoch, which is not done here
+    warnings.filterwarnings("ignore", message="The number of training batches")
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     LockstepCLI(

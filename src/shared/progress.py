@@ -1,10 +1,10 @@
 """The progress bar of training: one line for the whole run, on terminals only."""
 
-import sys
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
@@ -18,23 +18,21 @@ class TrainingProgress(ProgressBar):
     def __init__(self, monitor: str) -> None:
         super().__init__()
         self.monitor = monitor
-        self.enabled = sys.stderr.isatty()
+        self.enabled = True
         self.progress: Progress | None = None
 
     def disable(self) -> None:
-        """Show nothing (Lightning calls this on all processes but the first)."""
+        """Show nothing; Lightning asks for it on all processes but the first."""
         self.enabled = False
 
     def enable(self) -> None:
-        """Show the bar if there is a terminal to show it on."""
-        self.enabled = sys.stderr.isatty()
+        """Show the bar."""
+        self.enabled = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the bar."""
         if not self.enabled:
             return
-        from rich.console import Console
-
         self.progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),

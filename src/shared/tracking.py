@@ -10,17 +10,6 @@ from lightning.pytorch.loggers import WandbLogger
 
 logger = logging.getLogger(__name__)
 
-ENVIRONMENT = {
-    "WANDB_MODE": "offline",
-    "WANDB_SILENT": "true",
-    "WANDB_ERROR_REPORTING": "false",
-    "WANDB_DISABLE_CODE": "true",
-    "WANDB_DISABLE_GIT": "true",
-    "WANDB_CONSOLE": "off",
-    "WANDB_X_DISABLE_STATS": "true",
-    "WANDB_X_DISABLE_META": "true",
-}
-
 
 def wandb_disabled() -> bool:
     """Whether the environment turns W&B off; then it is not even imported."""
@@ -38,20 +27,34 @@ class Tracker(WandbLogger):
 
     def __init__(self, folder: Path, task: str, configuration: dict[str, Any]) -> None:
         self.failed = False
-        folder = folder.absolute()
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         for name in ("CACHE", "CONFIG", "DATA", "ARTIFACT"):
-            os.environ.setdefault(f"WANDB_{name}_DIR", str(folder / "wandb" / name.lower()))
-        self._guarded(
-            super().__init__,
+            place = folder.absolute() / "wandb" / name.lower()
+            os.environ.setdefault(f"WANDB_{name}_DIR", str(place))
+        self._guarded(self._start, folder, task, configuration)
+
+    def _start(self, folder: Path, task: str, configuration: dict[str, Any]) -> None:
+        import wandb  # seconds that WANDB_MODE=disabled saves
+
+        settings = wandb.Settings(
+            console="off",
+            disable_code=True,
+            disable_git=True,
+            silent=True,
+            x_disable_machine_info=True,
+            x_disable_meta=True,
+            x_disable_stats=True,
+        )
+        run = wandb.init(
             project="lockstep",
             group=task,
             tags=[task],
-            save_dir=folder,
+            dir=folder.absolute(),
             config=configuration,
-            log_model=False,
+            mode=os.environ.get("WANDB_MODE", "offline"),  # type: ignore[arg-type]
+            settings=settings,
         )
+        super().__init__(experiment=run, log_model=False)
 
     def _guarded(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> None:
         if self.failed:

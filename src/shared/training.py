@@ -1,18 +1,56 @@
 """What a training run remembers: its history, its best weights, and a checkpoint to go on from."""
 
-import csv
 import math
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from src.shared.errors import ConfigurationError, NonFiniteError
 
 CHECKPOINT = "last.ckpt"
+HISTORY = "history.csv"
+
+
+class DurableCheckpointIO(TorchCheckpointIO):
+    """Replaces a checkpoint by a rename in its own folder: the old or the new one is there, never half."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write beside `path`, wait for the disk, rename."""
+        partial = Path(f"{path}.partial")
+        with partial.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+
+
+class NoProfiler(PassThroughProfiler):
+    """Lightning asks its profiler some fifty times a step; this one answers without a generator each time."""
+
+    def profile(self, action_name: str) -> Any:
+        """A context that does nothing."""
+        return nullcontext()
+
+
+def log_epoch(module: LightningModule, metrics: dict[str, Any]) -> None:
+    """Make the metrics of an epoch known to the trainer, as `self.log_dict` does.
+
+    During a fit they go straight where callbacks and schedules look for them: `self.log` takes about a
+    millisecond a value, which a small network feels.
+    """
+    if module.trainer.state.fn == TrainerFn.FITTING:
+        module.trainer.callback_metrics.update(metrics)
+    else:
+        module.log_dict(metrics, sync_dist=True)
 
 
 class TrainingRecord(Checkpoint):
@@ -31,14 +69,15 @@ class TrainingRecord(Checkpoint):
         self.folder = folder
         self.monitor = monitor
         self.sign = 1 if mode == "min" else -1
-        self.rows: list[dict[str, float]] = []
+        self.epochs = 0
+        self.history = ""
         self.best_row: dict[str, float] = {}
         self.best_weights: dict[str, Tensor] = {}
         self.stopped = False
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds of this callback."""
-        names = ("rows", "best_row", "best_weights", "stopped")
+        names = ("epochs", "history", "best_row", "best_weights", "stopped")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -47,16 +86,14 @@ class TrainingRecord(Checkpoint):
             setattr(self, name, value)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the rows of the epochs before an interruption; do not go on past an early stop."""
+        """Go back to the history of the checkpoint; do not go on past an early stop."""
         trainer.should_stop = self.stopped
         if trainer.is_global_zero:
-            (self.folder / "history.csv").unlink(missing_ok=True)
-            for number, row in enumerate(self.rows):
-                self._append(row, header=number == 0)
+            (self.folder / HISTORY).write_text(self.history, encoding="utf-8")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch's row, keep its weights if they are the best, save."""
-        row = {"epoch": len(self.rows) + 1, **_learning_rates(trainer)}
+        row = {"epoch": self.epochs + 1, "learning_rate": trainer.optimizers[0].param_groups[0]["lr"]}
         row |= {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         for name in ("train/loss", "validation/loss"):
             if not math.isfinite(row.get(name, 0.0)):
@@ -67,7 +104,7 @@ class TrainingRecord(Checkpoint):
         if self.monitor not in row:
             names = ", ".join(row)
             raise ConfigurationError(f"monitor: there is no metric '{self.monitor}'; there are: {names}")
-        self.rows.append(row)
+        self.epochs += 1
         best = self.best_row.get(self.monitor, math.inf * self.sign)
         if self.sign * row[self.monitor] < self.sign * best:
             self.best_row = row
@@ -75,33 +112,17 @@ class TrainingRecord(Checkpoint):
                 name: tensor.detach().clone() for name, tensor in pl_module.state_dict().items()
             }
         self.stopped = trainer.should_stop
+        lines = [row] if self.epochs > 1 else [dict(zip(row, row, strict=True)), row]
+        text = "".join(",".join(map(str, line.values())) + "\n" for line in lines)
+        self.history += text
         if trainer.is_global_zero:
-            self._append(row, header=len(self.rows) == 1)
+            with (self.folder / HISTORY).open("a", encoding="utf-8") as file:
+                file.write(text)
         for logger in trainer.loggers:
             logger.log_metrics(row, step=int(row["epoch"]))
-        self._save(trainer)
+        trainer.save_checkpoint(self.folder / CHECKPOINT)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the module with the weights of the best epoch."""
         if self.best_weights:
             pl_module.load_state_dict(self.best_weights)
-
-    def _save(self, trainer: Trainer) -> None:
-        """Replace the checkpoint by a rename: the old or the new one is there, never half of one."""
-        partial = self.folder / f"{CHECKPOINT}.partial"
-        trainer.save_checkpoint(partial)
-        if trainer.is_global_zero:
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
-            partial.replace(self.folder / CHECKPOINT)
-
-    def _append(self, row: dict[str, float], header: bool) -> None:
-        with (self.folder / "history.csv").open("a", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, list(row), lineterminator="\n")
-            if header:
-                writer.writeheader()
-            writer.writerow(row)
-
-
-def _learning_rates(trainer: Trainer) -> dict[str, float]:
-    return {"learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"])}

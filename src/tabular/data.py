@@ -113,7 +113,7 @@ class TabularData(LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Nothing for training and evaluation: `_batches` put the whole split on the device."""
-        return tuple(tensor.to(device) for tensor in batch)
+        return batch if batch[0].device == device else tuple(tensor.to(device) for tensor in batch)
 
     def write_predictions(self, predictions: list[Tensor]) -> Path:
         """Write one row a prediction to `output`: the id (or the row number) and the target.

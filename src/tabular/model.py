@@ -20,6 +20,7 @@ from torchmetrics.classification import (
 
 from src.shared.errors import ConfigurationError
 from src.shared.optimization import optimizer_and_schedule
+from src.shared.training import log_epoch
 from src.tabular.networks import (
     MLP,
     Choice,
@@ -131,6 +132,13 @@ class TabularModel(LightningModule):
         self.stage_metrics = {stage: metrics.clone(prefix=f"{stage}/") for stage in ("validation", "test")}
         self.loss_sums: dict[str, tuple[Tensor | float, int]] = {}
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As torch's, with a short way for the note that Lightning makes twice a hook."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, F) to outputs (B, O): the transformed target, or logits."""
         return self.network(features)
@@ -207,11 +215,13 @@ class TabularModel(LightningModule):
         return self.predict(self(batch[0]))
 
     def _log_epoch(self, stage: str) -> None:
-        loss, rows = self.loss_sums.pop(stage)
-        self.log(f"{stage}/loss", loss / rows, sync_dist=True)
+        total = torch.stack([torch.as_tensor(part, device=self.device) for part in self.loss_sums.pop(stage)])
+        loss, rows = self.trainer.strategy.reduce(total, reduce_op="sum")
+        metrics = {f"{stage}/loss": loss / rows}
         if stage != "train":
-            self.log_dict(self.stage_metrics[stage].compute())
+            metrics |= self.stage_metrics[stage].compute()
             self.stage_metrics[stage].reset()
+        log_epoch(self, metrics)
 
     def on_train_epoch_end(self) -> None:
         """Log the mean training loss, penalties left out."""
