@@ -3,12 +3,21 @@
 import csv
 from pathlib import Path
 
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG or SVG without metadata that changes."""
     figure.savefig(path, dpi=120, metadata={"Software": None} if path.suffix == ".png" else {"Date": None})
+
+
+def readable_logarithm(axis: Axis) -> None:
+    """Tick a logarithmic axis at 1, 2, 5, 10, ... with plain numbers such as 0.05 or 200 k."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(EngFormatter() if axis.get_view_interval()[1] >= 1000 else "{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def plot_learning_curve(history: Path, path: Path) -> None:
@@ -25,7 +34,11 @@ def plot_learning_curve(history: Path, path: Path) -> None:
     axes = figure.subplots()
     for name in ("train/loss", "validation/loss"):
         axes.plot(epochs, [float(row[name]) for row in rows], label=name)
+    validation = [float(row["validation/loss"]) for row in rows]
+    best = min(range(len(rows)), key=lambda number: validation[number])
+    axes.plot(epochs[best], validation[best], "o", color="black", label=f"best, epoch {epochs[best]}")
     axes.set(xlabel="epoch", ylabel="loss", yscale="log", title="Learning curve")
+    readable_logarithm(axes.yaxis)
     axes.grid(alpha=0.3)
     axes.legend()
     save_figure(figure, path)

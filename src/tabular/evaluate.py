@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, RidgeCV
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from src.shared.bundle import load_model
 from src.shared.errors import ConfigurationError
-from src.shared.plots import plot_learning_curve, save_figure
+from src.shared.plots import plot_learning_curve, readable_logarithm, save_figure
 from src.tabular.data import load_split
 from src.tabular.model import TabularModel, make_metrics
 
@@ -42,7 +43,10 @@ def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
         features, target = splits[name]
         with torch.inference_mode():
             metrics |= _scores(model, model(features), target, name)
-    for name, outputs in _baseline_outputs(model, splits).items():
+    # one thread: the same sums on every machine, and no fight with a training beside it
+    with threadpool_limits(limits=1):
+        baselines = _baseline_outputs(model, splits)
+    for name, outputs in baselines.items():
         metrics |= _scores(model, outputs, splits["test"][1], f"baseline/{name}")
     trivial = model.trivial_metrics(splits["train"][1], splits["test"][1])
     metrics |= {f"baseline/trivial/{name}": _rounded(value) for name, value in trivial.items()}
@@ -136,6 +140,8 @@ def _scatter(
     axes.scatter(actual, predicted, s=12, alpha=0.6)
     if logarithmic:
         axes.set(xscale="log", yscale="log")
+        readable_logarithm(axes.xaxis)
+        readable_logarithm(axes.yaxis)
     axes.grid(alpha=0.3)
 
 

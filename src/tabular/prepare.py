@@ -268,11 +268,15 @@ def _learn_numeric(column: "pd.Series[Any]", path: Path, settings: Preparation) 
 
 def _learn_categories(column: "pd.Series[Any]", settings: Preparation) -> dict[str, Any]:
     texts = text_values(column)
+    # scikit-learn counts numbers a hundred times faster than texts; missing is the last category
+    codes, known = pd.factorize(texts, sort=True)
+    codes = np.where(codes < 0, len(known), codes)
     minimum = None if settings.min_frequency == 1 else settings.min_frequency
-    encoder = OneHotEncoder(handle_unknown="ignore", min_frequency=minimum).fit(texts[:, np.newaxis])
-    categories = list(encoder.categories_[0])
-    rare = encoder.infrequent_categories_[0] if minimum else None
-    rare = [] if rare is None else list(rare)
+    encoder = OneHotEncoder(handle_unknown="ignore", min_frequency=minimum).fit(codes[:, np.newaxis])
+    names = [*known, None]
+    categories = [names[code] for code in encoder.categories_[0]]
+    rare_codes = encoder.infrequent_categories_[0] if minimum else None
+    rare = [] if rare_codes is None else [names[code] for code in rare_codes]
     if len(categories) > max(50, len(texts) // 2):
         logger.warning(
             "column '%s' has %d categories in %d rows: consider `drop` or `min_frequency`",

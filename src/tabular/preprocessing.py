@@ -184,8 +184,11 @@ def _refuse_row(column: "pd.Series[Any]", wrong: NDArray[np.bool_], path: Path, 
 
 def text_values(column: "pd.Series[Any]") -> NDArray[np.object_]:
     """A column as category texts, None where missing; shape (rows,)."""
-    as_text = _as_text if is_numeric(column) else str
-    texts = column.astype(object).map(as_text, na_action="ignore").to_numpy(dtype=object, copy=True)
+    if is_numeric(column):
+        column = column.astype(object).map(_as_text, na_action="ignore")
+    elif pd.api.types.infer_dtype(column, skipna=True) != "string":
+        column = column.astype(object).map(str, na_action="ignore")
+    texts = column.to_numpy(dtype=object, copy=True)
     texts[column.isna().to_numpy()] = None
     return texts
 
