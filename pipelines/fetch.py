@@ -72,6 +72,9 @@ def fetch(task: str) -> None:
             _download(task, wanted.files, folder)
         else:
             _copy(task, Path(wanted.source).expanduser(), wanted.files, folder)
+        absent = [name for name in wanted.files if not (folder / name).is_file()]
+        if absent:
+            raise ConfigurationError(f"{task}.files: the source {wanted.source} brings no {absent[0]}")
         files = {name: _description(folder / name) for name in sorted(wanted.files)}
         record = {"source": wanted.source, "files": files}
         (folder / "SOURCE.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")

@@ -3,7 +3,8 @@
 from typing import Any
 
 from lightning import LightningModule
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 
 def optimizer_and_schedule(
@@ -34,5 +35,6 @@ def optimizer_and_schedule(
     scheduler = lr_scheduler_of(optimizer, **arguments)
     settings: dict[str, Any] = {"scheduler": scheduler, "interval": interval}
     if isinstance(scheduler, ReduceLROnPlateau):
-        settings["monitor"] = scheduler.monitor
+        # Lightning's own variant carries the metric to watch, torch's does not
+        settings["monitor"] = getattr(scheduler, "monitor", "validation/loss")
     return {"optimizer": optimizer, "lr_scheduler": settings}

@@ -66,5 +66,5 @@ def checked(settings_class: type[Settings], values: Any, place: str) -> Settings
         parsed = parser.parse_object({"settings": values if values is not None else {}})
         return parser.instantiate(parsed).settings
     except ArgumentError as error:
-        message = str(error).replace("settings.", f"{place}.").replace('"settings"', f'"{place}"')
+        message = str(error).replace("settings.", f"{place}.").replace("Group 'settings'", "the section")
         raise ConfigurationError(f"{PARAMETERS}, section {place}: {message}") from None

@@ -61,7 +61,8 @@ class TabularData(LightningDataModule):
         self.input = input
         self.output = output
         self.prepared = PREPARED / task
-        self.preprocessing = read_preprocessing(MODELS / task if input else self.prepared)
+        learnt = (MODELS / task, "train") if input else (self.prepared, "prepare")
+        self.preprocessing = read_preprocessing(*learnt)
         self.table: pd.DataFrame | None = None
 
     def targets(self, split: str) -> Tensor:
@@ -101,9 +102,9 @@ class TabularData(LightningDataModule):
         if self.input is None:
             raise ConfigurationError("predict needs raw rows: add --data.input FILE")
         learnt = self.preprocessing
-        self.table = read_table(self.input, categorical_columns(learnt), learnt["missing"])
-        if learnt["id"]:
-            require_columns(self.table, [learnt["id"]], self.input)
+        ids = [learnt["id"]] if learnt["id"] else []
+        self.table = read_table(self.input, [*categorical_columns(learnt), *ids], learnt["missing"])
+        require_columns(self.table, ids, self.input)
         unseen: Counter[str] = Counter()
         features = torch.from_numpy(transform(self.table, learnt, self.input, unseen))
         if unseen:

@@ -114,6 +114,8 @@ class TabularModel(LightningModule):
             raise ConfigurationError(f"loss: {loss} does not fit a target of {preprocessing['task']}")
         if loss == "bce" and len(classes) != 2:
             raise ConfigurationError(f"loss: bce needs two classes, the target has {len(classes)}")
+        if label_smoothing and loss != "cross_entropy":
+            raise ConfigurationError(f"label_smoothing: only cross_entropy has it, the loss is {loss}")
         inputs = len(preprocessing["features"])
         outputs = len(classes) if loss == "cross_entropy" else 1
         self.network = MLP(
@@ -154,7 +156,7 @@ class TabularModel(LightningModule):
         return outputs.softmax(dim=1)
 
     def trivial_metrics(self, train: Tensor, test: Tensor) -> dict[str, float]:
-        """Test metrics of always answering the mean of the training target, or its commonest class.
+        """Test metrics of always answering the mean of the (transformed) target, or its commonest class.
 
         Args:
             train: the training target, (rows, 1) or class codes (rows,).

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -24,7 +23,7 @@ class Step(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Elementwise, any shape."""
-        return torch.heaviside(input, input.new_zeros(()))
+        return (input > 0).to(input.dtype)
 
 
 ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
@@ -107,6 +106,8 @@ class MLP(nn.Sequential):
     ) -> None:
         if share_hidden and len(set(hidden_sizes)) != 1:
             raise ConfigurationError(f"share_hidden needs equal hidden_sizes: {hidden_sizes}")
+        if any(size < 1 for size in hidden_sizes):
+            raise ConfigurationError(f"hidden_sizes must be at least 1: {hidden_sizes}")
         if not 0 <= dropout < 1:
             raise ConfigurationError(f"dropout must be at least 0 and below 1: {dropout}")
         super().__init__()
@@ -154,7 +155,9 @@ def log_rmse(prediction: Tensor, target: Tensor) -> Tensor:
         prediction: any shape, in the target's unit.
         target: the same shape.
     """
-    return functional.mse_loss(prediction.clamp(min=1).log(), target.clamp(min=1).log()).sqrt()
+    square = functional.mse_loss(prediction.clamp(min=1).log(), target.clamp(min=1).log())
+    # the root has no gradient at 0
+    return square.sqrt() if square > 0 else square
 
 
 def cross_entropy(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:

@@ -87,9 +87,13 @@ class Preparation:
     def __post_init__(self) -> None:
         for name in ("test_share", "validation_share"):
             if not 0 < getattr(self, name) < 1:
-                raise ConfigurationError(f"{name} must lie between 0 and 1: {getattr(self, name)}")
-        if self.min_frequency <= 0:
-            raise ConfigurationError(f"min_frequency must be above 0: {self.min_frequency}")
+                raise ConfigurationError(f"prepare.{name} must lie between 0 and 1: {getattr(self, name)}")
+        if self.min_frequency <= 0 or (self.min_frequency > 1 and self.min_frequency % 1):
+            raise ConfigurationError(
+                f"prepare.min_frequency must be a number of rows or a share below 1: {self.min_frequency}"
+            )
+        if self.min_frequency >= 1:
+            self.min_frequency = int(self.min_frequency)
 
     @property
     def target_steps(self) -> list[str]:
@@ -122,7 +126,9 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     tables = dict.fromkeys(("train", "validation", "test"), (table, train_path))
     if settings.test:
         test_path = raw / settings.test
-        tables["test"] = (read_table(test_path, settings.text_columns, settings.missing), test_path)
+        # what is text in the training file is text here, even where every cell looks like a number
+        text_columns = [name for name in table.columns if not is_numeric(table[name])]
+        tables["test"] = (read_table(test_path, text_columns, settings.missing), test_path)
     for source, path in tables.values():
         named = [*settings.drop, *settings.column_types, *([settings.id] if settings.id else [])]
         require_columns(source, [settings.target, *named], path)
@@ -132,7 +138,8 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     learnt = _learn(table, rows["train"], train_path, settings)
     if settings.impute == "drop":
         rows = {name: _complete(*tables[name], rows[name], learnt) for name in rows}
-    learnt["target"] = _learn_target(targets["train"][rows["train"]], settings)
+        learnt = _learn(table, rows["train"], train_path, settings)
+    learnt["target"] = _learn_target(targets["train"][rows["train"]], train_path, settings)
     labels = raw / "labels.json"
     learnt["labels"] = json.loads(labels.read_text(encoding="utf-8")) if labels.is_file() else {}
 
@@ -210,7 +217,7 @@ def _learn(
         training = table[name].iloc[train]
         if training.isna().all():
             logger.warning("column '%s' is missing in every training row: left out", name)
-        elif _kind(training, path, settings) == "numeric":
+        elif _kind(table[name], train, path, settings) == "numeric":
             columns.append(_learn_numeric(training, path, settings))
         else:
             columns.append(_learn_categories(training, settings))
@@ -225,20 +232,22 @@ def _learn(
     return learnt | {"features": feature_names(learnt)}
 
 
-def _kind(column: "pd.Series[Any]", path: Path, settings: Preparation) -> Kind:
+def _kind(column: "pd.Series[Any]", train: NDArray[np.int64], path: Path, settings: Preparation) -> Kind:
     """Numeric if every value is a number; a stray text among numbers is an error, not a category."""
     if column.name in settings.column_types:
         return settings.column_types[str(column.name)]
     if is_numeric(column):
         return "numeric"
-    counts = column.value_counts()
+    counts = column.iloc[train].value_counts()
     numbers = pd.to_numeric(counts.index.to_series(), errors="coerce").notna().to_numpy()
-    if MOSTLY < counts.to_numpy()[numbers].sum() / counts.sum() < 1:
-        stray = column[column.isin(list(counts.index[~numbers]))]
-        raise DataError(
-            f"{path}: row {stray.index[0] + 1}, column '{column.name}': {stray.iloc[0]!r} stands among "
-            "numbers; mend it, add it to `missing`, or name the column's kind in `column_types`"
-        )
+    if counts.to_numpy()[numbers].sum() / counts.sum() > MOSTLY:
+        # one text, in any row, makes pandas read the whole column as text
+        stray = column[column.notna() & pd.to_numeric(column, errors="coerce").isna()]
+        if len(stray):
+            raise DataError(
+                f"{path}: row {stray.index[0] + 1}, column '{column.name}': {stray.iloc[0]!r} stands "
+                "among numbers; mend it, add it to `missing`, or name the column's kind in `column_types`"
+            )
     return "categorical"
 
 
@@ -307,18 +316,19 @@ def _complete(
     return rows[complete]
 
 
-def _learn_target(values: NDArray[Any], settings: Preparation) -> dict[str, Any]:
+def _learn_target(values: NDArray[Any], path: Path, settings: Preparation) -> dict[str, Any]:
     learnt: dict[str, Any] = {"name": settings.target, "classes": None}
     if settings.task == "classification":
         classes = sorted(set(values), key=_class_order)
         if len(classes) < 2:
-            raise DataError(f"the target '{settings.target}' has one class only: {classes[0]!r}")
+            raise DataError(f"{path}: the target '{settings.target}' has one class only: {classes[0]!r}")
         return learnt | {"classes": classes}
     log = "log" in settings.target_steps
     steps = np.log(values) if log else values
     center, scale = 0.0, 1.0
     if "standardize" in settings.target_steps:
-        center, scale = float(steps.mean()), float(steps.std()) or 1.0
+        scaler = StandardScaler().fit(steps[:, np.newaxis])
+        center, scale = float(scaler.mean_[0]), float(scaler.scale_[0])
     return learnt | {
         "log": log,
         "center": center,

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -18,13 +19,14 @@ from numpy.typing import NDArray
 from src.shared.errors import ConfigurationError, DataError
 
 CHUNK_ROWS = 50_000
+LARGEST = float(np.finfo(np.float32).max)
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 
 
 def read_table(
     path: Path, text_columns: Collection[str] = (), missing: Collection[str] = MISSING
 ) -> pd.DataFrame:
-    """Read a raw table; the ending .csv, .json, .xls or .xlsx says how.
+    """Read a raw table; the ending .csv, .json or .xlsx says how.
 
     Args:
         path: the file. JSON is a list of objects, one a row; Excel is the first sheet.
@@ -39,17 +41,26 @@ def read_table(
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
-    readers = {".csv": _read_csv, ".json": _read_json, ".xls": _read_excel, ".xlsx": _read_excel}
+    readers = {".csv": _read_csv, ".json": _read_json, ".xlsx": _read_excel}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"{path}: expected one of {', '.join(readers)}")
     try:
         table = reader(path, text_columns, list(missing))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not UTF-8 at byte {_first_wrong_byte(path)}") from None
     if table.empty:
         raise DataError(f"{path}: there are no rows below the header")
     return table
+
+
+def _first_wrong_byte(path: Path) -> int:
+    """Where a file stops being UTF-8; the reader's own error counts from the start of its buffer."""
+    try:
+        path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.start
+    raise AssertionError(f"{path} is UTF-8")
 
 
 def _read_csv(path: Path, text_columns: Collection[str], missing: list[str]) -> pd.DataFrame:
@@ -68,7 +79,7 @@ def _read_csv(path: Path, text_columns: Collection[str], missing: list[str]) -> 
 
     table = read(None, text_columns)
     # pandas reads True, TRUE and true as one value; the text decides here, so read those again.
-    booleans = [name for name in header if _holds_booleans(table[name])]
+    booleans = [name for name in table.columns if _holds_booleans(table[name])]
     if booleans:
         table[booleans] = read(booleans, booleans)[booleans]
     return table
@@ -79,11 +90,12 @@ def _checked_header(path: Path) -> list[str]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.reader(file, strict=True)
         try:
-            header = next(rows, [])
+            filled = filter(None, rows)  # pandas skips blank lines too
+            header = next(filled, [])
             if not header:
                 raise DataError(f"{path}: the file is empty")
-            for number, row in enumerate(rows, start=1):
-                if row and len(row) != len(header):
+            for number, row in enumerate(filled, start=1):
+                if len(row) != len(header):
                     raise DataError(
                         f"{path}: row {number} has {len(row)} cells, the header has {len(header)}"
                     )
@@ -108,7 +120,7 @@ def _holds_booleans(column: "pd.Series[Any]") -> bool:
 def _read_excel(path: Path, text_columns: Collection[str], missing: list[str]) -> pd.DataFrame:
     try:
         cells = pd.read_excel(path, header=None, dtype=object, keep_default_na=False)
-    except ValueError as error:
+    except (ValueError, KeyError, BadZipFile) as error:
         raise DataError(f"{path}: no Excel workbook: {error}") from None
     if cells.empty:
         raise DataError(f"{path}: the first sheet is empty")
@@ -134,7 +146,7 @@ def _read_json(path: Path, text_columns: Collection[str], missing: list[str]) ->
 
 def _typed(table: pd.DataFrame, text_columns: Collection[str], missing: list[str]) -> pd.DataFrame:
     """Give the untyped cells of Excel and JSON the same values that their CSV would have."""
-    table = table.mask(table.isna() | table.isin(missing), np.nan)
+    table = table.mask(table.isna() | table.map(_as_text).isin(missing), np.nan)
     for name in table.columns:
         column = table[name]
         numbers = column.dropna().map(lambda value: type(value) in (int, float)).all()
@@ -170,6 +182,7 @@ def numeric_values(column: "pd.Series[Any]", path: Path) -> NDArray[np.float64]:
     values = numbers.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
     _refuse_row(column, np.isnan(values) & column.notna().to_numpy(), path, "is not a number")
     _refuse_row(column, np.isinf(values), path, "is not finite")
+    _refuse_row(column, np.abs(values) > LARGEST, path, "is too large for 32-bit numbers")
     return values
 
 
@@ -178,7 +191,7 @@ def _refuse_row(column: "pd.Series[Any]", wrong: NDArray[np.bool_], path: Path, 
         position = int(wrong.argmax())
         raise DataError(
             f"{path}: row {column.index[position] + 1}, column '{column.name}': "
-            f"{column.iloc[position]!r} {complaint}"
+            f"{str(column.iloc[position])!r} {complaint}"
         )
 
 
@@ -284,14 +297,14 @@ def categorical_columns(preprocessing: dict[str, Any]) -> list[str]:
     return [c["name"] for c in preprocessing["columns"] if c["kind"] == "categorical"]
 
 
-def read_preprocessing(folder: Path) -> dict[str, Any]:
-    """The content of `folder`/preprocessing.json.
+def read_preprocessing(folder: Path, stage: str = "prepare") -> dict[str, Any]:
+    """The content of `folder`/preprocessing.json, which `stage` of the pipeline writes.
 
     Raises:
         ConfigurationError: the data are not prepared.
     """
     path = folder / "preprocessing.json"
     if not path.is_file():
-        raise ConfigurationError(f"{path} is not here; run: dvc repro prepare@{folder.name}")
+        raise ConfigurationError(f"{path} is not here; run: dvc repro {stage}@{folder.name}")
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content

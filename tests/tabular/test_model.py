@@ -1,0 +1,425 @@
+import math
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from jsonargparse import ArgumentParser
+from lightning import LightningModule
+from lightning.pytorch.cli import ReduceLROnPlateau
+from lightning.pytorch.utilities.model_summary import ModelSummary
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import SGD, lr_scheduler
+
+from src.shared.bundle import weights_of
+from src.shared.errors import ConfigurationError
+from src.shared.optimization import optimizer_and_schedule
+from src.tabular.data import load_split
+from src.tabular.model import TabularModel, make_metrics
+from src.tabular.prepare import Preparation, prepare
+from src.tabular.preprocessing import read_preprocessing
+
+Batch = tuple[Tensor, Tensor]
+
+
+def quantity(inputs: int = 1, **target: Any) -> dict[str, Any]:
+    """The preprocessing of a regression."""
+    whole = {"classes": None, "log": False, "center": 0.0, "scale": 1.0, "at_least_one": True}
+    return {
+        "task": "regression",
+        "features": [f"feature {number}" for number in range(inputs)],
+        "target": {"name": "Price", **whole, **target},
+    }
+
+
+def kinds(classes: int, inputs: int = 1) -> dict[str, Any]:
+    """The preprocessing of a classification."""
+    names = [f"class {number}" for number in range(classes)]
+    return quantity(inputs) | {"task": "classification", "target": {"name": "Kind", "classes": names}}
+
+
+def passing_on(preprocessing: dict[str, Any], **settings: Any) -> TabularModel:
+    """A linear model whose outputs are its inputs."""
+    model = TabularModel(preprocessing, [], **settings)
+    with torch.no_grad():
+        nn.init.eye_(model.network[0].weight)
+        model.network[0].bias.zero_()
+    return model
+
+
+def column(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        ("mse", 0.25),
+        ("mae", 0.5),
+        ("smooth_l1", 0.125),
+        ("log_rmse", math.sqrt((0 + math.log(2 / 2.5) ** 2 + math.log(3 / 3.5) ** 2) / 3)),
+    ],
+)
+def test_the_loss_of_a_regression(loss: Any, expected: float) -> None:
+    batch = (column(1, 2, 3), column(0.5, 2.5, 3.5))
+    assert passing_on(quantity(), loss=loss).training_step(batch, 0).item() == pytest.approx(expected)
+
+
+def test_smooth_l1_is_linear_beyond_1() -> None:
+    batch = (column(0), column(3))
+    assert passing_on(quantity(), loss="smooth_l1").training_step(batch, 0).item() == 2.5
+
+
+def test_the_loss_log_rmse_is_taken_in_the_unit_of_the_target() -> None:
+    model = passing_on(quantity(log=True, center=2.0, scale=3.0), loss="log_rmse")
+    batch = (column(0.5, 1), column(0, 1.5))
+    assert model.training_step(batch, 0).item() == pytest.approx(3 * 0.5)
+
+
+def test_the_loss_mse_is_taken_on_the_transformed_target() -> None:
+    model = passing_on(quantity(log=True, center=2.0, scale=3.0))
+    batch = (column(0.5, 1), column(0, 1.5))
+    assert model.training_step(batch, 0).item() == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_the_loss_of_a_classification(smoothing: float) -> None:
+    model = passing_on(kinds(3, inputs=3), loss="cross_entropy", label_smoothing=smoothing)
+    logits = torch.tensor([[0.5, 0.2, 0.3], [0.1, 0.8, 0.1]])
+    evenly = -logits.log_softmax(dim=1).mean().item()
+    loss = model.training_step((logits, torch.tensor([0, 2])), 0).item()
+    assert loss == pytest.approx((1 - smoothing) * 1.16478 + smoothing * evenly, abs=1e-5)
+
+
+def test_the_loss_of_two_classes() -> None:
+    model = passing_on(kinds(2), loss="bce")
+    logits = column(*(math.log(share / (1 - share)) for share in (0.9, 0.2, 0.8)))
+    loss = model.training_step((logits, torch.tensor([1, 0, 1])), 0).item()
+    assert loss == pytest.approx(0.18388, abs=1e-5)
+
+
+@pytest.mark.parametrize(("l1", "l2", "penalty"), [(0.1, 0, 0.3), (0, 0.2, 0.9), (0.1, 0.2, 1.2)])
+def test_penalties_join_the_training_loss(l1: float, l2: float, penalty: float) -> None:
+    model = passing_on(quantity(), l1=l1, l2=l2)
+    with torch.no_grad():
+        model.network[0].weight.fill_(-3)
+        model.network[0].bias.fill_(100)
+    assert model.training_step((column(1, 2), column(97.5, 94.5)), 0).item() == pytest.approx(0.25 + penalty)
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "loss", "complaint"),
+    [
+        (quantity(), "cross_entropy", "loss: cross_entropy does not fit a target of regression"),
+        (quantity(), "bce", "loss: bce does not fit a target of regression"),
+        (kinds(2), "mse", "loss: mse does not fit a target of classification"),
+        (kinds(2), "log_rmse", "loss: log_rmse does not fit a target of classification"),
+        (kinds(3), "bce", "loss: bce needs two classes, the target has 3"),
+    ],
+)
+def test_a_loss_that_does_not_fit_the_target_is_refused(
+    preprocessing: dict[str, Any], loss: Any, complaint: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{complaint}$") as caught:
+        TabularModel(preprocessing, [4], loss=loss)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("log", "center", "scale", "expected"),
+    [
+        (False, 0.0, 1.0, [-1, 0.5]),
+        (True, 0.0, 1.0, [math.exp(-1), math.exp(0.5)]),
+        (False, 10.0, 4.0, [6, 12]),
+        (True, 2.0, 3.0, [math.exp(-1), math.exp(3.5)]),
+    ],
+)
+def test_predict_undoes_the_transform(log: bool, center: float, scale: float, expected: list[float]) -> None:
+    model = TabularModel(quantity(log=log, center=center, scale=scale), [])
+    assert model.predict(column(-1, 0.5)).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("steps", ["none", "log", "standardize", ["log", "standardize"]])
+def test_predict_gives_prepared_targets_back_in_their_unit(tmp_path: Path, steps: Any) -> None:
+    prices = [float(100_000 + 7_000 * row) for row in range(20)]
+    lines = [f"{row},{price}\n" for row, price in enumerate(prices)]
+    (tmp_path / "train.csv").write_text("Area,Price\n" + "".join(lines))
+    settings = Preparation(target="Price", target_transform=steps, scale="none")
+    prepare(tmp_path, tmp_path / "prepared", settings)
+    model = TabularModel(read_preprocessing(tmp_path / "prepared"), [])
+    for split in ("train", "validation", "test"):
+        areas, target = load_split(tmp_path / "prepared", split)
+        expected = [prices[int(area)] for area in areas]
+        assert model.predict(target).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_predictions_of_classes_are_probabilities() -> None:
+    model = passing_on(kinds(4, inputs=4), loss="cross_entropy")
+    scores = torch.tensor([[1.0, 3.0, 5.0, 10.0]])
+    expected = [1.22458e-4, 9.04848e-4, 6.685975e-3, 0.9922867]
+    assert model.predict_step((scores,), 0)[0].tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_predictions_of_two_classes_are_probabilities_of_both() -> None:
+    model = passing_on(kinds(2), loss="bce")
+    found = model.predict_step((column(math.log(0.9 / 0.1), 0),), 0)
+    torch.testing.assert_close(found, torch.tensor([[0.1, 0.9], [0.5, 0.5]]))
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "loss", "outputs"),
+    [(quantity(5), "mse", 1), (kinds(2, 5), "bce", 1), (kinds(2, 5), "cross_entropy", 2)],
+)
+def test_the_target_decides_how_many_outputs_there_are(
+    preprocessing: dict[str, Any], loss: Any, outputs: int
+) -> None:
+    model = TabularModel(preprocessing, [7], loss=loss)
+    assert model(torch.zeros(3, 5)).shape == (3, outputs)
+
+
+def test_metrics_of_a_regression() -> None:
+    metrics = make_metrics(quantity()["target"])
+    metrics.update(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 4.0, 4.0]))
+    found = {name: value.item() for name, value in metrics.compute().items()}
+    logarithms = [math.log(4 / 2) ** 2, math.log(4 / 3) ** 2]
+    assert found == pytest.approx(
+        {
+            "rmse": math.sqrt(5 / 3),
+            "mae": 1,
+            # 1 - 5 / (4 + 1 + 1)
+            "r2": 1 / 6,
+            "log_rmse": math.sqrt(sum(logarithms) / 3),
+        }
+    )
+
+
+def test_log_rmse_over_batches_is_that_of_all_rows() -> None:
+    batches = [([math.e, 1.0], [1.0, 1.0]), ([math.e**8], [1.0]), ([0.2, -3.0, 1.0], [math.e, 0.0, 0.5])]
+    metrics = make_metrics(quantity()["target"])
+    for predicted, actual in batches:
+        metrics.update(torch.tensor(predicted), torch.tensor(actual))
+    whole = math.sqrt((1 + 0 + 64 + 1 + 0 + 0) / 6)
+    mean_of_roots = (math.sqrt(1 / 2) + 8 + math.sqrt(1 / 3)) / 3
+    assert metrics.compute()["log_rmse"].item() == pytest.approx(whole)
+    assert whole != pytest.approx(mean_of_roots, abs=0.1)
+
+
+def test_log_rmse_is_left_out_where_targets_lie_below_1() -> None:
+    assert set(make_metrics(quantity(at_least_one=False)["target"])) == {"rmse", "mae", "r2"}
+
+
+def test_metrics_of_classes() -> None:
+    metrics = make_metrics(kinds(3)["target"])
+    # two batches; the largest score says which class is meant: 0, 0, 1 and 1, 2, 0
+    metrics.update(torch.tensor([[9.0, 1, 0], [5, 1, 1], [0, 3, 1]]), torch.tensor([0, 1, 1]))
+    metrics.update(torch.tensor([[0.0, 2, 1], [0, 1, 7], [8, 1, 0]]), torch.tensor([1, 2, 0]))
+    found = {name: value.item() for name, value in metrics.compute().items()}
+    assert found == pytest.approx(
+        {
+            "accuracy": 5 / 6,
+            "precision": (2 / 3 + 1 + 1) / 3,
+            "recall": (1 + 2 / 3 + 1) / 3,
+            "f1": (0.8 + 0.8 + 1) / 3,
+        }
+    )
+
+
+@pytest.mark.parametrize("stage", ["validation", "test"])
+def test_steps_collect_metrics_in_the_unit_of_the_target(stage: str) -> None:
+    model = passing_on(quantity(center=10.0, scale=2.0))
+    step = getattr(model, f"{stage}_step")
+    step((column(1, 2), column(0, 2)), 0)
+    step((column(5), column(4)), 1)
+    found = model.stage_metrics[stage].compute()
+    assert found[f"{stage}/mae"].item() == pytest.approx((2 + 0 + 2) / 3)
+    assert found[f"{stage}/rmse"].item() == pytest.approx(math.sqrt(8 / 3))
+
+
+def test_the_trivial_answer_of_a_regression_is_the_mean_of_training() -> None:
+    model = TabularModel(quantity(center=10.0, scale=2.0), [])
+    found = model.trivial_metrics(column(0, 1, 5), column(1, 3))
+    # the mean is 2, which is 14; the test rows are 12 and 16
+    logarithms = [math.log(14 / 12) ** 2, math.log(16 / 14) ** 2]
+    assert found == pytest.approx({"rmse": 2, "mae": 2, "r2": 0, "log_rmse": math.sqrt(sum(logarithms) / 2)})
+
+
+@pytest.mark.parametrize("loss", ["bce", "cross_entropy"])
+def test_the_trivial_answer_of_a_classification_is_the_commonest_class(loss: Any) -> None:
+    model = TabularModel(kinds(2), [], loss=loss)
+    found = model.trivial_metrics(torch.tensor([1, 0, 1]), torch.tensor([1, 1, 0, 1]))
+    assert found["accuracy"] == 0.75
+    assert found["recall"] == 0.5
+
+
+def test_the_summary_counts_the_parameters_of_each_layer() -> None:
+    summary = str(ModelSummary(TabularModel(kinds(2, inputs=3), [4, 4], loss="cross_entropy"), max_depth=-1))
+    cells = [[cell.strip() for cell in line.split("|")] for line in summary.splitlines()]
+    layers = {row[1]: row[3] for row in cells if len(row) > 3}
+    assert {name: layers[f"network.{name}"] for name in ("0", "2", "4")} == {"0": "16", "2": "20", "4": "10"}
+    assert layers["network"] == "46"
+    assert "46        Total params" in summary
+
+
+def sharing() -> TabularModel:
+    return TabularModel(quantity(2), [3, 3, 3], activation="tanh", share_hidden=True, norm="batch")
+
+
+def test_shared_layers_survive_saving_and_loading(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = sharing()
+    weights = weights_of(model)
+    assert "network.3.weight" in weights
+    assert "network.6.weight" not in weights
+    save_file(weights, tmp_path / "model.safetensors")
+    torch.manual_seed(1)
+    other = sharing()
+    other.load_state_dict(load_file(tmp_path / "model.safetensors"), strict=False)
+    assert other.network[3] is other.network[6]
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(other.state_dict()[name], tensor), name
+
+
+def test_training_keeps_shared_layers_tied() -> None:
+    torch.manual_seed(0)
+    model = sharing()
+    start = model.network[3].weight.detach().clone()
+    optimizer = model.configure_optimizers()["optimizer"]
+    for _ in range(3):
+        optimizer.zero_grad()
+        model.training_step((torch.randn(5, 2), torch.randn(5, 1)), 0).backward()
+        optimizer.step()
+    assert not torch.equal(model.network[3].weight, start)
+    assert model.network[3] is model.network[6]
+    assert torch.equal(model.state_dict()["network.3.weight"], model.state_dict()["network.6.weight"])
+
+
+EPOCHS, STEPS = 4, 20
+
+
+def configured(schedule_of: Any, interval: str = "epoch") -> dict[str, Any]:
+    """What Lightning gets for a network of one number, under a training of 4 epochs and 20 steps."""
+    module: Any = SimpleNamespace(
+        parameters=lambda: [nn.Parameter(torch.ones(1))],
+        trainer=SimpleNamespace(estimated_stepping_batches=STEPS, max_epochs=EPOCHS),
+    )
+    return optimizer_and_schedule(module, partial(SGD, lr=0.1, momentum=0.9), schedule_of, interval)
+
+
+def rates(schedule_of: Any, steps: int) -> list[float]:
+    """The learning rates of so many steps, the first one before the schedule has moved."""
+    settings = configured(schedule_of)
+    found = []
+    for _ in range(steps):
+        found.append(settings["optimizer"].param_groups[0]["lr"])
+        settings["optimizer"].step()
+        settings["lr_scheduler"]["scheduler"].step()
+    return found
+
+
+def test_without_a_schedule_there_is_only_the_optimizer() -> None:
+    settings = configured(None)
+    assert list(settings) == ["optimizer"]
+    assert settings["optimizer"].param_groups[0]["lr"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("schedule_of", "expected"),
+    [
+        (partial(lr_scheduler.StepLR, step_size=2, gamma=0.5), [0.1, 0.1, 0.05, 0.05, 0.025]),
+        (partial(lr_scheduler.MultiStepLR, milestones=[1, 3], gamma=0.1), [0.1, 0.01, 0.01, 0.001, 0.001]),
+        (partial(lr_scheduler.ExponentialLR, gamma=0.8), [0.1, 0.08, 0.064, 0.0512, 0.04096]),
+        (
+            partial(lr_scheduler.LinearLR, start_factor=0.25, total_iters=3),
+            [0.025, 0.05, 0.075, 0.1, 0.1],
+        ),
+        (
+            partial(lr_scheduler.CyclicLR, base_lr=0.01, max_lr=0.03, step_size_up=2),
+            [0.01, 0.02, 0.03, 0.02, 0.01],
+        ),
+    ],
+    ids=["StepLR", "MultiStepLR", "ExponentialLR", "LinearLR", "CyclicLR"],
+)
+def test_a_schedule_moves_the_learning_rate(schedule_of: Any, expected: list[float]) -> None:
+    assert rates(schedule_of, 5) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("interval", ["epoch", "step"])
+def test_lightning_is_told_when_the_schedule_moves(interval: str) -> None:
+    settings = configured(partial(lr_scheduler.ExponentialLR, gamma=0.8), interval)["lr_scheduler"]
+    assert settings["interval"] == interval
+    assert "monitor" not in settings
+
+
+def test_lightning_is_told_what_a_plateau_is_of() -> None:
+    settings = configured(partial(ReduceLROnPlateau, monitor="validation/loss", patience=0, factor=0.5))
+    assert settings["lr_scheduler"]["monitor"] == "validation/loss"
+    scheduler = settings["lr_scheduler"]["scheduler"]
+    for value in (1.0, 2.0):
+        scheduler.step(value)
+    assert settings["optimizer"].param_groups[0]["lr"] == pytest.approx(0.05)
+
+
+def configured_model(**settings: Any) -> TabularModel:
+    """A model built from a configuration as the command line builds it."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(LightningModule, "model")
+    arguments = {"preprocessing": quantity(2), "hidden_sizes": [3], **settings}
+    values = {"class_path": "src.tabular.model.TabularModel", "init_args": arguments}
+    model: TabularModel = parser.instantiate(parser.parse_object({"model": values})).model
+    return model
+
+
+@pytest.mark.parametrize(
+    ("interval", "told", "expected"),
+    [
+        ("epoch", {}, EPOCHS),
+        ("step", {}, STEPS),
+        ("step", {"total_steps": 7}, 7),
+        ("step", {"epochs": 3, "steps_per_epoch": 5}, 15),
+    ],
+)
+def test_one_cycle_spans_the_training_unless_told_otherwise(
+    interval: str, told: dict[str, Any], expected: int
+) -> None:
+    model = configured_model(
+        optimizer={"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1, "momentum": 0.9}},
+        lr_scheduler={
+            "class_path": "torch.optim.lr_scheduler.OneCycleLR",
+            "init_args": {"max_lr": 0.5, **told},
+        },
+        lr_interval=interval,
+    )
+    # a name of its own, because the model holds it weakly
+    trainer: Any = SimpleNamespace(estimated_stepping_batches=STEPS, max_epochs=EPOCHS)
+    model.trainer = trainer
+    settings = model.configure_optimizers()
+    assert isinstance(settings["optimizer"], SGD)
+    assert settings["lr_scheduler"]["interval"] == interval
+    scheduler = settings["lr_scheduler"]["scheduler"]
+    assert scheduler.total_steps == expected
+    found = [scheduler.get_last_lr()[0]]
+    for _ in range(expected - 1):
+        settings["optimizer"].step()
+        scheduler.step()
+        found.append(scheduler.get_last_lr()[0])
+    # up to the maximum and down to next to nothing, once
+    assert max(found) == pytest.approx(0.5, rel=0.2)
+    assert found[-1] == pytest.approx(0.5 / 25 / 1e4)
+
+
+def test_a_configuration_names_optimizer_and_schedule() -> None:
+    model = configured_model(
+        optimizer={"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.02}},
+        lr_scheduler={
+            "class_path": "lightning.pytorch.cli.ReduceLROnPlateau",
+            "init_args": {"monitor": "validation/rmse"},
+        },
+    )
+    settings = model.configure_optimizers()
+    assert type(settings["optimizer"]) is torch.optim.AdamW
+    assert settings["optimizer"].param_groups[0]["lr"] == 0.02
+    assert len(settings["optimizer"].param_groups[0]["params"]) == 4
+    assert settings["lr_scheduler"]["monitor"] == "validation/rmse"
