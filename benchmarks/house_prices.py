@@ -83,7 +83,7 @@ def hand_written(model: TabularModel, epochs: int, batch_size: int) -> float:
             loss = loss + weight_penalty(network, model.l1, model.l2)
             loss.backward()
             optimizer.step()
-            scheduler.step()  # type: ignore[call-arg]
+            scheduler.step()
         network.eval()
         with torch.no_grad():
             outputs = network(validation_features)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import auto_cli
 
@@ -22,13 +23,18 @@ def report() -> None:
     ]
     for task in read_parameters()["tasks"]:
         path = REPORTS / task / "metrics.json"
-        if not path.is_file():
-            raise ConfigurationError(f"{path} is not here; run: dvc repro evaluate@{task}")
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-        source = json.loads((RAW / task / "SOURCE.json").read_text(encoding="utf-8"))["source"]
+        metrics = _read(path, f"evaluate@{task}")
+        source = _read(RAW / task / "SOURCE.json", f"fetch@{task}")["source"]
         lines += _rows(task, source, metrics)
     REPORT.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"the table of all tasks: {REPORT}")
+
+
+def _read(path: Path, stage: str) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigurationError(f"{path} is not here; run: dvc repro {stage}")
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
 
 
 def _rows(task: str, source: str, metrics: dict[str, float]) -> list[str]:

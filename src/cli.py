@@ -19,6 +19,7 @@ from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.utilities.model_summary import ModelSummary
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
@@ -27,7 +28,7 @@ from src.shared.errors import ConfigurationError, exit_with_message
 from src.shared.exactness import Exactness
 from src.shared.folders import MODELS, PREPARED, RUNS, folder_digest
 from src.shared.progress import TrainingProgress
-from src.shared.tracking import Tracker, wandb_disabled
+from src.shared.tracking import start_tracker
 from src.shared.training import CHECKPOINT, HISTORY, DurableCheckpointIO, NoProfiler, TrainingRecord
 
 logger = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ class LockstepCLI(LightningCLI):
         if self.subcommand != "fit":
             return super().instantiate_trainer(enable_checkpointing=False, logger=False, **kwargs)
         prepared = folder_digest(PREPARED / self.task)
-        identity = yaml.safe_dump(self.configuration) + prepared + folder_digest(Path("src"))
+        identity = yaml.safe_dump(self.configuration) + prepared + folder_digest(Path("src"), "*.py")
         self.run_folder = RUNS / self.task / sha256(identity.encode()).hexdigest()[:12]
         self.run_folder.mkdir(parents=True, exist_ok=True)
         monitor, mode = self.configuration["monitor"], self.configuration["mode"]
@@ -107,9 +108,8 @@ class LockstepCLI(LightningCLI):
         kwargs["callbacks"].append(self.record)
         if terminal:
             kwargs["callbacks"].append(TrainingProgress(monitor))
-        self.tracker = None
-        if not wandb_disabled():
-            self.tracker = Tracker(RUNS, self.task, {**self.configuration, "prepared_sha256": prepared})
+        described = {**self.configuration, "prepared_sha256": prepared}
+        self.tracker = start_tracker(RUNS, self.task, described) if _is_first_process() else None
         return super().instantiate_trainer(
             logger=self.tracker or False, plugins=AsyncCheckpointIO(DurableCheckpointIO()), **kwargs
         )
@@ -121,7 +121,12 @@ class LockstepCLI(LightningCLI):
         _say(self.trainer, f"{self.task} on {self.trainer.strategy.root_device}")
         checkpoint = _usable(self.run_folder / CHECKPOINT)
         start = time.perf_counter()
-        self.trainer.fit(**kwargs, ckpt_path=checkpoint, weights_only=True)
+        try:
+            self.trainer.fit(**kwargs, ckpt_path=checkpoint, weights_only=True)
+        except SystemExit as error:
+            if self.trainer.interrupted:  # Lightning turns Ctrl-C into exit 1
+                raise KeyboardInterrupt from error
+            raise
         seconds = time.perf_counter() - start
         scores = self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)[0]
         scores = {"best_epoch": self.record.best_row["epoch"], **scores}
@@ -170,6 +175,11 @@ class LockstepCLI(LightningCLI):
                 table.add_row(name, f"{value:.5g}", "" if baseline is None else f"{baseline:.5g}")
         Console().print(table)
         print(f"trained in {seconds:.1f} s; the bundle: {self.bundle}/")
+
+
+def _is_first_process() -> bool:
+    """Whether this process was not started by another one of the same run; the trainer is not there yet."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def _say(trainer: Trainer, text: str) -> None:

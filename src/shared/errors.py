@@ -54,21 +54,26 @@ def exit_with_message(main: Callable[[], object]) -> None:
     """
     try:
         main()
-    except (LockstepError, OSError, MemoryError) as error:
-        code = _exit_code(error)
-        if code is None or os.environ.get(TRACEBACK_VARIABLE):
-            raise
-        message = " ".join(str(error).split()) or type(error).__name__
-        print(f"error: {message}", file=sys.stderr)
-        sys.exit(code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        reported = _reported(error)
+        if reported is None or os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        message = " ".join(str(reported).split()) or type(reported).__name__
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(reported.exit_code if isinstance(reported, LockstepError) else ResourceError.exit_code)
 
 
-def _exit_code(error: BaseException) -> int | None:
-    if isinstance(error, LockstepError):
-        return error.exit_code
-    if isinstance(error, MemoryError) or getattr(error, "errno", None) in RESOURCE_ERRNOS:
-        return ResourceError.exit_code
+def _reported(error: BaseException | None) -> BaseException | None:
+    """The error to tell: the first of the chain that a user can mend.
+
+    A class that refuses its arguments does so inside jsonargparse, which wraps the error in its own.
+    """
+    while error is not None:
+        out_of_resources = getattr(error, "errno", None) in RESOURCE_ERRNOS
+        if isinstance(error, LockstepError | MemoryError) or out_of_resources:
+            return error
+        error = error.__cause__ or error.__context__
     return None

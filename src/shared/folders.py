@@ -22,14 +22,21 @@ def written_whole(folder: Path) -> Iterator[Path]:
     and `folder` is as it was.
     """
     partial = folder.with_name(f".{folder.name}.partial")
+    older = folder.with_name(f".{folder.name}.older")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    if older.exists() and not folder.exists():  # a kill came between the two renames
+        older.rename(folder)
+    shutil.rmtree(older, ignore_errors=True)
     try:
         yield partial
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.rename(older)
         partial.rename(folder)
     finally:
+        if older.exists() and not folder.exists():
+            older.rename(folder)
+        shutil.rmtree(older, ignore_errors=True)
         shutil.rmtree(partial, ignore_errors=True)
 
 
@@ -42,11 +49,11 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def folder_digest(folder: Path) -> str:
-    """One sha256 over the names and contents of all files below `folder`, whatever the listing order."""
+def folder_digest(folder: Path, pattern: str = "*") -> str:
+    """One sha256 over the names and contents of the files below `folder`, whatever the listing order."""
     lines = [
         f"{path.relative_to(folder).as_posix()} {file_digest(path)}\n"
-        for path in sorted(folder.rglob("*"))
+        for path in sorted(folder.rglob(pattern))
         if path.is_file()
     ]
     return sha256("".join(lines).encode()).hexdigest()

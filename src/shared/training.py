@@ -91,9 +91,13 @@ class TrainingRecord(Checkpoint):
         if trainer.is_global_zero:
             (self.folder / HISTORY).write_text(self.history, encoding="utf-8")
 
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the learning rate that the epoch begins with."""
+        self.learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch's row, keep its weights if they are the best, save."""
-        row = {"epoch": self.epochs + 1, "learning_rate": trainer.optimizers[0].param_groups[0]["lr"]}
+        row = {"epoch": self.epochs + 1, "learning_rate": self.learning_rate}
         row |= {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         for name in ("train/loss", "validation/loss"):
             if not math.isfinite(row.get(name, 0.0)):
@@ -112,8 +116,8 @@ class TrainingRecord(Checkpoint):
                 name: tensor.detach().clone() for name, tensor in pl_module.state_dict().items()
             }
         self.stopped = trainer.should_stop
-        lines = [row] if self.epochs > 1 else [dict(zip(row, row, strict=True)), row]
-        text = "".join(",".join(map(str, line.values())) + "\n" for line in lines)
+        lines = [list(row.values())] if self.epochs > 1 else [list(row), list(row.values())]
+        text = "".join(",".join(map(str, line)) + "\n" for line in lines)
         self.history += text
         if trainer.is_global_zero:
             with (self.folder / HISTORY).open("a", encoding="utf-8") as file:
