@@ -116,7 +116,9 @@ class TrainingRecord(Checkpoint):
                 name: tensor.detach().clone() for name, tensor in pl_module.state_dict().items()
             }
         self.stopped = trainer.should_stop
-        lines = [list(row.values())] if self.epochs > 1 else [list(row), list(row.values())]
+        lines: list[list[Any]] = [list(row.values())]
+        if self.epochs == 1:
+            lines.insert(0, list(row))
         text = "".join(",".join(map(str, line)) + "\n" for line in lines)
         self.history += text
         if trainer.is_global_zero:

@@ -1,0 +1,149 @@
+"""What all tests share: no network, no W&B, and clones of the project in which the pipeline has run."""
+
+import inspect
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+CONFIG = Path("configs/house_prices.yaml")
+EPOCHS = 3
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def refuse_other_machines() -> None:
+    """Let the sockets of this process reach this machine only.
+
+    The text of this function is also the sitecustomize.py of the subprocesses, so it imports what it needs.
+    """
+    import socket
+
+    def guarded(original: Callable[..., Any]) -> Callable[..., Any]:
+        def connect(self: socket.socket, address: Any) -> Any:
+            inet = self.family in (socket.AF_INET, socket.AF_INET6)
+            if inet and not str(address[0]).startswith("127.") and address[0] not in ("::1", "localhost"):
+                raise RuntimeError(f"the tests may not connect to {address[0]}")
+            return original(self, address)
+
+        return connect
+
+    socket.socket.connect = guarded(socket.socket.connect)  # type: ignore[method-assign]
+    socket.socket.connect_ex = guarded(socket.socket.connect_ex)  # type: ignore[method-assign]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No other machine, no W&B and no settings of the user, here and in every subprocess."""
+    site = tmp_path_factory.mktemp("site")
+    guard = f"from typing import *\n{inspect.getsource(refuse_other_machines)}\nrefuse_other_machines()\n"
+    (site / "sitecustomize.py").write_text(guard)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", socket.socket.connect)
+        patch.setattr(socket.socket, "connect_ex", socket.socket.connect_ex)
+        refuse_other_machines()
+        patch.setenv("WANDB_MODE", "disabled")
+        patch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
+        patch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+        patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+        for name in ("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR"):
+            patch.setenv(name, str(site))
+        patch.setenv("OMP_WAIT_POLICY", "passive")  # two runs at a time would wait for each other in loops
+        patch.delenv("LOCKSTEP_TRACEBACK", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def python() -> Run:
+    """Run `python ...` in a folder; its output, both streams as one text."""
+
+    def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=cwd,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            timeout=300,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def repro(python: Run) -> Callable[..., str]:
+    """Run `dvc repro` in a clone; its output."""
+
+    def run(folder: Path, **environment: str) -> str:
+        done = python("-m", "dvc", "repro", cwd=folder, **environment)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    return run
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=Test", "-c", "user.email=test@example.org")
+    done = subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, stdout=subprocess.PIPE)
+    return done.stdout.decode()
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's files as they are now, committed in a folder of their own; nothing has run.
+
+    The training is cut to a few epochs, and the pipeline's old results are left out.
+    """
+    folder = tmp_path_factory.mktemp("first")
+    listed = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    for name in sorted(set(listed) - {"", "dvc.lock"}):
+        if (ROOT / name).is_file() and not name.startswith("reports/"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes((ROOT / name).read_bytes())
+    configuration = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    configuration["trainer"]["max_epochs"] = EPOCHS
+    (folder / CONFIG).write_text(yaml.safe_dump(configuration), encoding="utf-8")
+    git(folder, "init", "--quiet")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "Start")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def runs(
+    alone: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[Path, Future[str]]]:
+    """Two clones in which `dvc repro` runs while the tests that need no clone do, if any test needs them.
+
+    They have other names, hash seeds, time zones and locales.
+    """
+    if not any("clones" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        yield {}
+        return
+    first, repro = request.getfixturevalue("clone"), request.getfixturevalue("repro")
+    second = tmp_path_factory.mktemp("other place") / "second clone"
+    git(first, "clone", "--quiet", str(first), str(second))
+    with ThreadPoolExecutor() as pool:
+        yield {
+            first: pool.submit(repro, first, PYTHONHASHSEED="1", TZ="UTC", LC_ALL="C.UTF-8"),
+            second: pool.submit(repro, second, PYTHONHASHSEED="2", TZ="Asia/Tokyo", LC_ALL="C"),
+        }
+
+
+@pytest.fixture(scope="session")
+def clones(runs: dict[Path, Future[str]]) -> tuple[Path, Path]:
+    """Two clones of different names after `dvc repro`."""
+    for run in runs.values():
+        run.result()
+    first, second = runs
+    return first, second

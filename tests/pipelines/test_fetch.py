@@ -1,0 +1,340 @@
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipelines import fetch as verb
+from pipelines.fetch import fetch
+from src.shared.errors import ConfigurationError, DataError, IntegrityError, ResourceError
+
+CONTENT = {"train.csv": b"a,b\n1,2\n3,4\n", "notes.txt": b"two rows\n"}
+DESCRIPTION = """
+seed: 1
+factors: []
+files: {train.csv: {rows: 3}}
+columns:
+  number: {serial: 5, label: {en: Number, zh: 号}}
+  kind: {values: {only: 1.0}}
+"""
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project, the working folder of the test."""
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    return tmp_path / "project"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A folder that holds the raw files."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for name, content in CONTENT.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def write_parameters(source: str, files: dict[str, Any]) -> None:
+    parameters = {"tasks": {"tiny": "tabular"}, "tiny": {"source": source, "files": files}}
+    Path("params.yaml").write_text(yaml.safe_dump(parameters), encoding="utf-8")
+
+
+def raw(name: str) -> Path:
+    return Path("data/raw/tiny") / name
+
+
+def written() -> list[str]:
+    """All files below data/raw, hidden ones too."""
+    return sorted(str(path) for path in Path("data/raw").rglob("*") if path.is_file())
+
+
+def record() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(raw("SOURCE.json").read_text(encoding="utf-8"))
+    return content
+
+
+@pytest.mark.usefixtures("project")
+def test_sample_is_written_and_described() -> None:
+    Path("data/samples").mkdir(parents=True)
+    Path("data/samples/tiny.yaml").write_text(DESCRIPTION, encoding="utf-8")
+    write_parameters("sample", {"train.csv": {}})
+    fetch("tiny")
+    content = b"number,kind\n5,only\n6,only\n7,only\n"
+    assert raw("train.csv").read_bytes() == content
+    expected = {"sha256": sha256(content), "bytes": len(content), "rows": 3}
+    assert record() == {"source": "sample", "files": {"train.csv": expected}}
+    labels = json.loads(raw("labels.json").read_text(encoding="utf-8"))
+    assert labels == {"number": {"en": "Number", "zh": "号"}}
+
+
+@pytest.mark.usefixtures("project")
+def test_sample_needs_its_description() -> None:
+    write_parameters("sample", {"train.csv": {}})
+    with pytest.raises(ConfigurationError, match=r"data/samples/tiny\.yaml.*name a folder"):
+        fetch("tiny")
+    assert written() == []
+
+
+@pytest.mark.usefixtures("project")
+def test_mistake_in_the_description_is_told() -> None:
+    Path("data/samples").mkdir(parents=True)
+    Path("data/samples/tiny.yaml").write_text(DESCRIPTION.replace("only: 1.0", "only: 0.5"))
+    write_parameters("sample", {"train.csv": {}})
+    with pytest.raises(ConfigurationError, match=r"tiny\.yaml: column kind"):
+        fetch("tiny")
+    assert written() == []
+
+
+@pytest.mark.usefixtures("project")
+def test_sample_that_lacks_a_wanted_file_is_told() -> None:
+    Path("data/samples").mkdir(parents=True)
+    Path("data/samples/tiny.yaml").write_text(DESCRIPTION, encoding="utf-8")
+    write_parameters("sample", {"train.csv": {}, "test.csv": {}})
+    with pytest.raises((ConfigurationError, DataError), match=r"test\.csv"):
+        fetch("tiny")
+    assert written() == []
+
+
+@pytest.mark.usefixtures("project")
+def test_folder_is_copied(source: Path) -> None:
+    (source / "unwanted.csv").write_text("c\n")
+    write_parameters(str(source), {"train.csv": {}, "notes.txt": {}})
+    fetch("tiny")
+    assert sorted(path.name for path in raw("").iterdir()) == ["SOURCE.json", "notes.txt", "train.csv"]
+    for name, content in CONTENT.items():
+        assert raw(name).read_bytes() == content
+    train, notes = CONTENT["train.csv"], CONTENT["notes.txt"]
+    assert record() == {
+        "source": str(source),
+        "files": {
+            "train.csv": {"sha256": sha256(train), "bytes": len(train), "rows": 2},
+            "notes.txt": {"sha256": sha256(notes), "bytes": len(notes)},
+        },
+    }
+
+
+@pytest.mark.usefixtures("project")
+def test_rows_are_counted_as_csv_counts_them(source: Path) -> None:
+    (source / "train.csv").write_bytes(b'a,b\r\n1,"two\nlines"\r\n3,4')
+    write_parameters(str(source), {"train.csv": {}})
+    fetch("tiny")
+    assert record()["files"]["train.csv"]["rows"] == 2
+
+
+@pytest.mark.usefixtures("project")
+def test_folder_that_lacks_a_file_is_told_and_the_older_data_stay(source: Path) -> None:
+    write_parameters(str(source), {"train.csv": {}})
+    fetch("tiny")
+    before = {name: Path(name).read_bytes() for name in written()}
+    (source / "train.csv").write_bytes(b"a,b\n9,9\n")
+    write_parameters(str(source), {"train.csv": {}, "missing.csv": {}})
+    with pytest.raises(DataError, match=r"source/missing\.csv: there is no such file; tiny\.files names it"):
+        fetch("tiny")
+    assert {name: Path(name).read_bytes() for name in written()} == before
+
+
+@pytest.mark.usefixtures("project")
+def test_interrupted_fetch_leaves_the_older_data(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_parameters(str(source), {"train.csv": {}, "notes.txt": {}})
+    fetch("tiny")
+    before = {name: Path(name).read_bytes() for name in written()}
+    for name in CONTENT:
+        (source / name).write_bytes(b"another content\n")
+    copy = verb.shutil.copyfile
+    copied = []
+
+    def interrupted(*arguments: Any) -> Any:
+        if copied:
+            raise KeyboardInterrupt
+        copied.append(copy(*arguments))
+
+    monkeypatch.setattr(verb.shutil, "copyfile", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fetch("tiny")
+    assert len(copied) == 1
+    assert {name: Path(name).read_bytes() for name in written()} == before
+
+
+@pytest.mark.parametrize("name", ["nowhere", "params.yaml"])
+@pytest.mark.usefixtures("project")
+def test_source_that_is_no_folder_is_told(name: str) -> None:
+    write_parameters(name, {"train.csv": {}})
+    with pytest.raises(DataError, match=rf"tiny\.source: {name} is no folder; use sample, download or"):
+        fetch("tiny")
+    assert written() == []
+
+
+@pytest.mark.usefixtures("project")
+def test_unknown_task_is_told() -> None:
+    write_parameters("sample", {"train.csv": {}})
+    with pytest.raises(ConfigurationError, match=r"params\.yaml has no .*'tinny'"):
+        fetch("tinny")
+
+
+@pytest.mark.parametrize(
+    ("section", "named"),
+    [
+        ({"files": {"train.csv": {}}}, "source"),
+        ({"source": "sample"}, "files"),
+        ({"source": "sample", "files": {"train.csv": {"adress": "x"}}}, "adress"),
+        ({"source": "sample", "files": {"train.csv": {"url": [1]}}}, "url"),
+        (None, ""),
+    ],
+)
+@pytest.mark.usefixtures("project")
+def test_mistakes_in_the_section_are_told(section: Any, named: str) -> None:
+    Path("params.yaml").write_text(yaml.safe_dump({"tasks": {"tiny": "tabular"}, "tiny": section}))
+    with pytest.raises(ConfigurationError, match=rf"(?s)params\.yaml.*tiny.*{named}"):
+        fetch("tiny")
+    assert written() == []
+
+
+@pytest.mark.parametrize("text", [None, "tasks: {tiny: [", "tiny: {}", "tasks: [tiny]", "", "text"], ids=repr)
+@pytest.mark.usefixtures("project")
+def test_unusable_params_yaml_is_told(text: str | None) -> None:
+    if text is not None:
+        Path("params.yaml").write_text(text)
+    with pytest.raises(ConfigurationError, match=r"^params\.yaml "):
+        fetch("tiny")
+
+
+@pytest.mark.usefixtures("project")
+def test_exit_code_and_message_of_the_command(project: Path, python: Callable[..., Any]) -> None:
+    write_parameters("nowhere", {"train.csv": {}})
+    search = os.pathsep.join([str(Path(verb.__file__).parents[1]), os.environ["PYTHONPATH"]])
+    for task, code in [("tiny", 3), ("tinny", 2)]:
+        done = python("-m", "pipelines.fetch", task, cwd=project, PYTHONPATH=search)
+        assert done.returncode == code
+        assert done.stdout.startswith("error: ")
+        assert done.stdout.count("\n") == 1
+
+
+class Server:
+    """A server of this machine that counts what is asked of it."""
+
+    def __init__(self, folder: Path) -> None:
+        server = self
+        self.asked: list[str] = []
+
+        class Handler(SimpleHTTPRequestHandler):
+            def log_message(self, *arguments: Any) -> None:
+                server.asked.append(self.path)
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+        self.address = f"http://127.0.0.1:{self.server.server_port}"
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def server(source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # pooch waits before it tries again
+    server = Server(source)
+    yield server
+    server.close()
+
+
+def files_at(server: Server, kind: str = "sha256", **changed: str) -> dict[str, Any]:
+    return {
+        name: {"url": f"{server.address}/{name}", "hash": f"{kind}:{hashlib.new(kind, content).hexdigest()}"}
+        | changed
+        for name, content in CONTENT.items()
+    }
+
+
+@pytest.mark.parametrize("kind", ["sha1", "sha256"])
+@pytest.mark.usefixtures("project")
+def test_download_with_the_right_digest(server: Server, kind: str) -> None:
+    write_parameters("download", files_at(server, kind))
+    fetch("tiny")
+    for name, content in CONTENT.items():
+        assert raw(name).read_bytes() == content
+    assert record()["source"] == "download"
+    assert record()["files"]["train.csv"]["sha256"] == sha256(CONTENT["train.csv"])
+
+
+@pytest.mark.usefixtures("project")
+def test_what_was_downloaded_once_is_not_asked_for_again(server: Server) -> None:
+    write_parameters("download", files_at(server))
+    fetch("tiny")
+    asked = len(server.asked)
+    raw("train.csv").unlink()
+    fetch("tiny")
+    assert raw("train.csv").read_bytes() == CONTENT["train.csv"]
+    assert len(server.asked) == asked == len(CONTENT)
+
+
+@pytest.mark.usefixtures("project")
+def test_damaged_download_is_fetched_again(server: Server) -> None:
+    write_parameters("download", files_at(server))
+    fetch("tiny")
+    Path("data/downloads/tiny/train.csv").write_bytes(b"a,b\n1,")
+    fetch("tiny")
+    assert raw("train.csv").read_bytes() == CONTENT["train.csv"]
+
+
+@pytest.mark.usefixtures("project")
+def test_wrong_digest_is_told_and_nothing_is_kept(server: Server) -> None:
+    wanted = "0" * 64
+    write_parameters("download", files_at(server, hash=f"sha256:{wanted}"))
+    with pytest.raises(IntegrityError) as caught:
+        fetch("tiny")
+    assert caught.value.exit_code == 4
+    assert f"{server.address}/train.csv" in str(caught.value) or f"{server.address}/notes.txt" in str(
+        caught.value
+    )
+    assert wanted in str(caught.value)
+    assert any(sha256(content) in str(caught.value) for content in CONTENT.values())
+    assert written() == []
+    assert not list(Path("data").rglob("*.csv"))
+
+
+@pytest.mark.usefixtures("project")
+def test_no_server_is_told_with_the_offline_way(server: Server) -> None:
+    server.server.server_close()
+    write_parameters("download", files_at(server))
+    with pytest.raises(
+        ResourceError, match=r"http://127\.0\.0\.1.*set `source` to sample, or to a folder"
+    ) as caught:
+        fetch("tiny")
+    assert caught.value.exit_code == 6
+    assert written() == []
+
+
+@pytest.mark.usefixtures("project")
+def test_file_that_the_server_lacks_is_told(server: Server, source: Path) -> None:
+    (source / "train.csv").unlink()
+    write_parameters("download", files_at(server))
+    with pytest.raises(ResourceError, match=r"/train\.csv: 404.*set `source`"):
+        fetch("tiny")
+    assert written() == []
+
+
+@pytest.mark.parametrize("missing", ["url", "hash"])
+@pytest.mark.usefixtures("project")
+def test_download_needs_url_and_hash(server: Server, missing: str) -> None:
+    files = files_at(server)
+    del files["notes.txt"][missing]
+    write_parameters("download", files)
+    with pytest.raises(ConfigurationError, match=r"tiny\.files\.notes\.txt needs a url and a hash"):
+        fetch("tiny")
+    assert server.asked == []

@@ -1,0 +1,98 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from pipelines.prepare import prepare
+from src.shared.errors import ConfigurationError, DataError
+
+PREPARED = Path("data/prepared/tiny")
+SETTINGS: dict[str, Any] = {"target": "price", "validation_share": 0.25}
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project with the raw files of one task."""
+    monkeypatch.chdir(tmp_path)
+    Path("data/raw/tiny").mkdir(parents=True)
+    rows = "".join(f"{number % 7},{'ab'[number % 2]},{number * 10}\n" for number in range(1, 21))
+    Path("data/raw/tiny/train.csv").write_text(f"size,kind,price\n{rows}")
+    write_parameters(SETTINGS)
+
+
+def write_parameters(settings: Any) -> None:
+    parameters = {"tasks": {"tiny": "tabular"}, "tiny": {"source": "sample", "prepare": settings}}
+    Path("params.yaml").write_text(yaml.safe_dump(parameters))
+
+
+def contents() -> dict[str, bytes]:
+    """All files below data/prepared, hidden ones too."""
+    return {str(path): path.read_bytes() for path in Path("data/prepared").rglob("*") if path.is_file()}
+
+
+def test_the_section_decides_how_the_task_is_prepared(capsys: pytest.CaptureFixture[str]) -> None:
+    prepare("tiny")
+    assert capsys.readouterr().out == "tiny: prepared: data/prepared/tiny/\n"
+    shapes = {
+        name: np.load(PREPARED / f"{name}_features.npy").shape for name in ("train", "validation", "test")
+    }
+    assert shapes == {"train": (12, 3), "validation": (4, 3), "test": (4, 3)}
+    learnt = json.loads((PREPARED / "preprocessing.json").read_text(encoding="utf-8"))
+    assert learnt["target"]["name"] == "price"
+    write_parameters(SETTINGS | {"drop": ["kind"]})
+    prepare("tiny")
+    assert np.load(PREPARED / "train_features.npy").shape == (12, 1)
+
+
+def test_twice_gives_the_same_bytes() -> None:
+    prepare("tiny")
+    before = contents()
+    prepare("tiny")
+    assert contents() == before
+    assert len(before) == 8
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (SETTINGS | {"colour": "red"}, "colour"),
+        (SETTINGS | {"test_share": "much"}, "test_share"),
+        (SETTINGS | {"test_share": 1.5}, "test_share"),
+        (SETTINGS | {"impute": "magic"}, "impute"),
+        ({"validation_share": 0.25}, "target"),
+        (None, "target"),
+        ("text", r"tiny\.prepare"),
+    ],
+)
+def test_mistakes_in_the_section_are_told_and_the_older_data_stay(settings: Any, named: str) -> None:
+    prepare("tiny")
+    before = contents()
+    write_parameters(settings)
+    with pytest.raises(ConfigurationError, match=named):
+        prepare("tiny")
+    assert contents() == before
+
+
+def test_raw_data_that_are_not_there_are_told() -> None:
+    Path("data/raw/tiny/train.csv").unlink()
+    with pytest.raises(DataError, match=r"data/raw/tiny/train\.csv"):
+        prepare("tiny")
+    assert contents() == {}
+
+
+def test_a_wrong_cell_is_told_and_the_older_data_stay() -> None:
+    prepare("tiny")
+    before = contents()
+    with Path("data/raw/tiny/train.csv").open("a") as file:
+        file.write("7,a,dear\n")
+    with pytest.raises(DataError, match=r"train\.csv: row 21, column 'price': 'dear' is not a number"):
+        prepare("tiny")
+    assert contents() == before
+
+
+def test_unknown_task_is_told() -> None:
+    with pytest.raises(ConfigurationError, match=r"params\.yaml has no task 'tinny'; its tasks are: tiny"):
+        prepare("tinny")

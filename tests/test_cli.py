@@ -1,0 +1,652 @@
+"""The command line in a clone where the pipeline has run: repetition, failures, refusals, predictions."""
+
+import contextlib
+import csv
+import errno
+import http.server
+import json
+import logging
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+import yaml
+from jsonargparse._common import parsing_settings
+
+from src.cli import main
+from src.shared.errors import exit_with_message
+from src.tabular.model import TabularModel
+
+TASK = "house_prices"
+CONFIG = f"configs/{TASK}.yaml"
+BUNDLE = Path("models", TASK)
+PREPARED = Path("data/prepared", TASK)
+RAW = Path("data/raw", TASK)
+REPORT = Path("reports", TASK, "metrics.json")
+PREDICT = ("predict", "--config", CONFIG, "--data.input")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def settings_of_the_process() -> Iterator[None]:
+    """What a run changes in its process, put back."""
+    interrupt, threads = signal.getsignal(signal.SIGINT), torch.get_num_threads()
+    with mock.patch.dict(parsing_settings):
+        yield
+    signal.signal(signal.SIGINT, interrupt)
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+
+
+def cli(*arguments: str) -> Any:
+    """Run `python -m src.cli ...` in this process; its exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["src.cli", *arguments])
+        try:
+            exit_with_message(main)
+        except SystemExit as stopped:
+            return stopped.code
+    return 0
+
+
+def fit() -> dict[str, Any]:
+    """Train; the manifest of the bundle."""
+    assert cli("fit", "--config", CONFIG) == 0
+    return manifest()
+
+
+def manifest() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((BUNDLE / "manifest.json").read_text(encoding="utf-8"))
+    return content
+
+
+def change(key: str, value: Any) -> None:
+    """Set a key of the configuration, such as model.init_args.dropout."""
+    content = yaml.safe_load(Path(CONFIG).read_text(encoding="utf-8"))
+    *sections, name = key.split(".")
+    section = content
+    for part in sections:
+        section = section.setdefault(part, {})
+    section[name] = value
+    Path(CONFIG).write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
+def history() -> list[dict[str, str]]:
+    with (BUNDLE / "history.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def copy_of(folder: Path, target: Path) -> Path:
+    return Path(shutil.copytree(folder, target, ignore=shutil.ignore_patterns(".git", ".dvc")))
+
+
+@pytest.fixture
+def project(clones: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of a clone in which everything has run, the working folder of the test."""
+    folder = copy_of(clones[0], tmp_path / "project")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+class PowerFailureError(Exception):
+    pass
+
+
+def steps(epochs: int) -> int:
+    rows = (PREPARED / "split.csv").read_text().count(",train\n")
+    return epochs * math.ceil(rows / 64)
+
+
+def fail_after(
+    number: int, patch: pytest.MonkeyPatch, error: type[BaseException] = PowerFailureError
+) -> None:
+    """Let the training end in the middle of the step after the first `number` from now on."""
+    step = TabularModel.training_step
+    done = iter(range(number))
+
+    def failing(self: TabularModel, *arguments: Any, **named: Any) -> Any:
+        loss = step(self, *arguments, **named)
+        if next(done, None) is None:
+            raise error
+        return loss
+
+    patch.setattr(TabularModel, "training_step", failing)
+
+
+def break_off(number: int) -> None:
+    """Train until the machine fails after `number` steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        fail_after(number, patch)
+        with pytest.raises(PowerFailureError):
+            cli("fit", "--config", CONFIG)
+
+
+@pytest.fixture(scope="module")
+def untrained(
+    clones: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    """A project before training, for four epochs with dropout and batch norm, and the manifest they give."""
+    folder = copy_of(clones[0], tmp_path_factory.mktemp("untrained") / "project")
+    with contextlib.chdir(folder):
+        change("trainer.max_epochs", 4)
+        change("data.init_args.batch_size", 64)
+        change("model.init_args.norm", "batch")
+        change("model.init_args.dropout", 0.2)
+        expected = fit()
+        assert len(history()) == 4
+        shutil.rmtree("runs")
+        shutil.rmtree(BUNDLE)
+    return folder, expected
+
+
+@pytest.fixture
+def expected(
+    untrained: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """The manifest of an uninterrupted training; the working folder is a project before it."""
+    monkeypatch.chdir(copy_of(untrained[0], tmp_path / "project"))
+    return untrained[1]
+
+
+@pytest.fixture(scope="module")
+def broken_off(untrained: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = copy_of(untrained[0], tmp_path_factory.mktemp("broken_off") / "project")
+    with contextlib.chdir(folder):
+        break_off(steps(2) + 3)
+        assert not BUNDLE.exists()
+    return folder
+
+
+@pytest.fixture
+def half_way(
+    untrained: tuple[Path, dict[str, Any]], broken_off: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """As `expected`, but the working folder is a project whose training broke off in the third epoch."""
+    monkeypatch.chdir(copy_of(broken_off, tmp_path / "half_way"))
+    return untrained[1]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def killed(
+    untrained: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+    """A project, and the process that trains in it until it kills itself in the fourth epoch.
+
+    It has another hash seed, time zone and locale, and runs while the other tests do.
+    """
+    folder = copy_of(untrained[0], tmp_path_factory.mktemp("killed") / "project")
+    with contextlib.chdir(folder):
+        number = steps(3) + 5
+    program = f"""
+import os
+from src.cli import main
+from src.tabular.model import TabularModel
+step, done = TabularModel.training_step, []
+def dying(self, *arguments):
+    done.append(1)
+    if len(done) == {number}:
+        os.kill(os.getpid(), 9)
+    return step(self, *arguments)
+TabularModel.training_step = dying
+main()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "fit", "--config", CONFIG],
+        cwd=folder,
+        env=os.environ | {"PYTHONHASHSEED": "3", "TZ": "America/Lima", "LC_ALL": "C"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    yield folder, process
+    process.kill()
+    process.wait()
+
+
+# ---------------------------------------------------------------------------------------- repetition
+
+
+@pytest.mark.usefixtures("project")
+def test_training_again_gives_the_same_bundle_as_the_pipeline() -> None:
+    before = contents(BUNDLE)
+    shutil.rmtree(BUNDLE)
+    fit()
+    assert contents(BUNDLE) == before
+    assert not list(Path("runs").rglob("*.ckpt*"))
+
+
+@pytest.mark.usefixtures("project")
+def test_configuration_of_the_bundle_repeats_it() -> None:
+    before = contents(BUNDLE)
+    shutil.move(BUNDLE / "config.yaml", "again.yaml")
+    assert cli("fit", "--config", "again.yaml") == 0
+    assert contents(BUNDLE) == before
+
+
+def test_interrupted_twice_trains_as_if_it_had_not_been(
+    expected: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    break_off(steps(1) + 5)
+    break_off(steps(1) + 7)
+    assert "going on after epoch 1\n" in capsys.readouterr().out
+    assert fit() == expected
+    assert "going on after epoch 2\n" in capsys.readouterr().out
+    assert [row["epoch"] for row in history()] == ["1", "2", "3", "4"]
+
+
+def test_interrupted_between_training_and_bundle_goes_on(
+    half_way: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*arguments: Any) -> None:
+        raise PowerFailureError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("src.cli.write_bundle", failing)
+        with pytest.raises(PowerFailureError):
+            cli("fit", "--config", CONFIG)
+    fail_after(0, monkeypatch)  # all steps are done
+    assert fit() == half_way
+
+
+def test_interruption_by_the_user_ends_with_130_and_goes_on(
+    expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        fail_after(steps(2) + 3, patch, KeyboardInterrupt)
+        code = cli("fit", "--config", CONFIG)
+    assert fit() == expected
+    assert "going on after epoch 2\n" in capsys.readouterr().out
+    assert code == 130
+
+
+def test_other_commands_in_between_do_not_matter(
+    half_way: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    # what Python leaves when another command imports a module of src/ for the first time
+    cache = Path("src/shared/__pycache__")
+    cache.mkdir(exist_ok=True)
+    (cache / f"plots.{sys.implementation.cache_tag}-other.pyc").write_bytes(b"compiled")
+    assert fit() == half_way
+    assert "going on after epoch 2\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", ["empty", "half"])
+def test_damaged_checkpoint_is_told_and_training_starts_afresh(
+    damage: str, half_way: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    (checkpoint,) = Path("runs").rglob("last.ckpt")
+    content = checkpoint.read_bytes()
+    checkpoint.write_bytes(content[: len(content) // 2] if damage == "half" else b"")
+    assert fit() == half_way
+    warnings = [record.getMessage() for record in caplog.records if "starting afresh" in record.getMessage()]
+    assert len(warnings) == 1
+    assert str(checkpoint) in warnings[0]
+
+
+def test_another_configuration_does_not_go_on(
+    half_way: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    change("seed_everything", 43)
+    assert fit()["tensors"] != half_way["tensors"]
+    assert "going on" not in capsys.readouterr().out
+    assert len(history()) == 4
+
+
+@pytest.mark.usefixtures("project")
+def test_early_stop_is_kept_over_an_interruption(capsys: pytest.CaptureFixture[str]) -> None:
+    stopping = {
+        "class_path": "lightning.pytorch.callbacks.EarlyStopping",
+        "init_args": {"monitor": "validation/loss", "patience": 2, "min_delta": 100.0},
+    }
+    change("trainer.max_epochs", 8)
+    change("trainer.callbacks", [stopping])
+    expected = fit()
+    assert len(history()) == 3  # the first, and two that are not better by so much
+    break_off(steps(1) + 5)
+    assert fit() == expected
+    assert "going on after epoch 1\n" in capsys.readouterr().out
+
+
+def test_killed_process_goes_on(
+    killed: tuple[Path, subprocess.Popen[bytes]],
+    untrained: tuple[Path, dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, process = killed
+    assert process.wait(timeout=120) == -signal.SIGKILL
+    monkeypatch.chdir(folder)
+    assert list(Path("runs").rglob("last.ckpt"))
+    assert not BUNDLE.exists()
+    assert fit() == untrained[1]
+
+
+# ------------------------------------------------------------------------------------------ failures
+
+
+@pytest.mark.usefixtures("project")
+def test_loss_that_is_not_finite_is_told_and_the_older_bundle_stays(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = contents(Path("models"))
+    change("model.init_args.lr_scheduler", None)
+    change("model.init_args.optimizer", {"class_path": "torch.optim.SGD", "init_args": {"lr": 1e30}})
+    assert cli("fit", "--config", CONFIG) == 5
+    assert re.search(r"error: \S+/loss became (nan|inf) in epoch 1; .*learning rate", capsys.readouterr().err)
+    assert contents(Path("models")) == before
+
+
+@pytest.mark.usefixtures("project")
+def test_full_disk_is_told_and_the_older_bundle_stays(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = contents(Path("models"))
+    monkeypatch.setattr("os.fsync", full)
+    assert cli("fit", "--config", CONFIG) == 6
+    assert capsys.readouterr().err.splitlines()[-1] == "error: [Errno 28] No space left on device"
+    assert contents(Path("models")) == before
+
+
+@pytest.mark.usefixtures("project")
+def test_wandb_that_fails_does_not_touch_the_training(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(**named: Any) -> None:
+        raise ConnectionResetError("gone")
+
+    expected = manifest()
+    with mock.patch.dict(os.environ, WANDB_MODE="offline"):
+        monkeypatch.setattr("wandb.init", broken)
+        assert fit() == expected
+    warnings = [record for record in caplog.records if "going on without it" in record.getMessage()]
+    assert len(warnings) == 1
+
+
+# ------------------------------------------------------------------------------------------ refusals
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model.init_args.hiden_sizes", [8]),
+        ("model.init_args.dropout", "much"),
+        ("model.init_args.dropout", 1.5),
+        ("trainer.max_epochs", "many"),
+        ("monitor", "validation/beauty"),
+    ],
+)
+@pytest.mark.usefixtures("project")
+def test_mistakes_in_the_configuration_are_told_by_name(
+    key: str, value: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(Path("models"))
+    change(key, value)
+    assert cli("fit", "--config", CONFIG) == 2
+    message = capsys.readouterr().err
+    assert key.split(".")[-1] in message
+    assert ("validation/log_rmse" in message) == (key == "monitor")  # the metrics that there are
+    assert contents(Path("models")) == before
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("model.init_args.optimizer", "os.system"),
+        ("model.init_args.optimizer", "intruder.Intruder"),
+        ("model", "intruder.Intruder"),
+        ("trainer.callbacks", "intruder.Intruder"),
+    ],
+)
+def test_other_classes_are_neither_used_nor_imported(
+    key: str, name: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "intruder.py").write_text("class Intruder: pass\n")
+    monkeypatch.syspath_prepend(project)
+    change(key, {"class_path": name})
+    assert cli("fit", "--config", CONFIG) == 2
+    assert "intruder" not in sys.modules
+
+
+@pytest.mark.usefixtures("project")
+def test_nothing_is_read_from_an_address() -> None:
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: Any) -> None:
+            asked.append(self.path)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        address = f"http://127.0.0.1:{server.server_port}/{CONFIG}"
+        code = cli("fit", "--config", address)
+        assert (code, asked) == (2, [])
+        urllib.request.urlopen(address).close()
+        assert asked == [f"/{CONFIG}"]  # it would have been there
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.usefixtures("project")
+def test_data_that_are_not_prepared_are_told_with_the_command_that_mends_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.rmtree(PREPARED)
+    assert cli("fit", "--config", CONFIG) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"run: dvc repro prepare@{TASK}")
+
+
+@pytest.mark.usefixtures("project")
+def test_model_that_is_not_trained_is_told_with_the_command_that_mends_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.rmtree(BUNDLE)
+    assert cli("test", "--config", CONFIG) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"dvc repro train@{TASK}")
+
+
+@pytest.mark.usefixtures("project")
+def test_other_model_than_the_bundle_is_told_with_the_difference(capsys: pytest.CaptureFixture[str]) -> None:
+    held = yaml.safe_load((BUNDLE / "config.yaml").read_text())["model"]["init_args"]["dropout"]
+    change("model.init_args.dropout", 0.75)
+    assert cli(*PREDICT, f"{RAW}/test.csv") == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert f"model.init_args.dropout: 0.75 (bundle: {held})" in message
+    assert "hidden_sizes" not in message
+    assert not Path("predictions.csv").exists()
+
+
+# ---------------------------------------------------------------------------- optimizers and schedules
+
+
+def torch_optim(name: str, **init_args: Any) -> dict[str, Any]:
+    return {"class_path": f"torch.optim.{name}", "init_args": init_args}
+
+
+@pytest.mark.usefixtures("project")
+def test_any_optimizer_and_schedule_of_torch() -> None:
+    change("trainer.max_epochs", 2)
+    change("trainer.gradient_clip_val", 1.0)
+    change("model.init_args.optimizer", torch_optim("SGD", lr=0.01, momentum=0.9))
+    change("model.init_args.lr_scheduler", torch_optim("lr_scheduler.StepLR", step_size=1, gamma=0.5))
+    change("model.init_args.lr_interval", "epoch")
+    fit()
+    losses = [float(row["train/loss"]) for row in history()]
+    assert len(losses) == 2
+    assert losses[1] < losses[0]
+    assert [float(row["learning_rate"]) for row in history()] == pytest.approx([0.01, 0.005])
+
+
+@pytest.mark.usefixtures("project")
+def test_one_cycle_moves_by_steps_over_the_whole_training() -> None:
+    change("trainer.max_epochs", 2)
+    change("model.init_args.optimizer", torch_optim("Adam", lr=0.001))
+    change("model.init_args.lr_scheduler", torch_optim("lr_scheduler.OneCycleLR", max_lr=0.01))
+    change("model.init_args.lr_interval", "step")
+    fit()
+    first, second = (float(row["learning_rate"]) for row in history())
+    assert first == pytest.approx(0.01 / 25)  # where torch's cycle begins
+    assert 0.005 < second < 0.01  # half way through, past the highest rate
+
+
+@pytest.mark.usefixtures("project")
+def test_training_stops_early_at_a_threshold() -> None:
+    stopping = {
+        "class_path": "lightning.pytorch.callbacks.EarlyStopping",
+        "init_args": {"monitor": "validation/log_rmse", "stopping_threshold": 100.0, "patience": 50},
+    }
+    change("trainer.callbacks", [stopping])
+    fit()
+    assert len(history()) == 1
+
+
+@pytest.mark.usefixtures("project")
+def test_best_epoch_is_the_one_that_is_kept() -> None:
+    change("monitor", "learning_rate")  # it falls: the first epoch is best if more is better
+    change("mode", "max")
+    change("model.init_args.optimizer", torch_optim("Adam", lr=0.01))
+    change("model.init_args.lr_scheduler", torch_optim("lr_scheduler.StepLR", step_size=1, gamma=0.5))
+    change("model.init_args.lr_interval", "epoch")
+    change("trainer.max_epochs", 2)
+    first_of_two = fit()["tensors"]
+    assert len(history()) == 2
+    change("trainer.max_epochs", 1)
+    assert fit()["tensors"] == first_of_two
+
+
+# --------------------------------------------------------------------------------- the trained bundle
+
+
+@pytest.mark.parametrize(
+    ("command", "metric"), [("test", "test/log_rmse"), ("validate", "validation/log_rmse")]
+)
+@pytest.mark.usefixtures("project")
+def test_metrics_are_those_of_the_report(
+    command: str, metric: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(Path("models"))
+    assert cli(command, "--config", CONFIG) == 0
+    found = re.search(rf"{metric}[^\d\n]+([\d.]+)", capsys.readouterr().out)
+    assert found
+    expected = json.loads(REPORT.read_text(encoding="utf-8"))[metric]
+    assert float(found[1]) == pytest.approx(expected, rel=1e-4)
+    assert contents(Path("models")) == before
+
+
+def read(path: Path | str) -> list[dict[str, str]]:
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write(path: str, rows: list[dict[str, str]]) -> None:
+    with Path(path).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture(scope="module")
+def predicted(clones: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
+    """The predictions for the rows without a price."""
+    folder = copy_of(clones[0], tmp_path_factory.mktemp("predicted") / "project")
+    with contextlib.chdir(folder):
+        assert cli(*PREDICT, f"{RAW}/test.csv", "--data.output", "answers/prices.csv") == 0
+        return read("answers/prices.csv")
+
+
+@pytest.mark.usefixtures("project")
+def test_predictions_are_a_table_of_ids_and_prices(predicted: list[dict[str, str]]) -> None:
+    assert list(predicted[0]) == ["Id", "SalePrice"]
+    assert [row["Id"] for row in predicted] == [row["Id"] for row in read(RAW / "test.csv")]
+    assert len(predicted) == 1459
+    assert all(1_000 < float(row["SalePrice"]) < 10_000_000 for row in predicted)
+    assert len({row["SalePrice"] for row in predicted}) > 1000
+
+
+@pytest.mark.usefixtures("project")
+def test_predictions_score_as_the_report_says() -> None:
+    assert cli(*PREDICT, f"{RAW}/train.csv") == 0
+    pairs = zip(read(RAW / "train.csv"), read("predictions.csv"), strict=True)
+    errors = [float(true["SalePrice"]) - float(found["SalePrice"]) for true, found in pairs]
+    held_out = [int(row["row"]) - 1 for row in read(PREPARED / "split.csv") if row["split"] == "test"]
+    squares = [errors[row] ** 2 for row in held_out]
+    expected = json.loads(REPORT.read_text(encoding="utf-8"))["test/rmse"]
+    assert math.sqrt(math.fsum(squares) / len(squares)) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.usefixtures("project")
+def test_other_columns_and_unseen_categories_are_welcome(
+    predicted: list[dict[str, str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [dict(reversed(row.items())) | {"Colour": "red"} for row in read(RAW / "test.csv")]
+    rows[3]["Neighborhood"] = "Atlantis"
+    write("rows.csv", rows)
+    assert cli(*PREDICT, "rows.csv") == 0
+    pairs = enumerate(zip(predicted, read("predictions.csv"), strict=True))
+    assert [number for number, (before, after) in pairs if before != after] == [3]
+    warnings = [record for record in caplog.records if "never seen" in record.getMessage()]
+    assert len(warnings) == 1
+    assert warnings[0].levelno == logging.WARNING
+    assert "rows.csv" in warnings[0].getMessage()
+    assert "Neighborhood (1)" in warnings[0].getMessage()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"LotArea": None}, "rows.csv: the needed column 'LotArea' is missing"),
+        ({"LotArea": "large"}, "rows.csv: row 1, column 'LotArea': 'large' is not a number"),
+    ],
+)
+@pytest.mark.usefixtures("project")
+def test_rows_that_cannot_be_used_are_told_and_nothing_is_written(
+    change: dict[str, str | None], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = read(RAW / "test.csv")[0] | change
+    write("rows.csv", [{name: value for name, value in row.items() if value is not None}])
+    assert cli(*PREDICT, "rows.csv", "--data.output", "answers.csv") == 3
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {message}"
+    assert [path.name for path in Path().glob("*.csv*")] == ["rows.csv"]
+
+
+@pytest.mark.usefixtures("project")
+def test_rows_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli("predict", "--config", CONFIG) == 2
+    assert "--data.input" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.usefixtures("project")
+def test_bundle_alone_predicts(predicted: list[dict[str, str]]) -> None:
+    change("model.init_args.dropout", 0.75)
+    shutil.rmtree(PREPARED)
+    assert cli("predict", "--config", f"{BUNDLE}/config.yaml", "--data.input", f"{RAW}/test.csv") == 0
+    assert read("predictions.csv") == predicted
+
+
+@pytest.mark.usefixtures("project")
+def test_damaged_bundle_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    content = bytearray((BUNDLE / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (BUNDLE / "model.safetensors").write_bytes(content)
+    assert cli(*PREDICT, f"{RAW}/test.csv") == 4
+    assert f"error: {BUNDLE}/model.safetensors: sha256 " in capsys.readouterr().err
+    assert not Path("predictions.csv").exists()

@@ -1,0 +1,95 @@
+"""The whole pipeline, run by DVC in fresh clones."""
+
+import json
+import math
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+TASKS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8"))["tasks"]
+BUNDLE = [
+    "config.yaml",
+    "history.csv",
+    "manifest.json",
+    "model.safetensors",
+    "preprocessing.json",
+    "summary.txt",
+]
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_two_clones_give_the_same_lock_byte_for_byte(clones: tuple[Path, Path]) -> None:
+    first, second = clones
+    assert first.name != second.name
+    for task in TASKS:
+        manifests = [read_json(clone / "models" / task / "manifest.json") for clone in clones]
+        assert manifests[0] == manifests[1]
+    assert (first / "dvc.lock").read_bytes() == (second / "dvc.lock").read_bytes()
+    assert (first / "report.md").read_bytes() == (second / "report.md").read_bytes()
+
+
+def test_a_second_repro_runs_nothing(clones: tuple[Path, Path], repro: Callable[..., str]) -> None:
+    lock = (clones[0] / "dvc.lock").read_bytes()
+    output = repro(clones[0])
+    assert "Running stage" not in output
+    assert output.count("didn't change, skipping") == 4 * len(TASKS) + 1
+    assert (clones[0] / "dvc.lock").read_bytes() == lock
+
+
+def test_status_is_clean(clones: tuple[Path, Path], python: Callable[..., Any]) -> None:
+    done = python("-m", "dvc", "status", cwd=clones[1])
+    assert (done.returncode, done.stdout.strip()) == (0, "Data and pipelines are up to date.")
+
+
+def test_git_sees_only_the_lock_and_the_metrics(clones: tuple[Path, Path]) -> None:
+    command = ["git", "status", "--porcelain", "--untracked-files=all"]
+    status = subprocess.run(command, cwd=clones[0], check=True, stdout=subprocess.PIPE, text=True).stdout
+    changed = {line[3:] for line in status.splitlines()}
+    assert changed == {"dvc.lock", *(f"reports/{task}/metrics.json" for task in TASKS)}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_keeps_the_contract(clones: tuple[Path, Path], task: str) -> None:
+    clone = clones[0]
+    bundle, reports = clone / "models" / task, clone / "reports" / task
+    assert sorted(path.name for path in bundle.iterdir()) == BUNDLE
+    manifest = read_json(bundle / "manifest.json")
+    assert (manifest["task"], manifest["room"]) == (task, TASKS[task])
+    assert sorted(manifest["files"]) == sorted(set(BUNDLE) - {"manifest.json"})
+    assert re.fullmatch("[0-9a-f]{64}", manifest["tensors"])
+
+    metrics = read_json(reports / "metrics.json")
+    assert list(metrics) == sorted(metrics)
+    assert all(isinstance(value, float) and math.isfinite(value) for value in metrics.values())
+    for prefix in ("validation/", "test/", "baseline/"):
+        assert any(name.startswith(prefix) for name in metrics), prefix
+    for name in metrics:
+        if name.startswith("test/"):
+            assert f"baseline/trivial/{name.removeprefix('test/')}" in metrics
+
+    for path in (reports / "plots").glob("*.png"):
+        assert path.read_bytes().startswith(b"\x89PNG"), path.name
+    assert (reports / "plots" / "learning_curve.png").is_file()
+    assert any((reports / "tables").iterdir())
+    rows = (clone / "report.md").read_text(encoding="utf-8").splitlines()
+    tested = [name for name in metrics if name.startswith("test/")]
+    assert len([row for row in rows if row.startswith(f"| {task} | ")]) == len(tested)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_bundles_and_reports_hold_no_path_of_the_machine(clones: tuple[Path, Path], task: str) -> None:
+    files = [clones[0] / "dvc.lock", clones[0] / "report.md"]
+    for part in ("data/raw", "data/prepared", "models", "reports"):
+        files += [path for path in (clones[0] / part / task).rglob("*") if path.is_file()]
+    assert len(files) > 20
+    for path in files:
+        assert str(clones[0]).encode() not in path.read_bytes(), path
+        assert str(Path.home()).encode() not in path.read_bytes(), path
