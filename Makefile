@@ -16,14 +16,15 @@ setup: .venv/ready ## create .venv with the locked requirements and say which de
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: Python 3.11 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 2; }
+	@echo "installing the locked packages into .venv: about 6 GB, some minutes"
 	@if command -v uv >/dev/null; then \
 		{ test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) .venv; } && \
-		uv pip install --python $(BIN)/python --require-hashes -r requirements.lock && \
-		uv pip install --python $(BIN)/python --no-deps --no-build-isolation -e . ; \
+		uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock && \
+		uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . ; \
 	else \
 		{ test -x $(BIN)/pip || $(PYTHON) -m venv .venv; } && \
-		$(BIN)/pip install --progress-bar off --require-hashes -r requirements.lock && \
-		$(BIN)/pip install --no-deps --no-build-isolation -e . ; \
+		$(BIN)/pip install --quiet --require-hashes -r requirements.lock && \
+		$(BIN)/pip install --quiet --no-deps --no-build-isolation -e . ; \
 	fi
 	@touch $@
 

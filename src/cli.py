@@ -144,7 +144,7 @@ class LockstepCLI(LightningCLI):
             )
             if self.tracker is not None:
                 self.tracker.finish(scores)
-            (self.run_folder / CHECKPOINT).unlink()
+            (self.run_folder / CHECKPOINT).unlink(missing_ok=True)
             self._print_scores(scores, trivial, seconds)
 
     def validate(self, **kwargs: Any) -> None:

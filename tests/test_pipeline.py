@@ -1,5 +1,6 @@
 """The whole pipeline, run by DVC in fresh clones."""
 
+import csv
 import json
 import math
 import re
@@ -82,6 +83,22 @@ def test_every_task_keeps_the_contract(clones: tuple[Path, Path], task: str) -> 
     rows = (clone / "report.md").read_text(encoding="utf-8").splitlines()
     tested = [name for name in metrics if name.startswith("test/")]
     assert len([row for row in rows if row.startswith(f"| {task} | ")]) == len(tested)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_bundle_is_of_the_best_epoch(clones: tuple[Path, Path], task: str) -> None:
+    bundle = clones[0] / "models" / task
+    config = yaml.safe_load((bundle / "config.yaml").read_text(encoding="utf-8"))
+    with (bundle / "history.csv").open(encoding="utf-8", newline="") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    assert [row["epoch"] for row in rows] == list(range(1, config["trainer"]["max_epochs"] + 1))
+    choose = min if config["mode"] == "min" else max
+    best = choose(rows, key=lambda row: row[config["monitor"]])
+    metrics = read_json(clones[0] / "reports" / task / "metrics.json")
+    shared = [name for name in best if name.startswith("validation/") and name in metrics]
+    assert shared
+    for name in shared:
+        assert metrics[name] == pytest.approx(best[name], rel=1e-4), name
 
 
 @pytest.mark.parametrize("task", TASKS)

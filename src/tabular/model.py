@@ -194,8 +194,15 @@ class TabularModel(LightningModule):
         self.loss_sums[stage] = (total + loss.detach() * len(features), rows + len(features))
         if stage != "train":
             actual = self.predict(target) if self.target["classes"] is None else target
-            self.stage_metrics[stage].to(self.device).update(self.predict(outputs), actual)
+            self._metrics(stage).update(self.predict(outputs), actual)
         return loss
+
+    def _metrics(self, stage: str) -> MetricCollection:
+        """The metrics of a stage, on the device of the model."""
+        metrics = self.stage_metrics[stage]
+        if next(iter(metrics.values())).device != self.device:
+            metrics.to(self.device)
+        return metrics
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The loss of a batch, penalties added."""
