@@ -14,7 +14,6 @@ from typing import Any, Literal
 import lightning
 import torch
 import yaml
-from jsonargparse import set_parsing_settings
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
@@ -23,7 +22,13 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
-from src.shared.bundle import load_weights, read_configuration, read_manifest, write_bundle
+from src.shared.bundle import (
+    load_weights,
+    read_configuration,
+    read_manifest,
+    restrict_imports,
+    write_bundle,
+)
 from src.shared.errors import ConfigurationError, exit_with_message
 from src.shared.exactness import Exactness
 from src.shared.folders import MODELS, PREPARED, RUNS, folder_digest
@@ -225,13 +230,7 @@ def _usable(checkpoint: Path) -> Path | None:
 
 def main() -> None:
     """Entry point."""
-    # a configuration names classes; only these may be imported, and nothing is read from an address
-    set_parsing_settings(
-        import_path_denylist=["*"],
-        import_path_allowlist=["torch.nn", "torch.optim", "lightning", "src"],
-        config_read_mode_fsspec_enabled=False,
-        instantiate_subclass_spec_in_any=False,
-    )
+    restrict_imports()
     # Lightning's own use of a part of torch that is going away
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     # about logging within an epoch, which is not done here

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, set_parsing_settings
 from lightning import LightningModule
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -21,6 +21,19 @@ from src.shared.folders import file_digest, folder_digest, written_whole
 
 WEIGHTS = "model.safetensors"
 LOCK = Path("requirements.lock")
+
+
+def restrict_imports() -> None:
+    """Let configurations name only classes of torch.nn, torch.optim, lightning and src, and no address.
+
+    A configuration, a bundle's too, says by name what is built; importing a module runs it.
+    """
+    set_parsing_settings(
+        import_path_denylist=["*"],
+        import_path_allowlist=["torch.nn", "torch.optim", "lightning", "src"],
+        config_read_mode_fsspec_enabled=False,
+        instantiate_subclass_spec_in_any=False,
+    )
 
 
 def tensors_digest(tensors: dict[str, Tensor]) -> str:
@@ -139,6 +152,7 @@ def load_model(folder: Path) -> LightningModule:
     preprocessing = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
     values = read_configuration(folder)["model"]
     values["init_args"]["preprocessing"] = preprocessing
+    restrict_imports()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(LightningModule, "model")
     model: LightningModule = parser.instantiate(parser.parse_object({"model": values})).model

@@ -1,5 +1,6 @@
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,15 @@ def test_bundle_alone_makes_the_model() -> None:
     assert same(model.state_dict(), loaded.state_dict())
     features = torch.randn(5, 3)
     assert torch.equal(loaded(features), model.eval()(features))
+
+
+def test_bundle_cannot_import_other_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "intruder.py").write_text("class Intruder: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    write(make_model(), optimizer={"class_path": "intruder.Intruder"})
+    with pytest.raises(Exception, match="intruder"):
+        load_model(BUNDLE)
+    assert "intruder" not in sys.modules
 
 
 def test_older_bundle_stays_when_writing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
