@@ -4,6 +4,7 @@
 """
 
 import logging
+import os
 import sys
 import time
 import warnings
@@ -14,9 +15,9 @@ from typing import Any, Literal
 import lightning
 import torch
 import yaml
+from jsonargparse.typing import NonNegativeFloat
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.utilities.model_summary import ModelSummary
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.console import Console
@@ -64,6 +65,12 @@ class LockstepCLI(LightningCLI):
         parser.add_argument(
             "--threads", type=int, default=1, help="CPU threads; another number rounds differently."
         )
+        parser.add_argument(
+            "--checkpoint_seconds",
+            type=NonNegativeFloat,
+            default=10.0,
+            help="From one checkpoint to the next, by whole epochs: what a run cut off repeats.",
+        )
         parser.link_arguments("task", "data.init_args.task")
         parser.link_arguments("seed_everything", "data.init_args.seed")
         parser.link_arguments("data.preprocessing", "model.init_args.preprocessing", apply_on="instantiate")
@@ -109,14 +116,15 @@ class LockstepCLI(LightningCLI):
         self.run_folder = RUNS / self.task / sha256(identity.encode()).hexdigest()[:12]
         self.run_folder.mkdir(parents=True, exist_ok=True)
         monitor, mode = self.configuration["monitor"], self.configuration["mode"]
-        self.record = TrainingRecord(self.run_folder, monitor, mode)
+        seconds_between = self.configuration["checkpoint_seconds"]
+        self.record = TrainingRecord(self.run_folder, monitor, mode, seconds_between)
         kwargs["callbacks"].append(self.record)
         if terminal:
             kwargs["callbacks"].append(TrainingProgress(monitor))
         described = {**self.configuration, "prepared_sha256": prepared}
         self.tracker = start_tracker(RUNS, self.task, described) if _is_first_process() else None
         return super().instantiate_trainer(
-            logger=self.tracker or False, plugins=AsyncCheckpointIO(DurableCheckpointIO()), **kwargs
+            logger=self.tracker or False, plugins=DurableCheckpointIO(), **kwargs
         )
 
     def fit(self, **kwargs: Any) -> None:
@@ -231,6 +239,8 @@ def _usable(checkpoint: Path) -> Path | None:
 def main() -> None:
     """Entry point."""
     restrict_imports()
+    # Lightning has every question for CUDA, also those of each step of Adam, load NVML anew
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
     # Lightning's own use of a part of torch that is going away
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     # about logging within an epoch, which is not done here

@@ -24,6 +24,7 @@ import pytest
 import torch
 import yaml
 from jsonargparse._common import parsing_settings
+from lightning import Trainer
 
 from src.cli import main
 from src.shared.errors import exit_with_message
@@ -109,7 +110,8 @@ class PowerFailureError(Exception):
 
 def steps(epochs: int) -> int:
     rows = (PREPARED / "split.csv").read_text().count(",train\n")
-    return epochs * math.ceil(rows / 64)
+    batch_size = yaml.safe_load(Path(CONFIG).read_text())["data"]["init_args"]["batch_size"]
+    return epochs * math.ceil(rows / batch_size)
 
 
 def fail_after(
@@ -144,6 +146,7 @@ def untrained(
     folder = copy_of(clones[0], tmp_path_factory.mktemp("untrained") / "project")
     with contextlib.chdir(folder):
         change("trainer.max_epochs", 4)
+        change("checkpoint_seconds", 0)
         change("data.init_args.batch_size", 64)
         change("model.init_args.norm", "batch")
         change("model.init_args.dropout", 0.2)
@@ -307,6 +310,7 @@ def test_early_stop_is_kept_over_an_interruption(capsys: pytest.CaptureFixture[s
         "init_args": {"monitor": "validation/loss", "patience": 2, "min_delta": 100.0},
     }
     change("trainer.max_epochs", 8)
+    change("checkpoint_seconds", 0)
     change("trainer.callbacks", [stopping])
     expected = fit()
     assert len(history()) == 3  # the first, and two that are not better by so much
@@ -316,6 +320,18 @@ def test_early_stop_is_kept_over_an_interruption(capsys: pytest.CaptureFixture[s
     output = capsys.readouterr().out
     assert "going on after epoch 1\n" in output
     assert "going on after epoch 3\n" in output
+
+
+@pytest.mark.usefixtures("project")
+def test_checkpoints_are_due_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 1000, 4))
+    monkeypatch.setattr("src.shared.training.time", mock.Mock(monotonic=lambda: next(clock)))
+    saved = []
+    monkeypatch.setattr(Trainer, "save_checkpoint", lambda trainer, *_: saved.append(trainer.current_epoch))
+    change("trainer.max_epochs", 8)
+    fit()
+    # the clock stands at 0, at the end of each epoch 4 s later, and 4 s later again after a checkpoint
+    assert saved == [2, 5]
 
 
 def test_killed_process_goes_on(
@@ -354,6 +370,7 @@ def test_full_disk_is_told_and_the_older_bundle_stays(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     before = contents(Path("models"))
+    change("checkpoint_seconds", 0)
     monkeypatch.setattr("os.fsync", full)
     assert cli("fit", "--config", CONFIG) == 6
     assert capsys.readouterr().err.splitlines()[-1] == "error: [Errno 28] No space left on device"

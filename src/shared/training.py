@@ -2,6 +2,7 @@
 
 import math
 import os
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,11 @@ class DurableCheckpointIO(TorchCheckpointIO):
 class NoProfiler(PassThroughProfiler):
     """Lightning asks its profiler some fifty times a step; this one answers without a generator each time."""
 
+    nothing = nullcontext()
+
     def profile(self, action_name: str) -> Any:
         """A context that does nothing."""
-        return nullcontext()
+        return self.nothing
 
 
 def log_epoch(module: LightningModule, metrics: dict[str, Any]) -> None:
@@ -54,21 +57,25 @@ def log_epoch(module: LightningModule, metrics: dict[str, Any]) -> None:
 
 
 class TrainingRecord(Checkpoint):
-    """Keep one row of metrics an epoch and the weights of the best one; save all of it each epoch.
+    """Keep one row of metrics an epoch and the weights of the best one; save all of it now and then.
 
-    Best weights stay in memory and travel inside the checkpoint, so that one small file an epoch is all
-    that is written, and a run that is cut off goes on as if it had not been.
+    Best weights stay in memory and travel inside the checkpoint, so that one file is all that is written,
+    and a run that is cut off goes on from it as if it had not been. A checkpoint is for resuming only, and
+    what comes after it is trained again to the same bits: so it is due by the clock, not by the epoch.
 
     Args:
         folder: where the checkpoint and history.csv lie.
         monitor: the metric that decides which epoch is best.
         mode: "min" or "max", what is better.
+        seconds: from one checkpoint to the next, at the end of the epoch under way.
     """
 
-    def __init__(self, folder: Path, monitor: str, mode: str) -> None:
+    def __init__(self, folder: Path, monitor: str, mode: str, seconds: float) -> None:
         self.folder = folder
         self.monitor = monitor
         self.sign = 1 if mode == "min" else -1
+        self.seconds = seconds
+        self.saved_at = time.monotonic()
         self.epochs = 0
         self.history = ""
         self.best_row: dict[str, float] = {}
@@ -103,7 +110,7 @@ class TrainingRecord(Checkpoint):
             if not math.isfinite(row.get(name, 0.0)):
                 raise NonFiniteError(
                     f"{name} became {row[name]} in epoch {row['epoch']}; try a lower learning rate or "
-                    "--trainer.gradient_clip_val=1; the last good checkpoint is kept"
+                    "--trainer.gradient_clip_val=1"
                 )
         if self.monitor not in row:
             names = ", ".join(row)
@@ -126,7 +133,10 @@ class TrainingRecord(Checkpoint):
                 file.write(text)
         for logger in trainer.loggers:
             logger.log_metrics(row, step=int(row["epoch"]))
-        trainer.save_checkpoint(self.folder / CHECKPOINT)
+        due = time.monotonic() - self.saved_at >= self.seconds
+        if trainer.strategy.reduce_boolean_decision(due, all=False):  # the clocks of processes differ
+            trainer.save_checkpoint(self.folder / CHECKPOINT)
+            self.saved_at = time.monotonic()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the module with the weights of the best epoch."""

@@ -20,7 +20,7 @@ from src.shared.bundle import load_model
 from src.shared.errors import ConfigurationError
 from src.shared.plots import plot_learning_curve, readable_logarithm, save_figure
 from src.tabular.data import load_split
-from src.tabular.model import TabularModel, make_metrics
+from src.tabular.model import TabularModel
 
 SIGNIFICANT_DIGITS = 6
 
@@ -46,11 +46,10 @@ def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
     # one thread: the same sums on every machine, and no fight with a training beside it
     with threadpool_limits(limits=1):
         baselines = _baseline_outputs(model, splits)
+    trivial = model.trivial_outputs(splits["train"][1])
+    baselines["trivial"] = trivial.expand(len(splits["test"][0]), -1)
     for name, outputs in baselines.items():
         metrics |= _scores(model, outputs, splits["test"][1], f"baseline/{name}")
-    trivial = model.trivial_metrics(splits["train"][1], splits["test"][1])
-    metrics |= {f"baseline/trivial/{name}": _rounded(value) for name, value in trivial.items()}
-
     text = json.dumps(metrics, indent=1, sort_keys=True)
     (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
     for name in ("plots", "tables"):
@@ -69,10 +68,8 @@ def _rounded(value: float) -> float:
 
 def _scores(model: TabularModel, outputs: Tensor, target: Tensor, prefix: str) -> dict[str, float]:
     """Metrics of outputs (B, O) against the prepared target, by name."""
-    actual = model.predict(target) if model.target["classes"] is None else target
-    metrics = make_metrics(model.target)
-    metrics.update(model.predict(outputs), actual)
-    return {f"{prefix}/{name}": _rounded(float(value)) for name, value in metrics.compute().items()}
+    metrics = model.metrics_of(outputs, target)
+    return {f"{prefix}/{name}": _rounded(float(value)) for name, value in metrics.items()}
 
 
 def _baseline_outputs(model: TabularModel, splits: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:

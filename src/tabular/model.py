@@ -6,21 +6,13 @@ B batch, F features, O outputs (1, or the number of classes)
 from typing import Any, Literal
 
 import torch
-from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.nn import functional
-from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection, R2Score
-from torchmetrics.classification import (
-    MulticlassAccuracy,
-    MulticlassF1Score,
-    MulticlassPrecision,
-    MulticlassRecall,
-)
+from torchmetrics.functional import mean_absolute_error, mean_squared_error, r2_score
 
 from src.shared.errors import ConfigurationError
-from src.shared.optimization import optimizer_and_schedule
-from src.shared.training import log_epoch
+from src.shared.supervised import SupervisedModel, classification_metrics
 from src.tabular.networks import (
     MLP,
     Choice,
@@ -33,40 +25,7 @@ from src.tabular.networks import (
 REGRESSION_LOSSES = ("mse", "mae", "smooth_l1", "log_rmse")
 
 
-class LogRootMeanSquaredError(MeanSquaredError):
-    """log-RMSE over all rows seen, predictions and targets clamped to 1 and above."""
-
-    def __init__(self) -> None:
-        super().__init__(squared=False)
-
-    def update(self, preds: Tensor, target: Tensor) -> None:
-        """Add rows, shape (B,), in the target's unit."""
-        super().update(preds.clamp(min=1).log(), target.clamp(min=1).log())
-
-
-def make_metrics(target: dict[str, Any]) -> MetricCollection:
-    """The metrics of a target: over values in its unit (B,), or over class scores (B, C) and codes (B,)."""
-    if target["classes"] is not None:
-        classes = len(target["classes"])
-        return MetricCollection(
-            {
-                "accuracy": MulticlassAccuracy(classes, average="micro"),
-                "precision": MulticlassPrecision(classes, average="macro"),
-                "recall": MulticlassRecall(classes, average="macro"),
-                "f1": MulticlassF1Score(classes, average="macro"),
-            }
-        )
-    metrics: dict[str, Metric | MetricCollection] = {
-        "rmse": MeanSquaredError(squared=False),
-        "mae": MeanAbsoluteError(),
-        "r2": R2Score(),
-    }
-    if target["at_least_one"]:
-        metrics["log_rmse"] = LogRootMeanSquaredError()
-    return MetricCollection(metrics)
-
-
-class TabularModel(LightningModule):
+class TabularModel(SupervisedModel):
     """A multilayer perceptron on prepared rows.
 
     Args:
@@ -107,7 +66,7 @@ class TabularModel(LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer, lr_scheduler, lr_interval)
         self.target = preprocessing["target"]
         classes = self.target["classes"]
         if (loss in REGRESSION_LOSSES) != (classes is None):
@@ -125,21 +84,7 @@ class TabularModel(LightningModule):
         self.label_smoothing = label_smoothing
         self.l1 = l1
         self.l2 = l2
-        self.optimizer = optimizer
-        self.lr_scheduler = lr_scheduler
-        self.lr_interval = lr_interval
         self.example_input_array = torch.zeros(2, inputs)
-        metrics = make_metrics(self.target)
-        # a plain dict: as submodules they would fill the summary, which is about the network
-        self.stage_metrics = {stage: metrics.clone(prefix=f"{stage}/") for stage in ("validation", "test")}
-        self.loss_sums: dict[str, tuple[Tensor | float, int]] = {}
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """As torch's, with a short way for the note that Lightning makes twice a hook."""
-        if name == "_current_fx_name":
-            self.__dict__[name] = value
-        else:
-            super().__setattr__(name, value)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, F) to outputs (B, O): the transformed target, or logits."""
@@ -155,23 +100,15 @@ class TabularModel(LightningModule):
             return torch.stack([1 - positive, positive], dim=1)  # (B, 2)
         return outputs.softmax(dim=1)
 
-    def trivial_metrics(self, train: Tensor, test: Tensor) -> dict[str, float]:
-        """Test metrics of always answering the mean of the (transformed) target, or its commonest class.
-
-        Args:
-            train: the training target, (rows, 1) or class codes (rows,).
-            test: the test target, likewise.
-        """
-        metrics = make_metrics(self.target)
+    def trivial_outputs(self, target: Tensor) -> Tensor:
+        """The mean of the prepared target (B, 1), or logits that are right for the shares of classes (B,)."""
         if self.target["classes"] is None:
-            answer = train.mean(dim=0, keepdim=True)  # (1, 1)
-            metrics.update(self.predict(answer).expand(len(test)), self.predict(test))
-        else:
-            codes = train.bincount(minlength=len(self.target["classes"]))
-            metrics.update(codes.argmax().expand(len(test)), test)
-        return {name: float(value) for name, value in metrics.compute().items()}
+            return target.mean(dim=0, keepdim=True)  # (1, 1)
+        logits = target.bincount(minlength=len(self.target["classes"])).log()[None]  # (1, C)
+        return logits[:, 1:] - logits[:, :1] if self.loss == "bce" else logits
 
-    def _loss(self, outputs: Tensor, target: Tensor) -> Tensor:
+    def loss_of(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """The loss that the configuration names, on the prepared target (log_rmse: in its unit)."""
         if self.loss == "cross_entropy":
             return cross_entropy(outputs, target, self.label_smoothing)
         if self.loss == "bce":
@@ -185,65 +122,27 @@ class TabularModel(LightningModule):
         }
         return losses[self.loss](outputs, target)
 
-    def _step(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
-        features, target = batch
-        outputs = self(features)
-        loss = self._loss(outputs, target)
-        # summed on the device and logged once an epoch: self.log costs more than this step
-        total, rows = self.loss_sums.get(stage, (0.0, 0))
-        self.loss_sums[stage] = (total + loss.detach() * len(features), rows + len(features))
-        if stage != "train":
-            actual = self.predict(target) if self.target["classes"] is None else target
-            self._metrics(stage).update(self.predict(outputs), actual)
-        return loss
+    def penalty(self) -> Tensor | None:
+        """The L1 and L2 penalties on the weights."""
+        return weight_penalty(self.network, self.l1, self.l2) if self.l1 or self.l2 else None
 
-    def _metrics(self, stage: str) -> MetricCollection:
-        """The metrics of a stage, on the device of the model."""
-        metrics = self.stage_metrics[stage]
-        if next(iter(metrics.values())).device != self.device:
-            metrics.to(self.device)
+    def metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """RMSE, MAE, R2 and, for targets from 1 up, log-RMSE in the target's unit; or those of classes."""
+        predicted = self.predict(outputs)
+        if self.target["classes"] is not None:
+            return classification_metrics(predicted, target)
+        actual = self.predict(target)
+        metrics = {
+            "rmse": mean_squared_error(predicted, actual, squared=False),
+            "mae": mean_absolute_error(predicted, actual),
+            "r2": r2_score(predicted, actual),
+        }
+        if self.target["at_least_one"]:
+            metrics["log_rmse"] = log_rmse(predicted, actual)
         return metrics
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """The loss of a batch, penalties added."""
-        loss = self._step(batch, "train")
-        if self.l1 or self.l2:
-            loss = loss + weight_penalty(self.network, self.l1, self.l2)
-        return loss
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Collect loss and metrics."""
-        self._step(batch, "validation")
-
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Collect loss and metrics."""
-        self._step(batch, "test")
-
-    def predict_step(self, batch: tuple[Tensor], batch_idx: int) -> Tensor:
-        """Features to predictions, as `predict`."""
-        return self.predict(self(batch[0]))
-
-    def _log_epoch(self, stage: str) -> None:
-        total = torch.stack([torch.as_tensor(part, device=self.device) for part in self.loss_sums.pop(stage)])
-        loss, rows = self.trainer.strategy.reduce(total, reduce_op="sum")
-        metrics = {f"{stage}/loss": loss / rows}
-        if stage != "train":
-            metrics |= self.stage_metrics[stage].compute()
-            self.stage_metrics[stage].reset()
-        log_epoch(self, metrics)
-
-    def on_train_epoch_end(self) -> None:
-        """Log the mean training loss, penalties left out."""
-        self._log_epoch("train")
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the validation loss and metrics."""
-        self._log_epoch("validation")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the test loss and metrics."""
-        self._log_epoch("test")
-
-    def configure_optimizers(self) -> Any:
-        """The optimizer and schedule of the configuration."""
-        return optimizer_and_schedule(self, self.optimizer, self.lr_scheduler, self.lr_interval)
+    def training_metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """The accuracy of classes."""
+        if self.target["classes"] is None:
+            return {}
+        return {"accuracy": classification_metrics(self.predict(outputs), target)["accuracy"]}

@@ -18,7 +18,7 @@ from src.shared.bundle import weights_of
 from src.shared.errors import ConfigurationError
 from src.shared.optimization import optimizer_and_schedule
 from src.tabular.data import load_split
-from src.tabular.model import TabularModel, make_metrics
+from src.tabular.model import TabularModel
 from src.tabular.prepare import Preparation, prepare
 from src.tabular.preprocessing import read_preprocessing
 
@@ -180,12 +180,14 @@ def test_the_target_decides_how_many_outputs_there_are(
     assert model(torch.zeros(3, 5)).shape == (3, outputs)
 
 
+def numbers(metrics: dict[str, Tensor]) -> dict[str, float]:
+    return {name: value.item() for name, value in metrics.items()}
+
+
 def test_metrics_of_a_regression() -> None:
-    metrics = make_metrics(quantity()["target"])
-    metrics.update(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 4.0, 4.0]))
-    found = {name: value.item() for name, value in metrics.compute().items()}
+    metrics = passing_on(quantity()).metrics_of(column(1, 2, 3), column(1, 4, 4))
     logarithms = [math.log(4 / 2) ** 2, math.log(4 / 3) ** 2]
-    assert found == pytest.approx(
+    assert numbers(metrics) == pytest.approx(
         {
             "rmse": math.sqrt(5 / 3),
             "mae": 1,
@@ -196,28 +198,22 @@ def test_metrics_of_a_regression() -> None:
     )
 
 
-def test_log_rmse_over_batches_is_that_of_all_rows() -> None:
-    batches = [([math.e, 1.0], [1.0, 1.0]), ([math.e**8], [1.0]), ([0.2, -3.0, 1.0], [math.e, 0.0, 0.5])]
-    metrics = make_metrics(quantity()["target"])
-    for predicted, actual in batches:
-        metrics.update(torch.tensor(predicted), torch.tensor(actual))
-    whole = math.sqrt((1 + 0 + 64 + 1 + 0 + 0) / 6)
-    mean_of_roots = (math.sqrt(1 / 2) + 8 + math.sqrt(1 / 3)) / 3
-    assert metrics.compute()["log_rmse"].item() == pytest.approx(whole)
-    assert whole != pytest.approx(mean_of_roots, abs=0.1)
+def test_log_rmse_takes_all_below_1_for_1() -> None:
+    metrics = passing_on(quantity()).metrics_of(column(math.e, 0.2, -3), column(0.5, math.e, 0))
+    assert metrics["log_rmse"].item() == pytest.approx(math.sqrt((1 + 1 + 0) / 3))
 
 
 def test_log_rmse_is_left_out_where_targets_lie_below_1() -> None:
-    assert set(make_metrics(quantity(at_least_one=False)["target"])) == {"rmse", "mae", "r2"}
+    metrics = passing_on(quantity(at_least_one=False)).metrics_of(column(1, 2, 3), column(1, 4, 4))
+    assert set(metrics) == {"rmse", "mae", "r2"}
 
 
 def test_metrics_of_classes() -> None:
-    metrics = make_metrics(kinds(3)["target"])
-    # two batches; the largest score says which class is meant: 0, 0, 1 and 1, 2, 0
-    metrics.update(torch.tensor([[9.0, 1, 0], [5, 1, 1], [0, 3, 1]]), torch.tensor([0, 1, 1]))
-    metrics.update(torch.tensor([[0.0, 2, 1], [0, 1, 7], [8, 1, 0]]), torch.tensor([1, 2, 0]))
-    found = {name: value.item() for name, value in metrics.compute().items()}
-    assert found == pytest.approx(
+    # the largest score says which class is meant: 0, 0, 1, 1, 2, 0
+    logits = torch.tensor([[9.0, 1, 0], [5, 1, 1], [0, 3, 1], [0, 2, 1], [0, 1, 7], [8, 1, 0]])
+    model = passing_on(kinds(3, inputs=3), loss="cross_entropy")
+    metrics = model.metrics_of(logits, torch.tensor([0, 1, 1, 1, 2, 0]))
+    assert numbers(metrics) == pytest.approx(
         {
             "accuracy": 5 / 6,
             "precision": (2 / 3 + 1 + 1) / 3,
@@ -227,15 +223,42 @@ def test_metrics_of_classes() -> None:
     )
 
 
+def logged(model: TabularModel, stage: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """What a stage's epoch logs at its end."""
+    rows: list[dict[str, Tensor]] = []
+    monkeypatch.setattr("src.shared.supervised.log_epoch", lambda module, metrics: rows.append(metrics))
+    trainer: Any = SimpleNamespace(world_size=1)
+    model.trainer = trainer
+    getattr(model, f"on_{stage}_epoch_end")()
+    return numbers(rows[0])
+
+
 @pytest.mark.parametrize("stage", ["validation", "test"])
-def test_steps_collect_metrics_in_the_unit_of_the_target(stage: str) -> None:
-    model = passing_on(quantity(center=10.0, scale=2.0))
+def test_an_epoch_is_judged_over_all_its_rows(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = passing_on(quantity(center=10.0, scale=2.0), loss="mse")
     step = getattr(model, f"{stage}_step")
-    step((column(1, 2), column(0, 2)), 0)
-    step((column(5), column(4)), 1)
-    found = model.stage_metrics[stage].compute()
-    assert found[f"{stage}/mae"].item() == pytest.approx((2 + 0 + 2) / 3)
-    assert found[f"{stage}/rmse"].item() == pytest.approx(math.sqrt(8 / 3))
+    for _ in range(2):  # an epoch leaves nothing to the next
+        step((column(1, 2), column(0, 2)), 0)
+        step((column(5), column(3)), 1)
+        metrics = logged(model, stage, monkeypatch)
+        assert metrics[f"{stage}/loss"] == pytest.approx((1 + 0 + 4) / 3)
+        assert metrics[f"{stage}/mae"] == pytest.approx((2 + 0 + 4) / 3)
+        # not the mean of the batches' roots
+        assert metrics[f"{stage}/rmse"] == pytest.approx(math.sqrt((4 + 0 + 16) / 3))
+
+
+def test_the_training_loss_of_an_epoch_is_without_penalties(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = passing_on(quantity(), loss="mse", l1=0.5)
+    model.training_step((column(1, 2), column(0, 2)), 0)
+    model.training_step((column(5), column(3)), 1)
+    assert logged(model, "train", monkeypatch) == pytest.approx({"train/loss": 5 / 3})
+
+
+def test_the_training_accuracy_of_classes_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = passing_on(kinds(2, inputs=2), loss="cross_entropy")
+    logits = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    model.training_step((logits, torch.tensor([0, 0, 1])), 0)
+    assert logged(model, "train", monkeypatch)["train/accuracy"] == pytest.approx(2 / 3)
 
 
 def test_the_trivial_answer_of_a_regression_is_the_mean_of_training() -> None:
