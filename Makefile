@@ -42,6 +42,7 @@ lint: setup ## check style, format and types
 
 bench: setup ## measure speed and memory side by side with hand-written code
 	python -m benchmarks.house_prices
+	python -m benchmarks.images
 	python -m benchmarks.preparation
 	python -m benchmarks.pipeline
 

@@ -34,7 +34,7 @@ print(time.perf_counter() - start, peak)
 
 def measured(code: str, folder: Path) -> tuple[float, float]:
     """Seconds and peak MiB of a piece of Python in a process of its own."""
-    answer = subprocess.run(  # noqa: S603
+    answer = subprocess.run(
         [sys.executable, "-c", MEASURE.format(code=code)],
         cwd=folder,
         env={"PYTHONPATH": str(Path.cwd())},

@@ -20,7 +20,7 @@ from src.shared.errors import (
     ResourceError,
     exit_with_message,
 )
-from src.shared.folders import RAW, SAMPLES, file_digest, written_whole
+from src.shared.folders import RAW, SAMPLES, file_digest, folder_digest, written_whole
 from src.shared.parameters import checked, room_of, task_section
 
 DOWNLOADS = Path("data/downloads")
@@ -46,7 +46,7 @@ class Source:
 
     Args:
         source: sample, download, or the path of a folder.
-        files: the raw files by name.
+        files: the raw files, or folders of files, by name; none are all that the folder `source` holds.
     """
 
     source: str
@@ -72,10 +72,11 @@ def fetch(task: str) -> None:
             _download(task, wanted.files, folder)
         else:
             _copy(task, Path(wanted.source).expanduser(), wanted.files, folder)
-        absent = [name for name in wanted.files if not (folder / name).is_file()]
+        absent = [name for name in wanted.files if not (folder / name).exists()]
         if absent:
             raise ConfigurationError(f"{task}.files: the source {wanted.source} brings no {absent[0]}")
-        files = {name: _description(folder / name) for name in sorted(wanted.files)}
+        names = sorted(wanted.files) or sorted(path.name for path in folder.iterdir())
+        files = {name: _description(folder / name) for name in names}
         record = {"source": wanted.source, "files": files}
         (folder / "SOURCE.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
         _write_labels(SAMPLES / f"{task}.yaml", folder / "labels.json")
@@ -121,14 +122,22 @@ def _download(task: str, files: dict[str, RawFile], folder: Path) -> None:
 def _copy(task: str, source: Path, files: dict[str, RawFile], folder: Path) -> None:
     if not source.is_dir():
         raise DataError(f"{task}.source: {source} is no folder; use sample, download or the path of a folder")
-    for name in files:
-        if not (source / name).is_file():
-            raise DataError(f"{source / name}: there is no such file; {task}.files names it")
-        shutil.copyfile(source / name, folder / name)
+    for name in files or sorted(path.name for path in source.iterdir()):
+        path = source / name
+        if path.is_dir():
+            shutil.copytree(path, folder / name)
+        elif path.is_file():
+            shutil.copyfile(path, folder / name)
+        else:
+            raise DataError(f"{path}: there is no such file; {task}.files names it")
 
 
 def _description(path: Path) -> dict[str, Any]:
-    """sha256, bytes and, of a CSV file, the rows below the header."""
+    """sha256, bytes and, of a CSV file, the rows below the header; of a folder sha256 and its files."""
+    if path.is_dir():
+        files = [file for file in path.rglob("*") if file.is_file()]
+        size = sum(file.stat().st_size for file in files)
+        return {"sha256": folder_digest(path), "bytes": size, "files": len(files)}
     description: dict[str, Any] = {"sha256": file_digest(path), "bytes": path.stat().st_size}
     if path.suffix == ".csv":
         with path.open(encoding="utf-8", errors="replace", newline="") as file:

@@ -14,7 +14,6 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-CONFIG = Path("configs/house_prices.yaml")
 EPOCHS = 3
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -110,9 +109,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file() and not name.startswith("reports/"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes((ROOT / name).read_bytes())
-    configuration = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-    configuration["trainer"]["max_epochs"] = EPOCHS
-    (folder / CONFIG).write_text(yaml.safe_dump(configuration), encoding="utf-8")
+    for path in (folder / "configs").glob("*.yaml"):
+        configuration = yaml.safe_load(path.read_text(encoding="utf-8"))
+        configuration["trainer"]["max_epochs"] = EPOCHS
+        path.write_text(yaml.safe_dump(configuration), encoding="utf-8")
     git(folder, "init", "--quiet")
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message", "Start")

@@ -2,10 +2,15 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from numpy.typing import NDArray
+
+MAPS_SHOWN = 8
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -23,6 +28,8 @@ def readable_logarithm(axis: Axis) -> None:
 def plot_learning_curve(history: Path, path: Path) -> None:
     """Training and validation loss over the epochs, the epoch of the best validation loss marked.
 
+    Where training has an accuracy, a second panel shows it beside that of validation.
+
     Args:
         history: the CSV file of the bundle, one row an epoch.
         path: the picture to write.
@@ -30,8 +37,9 @@ def plot_learning_curve(history: Path, path: Path) -> None:
     with history.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     epochs = [int(row["epoch"]) for row in rows]
-    figure = Figure(figsize=(6.4, 4), layout="constrained")
-    axes = figure.subplots()
+    accurate = "train/accuracy" in rows[0]
+    figure = Figure(figsize=(9.6 if accurate else 6.4, 4), layout="constrained")
+    axes, *others = figure.subplots(1, 2 if accurate else 1, squeeze=False)[0]
     for name in ("train/loss", "validation/loss"):
         axes.plot(epochs, [float(row[name]) for row in rows], label=name)
     validation = [float(row["validation/loss"]) for row in rows]
@@ -39,6 +47,34 @@ def plot_learning_curve(history: Path, path: Path) -> None:
     axes.plot(epochs[best], validation[best], "o", color="black", label=f"best, epoch {epochs[best]}")
     axes.set(xlabel="epoch", ylabel="loss", yscale="log", title="Learning curve")
     readable_logarithm(axes.yaxis)
-    axes.grid(alpha=0.3)
-    axes.legend()
+    for other in others:
+        for name in ("train/accuracy", "validation/accuracy"):
+            other.plot(epochs, [float(row[name]) for row in rows], label=name)
+        other.set(xlabel="epoch", ylabel="accuracy", title="Accuracy")
+    for panel in (axes, *others):
+        panel.grid(alpha=0.3)
+        panel.legend()
+    save_figure(figure, path)
+
+
+def plot_feature_maps(
+    image: NDArray[np.uint8], maps: list[tuple[str, NDArray[np.float32]]], path: Path
+) -> None:
+    """One image and, row by row, the first maps that each layer makes of it.
+
+    Args:
+        image: (C, H, W).
+        maps: a description and (channels, height, width) of each layer.
+        path: the picture to write.
+    """
+    figure = Figure(figsize=(MAPS_SHOWN * 1.1, 1.5 * (len(maps) + 1)), layout="constrained")
+    parts = figure.subfigures(len(maps) + 1, 1, squeeze=False)[:, 0]
+    grey = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+    rows: list[tuple[str, Any]] = [("image: " + " x ".join(map(str, image.shape)), [grey]), *maps]
+    for part, (title, shown) in zip(parts, rows, strict=True):
+        part.suptitle(title, fontsize=9)
+        for axes in part.subplots(1, MAPS_SHOWN):
+            axes.set_axis_off()
+        for axes, channel in zip(part.axes, shown, strict=False):
+            axes.imshow(channel, cmap="gray" if channel.ndim == 2 else None)
     save_figure(figure, path)

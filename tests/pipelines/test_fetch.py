@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import yaml
+from torchvision.datasets import FashionMNIST
 
 from pipelines import fetch as verb
 from pipelines.fetch import fetch
 from src.shared.errors import ConfigurationError, DataError, IntegrityError, ResourceError
 
+ROOT = Path(__file__).parents[2]
 CONTENT = {"train.csv": b"a,b\n1,2\n3,4\n", "notes.txt": b"two rows\n"}
 DESCRIPTION = """
 seed: 1
@@ -125,6 +127,25 @@ def test_folder_is_copied(source: Path) -> None:
             "notes.txt": {"sha256": sha256(notes), "bytes": len(notes)},
         },
     }
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("files", [{"train": {}, "notes.txt": {}}, {}], ids=["named", "all"])
+def test_folders_of_files_are_copied_whole(source: Path, files: dict[str, Any]) -> None:
+    (source / "train.csv").unlink()
+    for name in ("train/cat/1.png", "train/dog/2.png"):
+        (source / name).parent.mkdir(parents=True)
+        (source / name).write_bytes(name.encode())
+    write_parameters(str(source), files)
+    fetch("tiny")
+    assert raw("train/cat/1.png").read_bytes() == b"train/cat/1.png"
+    assert raw("train/dog/2.png").read_bytes() == b"train/dog/2.png"
+    found = record()["files"]
+    assert sorted(found) == ["notes.txt", "train"]
+    assert {name: found["train"][name] for name in ("bytes", "files")} == {"bytes": 30, "files": 2}
+    (source / "train/dog/2.png").write_bytes(b"train/dog/3.png")
+    fetch("tiny")
+    assert record()["files"]["train"]["sha256"] != found["train"]["sha256"]
 
 
 @pytest.mark.usefixtures("project")
@@ -338,3 +359,14 @@ def test_download_needs_url_and_hash(server: Server, missing: str) -> None:
     with pytest.raises(ConfigurationError, match=r"tiny\.files\.notes\.txt needs a url and a hash"):
         fetch("tiny")
     assert server.asked == []
+
+
+def test_clothes_come_from_where_torchvision_has_them() -> None:
+    parameters = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    expected = {
+        name: {"url": FashionMNIST.mirrors[0] + name, "hash": f"md5:{digest}"}
+        for name, digest in FashionMNIST.resources
+    }
+    assert parameters["fashion_mnist"]["files"] == expected
+    names = [row["en"] for row in parameters["fashion_mnist"]["prepare"]["classes"]]
+    assert names == FashionMNIST.classes

@@ -1,0 +1,131 @@
+"""Batches -> loss and metrics: the LightningModule of the images room.
+
+B batch, C channels, H height, W width, K classes
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.transforms import v2
+
+from src.images.networks import MLP, NetworkCallable
+from src.shared.supervised import SupervisedModel, classification_metrics
+
+GROUPS = 16
+
+
+@dataclass
+class Augmentation:
+    """What training images go through, by torchvision.transforms.v2; 0 leaves a part out.
+
+    Args:
+        flip: the probability of a horizontal flip.
+        crop: pixels of black border to cut a random window of the old size from.
+        rotation: the largest angle, in degrees, to either side.
+        erasing: the probability that a random rectangle (2 to 20 % of the area) becomes black.
+        noise: the standard deviation of Gaussian noise; 1 is from black to white.
+    """
+
+    flip: float = 0.0
+    crop: int = 0
+    rotation: float = 0.0
+    erasing: float = 0.0
+    noise: float = 0.0
+
+    def transforms(self, height: int, width: int) -> v2.Compose:
+        """The chosen parts, in order, for images with values from 0 to 1."""
+        parts: list[nn.Module] = []
+        if self.flip:
+            parts.append(v2.RandomHorizontalFlip(self.flip))
+        if self.crop:
+            parts.append(v2.RandomCrop((height, width), padding=self.crop))
+        if self.rotation:
+            parts.append(v2.RandomRotation(self.rotation, interpolation=v2.InterpolationMode.BILINEAR))
+        if self.erasing:
+            parts.append(v2.RandomErasing(self.erasing, scale=(0.02, 0.2)))
+        if self.noise:
+            parts.append(v2.GaussianNoise(sigma=self.noise))
+        return v2.Compose(parts)
+
+
+class ImageModel(SupervisedModel):
+    """A classifier of images; pixels come as bytes and are scaled here, on the device.
+
+    Args:
+        preprocessing: the content of preprocessing.json; it gives shape, classes and scaling.
+        network: LeNet, ConvNet, MLP or TorchvisionNetwork of src.images.networks.
+        augmentation: of training images; null is none.
+        label_smoothing: of the cross-entropy.
+        optimizer: any of torch.optim.
+        lr_scheduler: any of torch.optim.lr_scheduler.
+        lr_interval: "epoch" or "step", whether the schedule moves each epoch or each step.
+    """
+
+    def __init__(
+        self,
+        preprocessing: dict[str, Any],
+        network: NetworkCallable,
+        augmentation: Augmentation | None = None,
+        label_smoothing: float = 0.0,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        lr_interval: Literal["epoch", "step"] = "epoch",
+    ) -> None:
+        super().__init__(optimizer, lr_scheduler, lr_interval)
+        channels, height, width = preprocessing["shape"]
+        self.classes = preprocessing["classes"]
+        self.network = network((channels, height, width), len(self.classes))
+        self.label_smoothing = label_smoothing
+        self.brightest = preprocessing["brightest"]
+        # not persistent: preprocessing.json lies beside the weights; both broadcast to (C, H, W)
+        self.center = nn.Buffer(torch.tensor(preprocessing["center"], dtype=torch.float32), persistent=False)
+        self.scale = nn.Buffer(torch.tensor(preprocessing["scale"], dtype=torch.float32), persistent=False)
+        self.augmentation = augmentation.transforms(height, width) if augmentation else None
+        self.example_input_array = torch.zeros(2, channels, height, width, dtype=torch.uint8)
+
+    def scaled(self, images: Tensor) -> Tensor:
+        """Bytes (B, C, H, W) to what the network gets."""
+        return (images - self.center) / self.scale
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Bytes (B, C, H, W) to logits (B, K)."""
+        logits: Tensor = self.network(self.scaled(images))
+        return logits
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """The loss of a batch, augmented first.
+
+        The transforms draw from the generator that is seeded for this batch. Each of them draws once for
+        all images that it is given, so a batch goes through in groups.
+        """
+        images, target = batch
+        if self.augmentation is not None:
+            parts = (images / self.brightest).chunk(GROUPS)
+            images = torch.cat([self.augmentation(part) for part in parts]) * self.brightest
+        return super().training_step((images, target), batch_idx)
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """Logits (B, K) to probabilities (B, K)."""
+        return outputs.softmax(dim=1)
+
+    def trivial_outputs(self, target: Tensor) -> Tensor:
+        """Logits (1, K) that are right for the shares of the classes (B,)."""
+        return target.bincount(minlength=len(self.classes)).log()[None]
+
+    def loss_of(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Mean cross-entropy."""
+        if isinstance(self.network, MLP):
+            return self.network.loss(outputs, target, self.label_smoothing)
+        return functional.cross_entropy(outputs, target, label_smoothing=self.label_smoothing)
+
+    def metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Accuracy, and macro precision, recall and F1."""
+        return classification_metrics(outputs, target)
+
+    def training_metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """The accuracy."""
+        return {"accuracy": (outputs.argmax(dim=1) == target).float().mean()}

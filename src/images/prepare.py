@@ -1,0 +1,264 @@
+"""Raw images -> split, uint8 arrays and preprocessing.json; scaling is learnt from training images only."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from sklearn.model_selection import train_test_split
+
+from src.images.preprocessing import (
+    BRIGHTEST,
+    Pixels,
+    as_picture,
+    class_folders,
+    common_shape,
+    labels_path,
+    read_idx,
+    read_picture,
+    read_pixel_csv,
+    resized,
+    to_shape,
+)
+from src.shared.errors import ConfigurationError, DataError
+from src.shared.folders import written_whole
+
+Codes = NDArray[np.int64]
+
+SHEET = (2, 9)
+SHEET_ZOOM = 84
+
+
+@dataclass
+class Preparation:
+    """How raw images become arrays: the section `<task>.prepare` of params.yaml.
+
+    Args:
+        train: the labelled images: an idx file (its labels lie beside it), a CSV file of pixels, or a
+            folder of class folders ("." is the task's raw folder itself).
+        test: the official test part, likewise; null cuts it from `train`.
+        label: of a CSV file, the column with the class codes.
+        classes: names for people in the order of the class codes, as in `{en: Dress, zh: 连衣裙}`; empty
+            takes the codes, or the names of the class folders.
+        resize: bring all images to so many pixels squared; null keeps their size.
+        scale: what the network gets: none (the pixels as they are), range (divided by the largest pixel of
+            the training images), per_pixel (each pixel's own minimum to maximum becomes 0 to 1),
+            standardize (mean 0, deviation 1 over each channel of the training images).
+        prediction_columns: of the file that predict writes: identifier, class and, if named, probability.
+        test_share: the share of `train` held out for the test where `test` is null.
+        validation_share: the share of the remaining images that chooses the best epoch.
+        seed: decides which image goes where.
+    """
+
+    train: str
+    test: str | None = None
+    label: str = "label"
+    classes: list[dict[str, str]] = field(default_factory=list)
+    resize: int | None = None
+    scale: Literal["none", "range", "per_pixel", "standardize"] = "standardize"
+    prediction_columns: list[str] = field(default_factory=lambda: ["id", "class", "probability"])
+    test_share: float = 0.2
+    validation_share: float = 0.1
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        for name in ("test_share", "validation_share"):
+            if not 0 < getattr(self, name) < 1:
+                raise ConfigurationError(f"prepare.{name} must lie between 0 and 1: {getattr(self, name)}")
+        if self.resize is not None and self.resize < 1:
+            raise ConfigurationError(f"prepare.resize must be at least 1: {self.resize}")
+        if len(self.prediction_columns) not in (2, 3):
+            raise ConfigurationError(
+                f"prepare.prediction_columns: two or three names, found {self.prediction_columns}"
+            )
+        if any("en" not in names for names in self.classes):
+            raise ConfigurationError("prepare.classes: each class needs a name `en`")
+
+
+def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
+    """Split the raw images of a task and learn their scaling.
+
+    Args:
+        raw: the folder with the raw files.
+        prepared: the folder to write: `<split>_images.npy` (N, C, H, W) uint8 and `<split>_target.npy`
+            (N,) int64 for the splits train, validation and test; split.csv; preprocessing.json;
+            sheet.png, some training images with the names of their classes.
+        settings: what to do.
+
+    Raises:
+        DataError: a file or row cannot be used; nothing is written then.
+    """
+    images, target, names = _read(raw / settings.train, settings)
+    official = _read(raw / settings.test, settings, names, images) if settings.test else None
+    labels = {names_of["en"]: names_of for names_of in settings.classes}
+    if settings.classes:
+        names = list(labels)
+    _check_classes(target, names, raw / settings.train)
+
+    rows, parts = np.arange(len(images)), {}
+    for name in ("validation",) if official else ("test", "validation"):
+        share = getattr(settings, f"{name}_share")
+        rows, parts[name] = _cut(rows, target, share, settings.seed, raw / settings.train)
+    parts["train"] = rows
+    splits = {name: (images[part], target[part]) for name, part in parts.items()}
+    if official:
+        _check_codes(official[1], len(names), raw / str(settings.test))
+        splits["test"] = official[:2]
+    learnt = _learn(splits["train"][0], settings)
+    learnt |= {"task": "classification", "classes": names, "labels": labels}
+
+    with written_whole(prepared) as folder:
+        for name, (pixels, codes) in sorted(splits.items()):
+            np.save(folder / f"{name}_images.npy", pixels)
+            np.save(folder / f"{name}_target.npy", codes)
+        lines = sorted((int(row), name) for name, part in parts.items() for row in part)
+        text = "".join(f"{row},{name}\n" for row, name in lines)
+        (folder / "split.csv").write_text(f"row,split\n{text}", encoding="utf-8")
+        text = json.dumps(learnt, ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False)
+        (folder / "preprocessing.json").write_text(text + "\n", encoding="utf-8")
+        _draw_sheet(*splits["train"], names, folder / "sheet.png")
+
+
+def _read(
+    path: Path, settings: Preparation, names: list[str] | None = None, like: Pixels | None = None
+) -> tuple[Pixels, Codes, list[str]]:
+    """Images (N, C, H, W), codes (N,) and class names of a labelled source of any kind.
+
+    Args:
+        path: idx file, CSV file or folder.
+        settings: of the task.
+        names: the classes that are known already.
+        like: images whose shape these must have.
+    """
+    if path.is_dir():
+        images, target, found = _read_folders(path, settings, names, like)
+    else:
+        if path.suffix == ".csv":
+            images, codes = read_pixel_csv(path, settings.label)
+            assert codes is not None
+            target = codes
+        else:
+            images, target = _read_idx_pair(path)
+        if settings.resize:
+            images = resized(images, (1, settings.resize, settings.resize))
+        found = [str(code) for code in range(int(target.max()) + 1)]
+    if like is not None and images.shape[1:] != like.shape[1:]:
+        raise DataError(f"{path}: images of {images.shape[1:]}, those of training are {like.shape[1:]}")
+    return images, target, names or found
+
+
+def _read_idx_pair(path: Path) -> tuple[Pixels, Codes]:
+    images, labels = read_idx(path), read_idx(labels_path(path))
+    for pixels, dimensions, file in ((images, 3, path), (labels, 1, labels_path(path))):
+        if pixels.ndim != dimensions:
+            raise DataError(f"{file}: {pixels.ndim} dimensions, expected {dimensions}")
+    if len(images) != len(labels):
+        raise DataError(
+            f"{path}: {len(images)} images, but {labels_path(path).name} has {len(labels)} labels"
+        )
+    if not len(images):
+        raise DataError(f"{path}: there are no images in it")
+    return images[:, None], labels.astype(np.int64)
+
+
+def _read_folders(
+    folder: Path, settings: Preparation, names: list[str] | None, like: Pixels | None
+) -> tuple[Pixels, Codes, list[str]]:
+    files = class_folders(folder)
+    found = names or list(files)
+    unknown = [name for name in files if name not in found]
+    if unknown:
+        raise DataError(f"{folder / unknown[0]}: there is no such class in training")
+    paths = [(path, found.index(name)) for name, members in files.items() for path in members]
+    if like is not None:
+        shape = (like.shape[1], like.shape[2], like.shape[3])
+    else:
+        shape = common_shape(((path, read_picture(path)) for path, _ in paths), settings.resize)
+    images = np.stack([to_shape(read_picture(path), shape) for path, _ in paths])
+    return images, np.array([code for _, code in paths], dtype=np.int64), found
+
+
+def _check_classes(target: Codes, names: list[str], path: Path) -> None:
+    _check_codes(target, len(names), path)
+    absent = sorted(set(range(len(names))) - set(target.tolist()))
+    if len(set(target.tolist())) < 2:
+        raise DataError(f"{path}: all images are of one class, {names[target[0]]}; two are needed")
+    if absent:
+        raise DataError(f"{path}: there is no image of class {names[absent[0]]} ({absent[0]})")
+
+
+def _check_codes(target: Codes, classes: int, path: Path) -> None:
+    wrong = np.flatnonzero(target >= classes)
+    if len(wrong):
+        raise DataError(
+            f"{path}: image {wrong[0] + 1} has label {target[wrong[0]]}, there are {classes} classes"
+        )
+
+
+def _cut(rows: Codes, target: Codes, share: float, seed: int, path: Path) -> tuple[Codes, Codes]:
+    """Cut a share off; classes keep their shares."""
+    try:
+        rest, part = train_test_split(rows, test_size=share, random_state=seed, stratify=target[rows])
+    except ValueError as error:
+        counts = Counter(target[rows].tolist())
+        raise DataError(
+            f"{path}: {len(rows)} images, the rarest class has {min(counts.values())}, are too few for the "
+            f"split: {error}"
+        ) from None
+    return np.sort(rest), np.sort(part)
+
+
+def _learn(images: Pixels, settings: Preparation) -> dict[str, Any]:
+    """What scaling needs: `center` and `scale`, which broadcast to (C, H, W)."""
+    brightest = int(images.max())
+    mean, deviation = _moments(images)
+    low, high = images.min(axis=0).astype(float), images.max(axis=0).astype(float)
+    center, scale = {
+        "none": (np.zeros((1, 1, 1)), np.ones((1, 1, 1))),
+        "range": (np.zeros((1, 1, 1)), np.full((1, 1, 1), float(brightest))),
+        "per_pixel": (low, high - low),
+        "standardize": (mean, deviation),
+    }[settings.scale]
+    return {
+        "shape": list(images.shape[1:]),
+        # picture files are brought to this range; only data that are darker throughout have their own
+        "brightest": brightest if brightest < BRIGHTEST // 2 else BRIGHTEST,
+        "mean": mean.ravel().tolist(),
+        "standard_deviation": deviation.ravel().tolist(),
+        "scaling": settings.scale,
+        "center": center.tolist(),
+        "scale": np.where(scale == 0, 1.0, scale).tolist(),  # a pixel that never changes stays 0
+        "prediction_columns": settings.prediction_columns,
+    }
+
+
+def _moments(images: Pixels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each channel, (C, 1, 1), from exact integer counts of pixel values."""
+    moments = []
+    values = np.arange(BRIGHTEST + 1, dtype=float)
+    for channel in range(images.shape[1]):
+        shares = np.bincount(images[:, channel].ravel(), minlength=BRIGHTEST + 1) / images[:, channel].size
+        mean = float(shares @ values)
+        moments.append((mean, float(shares @ (values - mean) ** 2) ** 0.5))
+    mean, deviation = np.array(moments).T
+    return mean[:, None, None], deviation[:, None, None]
+
+
+def _draw_sheet(images: Pixels, target: Codes, names: list[str], path: Path) -> None:
+    """Write the first training images, 2 x 9 as in the course, each below the name of its class."""
+    rows, columns = SHEET
+    line, font = 14, ImageFont.load_default(11)
+    sheet = Image.new("RGB", (columns * SHEET_ZOOM, rows * (SHEET_ZOOM + line)), "white")
+    draw = ImageDraw.Draw(sheet)
+    brightest = max(int(images.max()), 1)
+    for number, (image, code) in enumerate(zip(images[: rows * columns], target, strict=False)):
+        left, top = number % columns * SHEET_ZOOM, number // columns * (SHEET_ZOOM + line)
+        draw.text((left + 2, top), names[code], fill="black", font=font)
+        shown = (image.astype(float) * (BRIGHTEST / brightest)).astype(np.uint8)
+        picture = as_picture(shown).resize((SHEET_ZOOM - 4, SHEET_ZOOM - 4), Image.Resampling.NEAREST)
+        sheet.paste(picture.convert("RGB"), (left + 2, top + line))
+    sheet.save(path)
