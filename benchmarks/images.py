@@ -11,6 +11,7 @@ import contextlib
 import copy
 import gzip
 import io
+import json
 import os
 import resource
 import shutil
@@ -39,12 +40,10 @@ from src.shared.folders import PREPARED, RAW
 
 TASK = "fashion_mnist"
 CONFIG = f"configs/{TASK}.yaml"
-DENSE = (
-    "--model.network=src.images.networks.MLP",
-    "--model.network.hidden_sizes=[64,128,64]",
-    "--model.network.activation=relu",
-    "--model.network.standard_deviation=null",
-)
+DENSE = {
+    "class_path": "src.images.networks.MLP",
+    "init_args": {"hidden_sizes": [64, 128, 64], "activation": "relu", "standard_deviation": None},
+}
 
 
 class TimedCLI(LockstepCLI):
@@ -182,7 +181,10 @@ def compare(source: str = "sample", rounds: int = 3, epochs: int = 1) -> None:
             unpacked.parent.mkdir(parents=True, exist_ok=True)
             unpacked.write_bytes(gzip.decompress(path.read_bytes()))
         batch_size = 128
-        for name, options in (("LeNet", ()), ("dense 784-64-128-64-10", DENSE)):
+        for name, options in (
+            ("LeNet", ()),
+            ("dense 784-64-128-64-10", (f"--model.network={json.dumps(DENSE)}",)),
+        ):
             seconds: dict[str, list[float]] = {"hand-written": [], "fit": [], "common way": []}
             given = (*options, f"--trainer.max_epochs={epochs}", f"--data.batch_size={batch_size}")
             for _ in range(rounds):

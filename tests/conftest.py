@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import yaml
+from jsonargparse._common import parsing_settings
 
 ROOT = Path(__file__).parents[1]
 EPOCHS = 3
@@ -57,6 +59,13 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             patch.setenv(name, str(site))
         patch.setenv("OMP_WAIT_POLICY", "passive")  # two runs at a time would wait for each other in loops
         patch.delenv("LOCKSTEP_TRACEBACK", raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def parsing() -> Iterator[None]:
+    """What a test lets configurations import, put back."""
+    with mock.patch.dict(parsing_settings):
         yield
 
 

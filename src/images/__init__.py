@@ -6,5 +6,6 @@ that one (folder). Raw files in data/raw/<task>/, arrays in data/prepared/<task>
 
 Batches: images (B, C, H, W) uint8, scaled inside the model; target (B,) int64.
 Metrics: accuracy, and precision, recall and F1 as means over the classes.
-Expected: see the head of configs/<task>.yaml.
+Expected: `fashion_mnist` with LeNet accuracy 0.937 on the sample in 10 s, 0.9075 on the real images in 3 min;
+with configs/fashion_mnist_convnet.yaml 0.94; `digits` 0.965 in 4 s.
 """

@@ -36,8 +36,8 @@ class Augmentation:
     erasing: float = 0.0
     noise: float = 0.0
 
-    def transforms(self, height: int, width: int) -> v2.Compose:
-        """The chosen parts, in order, for images with values from 0 to 1."""
+    def transforms(self, height: int, width: int) -> v2.Compose | None:
+        """The chosen parts, in order, for images with values from 0 to 1; None if all are left out."""
         parts: list[nn.Module] = []
         if self.flip:
             parts.append(v2.RandomHorizontalFlip(self.flip))
@@ -49,7 +49,7 @@ class Augmentation:
             parts.append(v2.RandomErasing(self.erasing, scale=(0.02, 0.2)))
         if self.noise:
             parts.append(v2.GaussianNoise(sigma=self.noise))
-        return v2.Compose(parts)
+        return v2.Compose(parts) if parts else None
 
 
 class ImageModel(SupervisedModel):

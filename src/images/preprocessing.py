@@ -49,10 +49,10 @@ def read_idx(path: Path) -> Pixels:
             f"{path}: not an idx file of bytes: it starts with {content[:4].hex()}, "
             "expected 00000803 for images or 00000801 for labels"
         )
-    dimensions = content[3]
-    start = 4 + 4 * dimensions
-    shape = tuple(int(size) for size in np.frombuffer(content[4:start], ">u4"))
-    if len(shape) != dimensions or len(content) - start != math.prod(shape):
+    start = 4 + 4 * content[3]
+    header = content[4:start].ljust(start - 4, b"\0")  # a file may end in it
+    shape = tuple(int(size) for size in np.frombuffer(header, ">u4"))
+    if len(content) - start != math.prod(shape):
         expected = " x ".join(map(str, shape))
         raise DataError(f"{path}: {max(len(content) - start, 0)} values, the header says {expected}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

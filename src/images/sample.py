@@ -17,8 +17,12 @@ Points = list[tuple[float, float]]
 
 FINER = 4
 BRIGHTEST = 255
+MOST_CLASSES = 256  # a label is one byte
 SHAPES = ("polygon", "ellipse", "line")
 FILES = {"train": "train", "test": "t10k"}
+KEYS = {"seed", "size", "images", "variation", "drawings"}
+# how far each may go: at a size of 1 a garment vanishes, at a shade above a half it turns blacker than black
+MOST_VARIATION = {"shift": 100, "size": 0.9, "stretch": 0.9, "rotation": 180, "shade": 0.5, "noise": 10}
 
 
 def write_sample(description: Path, folder: Path) -> None:
@@ -30,18 +34,20 @@ def write_sample(description: Path, folder: Path) -> None:
         folder: where to write.
 
     Raises:
-        ValueError: the description cannot be used; the message names the key.
+        ValueError: the description cannot be used; the message names the file and the key.
     """
-    content = yaml.safe_load(description.read_text(encoding="utf-8"))
-    if isinstance(content, dict) and set(content) == {"dataset"} and content["dataset"] == "digits":
+    try:
+        content = yaml.safe_load(description.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{description} is no YAML: {error}") from None
+    if content == {"dataset": "digits"}:
         _write_digits(folder / "train.csv")
     elif isinstance(content, dict) and "drawings" in content:
         try:
-            _write_drawings(content, folder)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{description}: a key is missing or has another form: {error}") from None
+            _check(content)
         except ValueError as error:
             raise ValueError(f"{description}: {error}") from None
+        _write_drawings(content, folder)
     else:
         raise ValueError(f"{description}: expected `drawings`, or `dataset: digits` alone")
 
@@ -57,24 +63,16 @@ def _write_digits(path: Path) -> None:
 
 
 def _write_drawings(content: dict[str, Any], folder: Path) -> None:
-    variation = {name: float(value) for name, value in content["variation"].items()}
-    wanted = {"shift", "size", "stretch", "rotation", "shade", "noise"}
-    if set(variation) != wanted:
-        raise ValueError(f"variation: expected the keys {', '.join(sorted(wanted))}")
-    drawings: dict[str, list[dict[str, Any]]] = content["drawings"]
-    for name, shapes in drawings.items():
-        for shape in shapes:
-            _check(name, shape)
-    classes, size = list(drawings.values()), int(content["size"])
+    classes, size = list(content["drawings"].values()), content["size"]
     for number, (split, prefix) in enumerate(FILES.items()):
-        count = int(content["images"][split])
+        count = content["images"][split]
         labels = np.arange(count) % len(classes)
         np.random.default_rng([content["seed"], number]).shuffle(labels)
         images = np.empty((count, size, size), np.uint8)
         for row, label in enumerate(labels):
             # a stream of its own, so that an image does not depend on those before it
             stream = np.random.default_rng([content["seed"], number, row])
-            images[row] = _draw(classes[label], size, variation, stream)
+            images[row] = _draw(classes[label], size, content["variation"], stream)
         _write_idx(folder / f"{prefix}-images-idx3-ubyte.gz", images)
         _write_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", labels.astype(np.uint8))
 
@@ -83,13 +81,64 @@ def _kind(shape: dict[str, Any]) -> str:
     return next(kind for kind in SHAPES if kind in shape)
 
 
-def _check(name: str, shape: dict[str, Any]) -> None:
-    allowed = {*SHAPES, "shade", "width", "chance"}
-    if sum(kind in shape for kind in SHAPES) != 1 or not set(shape) <= allowed:
-        raise ValueError(f"drawings.{name}: expected one of {', '.join(SHAPES)}, found {sorted(shape)}")
-    points = shape[_kind(shape)]
-    if len(points) < 2 or any(len(point) != 2 for point in points):
-        raise ValueError(f"drawings.{name}: expected a list of points [x, y], found {points}")
+def _check(content: dict[str, Any]) -> None:
+    _check_keys("the description", content, KEYS)
+    _check_keys("images", content["images"], set(FILES))
+    _check_keys("variation", content["variation"], set(MOST_VARIATION))
+    _check_number("seed", content["seed"], 0, whole=True)
+    _check_number("size", content["size"], 1, whole=True)
+    for name, most in MOST_VARIATION.items():
+        _check_number(f"variation.{name}", content["variation"][name], 0, most)
+    drawings = content["drawings"]
+    if not isinstance(drawings, dict) or not 0 < len(drawings) <= MOST_CLASSES:
+        raise ValueError(f"drawings: expected 1 to {MOST_CLASSES} classes, each with a list of shapes")
+    for name, shapes in drawings.items():
+        if not isinstance(shapes, list) or not shapes:
+            raise ValueError(f"drawings.{name}: expected a list of shapes, found {shapes!r}")
+        for number, shape in enumerate(shapes, start=1):
+            _check_shape(f"drawings.{name}, shape {number}", shape)
+    for split, count in content["images"].items():
+        _check_number(f"images.{split}", count, 1, whole=True)
+        if count % len(drawings):
+            raise ValueError(f"images.{split}: {count} is no multiple of the {len(drawings)} classes")
+
+
+def _check_keys(place: str, value: Any, keys: set[str]) -> None:
+    if not isinstance(value, dict):
+        raise ValueError(f"{place}: expected the keys {', '.join(sorted(keys))}, found {value!r}")
+    if lacking := keys - set(value):
+        raise ValueError(f"{place}: lacks {', '.join(sorted(lacking))}")
+    if stray := set(value) - keys:
+        raise ValueError(f"{place}: does not take {', '.join(sorted(map(str, stray)))}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_number(place: str, value: Any, low: float, high: float = math.inf, whole: bool = False) -> None:
+    if not _is_number(value) or not low <= value <= high or (whole and not isinstance(value, int)):
+        bounds = f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
+        raise ValueError(f"{place}: expected a {'whole ' * whole}number, {bounds}, found {value!r}")
+
+
+def _check_shape(place: str, shape: Any) -> None:
+    if not isinstance(shape, dict) or sum(kind in shape for kind in SHAPES) != 1:
+        raise ValueError(f"{place}: expected one of {', '.join(SHAPES)}, found {shape!r}")
+    kind = _kind(shape)
+    allowed = {kind, "shade", "chance"} | ({"width"} if kind == "line" else set())
+    _check_keys(place, shape, allowed & set(shape))
+    points = shape[kind]
+    if not isinstance(points, list) or not all(map(_is_point, points)):
+        raise ValueError(f"{place}, {kind}: expected a list of points [x, y], found {points!r}")
+    if len(points) < (3 if kind == "polygon" else 2) or (kind == "ellipse" and len(points) > 2):
+        raise ValueError(f"{place}, {kind}: wrong number of points: {len(points)}")
+    for key, low, high in (("shade", 0, 1), ("chance", 0, 1), ("width", 1 / FINER, math.inf)):
+        _check_number(f"{place}, {key}", shape.get(key, 1), low, high)
+
+
+def _is_point(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
 
 
 def _draw(
@@ -139,5 +188,6 @@ def _pencil_stroke(pencil: ImageDraw.ImageDraw, shape: dict[str, Any], points: P
 def _write_idx(path: Path, values: NDArray[np.uint8]) -> None:
     """LeCun's idx format: two zero bytes, the type, the number of dimensions, each size, the values."""
     header = bytes([0, 0, 0x08, values.ndim]) + np.array(values.shape, ">u4").tobytes()
-    # without a time or a name, so that the bytes repeat
-    path.write_bytes(gzip.compress(header + values.tobytes(), compresslevel=6, mtime=0))
+    # without a time or a name, so that the bytes repeat; gzip.compress() would name the operating system too
+    with path.open("wb") as file, gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as stream:
+        stream.write(header + values.tobytes())

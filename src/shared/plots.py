@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 MAPS_SHOWN = 8
@@ -26,7 +26,7 @@ def readable_logarithm(axis: Axis) -> None:
 
 
 def plot_learning_curve(history: Path, path: Path) -> None:
-    """Training and validation loss over the epochs, the epoch of the best validation loss marked.
+    """Training and validation loss over the epochs, the epoch of the lowest validation loss marked.
 
     Where training has an accuracy, a second panel shows it beside that of validation.
 
@@ -44,7 +44,7 @@ def plot_learning_curve(history: Path, path: Path) -> None:
         axes.plot(epochs, [float(row[name]) for row in rows], label=name)
     validation = [float(row["validation/loss"]) for row in rows]
     best = min(range(len(rows)), key=lambda number: validation[number])
-    axes.plot(epochs[best], validation[best], "o", color="black", label=f"best, epoch {epochs[best]}")
+    axes.plot(epochs[best], validation[best], "o", color="black", label=f"lowest, epoch {epochs[best]}")
     axes.set(xlabel="epoch", ylabel="loss", yscale="log", title="Learning curve")
     readable_logarithm(axes.yaxis)
     for other in others:
@@ -52,6 +52,7 @@ def plot_learning_curve(history: Path, path: Path) -> None:
             other.plot(epochs, [float(row[name]) for row in rows], label=name)
         other.set(xlabel="epoch", ylabel="accuracy", title="Accuracy")
     for panel in (axes, *others):
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)
         panel.legend()
     save_figure(figure, path)

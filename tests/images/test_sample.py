@@ -72,7 +72,7 @@ def test_bytes_repeat_and_follow_the_seed(tmp_path: Path) -> None:
     folders = [draw(tmp_path / str(number), **noisy, seed=seed) for number, seed in enumerate((3, 3, 4))]
     contents = [(folder / "train-images-idx3-ubyte.gz").read_bytes() for folder in folders]
     assert contents[0] == contents[1] != contents[2]
-    assert contents[0][4:8] == bytes(4)  # gzip's time
+    assert contents[0][:10].hex() == "1f8b08000000000000ff"  # gzip without name, time or operating system
 
 
 def test_the_garments_are_files_of_fashion_mnist(tmp_path: Path) -> None:
@@ -99,21 +99,65 @@ def test_the_digits_are_those_of_scikit_learn(tmp_path: Path) -> None:
     assert np.array_equal(values[:, 1:], digits.data)
 
 
+def hat(kind: str, points: Any, **keys: Any) -> dict[str, Any]:
+    return {"drawings": {"hat": [{kind: points} | keys]}}
+
+
+LINE = [[1, 1], [2, 2]]
+STILL = SMALL["variation"]
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"drawings": {"hat": [{"star": [[1, 1], [2, 2]]}]}}, "drawings.hat"),
-        ({"drawings": {"hat": [{"line": [[1, 1], [2, 2]], "colour": 1}]}}, "drawings.hat"),
-        ({"drawings": {"hat": [{"line": [[1, 1]]}]}}, "drawings.hat"),
-        ({"drawings": {"hat": [{"line": [[1, 1, 1], [2, 2, 2]]}]}}, "drawings.hat"),
-        ({"variation": {"shift": 1}}, "variation"),
-        ({"images": {"train": 3}}, "'test'"),
+        ({"sede": 1}, "the description: does not take sede"),
+        ({"seed": -1}, "seed: .* -1"),
+        ({"size": 9.5}, "size: .* whole number, 1 or more, found 9.5"),
+        ({"images": [3]}, "images: expected the keys test, train"),
+        ({"images": {"train": 2}}, "images: lacks test"),
+        ({"images": {"train": 2, "test": 2, "other": 2}}, "images: does not take other"),
+        ({"images": {"train": "many", "test": 2}}, "images.train: .* 'many'"),
+        ({"images": {"train": 2, "test": 3}}, "images.test: 3 is no multiple of the 2 classes"),
+        ({"variation": {"shift": 1}}, "variation: lacks noise"),
+        ({"variation": STILL | {"noise": float("nan")}}, "variation.noise: .* nan"),
+        ({"variation": STILL | {"shade": 0.6}}, "variation.shade: .* 0 to 0.5, found 0.6"),
+        ({"drawings": None}, "drawings: expected 1 to 256 classes"),
+        ({"drawings": {}}, "drawings: expected 1 to 256 classes"),
+        ({"drawings": {"hat": []}}, "drawings.hat: expected a list of shapes"),
+        ({"drawings": {"hat": ["line"]}}, "drawings.hat, shape 1: expected one of"),
+        (hat("star", LINE), "drawings.hat, shape 1: expected one of"),
+        (hat("line", LINE, ellipse=LINE), "drawings.hat, shape 1: expected one of"),
+        (hat("line", LINE, colour=1), "drawings.hat, shape 1: does not take colour"),
+        (hat("ellipse", LINE, width=1), "drawings.hat, shape 1: does not take width"),
+        (hat("line", 3), "drawings.hat, shape 1, line: expected a list of points"),
+        (hat("line", ["ab", "cd"]), "drawings.hat, shape 1, line: expected a list of points"),
+        (hat("line", [[1, 1, 1], [2, 2, 2]]), "drawings.hat, shape 1, line: expected a list of points"),
+        (hat("line", [[1, None], [2, 2]]), "drawings.hat, shape 1, line: expected a list of points"),
+        (hat("line", [[1, 1]]), "drawings.hat, shape 1, line: wrong number of points: 1"),
+        (hat("polygon", LINE), "drawings.hat, shape 1, polygon: wrong number of points: 2"),
+        (hat("ellipse", [*LINE, [3, 3]]), "drawings.hat, shape 1, ellipse: wrong number of points: 3"),
+        (hat("line", LINE, width=0), "drawings.hat, shape 1, width: .* found 0"),
+        (hat("line", LINE, shade="dark"), "drawings.hat, shape 1, shade: .* 'dark'"),
+        (hat("line", LINE, chance=2), "drawings.hat, shape 1, chance: .* 0 to 1, found 2"),
     ],
     ids=json.dumps,
 )
 def test_mistakes_are_told_with_file_and_key(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
-    with pytest.raises(ValueError, match=rf"shapes\.yaml: .*{named}"):
+    with pytest.raises(ValueError, match=rf"shapes\.yaml: {named}"):
         draw(tmp_path / "a", **changes)
+    assert not list((tmp_path / "a").glob("*.gz"))
+
+
+def test_a_lacking_key_is_told(tmp_path: Path) -> None:
+    (tmp_path / "shapes.yaml").write_text("drawings: {}\nseed: 1\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"shapes\.yaml: the description: lacks images, size, variation"):
+        write_sample(tmp_path / "shapes.yaml", tmp_path)
+
+
+def test_a_file_that_is_no_yaml_is_told(tmp_path: Path) -> None:
+    (tmp_path / "shapes.yaml").write_text("drawings: [1", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"shapes\.yaml is no YAML"):
+        write_sample(tmp_path / "shapes.yaml", tmp_path)
 
 
 @pytest.mark.parametrize("text", ["dataset: letters", "", "[1]", "dataset: digits\nseed: 1"])

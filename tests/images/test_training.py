@@ -8,12 +8,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 import torch
 import yaml
-from jsonargparse._common import parsing_settings
 
 from src.cli import main
 from src.images.model import ImageModel
@@ -31,8 +29,7 @@ class PowerFailureError(Exception):
 def settings_of_the_process() -> Iterator[None]:
     """What a run changes in its process, put back."""
     interrupt, threads = signal.getsignal(signal.SIGINT), torch.get_num_threads()
-    with mock.patch.dict(parsing_settings):
-        yield
+    yield
     signal.signal(signal.SIGINT, interrupt)
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(False)

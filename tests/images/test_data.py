@@ -1,0 +1,152 @@
+import csv
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from src.images.data import ImageData, load_split
+from src.images.model import ImageModel
+from src.images.networks import LeNet
+from src.images.prepare import Preparation, prepare
+from src.images.preprocessing import read_preprocessing
+from src.shared.errors import ConfigurationError
+
+PREPARED, MODELS = Path("data/prepared/marks"), Path("models/marks")
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project with 60 prepared grey images of two classes, 12 x 12, and a bundle's preprocessing."""
+    monkeypatch.chdir(tmp_path)
+    values = np.random.default_rng(0).integers(0, 256, (60, 12, 12), dtype=np.uint8)
+    for number, value in enumerate(values):
+        path = Path("raw", ("cross", "circle")[number % 2], f"{number}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(value).save(path)
+    prepare(Path("raw"), PREPARED, Preparation(train="."))
+    MODELS.mkdir(parents=True)
+    (MODELS / "preprocessing.json").write_bytes((PREPARED / "preprocessing.json").read_bytes())
+
+
+def data(model: ImageModel | None = None, **settings: Any) -> ImageData:
+    """The data module under a trainer of one process on the CPU."""
+    module = ImageData("marks", **settings)
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    trainer = SimpleNamespace(global_rank=0, world_size=1, strategy=strategy, lightning_module=model)
+    module.trainer = trainer  # type: ignore[assignment]
+    return module
+
+
+def rows(path: Path) -> list[list[str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+@pytest.mark.usefixtures("project")
+def test_batches_are_bytes_with_their_classes() -> None:
+    images, target = load_split(PREPARED, "train")
+    known = {image.numpy().tobytes(): int(code) for image, code in zip(images, target, strict=True)}
+    batches = list(data(batch_size=16, seed=3).train_dataloader())
+    assert [len(batch[0]) for batch in batches] == [16, 16, 11]
+    for pixels, codes in batches:
+        assert (pixels.dtype, pixels.shape[1:], codes.dtype) == (torch.uint8, (1, 12, 12), torch.int64)
+        assert [known[image.numpy().tobytes()] for image in pixels] == codes.tolist()
+
+
+@pytest.mark.usefixtures("project")
+def test_the_order_follows_seed_and_epoch() -> None:
+    def order(seed: int, epoch: int) -> Tensor:
+        batches = data(batch_size=16, seed=seed).train_dataloader()
+        batches.set_epoch(epoch)
+        return torch.cat([images for images, _ in batches])
+
+    assert torch.equal(order(1, 1), order(1, 1))
+    assert not torch.equal(order(1, 1), order(1, 2))
+    assert not torch.equal(order(1, 1), order(2, 1))
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_evaluation_keeps_the_order_of_the_images(split: str) -> None:
+    module = data()
+    loader = module.val_dataloader() if split == "validation" else module.test_dataloader()
+    assert torch.equal(torch.cat([images for images, _ in loader]), load_split(PREPARED, split)[0])
+
+
+@pytest.mark.usefixtures("project")
+def test_all_images_can_be_one_batch() -> None:
+    assert [len(images) for images, _ in data(batch_size="full").train_dataloader()] == [43]
+    with pytest.raises(ConfigurationError, match=r"data\.batch_size"):
+        data(batch_size=0)
+
+
+@pytest.mark.usefixtures("project")
+def test_predictions_are_rows_of_name_class_and_probability() -> None:
+    module = data(input=Path("raw/cross"), output=Path("new/out.csv"))
+    (images,) = next(iter(module.predict_dataloader()))
+    probabilities = torch.zeros(len(images), 2)
+    probabilities[:, 1] = 0.25
+    probabilities[:, 0] = 0.75
+    assert module.write_predictions([probabilities[:20], probabilities[20:]]) == Path("new/out.csv")
+    header, first, *others = rows(Path("new/out.csv"))
+    assert header == ["id", "class", "probability"]
+    assert first == ["0.png", "circle", "0.750000"]  # classes in the order of their names
+    assert len(others) == 29
+
+
+@pytest.mark.usefixtures("project")
+def test_two_prediction_columns_leave_the_probability_out() -> None:
+    module = data(input=Path("raw/cross/0.png"), output=Path("out.csv"))
+    module.preprocessing["prediction_columns"] = ["ImageId", "Label"]
+    list(module.predict_dataloader())
+    module.write_predictions([torch.tensor([[0.1, 0.9]])])
+    assert rows(Path("out.csv")) == [["ImageId", "Label"], ["0.png", "cross"]]
+
+
+@pytest.mark.usefixtures("project")
+def test_older_predictions_stay_where_new_ones_fail() -> None:
+    Path("out.csv").write_text("older")
+    module = data(input=Path("raw/cross"), output=Path("out.csv"))
+    list(module.predict_dataloader())
+    with pytest.raises(ValueError, match="shorter"):
+        module.write_predictions([torch.ones(3, 2)])
+    assert Path("out.csv").read_text() == "older"
+
+
+@pytest.mark.usefixtures("project")
+def test_adapted_images_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    Image.new("RGB", (30, 20), "blue").save("raw/cross/photo.jpg")
+    with caplog.at_level(logging.WARNING):
+        list(data(input=Path("raw/cross")).predict_dataloader())
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message == "raw/cross: 1 of 31 images were made 12 x 12 and grey, as in training"
+
+
+@pytest.mark.usefixtures("project")
+def test_feature_maps_of_a_colour_photo_are_drawn() -> None:
+    Image.new("RGB", (30, 20), "blue").save("photo.jpg")
+    model = ImageModel(read_preprocessing(PREPARED), LeNet).eval()  # type: ignore[arg-type]
+    module = data(model, input=Path("photo.jpg"), output=Path("out.csv"), feature_maps=Path("maps.png"))
+    list(module.predict_dataloader())
+    module.write_predictions([torch.tensor([[0.1, 0.9]])])
+    with Image.open("maps.png") as picture:
+        assert min(picture.size) > 300
+        assert len(picture.convert("L").getcolors(10_000) or []) > 20
+
+
+@pytest.mark.usefixtures("project")
+def test_images_are_asked_for() -> None:
+    with pytest.raises(ConfigurationError, match=r"add --data\.input"):
+        data().predict_dataloader()
+
+
+def test_what_is_not_prepared_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"dvc repro prepare@marks"):
+        ImageData("marks")

@@ -1,0 +1,98 @@
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torch import Tensor, nn
+
+from src.images import evaluate as room
+from src.images.evaluate import evaluate
+from src.images.model import ImageModel
+from src.images.networks import MLP
+from src.images.prepare import Preparation, prepare
+from src.images.preprocessing import read_preprocessing
+from src.shared.bundle import write_bundle
+
+
+class LeftOrRight(nn.Module):
+    """Class 0 if the first column is brighter than the last one, else class 1."""
+
+    def __init__(self, *_: Any) -> None:
+        super().__init__()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.stack([images[..., 0].sum(dim=(1, 2)), images[..., -1].sum(dim=(1, 2))], dim=1)
+
+
+def test_moved_images_come_with_black_from_all_four_sides() -> None:
+    learnt = {"shape": [1, 3, 3], "classes": ["left", "right"], "brightest": 255}
+    model = ImageModel(learnt | {"center": [[[0.0]]], "scale": [[[1.0]]]}, LeftOrRight)  # type: ignore[arg-type]
+    images = torch.zeros(2, 1, 3, 3, dtype=torch.uint8)
+    images[0, 0, :, 0] = images[1, 0, :, 2] = 200
+    target = torch.tensor([0, 1])
+    assert room._accuracy_of_shifted(model, images, target, 0) == 1
+    # a column that leaves the picture or comes to the middle leaves 0 against 0, which is answered 0:
+    # the left image stays right in all four, the right one only when it moves up or down
+    assert room._accuracy_of_shifted(model, images, target, 1) == (2 * 0.5 + 2 * 1) / 4
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> Path:
+    """The report of an untrained net on bright and dark pictures."""
+    generator = torch.Generator().manual_seed(0)
+    for number in range(60):
+        path = tmp_path / "raw" / ("bright", "dark")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        values = torch.randint(0, 100, (6, 6), dtype=torch.uint8, generator=generator)
+        Image.fromarray((values + (150 if number % 2 == 0 else 0)).numpy()).save(path)
+    prepare(tmp_path / "raw", tmp_path / "prepared", Preparation(train=".", scale="range"))
+    torch.manual_seed(0)
+    network = {"class_path": "src.images.networks.MLP", "init_args": {"hidden_sizes": [4]}}
+    configuration = {
+        "model": {"class_path": "src.images.model.ImageModel", "init_args": {"network": network}}
+    }
+    learnt = read_preprocessing(tmp_path / "prepared")
+    model = ImageModel(learnt, lambda shape, classes: MLP(shape, classes, [4]))
+    history = (
+        "epoch,train/loss,validation/loss,train/accuracy,validation/accuracy\n1,1,1,0.5,0.5\n2,0.5,0.6,1,1\n"
+    )
+    text = yaml.safe_dump(configuration)
+    write_bundle(
+        tmp_path / "bundle", model, "pictures", text, tmp_path / "prepared", {"history.csv": history}
+    )
+    (tmp_path / "report").mkdir()
+    evaluate(tmp_path / "bundle", tmp_path / "prepared", tmp_path / "report")
+    return tmp_path / "report"
+
+
+def test_a_report_has_metrics_pictures_and_tables(judged: Path) -> None:
+    metrics = json.loads((judged / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["test/accuracy"] == 0.5
+    assert metrics["baseline/logistic/accuracy"] == 1
+    assert metrics["baseline/trivial/accuracy"] == 0.5
+    assert {"shifted/1/accuracy", "shifted/2/accuracy", "validation/f1"} < set(metrics)
+    assert sorted(path.name for path in (judged / "plots").iterdir()) == [
+        "confusion_matrix.png",
+        "learning_curve.csv",
+        "learning_curve.png",
+        "most_wrong.png",
+        "sheet.png",
+    ]
+    rows = (judged / "tables/classes.md").read_text(encoding="utf-8").splitlines()
+    assert [row.split(" | ")[0] for row in rows[2:]] == ["| bright", "| dark"]
+
+
+def test_the_three_gradients_are_compared(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (judged / "tables/gradients.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\w+) \| (\d+) \| (\S+) \|$", text, flags=re.MULTILINE)
+    assert [(name, int(passes)) for name, passes, _ in rows] == [
+        ("autograd", 1),
+        ("manual", 1),
+        ("numerical", 100),
+    ]
+    assert all(float(error) < 1e-8 for *_, error in rows)
+    assert float(rows[2][2]) > 0  # differences are not exact

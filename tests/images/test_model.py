@@ -1,0 +1,222 @@
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from jsonargparse import ArgumentParser
+from lightning import LightningModule
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from src.images.model import GROUPS, Augmentation, ImageModel
+from src.images.networks import LeNet
+from src.shared.bundle import weights_of
+
+
+def preprocessing(
+    shape: tuple[int, int, int] = (1, 2, 2), classes: int = 2, **changes: Any
+) -> dict[str, Any]:
+    return {
+        "shape": list(shape),
+        "classes": [f"class {number}" for number in range(classes)],
+        "brightest": 255,
+        "center": [[[0.0]]],
+        "scale": [[[1.0]]],
+        **changes,
+    }
+
+
+def passing_on(**changes: Any) -> ImageModel:
+    """A model whose logits are the scaled pixels."""
+    return ImageModel(preprocessing(**changes), lambda shape, classes: nn.Flatten())
+
+
+@pytest.mark.parametrize(
+    ("center", "scale", "expected"),
+    [
+        ([[[10.0]]], [[[5.0]]], [-2, 0, 2, 4]),
+        ([[[0.0, 10.0], [20.0, 30.0]]], [[[1.0, 2.0], [5.0, 10.0]]], [0, 0, 0, 0]),
+    ],
+    ids=["one number", "each pixel"],
+)
+def test_pixels_are_scaled_inside_the_model(center: Any, scale: Any, expected: list[float]) -> None:
+    images = torch.tensor([[[[0, 10], [20, 30]]]], dtype=torch.uint8)
+    assert passing_on(center=center, scale=scale)(images).tolist() == [expected]
+
+
+def test_each_channel_has_its_own_scale() -> None:
+    model = passing_on(shape=(3, 1, 1), center=[[[0.0]], [[1.0]], [[2.0]]], scale=[[[1.0]], [[2.0]], [[4.0]]])
+    assert model(torch.full((1, 3, 1, 1), 10, dtype=torch.uint8)).tolist() == [[10, 4.5, 2]]
+
+
+LOGITS = torch.tensor([[[[5, 2]]], [[[1, 8]]], [[[3, 1]]]], dtype=torch.uint8)
+
+
+def test_the_loss_is_cross_entropy() -> None:
+    model = passing_on(shape=(1, 1, 2), scale=[[[10.0]]])
+    loss = model.training_step((LOGITS, torch.tensor([0, 1, 1])), 0)
+    expected = sum(math.log1p(math.exp(-gap)) for gap in (0.3, 0.7, -0.2)) / 3
+    assert loss.item() == pytest.approx(expected)
+
+
+def test_metrics_and_probabilities() -> None:
+    model = passing_on(shape=(1, 1, 2), scale=[[[10.0]]])
+    outputs = model(LOGITS)
+    metrics = model.metrics_of(outputs, torch.tensor([0, 1, 1]))
+    assert {name: round(value.item(), 6) for name, value in metrics.items()} == {
+        "accuracy": round(2 / 3, 6),
+        "precision": 0.75,
+        "recall": 0.75,
+        "f1": round(2 / 3, 6),
+    }
+    assert model.predict_step((LOGITS,), 0)[0].tolist() == pytest.approx([0.574443, 0.425557], abs=1e-6)
+
+
+def test_the_trivial_answer_is_the_commonest_class() -> None:
+    model = passing_on()
+    logits = model.trivial_outputs(torch.tensor([1, 0, 1, 1]))
+    assert logits.softmax(dim=1).tolist() == [pytest.approx([0.25, 0.75])]
+    assert model.trivial_metrics(torch.tensor([1, 0, 1]), torch.tensor([1, 1, 1, 0]))["accuracy"] == 0.75
+
+
+def test_accuracy_of_training_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = passing_on(shape=(1, 1, 2))
+    rows: list[dict[str, Tensor]] = []
+    monkeypatch.setattr("src.shared.supervised.log_epoch", lambda module, metrics: rows.append(metrics))
+    trainer: Any = SimpleNamespace(world_size=1)
+    model.trainer = trainer
+    model.training_step((LOGITS[:1], torch.tensor([0])), 0)
+    model.training_step((LOGITS[1:], torch.tensor([1, 1])), 1)
+    model.on_train_epoch_end()
+    assert rows[0]["train/accuracy"].item() == pytest.approx(2 / 3)
+
+
+# ------------------------------------------------------------------------------------- augmentation
+
+
+class Remembering(nn.Module):
+    """Keeps the images that it is given, as pixels from 0 to 255."""
+
+    def __init__(self, *_: Any) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.seen = torch.empty(0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen = images.detach()
+        return images.flatten(1)[:, :2] * self.weight
+
+
+def augmented(images: Tensor, seed: int = 0, **parts: float) -> Tensor:
+    """What the network gets in a training step."""
+    shape = (images.shape[1], images.shape[2], images.shape[3])
+    model = ImageModel(preprocessing(shape), Remembering, Augmentation(**parts))  # type: ignore[arg-type]
+    torch.manual_seed(seed)
+    model.training_step((images, torch.zeros(len(images), dtype=torch.int64)), 0)
+    return model.network.seen  # type: ignore[return-value]
+
+
+def some_images(count: int = 64, side: int = 8) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(1, 256, (count, 1, side, side), dtype=torch.uint8, generator=generator)
+
+
+def test_without_augmentation_images_stay() -> None:
+    images = some_images()
+    assert torch.equal(augmented(images).round(), images.float())
+
+
+def test_flip_mirrors() -> None:
+    images = some_images()
+    torch.testing.assert_close(augmented(images, flip=1.0), images.flip(3).float())
+    flipped = (augmented(images, flip=0.5) - images).abs().amax(dim=(1, 2, 3)) > 1
+    assert 0 < flipped.sum() < len(images)
+
+
+def test_crop_moves_each_image_by_at_most_its_border() -> None:
+    images = some_images()
+    moved = augmented(images, crop=2)
+    padded = nn.functional.pad(images, (2, 2, 2, 2)).float()
+    windows = padded.unfold(2, 8, 1).unfold(3, 8, 1)[:, 0].flatten(1, 2)  # (B, 25, 8, 8)
+    found = ((windows - moved).abs() < 0.5).all(dim=(2, 3))  # (B, 25)
+    assert found.any(dim=1).all()
+    assert len({int(row.nonzero()[0]) for row in found}) > 3
+
+
+def test_erasing_blackens_a_rectangle() -> None:
+    images = some_images(side=20)
+    erased = (augmented(images, erasing=1.0) == 0).sum(dim=(1, 2, 3))
+    assert (erased > 0).all()
+    assert (erased <= 0.25 * 400).all()
+
+
+def test_rotation_turns_and_noise_stays_in_range() -> None:
+    images = some_images()
+    turned = augmented(images, rotation=30.0)
+    assert turned.shape == images.shape
+    assert not torch.allclose(turned, images.float())
+    noisy = augmented(images, noise=0.2)
+    assert ((noisy - images).abs() > 1).float().mean() > 0.5
+    assert noisy.min() >= 0
+    assert noisy.max() <= 255
+
+
+def test_augmentation_follows_the_generator_and_differs_between_groups() -> None:
+    images = some_images(1).expand(GROUPS * 2, -1, -1, -1)
+    first = augmented(images, seed=1, crop=2, flip=0.5, rotation=10.0)
+    assert torch.equal(augmented(images, seed=1, crop=2, flip=0.5, rotation=10.0), first)
+    assert not torch.equal(augmented(images, seed=2, crop=2, flip=0.5, rotation=10.0), first)
+    assert len({image.numpy().tobytes() for image in first}) > GROUPS / 2
+
+
+def test_evaluation_sees_images_as_they_are() -> None:
+    images = some_images()
+    model = ImageModel(preprocessing((1, 8, 8)), Remembering, Augmentation(flip=1.0))  # type: ignore[arg-type]
+    model.validation_step((images, torch.zeros(len(images), dtype=torch.int64)), 0)
+    assert torch.equal(model.network.seen, images.float())  # type: ignore[arg-type]
+
+
+# -------------------------------------------------------------------------- configuration, bundle
+
+
+def configured(**settings: Any) -> ImageModel:
+    """A model built from a configuration as the command line builds it."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(LightningModule, "model")
+    network = {"class_path": "src.images.networks.LeNet", "init_args": {"pooling": "max"}}
+    arguments = {"preprocessing": preprocessing((1, 28, 28), 10), "network": network, **settings}
+    values = {"class_path": "src.images.model.ImageModel", "init_args": arguments}
+    model: ImageModel = parser.instantiate(parser.parse_object({"model": values})).model
+    return model
+
+
+def test_a_configuration_names_network_and_augmentation() -> None:
+    model = configured(augmentation={"flip": 0.5, "crop": 2})
+    assert isinstance(model.network, LeNet)
+    assert any(isinstance(layer, nn.MaxPool2d) for layer in model.network)
+    assert model.augmentation is not None
+    assert [type(part).__name__ for part in model.augmentation.transforms] == [
+        "RandomHorizontalFlip",
+        "RandomCrop",
+    ]
+    assert configured().augmentation is None
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"augmentation": {"flop": 1}}, {"network": {"class_path": "src.images.networks.LeNot"}}]
+)
+def test_wrong_keys_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(Exception, match=r"flop|LeNot"):
+        configured(**wrong)
+
+
+def test_weights_come_back_from_a_file(tmp_path: Path) -> None:
+    model, other = configured().eval(), configured().eval()
+    weights = weights_of(model)
+    assert not {"center", "scale"} & set(weights)
+    save_file(weights, tmp_path / "model.safetensors")
+    other.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    images = some_images(4, 28)
+    assert torch.equal(other(images), model(images))

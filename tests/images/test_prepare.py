@@ -1,0 +1,432 @@
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from src.images.prepare import Preparation, prepare
+from src.images.preprocessing import read_inputs, read_preprocessing
+from src.shared.errors import ConfigurationError, DataError
+
+Pixels = NDArray[np.uint8]
+IMAGES, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
+
+
+def some(count: int, classes: int = 2, side: int = 4, seed: int = 0) -> tuple[Pixels, Pixels]:
+    """Images (count, side, side) and labels (count,), classes equally often."""
+    images = np.random.default_rng(seed).integers(0, 256, (count, side, side), dtype=np.uint8)
+    return images, (np.arange(count) % classes).astype(np.uint8)
+
+
+def idx(values: Pixels) -> bytes:
+    return bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">u4").tobytes() + values.tobytes()
+
+
+def write_idx(folder: Path, images: Pixels, labels: Pixels, prefix: str = "train") -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / f"{prefix}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images)))
+    (folder / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
+
+
+def write_csv(path: Path, images: Pixels, labels: Pixels | None = None, first: int = 0) -> None:
+    flat = images.reshape(len(images), -1)
+    names = [f"pixel{number}" for number in range(first, first + flat.shape[1])]
+    rows = [list(map(str, row)) for row in flat]
+    if labels is not None:
+        names.insert(0, "label")
+        rows = [[str(label), *row] for label, row in zip(labels, rows, strict=True)]
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(",".join(row) for row in [names, *rows]) + "\n", encoding="utf-8")
+
+
+def write_pictures(folder: Path, **classes: list[Image.Image]) -> None:
+    for name, pictures in classes.items():
+        (folder / name).mkdir(parents=True)
+        for number, picture in enumerate(pictures):
+            picture.save(folder / name / f"{number}.png")
+
+
+def grey(count: int, size: tuple[int, int] = (4, 4), seed: int = 0) -> list[Image.Image]:
+    values = np.random.default_rng(seed).integers(0, 256, (count, *size[::-1]), dtype=np.uint8)
+    return [Image.fromarray(value) for value in values]
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """A folder with 40 images of two classes in idx files."""
+    write_idx(tmp_path / "raw", *some(40))
+    return tmp_path / "raw"
+
+
+def prepared(raw: Path, **settings: Any) -> Path:
+    """Prepare with settings; the folder of the arrays."""
+    folder = raw.parent / "prepared"
+    prepare(raw, folder, Preparation(**{"train": IMAGES, **settings}))
+    return folder
+
+
+def arrays(folder: Path, split: str) -> tuple[Any, Any]:
+    return np.load(folder / f"{split}_images.npy"), np.load(folder / f"{split}_target.npy")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_arrays_keep_each_image_with_its_label(raw: Path) -> None:
+    images, labels = some(40)
+    folder = prepared(raw)
+    known = {image.tobytes(): int(label) for image, label in zip(images, labels, strict=True)}
+    seen = []
+    for split, count in (("train", 28), ("validation", 4), ("test", 8)):
+        pixels, target = arrays(folder, split)
+        assert (pixels.dtype, pixels.shape, target.dtype) == (np.uint8, (count, 1, 4, 4), np.int64)
+        assert [known[image.tobytes()] for image in pixels] == target.tolist()
+        assert np.bincount(target).tolist() == [count // 2, count // 2]
+        seen += [image.tobytes() for image in pixels]
+    assert sorted(seen) == sorted(known)
+    lines = (folder / "split.csv").read_text().splitlines()
+    assert lines[0] == "row,split"
+    assert [line.split(",")[0] for line in lines[1:]] == [str(row) for row in range(40)]
+
+
+def test_the_split_follows_the_seed(raw: Path) -> None:
+    splits = [(prepared(raw, seed=seed) / "split.csv").read_bytes() for seed in (1, 1, 2)]
+    assert splits[0] == splits[1] != splits[2]
+
+
+def test_the_official_test_part_is_the_test_set(raw: Path) -> None:
+    images, labels = some(10, seed=9)
+    write_idx(raw, images, labels, "t10k")
+    folder = prepared(raw, test="t10k-images-idx3-ubyte.gz")
+    assert np.array_equal(arrays(folder, "test")[0][:, 0], images)
+    assert np.array_equal(arrays(folder, "test")[1], labels)
+    assert len(arrays(folder, "train")[0]) + len(arrays(folder, "validation")[0]) == 40
+    assert ",test" not in (folder / "split.csv").read_text()
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["digit recognizer", "fashion"])
+def test_pixel_csv_is_read_as_the_same_images(raw: Path, first: int) -> None:
+    expected = contents(prepared(raw))
+    write_csv(raw / "train.csv", *some(40), first=first)
+    assert contents(prepared(raw, train="train.csv")) == expected
+
+
+def test_the_size_comes_from_the_data(raw: Path) -> None:
+    write_csv(raw / "train.csv", *some(40, side=8))
+    folder = prepared(raw, train="train.csv")
+    assert read_preprocessing(folder)["shape"] == [1, 8, 8]
+    folder = prepared(raw, train="train.csv", resize=6)
+    assert read_preprocessing(folder)["shape"] == [1, 6, 6]
+    assert arrays(folder, "train")[0].shape[1:] == (1, 6, 6)
+
+
+def test_class_folders_are_classes(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "raw", dog=grey(10, seed=1), cat=grey(10, seed=2))
+    (tmp_path / "raw" / ".hidden").mkdir()
+    folder = prepared(tmp_path / "raw", train=".")
+    assert read_preprocessing(folder)["classes"] == ["cat", "dog"]
+    cats = {np.asarray(picture).tobytes() for picture in grey(10, seed=2)}
+    pixels, target = arrays(folder, "train")
+    assert [image.tobytes() in cats for image in pixels] == (target == 0).tolist()
+
+
+def test_one_colour_picture_makes_all_colour_and_resize_brings_them_to_one_size(tmp_path: Path) -> None:
+    red = Image.new("RGB", (9, 6), "red")
+    write_pictures(tmp_path / "raw", a=[*grey(9), red], b=grey(10, (5, 7)))
+    with pytest.raises(DataError, match=r"9\.png: 9 x 6 pixels, 0\.png has 4 x 4; set prepare\.resize"):
+        prepared(tmp_path / "raw", train=".")
+    folder = prepared(tmp_path / "raw", train=".", resize=5)
+    assert read_preprocessing(folder)["shape"] == [3, 5, 5]
+    pixels = np.concatenate([arrays(folder, split)[0] for split in ("train", "validation", "test")])
+    assert sum((image == np.array([255, 0, 0])[:, None, None]).all() for image in pixels) == 1
+
+
+def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
+    clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    write_pictures(tmp_path / "raw", a=[clear] * 10, b=grey(10))
+    pixels, target = arrays(prepared(tmp_path / "raw", train="."), "train")
+    assert (pixels[target == 0] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("scale", "center", "divisor"),
+    [
+        ("none", [[[0]]], [[[1]]]),
+        ("range", [[[0]]], [[[8]]]),
+        ("per_pixel", [[[2, 0], [4, 7]]], [[[2, 8], [4, 1]]]),
+        ("standardize", [[[4.5]]], [[[np.sqrt(7.25)]]]),
+    ],
+)
+def test_scaling_is_learnt_as_its_name_says(
+    tmp_path: Path, scale: Any, center: list[Any], divisor: list[Any]
+) -> None:
+    # two images, each twenty times: (2, 0, 4, 7) and (4, 8, 8, 7), the last pixel never changes
+    images = np.array([[[2, 0], [4, 7]], [[4, 8], [8, 7]]] * 20, dtype=np.uint8)
+    images[1::2, 1, 1] = 7
+    write_idx(tmp_path / "raw", images, np.array([0, 1] * 20, dtype=np.uint8))
+    learnt = read_preprocessing(prepared(tmp_path / "raw", scale=scale))
+    if scale == "standardize":
+        values = np.array([2, 0, 4, 7, 4, 8, 8, 7])
+        center, divisor = [[[values.mean()]]], [[[values.std()]]]
+    np.testing.assert_allclose(learnt["center"], center)
+    np.testing.assert_allclose(learnt["scale"], divisor)
+
+
+def test_nothing_is_learnt_from_validation_and_test(raw: Path) -> None:
+    before = read_preprocessing(folder := prepared(raw, scale="per_pixel"))
+    train = arrays(folder, "train")[0]
+    rows = [line.split(",") for line in (folder / "split.csv").read_text().splitlines()[1:]]
+    images, labels = some(40)
+    for row, split in rows:
+        if split != "train":
+            images[int(row)] = 255 - images[int(row)] // 50
+    write_idx(raw, images, labels)
+    after = read_preprocessing(folder := prepared(raw, scale="per_pixel"))
+    assert after == before
+    assert np.array_equal(arrays(folder, "train")[0], train)
+
+
+def test_preparing_twice_gives_the_same_bytes(raw: Path) -> None:
+    first = contents(prepared(raw))
+    assert contents(prepared(raw)) == first
+    assert "sheet.png" in first
+
+
+def test_names_of_classes_are_in_two_languages(raw: Path) -> None:
+    names = [{"en": "Bag", "zh": "包"}, {"en": "Coat"}]
+    learnt = read_preprocessing(prepared(raw, classes=names))
+    assert learnt["classes"] == ["Bag", "Coat"]
+    assert learnt["labels"]["Bag"]["zh"] == "包"
+
+
+# ----------------------------------------------------------------------------------------- bad input
+
+
+def cut_short(raw: Path) -> None:
+    (raw / IMAGES).write_bytes((raw / IMAGES).read_bytes()[:-40])
+
+
+def no_gzip(raw: Path) -> None:
+    (raw / IMAGES).write_bytes(b"hello")
+
+
+def wrong_magic(raw: Path) -> None:
+    (raw / IMAGES).write_bytes(gzip.compress(b"\x00\x00\x0d\x03" + bytes(12)))
+
+
+def wrong_count(raw: Path) -> None:
+    (raw / IMAGES).write_bytes(gzip.compress(idx(some(40)[0])[:-1]))
+
+
+def header_only(raw: Path) -> None:
+    (raw / IMAGES).write_bytes(gzip.compress(b"\x00\x00\x08\x03\x00"))
+
+
+def fewer_labels(raw: Path) -> None:
+    (raw / LABELS).write_bytes(gzip.compress(idx(some(39)[1])))
+
+
+def no_labels(raw: Path) -> None:
+    (raw / LABELS).unlink()
+
+
+def labels_for_images(raw: Path) -> None:
+    (raw / IMAGES).write_bytes((raw / LABELS).read_bytes())
+
+
+def one_class(raw: Path) -> None:
+    write_idx(raw, *some(40, classes=1))
+
+
+def a_class_without_images(raw: Path) -> None:
+    images, labels = some(40)
+    write_idx(raw, images, labels * 2)
+
+
+def too_few(raw: Path) -> None:
+    write_idx(raw, *some(4))
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (cut_short, f"{IMAGES}: not a whole gzip file"),
+        (no_gzip, f"{IMAGES}: not a whole gzip file"),
+        (wrong_magic, f"{IMAGES}: not an idx file of bytes: it starts with 00000d03, expected 00000803"),
+        (wrong_count, f"{IMAGES}: 639 values, the header says 40 x 4 x 4"),
+        (header_only, f"{IMAGES}: 0 values"),
+        (fewer_labels, f"{IMAGES}: 40 images, but {LABELS} has 39 labels"),
+        (no_labels, f"{LABELS}: there is no such file"),
+        (labels_for_images, f"{IMAGES}: 1 dimensions, expected 3"),
+        (one_class, "all images are of one class"),
+        (a_class_without_images, "there is no image of class 1"),
+        (too_few, "are too few for the split"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_damaged_idx_files_are_told_and_the_older_arrays_stay(
+    raw: Path, damage: Callable[[Path], None], told: str
+) -> None:
+    before = contents(prepared(raw))
+    damage(raw)
+    with pytest.raises(DataError) as caught:
+        prepared(raw)
+    assert told in str(caught.value)
+    assert str(raw) in str(caught.value)
+    assert contents(raw.parent / "prepared") == before
+
+
+def test_a_label_outside_the_classes_is_told(raw: Path) -> None:
+    with pytest.raises(DataError, match=r"image 2 has label 1, there are 1 classes"):
+        prepared(raw, classes=[{"en": "Bag"}])
+    images, labels = some(10, classes=3)
+    write_idx(raw, images, labels, "t10k")
+    with pytest.raises(DataError, match=r"t10k-images.*image 3 has label 2, there are 2 classes"):
+        prepared(raw, test="t10k-images-idx3-ubyte.gz")
+
+
+def test_test_images_of_another_size_are_told(raw: Path) -> None:
+    write_idx(raw, *some(10, side=5), "t10k")
+    with pytest.raises(DataError, match=r"t10k.*\(1, 5, 5\), those of training are \(1, 4, 4\)"):
+        prepared(raw, test="t10k-images-idx3-ubyte.gz")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("1,0,0,0,256", "row 3, column 'pixel3': '256', expected a whole number, 0 to 255"),
+        ("1,0,-1,0,0", "row 3, column 'pixel1': '-1', expected a whole number, 0 to 255"),
+        ("1,0,0.5,0,0", "row 3, column 'pixel1': '0.5', expected a whole number"),
+        ("1,0,dark,0,0", "row 3, column 'pixel1': 'dark', expected a whole number"),
+        ("1,0,,0,0", "row 3, column 'pixel1': an empty cell, expected a whole number"),
+        ("1,0,0,0", "row 3, column 'pixel3': an empty cell, expected a whole number"),
+        (",0,0,0,0", "row 3, column 'label': an empty cell, expected a whole number, 0 or more"),
+        ("-2,0,0,0,0", "row 3, column 'label': '-2', expected a whole number, 0 or more"),
+        ("1,0,0,0,0,0", "Expected 5 fields in line 4, saw 6"),
+    ],
+)
+def test_wrong_rows_of_a_pixel_csv_are_told(tmp_path: Path, line: str, told: str) -> None:
+    (tmp_path / "raw").mkdir()
+    text = f"label,pixel0,pixel1,pixel2,pixel3\n0,1,2,3,4\n1,1,2,3,4\n{line}\n0,1,2,3,4\n"
+    (tmp_path / "raw/train.csv").write_text(text)
+    with pytest.raises(DataError) as caught:
+        prepared(tmp_path / "raw", train="train.csv")
+    assert f"{tmp_path / 'raw/train.csv'}: " in str(caught.value)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "the file is empty"),
+        (b"label,pixel0\n", "there are no rows below the header"),
+        (b"label,pixel0,pixel1,pixel2\n0,1,2,3\n", "3 pixels a row make no square image"),
+        (b"label\n0\n", "0 pixels a row make no square image"),
+        (b"class,pixel0\n0,1\n", "there is no column 'label'"),
+        (b"label,pixel0\n0,\xff\n", "utf-8"),
+    ],
+)
+def test_unusable_pixel_csv_is_told(tmp_path: Path, content: bytes, told: str) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/train.csv").write_bytes(content)
+    with pytest.raises(DataError, match=rf"train\.csv: .*{told}"):
+        prepared(tmp_path / "raw", train="train.csv")
+
+
+def test_unusable_class_folders_are_told(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    with pytest.raises(DataError, match="there are no folders, one a class"):
+        prepared(raw, train=".")
+    write_pictures(raw, a=grey(10), b=grey(10), empty=[])
+    with pytest.raises(DataError, match=r"empty: there is no \.png"):
+        prepared(raw, train=".")
+    (raw / "empty").rmdir()
+    whole = (raw / "a/3.png").read_bytes()
+    for content in (b"text", whole[: len(whole) // 2]):
+        (raw / "a/3.png").write_bytes(content)
+        with pytest.raises(DataError, match=r"a/3\.png: not a readable image"):
+            prepared(raw, train=".")
+
+
+def test_a_test_folder_with_a_new_class_is_told(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    write_pictures(raw / "train", a=grey(10), b=grey(10))
+    write_pictures(raw / "test", b=grey(3, (6, 6)))
+    folder = prepared(raw, train="train", test="test")
+    assert arrays(folder, "test")[1].tolist() == [1, 1, 1]
+    assert arrays(folder, "test")[0].shape == (3, 1, 4, 4)
+    write_pictures(raw / "test", c=grey(1))
+    with pytest.raises(DataError, match=r"test/c: there is no such class in training"):
+        prepared(raw, train="train", test="test")
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"test_share": 0}, "test_share"),
+        ({"validation_share": 1.0}, "validation_share"),
+        ({"resize": 0}, "resize"),
+        ({"prediction_columns": ["id"]}, "prediction_columns"),
+        ({"classes": [{"zh": "包"}]}, "classes"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_told(settings: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"prepare\.{named}"):
+        Preparation(train="train.csv", **settings)
+
+
+# ------------------------------------------------------------------------------------ raw input
+
+
+LEARNT: dict[str, Any] = {"shape": [1, 4, 4], "brightest": 255}
+
+
+def test_raw_images_of_any_kind_are_read_for_a_prediction(tmp_path: Path) -> None:
+    images, labels = some(3)
+    write_idx(tmp_path / "idx", images, labels)
+    write_csv(tmp_path / "test.csv", images)
+    write_pictures(tmp_path / "pictures", some=[Image.fromarray(image) for image in images])
+    for path, names in (
+        (tmp_path / "idx" / IMAGES, ["1", "2", "3"]),
+        (tmp_path / "test.csv", ["1", "2", "3"]),
+        (tmp_path / "pictures/some", ["0.png", "1.png", "2.png"]),
+    ):
+        found, named, adapted = read_inputs(path, LEARNT)
+        assert np.array_equal(found[:, 0], images)
+        assert (named, adapted) == (names, 0)
+    found, named, _ = read_inputs(tmp_path / "pictures/some/1.png", LEARNT)
+    assert (named, found[0, 0].tolist()) == (["1.png"], images[1].tolist())
+
+
+def test_pictures_are_brought_to_size_colour_and_range_of_the_data(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30), (255, 255, 255)).save(tmp_path / "white.jpg")
+    for learnt, value in ((LEARNT, 255), (LEARNT | {"brightest": 16}, 16)):
+        found, _, adapted = read_inputs(tmp_path / "white.jpg", learnt)
+        assert (found == value).all()
+        assert (found.shape, found.dtype, adapted) == ((1, 1, 4, 4), np.uint8, 1)
+    found, _, adapted = read_inputs(tmp_path / "white.jpg", {"shape": [3, 30, 40], "brightest": 255})
+    assert (found.shape, adapted) == ((1, 3, 30, 40), 0)
+
+
+def test_unusable_raw_input_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no such file"):
+        read_inputs(tmp_path / "none.png", LEARNT)
+    with pytest.raises(DataError, match=r"there is no \.png"):
+        read_inputs(tmp_path, LEARNT)
+    write_idx(tmp_path / "idx", *some(3))
+    with pytest.raises(DataError, match="these are labels, not images"):
+        read_inputs(tmp_path / "idx" / LABELS, LEARNT)
+
+
+def test_the_range_of_dark_data_is_their_own(tmp_path: Path) -> None:
+    images, labels = some(40)
+    write_csv(tmp_path / "raw/train.csv", images // 16, labels)
+    assert read_preprocessing(prepared(tmp_path / "raw", train="train.csv"))["brightest"] == 15
+    assert json.loads((tmp_path / "prepared/preprocessing.json").read_text())["mean"][0] < 16
