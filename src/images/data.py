@@ -12,10 +12,10 @@ from lightning import LightningDataModule
 from torch import Tensor
 
 from src.images.networks import feature_maps
-from src.images.preprocessing import read_inputs, read_preprocessing
+from src.images.preprocessing import read_inputs
 from src.shared.batches import Batches
 from src.shared.errors import ConfigurationError
-from src.shared.folders import MODELS, PREPARED
+from src.shared.folders import MODELS, PREPARED, read_preprocessing
 from src.shared.plots import plot_feature_maps
 
 logger = logging.getLogger(__name__)

@@ -21,9 +21,9 @@ from torch.nn import functional
 from src.images.data import EVALUATION_IMAGES, load_split
 from src.images.model import ImageModel
 from src.images.networks import MLP, central_differences, feature_maps
-from src.images.preprocessing import read_preprocessing
 from src.shared.bundle import load_model
 from src.shared.errors import ConfigurationError
+from src.shared.folders import read_preprocessing
 from src.shared.plots import plot_feature_maps, plot_learning_curve, save_figure
 
 SIGNIFICANT_DIGITS = 6

@@ -7,7 +7,6 @@ N images, C channels, H height, W width
 """
 
 import gzip
-import json
 import math
 import zlib
 from collections.abc import Iterable
@@ -19,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.shared.errors import ConfigurationError, DataError
+from src.shared.errors import DataError
 
 Pixels = NDArray[np.uint8]
 Shape = tuple[int, int, int]
@@ -180,20 +179,6 @@ def resized(images: Pixels, shape: Shape) -> Pixels:
 def as_picture(image: Pixels) -> Image.Image:
     """An image (C, H, W) for Pillow."""
     return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
-
-
-def read_preprocessing(folder: Path, verb: str = "prepare") -> dict[str, Any]:
-    """The content of preprocessing.json.
-
-    Args:
-        folder: data/prepared/<task> or models/<task>.
-        verb: the pipeline's verb that makes the folder, for the error message.
-    """
-    path = folder / "preprocessing.json"
-    if not path.is_file():
-        raise ConfigurationError(f"{path} is not here; run: dvc repro {verb}@{folder.name}")
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
 
 
 def read_inputs(path: Path, preprocessing: dict[str, Any]) -> tuple[Pixels, list[str], int]:

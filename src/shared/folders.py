@@ -1,10 +1,14 @@
 """Folders that appear whole or not at all, and the places every part of the pipeline agrees on."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
+
+from src.shared.errors import ConfigurationError
 
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
@@ -57,3 +61,20 @@ def folder_digest(folder: Path, pattern: str = "*") -> str:
         if path.is_file()
     ]
     return sha256("".join(lines).encode()).hexdigest()
+
+
+def read_preprocessing(folder: Path, verb: str = "prepare") -> dict[str, Any]:
+    """The content of preprocessing.json in data/prepared/<task> or models/<task>.
+
+    Args:
+        folder: where it lies.
+        verb: the pipeline's verb that makes the folder, for the error message.
+
+    Raises:
+        ConfigurationError: it is not there.
+    """
+    path = folder / "preprocessing.json"
+    if not path.is_file():
+        raise ConfigurationError(f"{path} is not here; run: dvc repro {verb}@{folder.name}")
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content

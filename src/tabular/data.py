@@ -13,10 +13,9 @@ from torch import Tensor
 
 from src.shared.batches import Batches
 from src.shared.errors import ConfigurationError
-from src.shared.folders import MODELS, PREPARED
+from src.shared.folders import MODELS, PREPARED, read_preprocessing
 from src.tabular.preprocessing import (
     categorical_columns,
-    read_preprocessing,
     read_table,
     require_columns,
     transform,

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from src.shared.errors import ConfigurationError, DataError
+from src.shared.errors import DataError
 
 CHUNK_ROWS = 50_000
 LARGEST = float(np.finfo(np.float32).max)
@@ -295,16 +295,3 @@ def chunks(table: pd.DataFrame, rows: NDArray[np.int64]) -> Iterator[pd.DataFram
 def categorical_columns(preprocessing: dict[str, Any]) -> list[str]:
     """The names of the columns that are read as text."""
     return [c["name"] for c in preprocessing["columns"] if c["kind"] == "categorical"]
-
-
-def read_preprocessing(folder: Path, stage: str = "prepare") -> dict[str, Any]:
-    """The content of `folder`/preprocessing.json, which `stage` of the pipeline writes.
-
-    Raises:
-        ConfigurationError: the data are not prepared.
-    """
-    path = folder / "preprocessing.json"
-    if not path.is_file():
-        raise ConfigurationError(f"{path} is not here; run: dvc repro {stage}@{folder.name}")
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content

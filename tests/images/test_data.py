@@ -14,8 +14,8 @@ from src.images.data import ImageData, load_split
 from src.images.model import ImageModel
 from src.images.networks import LeNet
 from src.images.prepare import Preparation, prepare
-from src.images.preprocessing import read_preprocessing
 from src.shared.errors import ConfigurationError
+from src.shared.folders import read_preprocessing
 
 PREPARED, MODELS = Path("data/prepared/marks"), Path("models/marks")
 

@@ -14,8 +14,8 @@ from src.images.evaluate import evaluate
 from src.images.model import ImageModel
 from src.images.networks import MLP
 from src.images.prepare import Preparation, prepare
-from src.images.preprocessing import read_preprocessing
 from src.shared.bundle import write_bundle
+from src.shared.folders import read_preprocessing
 
 
 class LeftOrRight(nn.Module):

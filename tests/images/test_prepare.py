@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from src.images.prepare import Preparation, prepare
-from src.images.preprocessing import read_inputs, read_preprocessing
+from src.images.preprocessing import read_inputs
 from src.shared.errors import ConfigurationError, DataError
+from src.shared.folders import read_preprocessing
 
 Pixels = NDArray[np.uint8]
 IMAGES, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from src.shared.batches import Batches
 from src.shared.errors import ConfigurationError, DataError
+from src.shared.folders import read_preprocessing
 from src.tabular.data import TabularData, load_split
 from src.tabular.model import TabularModel
 from src.tabular.prepare import Preparation, prepare
-from src.tabular.preprocessing import read_preprocessing
 
 ROWS = 100
 PREPARED, MODELS = Path("data/prepared/houses"), Path("models/houses")

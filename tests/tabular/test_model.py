@@ -16,11 +16,11 @@ from torch.optim import SGD, lr_scheduler
 
 from src.shared.bundle import weights_of
 from src.shared.errors import ConfigurationError
+from src.shared.folders import read_preprocessing
 from src.shared.optimization import optimizer_and_schedule
 from src.tabular.data import load_split
 from src.tabular.model import TabularModel
 from src.tabular.prepare import Preparation, prepare
-from src.tabular.preprocessing import read_preprocessing
 
 Batch = tuple[Tensor, Tensor]
 

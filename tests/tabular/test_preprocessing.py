@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from src.shared.errors import ConfigurationError, DataError
+from src.shared.folders import read_preprocessing
 from src.tabular.preprocessing import (
     categorical_columns,
     feature_names,
-    read_preprocessing,
     read_table,
     text_values,
     transform,
