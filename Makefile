@@ -43,6 +43,7 @@ lint: setup ## check style, format and types
 bench: setup ## measure speed and memory side by side with hand-written code
 	python -m benchmarks.house_prices
 	python -m benchmarks.images
+	python -m benchmarks.poems
 	python -m benchmarks.preparation
 	python -m benchmarks.pipeline
 

@@ -8,24 +8,18 @@ process, in a folder of their own.
 """
 
 import contextlib
-import copy
-import io
-import os
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
 from jsonargparse import auto_cli
 from torch.nn import functional
 
-from src import cli
-from src.cli import LockstepCLI
+from benchmarks.timing import TimedCLI, fit
 from src.shared.folders import PREPARED
 from src.tabular.data import load_split
 from src.tabular.model import TabularModel
@@ -33,35 +27,6 @@ from src.tabular.networks import log_rmse, weight_penalty
 
 TASK = "house_prices"
 CONFIG = f"configs/{TASK}.yaml"
-
-
-class TimedCLI(LockstepCLI):
-    """The command line; keeps its untrained model and the seconds of trainer.fit."""
-
-    untrained: TabularModel
-    seconds: float
-
-    def fit(self, **kwargs: Any) -> None:
-        """As the real one, timed."""
-        TimedCLI.untrained = copy.deepcopy(self.model)
-        fit = self.trainer.fit
-
-        def timed(*arguments: Any, **named: Any) -> None:
-            start = time.perf_counter()
-            fit(*arguments, **named)
-            TimedCLI.seconds = time.perf_counter() - start
-
-        self.trainer.fit = timed  # type: ignore[method-assign]
-        super().fit(**kwargs)
-
-
-def fit(wandb_mode: str) -> float:
-    """Seconds of trainer.fit through the command line."""
-    os.environ["WANDB_MODE"] = wandb_mode
-    sys.argv = ["cli", "fit", "--config", CONFIG]
-    with contextlib.redirect_stdout(io.StringIO()):
-        cli.main()
-    return TimedCLI.seconds
 
 
 def hand_written(model: TabularModel, epochs: int, batch_size: int) -> float:
@@ -107,7 +72,6 @@ def compare(source: str = "sample", rounds: int = 9) -> None:
     from pipelines.fetch import fetch
     from pipelines.prepare import prepare
 
-    cli.LockstepCLI = TimedCLI  # type: ignore[misc]
     root = Path.cwd()
     parameters = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     parameters[TASK]["source"] = source if source in {"sample", "download"} else str(Path(source).resolve())
@@ -122,8 +86,8 @@ def compare(source: str = "sample", rounds: int = 9) -> None:
         batch_size = configuration["data"]["init_args"]["batch_size"]
         seconds: dict[str, list[float]] = {"hand-written": [], "fit": [], "fit, W&B offline": []}
         for _ in range(rounds):
-            seconds["fit"].append(fit("disabled"))
-            seconds["fit, W&B offline"].append(fit("offline"))
+            seconds["fit"].append(fit(CONFIG))
+            seconds["fit, W&B offline"].append(fit(CONFIG, wandb_mode="offline"))
             seconds["hand-written"].append(hand_written(TimedCLI.untrained, epochs, batch_size))
     print(f"{TASK}, {epochs} epochs, median of {rounds} rounds; the ratio is taken within each round")
     for name, values in seconds.items():

@@ -10,7 +10,6 @@ same optimizer and validate every epoch; they take turns in one process, in a fo
 import contextlib
 import copy
 import gzip
-import io
 import json
 import os
 import resource
@@ -32,8 +31,7 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import datasets
 from torchvision.transforms import v2
 
-from src import cli
-from src.cli import LockstepCLI
+from benchmarks.timing import TimedCLI, fit
 from src.images.data import EVALUATION_IMAGES, load_split
 from src.images.model import ImageModel
 from src.shared.folders import PREPARED, RAW
@@ -44,34 +42,6 @@ DENSE = {
     "class_path": "src.images.networks.MLP",
     "init_args": {"hidden_sizes": [64, 128, 64], "activation": "relu", "standard_deviation": None},
 }
-
-
-class TimedCLI(LockstepCLI):
-    """The command line; keeps its untrained model and the seconds of trainer.fit."""
-
-    untrained: ImageModel
-    seconds: float
-
-    def fit(self, **kwargs: Any) -> None:
-        """As the real one, timed."""
-        TimedCLI.untrained = copy.deepcopy(self.model)
-        fit = self.trainer.fit
-
-        def timed(*arguments: Any, **named: Any) -> None:
-            start = time.perf_counter()
-            fit(*arguments, **named)
-            TimedCLI.seconds = time.perf_counter() - start
-
-        self.trainer.fit = timed  # type: ignore[method-assign]
-        super().fit(**kwargs)
-
-
-def fit(*options: str) -> float:
-    """Seconds of trainer.fit through the command line."""
-    sys.argv = ["cli", "fit", "--config", CONFIG, *options]
-    with contextlib.redirect_stdout(io.StringIO()):
-        cli.main()
-    return TimedCLI.seconds
 
 
 def hand_written(model: ImageModel, epochs: int, batch_size: int) -> float:
@@ -157,7 +127,6 @@ def compare(source: str = "sample", rounds: int = 3, epochs: int = 1) -> None:
         rounds: how often each way is timed.
         epochs: of each training.
     """
-    cli.LockstepCLI = TimedCLI  # type: ignore[misc]
     os.environ["WANDB_MODE"] = "disabled"
     root = Path.cwd()
     parameters = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
@@ -188,7 +157,7 @@ def compare(source: str = "sample", rounds: int = 3, epochs: int = 1) -> None:
             seconds: dict[str, list[float]] = {"hand-written": [], "fit": [], "common way": []}
             given = (*options, f"--trainer.max_epochs={epochs}", f"--data.batch_size={batch_size}")
             for _ in range(rounds):
-                seconds["fit"].append(fit(*given))
+                seconds["fit"].append(fit(CONFIG, *given))
                 for way, train in (("hand-written", hand_written), ("common way", common_way)):
                     model = copy.deepcopy(TimedCLI.untrained)
                     seconds[way].append(train(model, epochs, batch_size))

@@ -5,14 +5,13 @@
 The table is the house-price sample over and over, with Ids of its own; each way runs in its own process.
 """
 
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import yaml
 from jsonargparse import auto_cli
 
+from benchmarks.timing import measured
 from src.tabular.sample import write_sample
 
 READ = "import pandas; pandas.read_csv('train.csv')"
@@ -23,27 +22,6 @@ from src.tabular.prepare import Preparation, prepare
 settings = checked(Preparation, {settings}, "prepare")
 prepare(Path("."), Path("prepared"), settings)
 """
-MEASURE = """
-import resource, time
-start = time.perf_counter()
-{code}
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(time.perf_counter() - start, peak)
-"""
-
-
-def measured(code: str, folder: Path) -> tuple[float, float]:
-    """Seconds and peak MiB of a piece of Python in a process of its own."""
-    answer = subprocess.run(
-        [sys.executable, "-c", MEASURE.format(code=code)],
-        cwd=folder,
-        env={"PYTHONPATH": str(Path.cwd())},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    seconds, kibibytes = map(float, answer.stdout.split()[-2:])
-    return seconds, kibibytes / 1024
 
 
 def compare(rows: int = 1_000_000) -> None:

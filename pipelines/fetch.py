@@ -24,6 +24,7 @@ from src.shared.folders import RAW, SAMPLES, file_digest, folder_digest, written
 from src.shared.parameters import checked, room_of, task_section
 
 DOWNLOADS = Path("data/downloads")
+MOST_SHOWN = 6
 OFFLINE_WAY = "set `source` to sample, or to a folder that holds the files"
 
 
@@ -46,11 +47,13 @@ class Source:
 
     Args:
         source: sample, download, or the path of a folder.
-        files: the raw files, or folders of files, by name; none are all that the folder `source` holds.
+        files: the raw files, or folders of files, by name; or, where there are many, the path of a registry
+            of them, a line `name hash url` each. Another source than `download` then brings what it has, as
+            it does for no files.
     """
 
     source: str
-    files: dict[str, RawFile]
+    files: dict[str, RawFile] | str
 
 
 def fetch(task: str) -> None:
@@ -65,22 +68,40 @@ def fetch(task: str) -> None:
     """
     section = task_section(task)
     wanted = checked(Source, {key: section.get(key) for key in ("source", "files")}, task)
+    files = wanted.files
+    if isinstance(files, str):
+        files = _registry(task, Path(files)) if wanted.source == "download" else {}
     with written_whole(RAW / task) as folder:
         if wanted.source == "sample":
             _write_sample(task, folder)
         elif wanted.source == "download":
-            _download(task, wanted.files, folder)
+            _download(task, files, folder)
         else:
-            _copy(task, Path(wanted.source).expanduser(), wanted.files, folder)
-        absent = [name for name in wanted.files if not (folder / name).exists()]
+            _copy(task, Path(wanted.source).expanduser(), files, folder)
+        absent = [name for name in files if not (folder / name).exists()]
         if absent:
             raise ConfigurationError(f"{task}.files: the source {wanted.source} brings no {absent[0]}")
-        names = sorted(wanted.files) or sorted(path.name for path in folder.iterdir())
-        files = {name: _description(folder / name) for name in names}
-        record = {"source": wanted.source, "files": files}
+        names = sorted(files) or sorted(path.name for path in folder.iterdir())
+        record = {"source": wanted.source, "files": {name: _description(folder / name) for name in names}}
         (folder / "SOURCE.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
         _write_labels(SAMPLES / f"{task}.yaml", folder / "labels.json")
-    print(f"{task}: {', '.join(files)} from {wanted.source}: {RAW / task}/")
+    shown = ", ".join(names) if len(names) <= MOST_SHOWN else f"{len(names)} files"
+    print(f"{task}: {shown} from {wanted.source}: {RAW / task}/")
+
+
+def _registry(task: str, path: Path) -> dict[str, RawFile]:
+    """The files of a registry in the form of pooch."""
+    if not path.is_file():
+        raise ConfigurationError(f"{task}.files: there is no registry {path}")
+    files = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            try:
+                name, digest, url = line.split()
+            except ValueError:
+                raise ConfigurationError(f"{path}: expected `name hash url`, found '{line}'") from None
+            files[name] = RawFile(url, digest)
+    return files
 
 
 def _write_sample(task: str, folder: Path) -> None:

@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -14,8 +15,11 @@ MAPS_SHOWN = 8
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG or SVG without metadata that changes."""
-    figure.savefig(path, dpi=120, metadata={"Software": None} if path.suffix == ".png" else {"Date": None})
+    """Write a figure as PNG or SVG without metadata that changes; the text of an SVG stays text."""
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lockstep"}):
+        figure.savefig(
+            path, dpi=120, metadata={"Software": None} if path.suffix == ".png" else {"Date": None}
+        )
 
 
 def readable_logarithm(axis: Axis) -> None:

@@ -105,7 +105,7 @@ class SupervisedModel(LightningModule):
         """Collect outputs."""
         self._step(batch, "test")
 
-    def predict_step(self, batch: tuple[Tensor], batch_idx: int) -> Tensor:
+    def predict_step(self, batch: Any, batch_idx: int) -> Any:
         """Inputs to predictions, as `predict`."""
         return self.predict(self(batch[0]))
 

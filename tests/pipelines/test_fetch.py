@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -50,7 +51,7 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def write_parameters(source: str, files: dict[str, Any]) -> None:
+def write_parameters(source: str, files: dict[str, Any] | str) -> None:
     parameters = {"tasks": {"tiny": "tabular"}, "tiny": {"source": source, "files": files}}
     Path("params.yaml").write_text(yaml.safe_dump(parameters), encoding="utf-8")
 
@@ -188,6 +189,38 @@ def test_interrupted_fetch_leaves_the_older_data(source: Path, monkeypatch: pyte
         fetch("tiny")
     assert len(copied) == 1
     assert {name: Path(name).read_bytes() for name in written()} == before
+
+
+@pytest.mark.usefixtures("project")
+def test_many_files_stand_in_a_registry_that_only_downloads_read(source: Path) -> None:
+    Path("tiny.registry").write_text(
+        "# name, digest, address\n\na.json sha256:00 http://127.0.0.1:9/a.json\n"
+    )
+    write_parameters(str(source), "tiny.registry")
+    fetch("tiny")
+    assert sorted(record()["files"]) == sorted(CONTENT)
+    assert verb._registry("tiny", Path("tiny.registry")) == {
+        "a.json": verb.RawFile("http://127.0.0.1:9/a.json", "sha256:00")
+    }
+
+
+@pytest.mark.usefixtures("project")
+def test_registries_that_cannot_be_used_are_told() -> None:
+    write_parameters("download", "tiny.registry")
+    with pytest.raises(ConfigurationError, match=r"tiny\.files: there is no registry tiny\.registry"):
+        fetch("tiny")
+    Path("tiny.registry").write_text("a.json http://127.0.0.1:9/a.json\n")
+    with pytest.raises(ConfigurationError, match=r"expected `name hash url`, found 'a\.json http"):
+        fetch("tiny")
+    assert written() == []
+
+
+def test_the_registry_of_poems_names_58_files_with_digests() -> None:
+    files = verb._registry("poems", ROOT / "data/samples/poems.registry")
+    assert sorted(files) == sorted(f"poet.tang.{number}.json" for number in range(0, 58_000, 1000))
+    for name, file in files.items():
+        assert re.fullmatch(f"https://.+/{name}", str(file.url))
+        assert re.fullmatch("sha256:[0-9a-f]{64}", str(file.hash))
 
 
 @pytest.mark.parametrize("name", ["nowhere", "params.yaml"])

@@ -1,0 +1,66 @@
+"""What several benchmarks measure with: the command line's fit, and a piece of Python in its own process."""
+
+import contextlib
+import copy
+import io
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from src import cli
+from src.cli import LockstepCLI
+
+MEASURE = """
+import resource, time
+start = time.perf_counter()
+{code}
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(time.perf_counter() - start, peak)
+"""
+
+
+class TimedCLI(LockstepCLI):
+    """The command line; keeps its untrained model and the seconds of trainer.fit."""
+
+    untrained: Any
+    seconds: float
+
+    def fit(self, **kwargs: Any) -> None:
+        """As the real one, timed."""
+        TimedCLI.untrained = copy.deepcopy(self.model)
+        fit = self.trainer.fit
+
+        def timed(*arguments: Any, **named: Any) -> None:
+            start = time.perf_counter()
+            fit(*arguments, **named)
+            TimedCLI.seconds = time.perf_counter() - start
+
+        self.trainer.fit = timed  # type: ignore[method-assign]
+        super().fit(**kwargs)
+
+
+def fit(config: str, *options: str, wandb_mode: str = "disabled") -> float:
+    """Seconds of trainer.fit through the command line."""
+    cli.LockstepCLI = TimedCLI  # type: ignore[misc]
+    os.environ["WANDB_MODE"] = wandb_mode
+    sys.argv = ["cli", "fit", "--config", config, *options]
+    with contextlib.redirect_stdout(io.StringIO()):
+        cli.main()
+    return TimedCLI.seconds
+
+
+def measured(code: str, folder: Path) -> tuple[float, float]:
+    """Seconds and peak MiB of a piece of Python in a process of its own."""
+    answer = subprocess.run(
+        [sys.executable, "-c", MEASURE.format(code=code)],
+        cwd=folder,
+        env={"PYTHONPATH": str(Path.cwd())},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    seconds, kibibytes = map(float, answer.stdout.split()[-2:])
+    return seconds, kibibytes / 1024

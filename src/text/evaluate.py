@@ -1,0 +1,291 @@
+"""Bundle and prepared documents -> metrics beside baselines, poems or neighbours, plots and tables."""
+
+import json
+import math
+import re
+import shutil
+import warnings
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from sklearn.decomposition import PCA
+
+from src.shared.bundle import load_model, read_configuration
+from src.shared.errors import ConfigurationError
+from src.shared.folders import read_preprocessing
+from src.shared.plots import plot_learning_curve, save_figure
+from src.text.baselines import CountedVectors, bits, ngram_models
+from src.text.data import DocumentBatches, contexts, load_split, poem_text
+from src.text.model import LanguageModel, TokenModel, WordVectors, nearest
+from src.text.preprocessing import SPECIAL, UNK, Composition, TextEncoder, slots_of
+
+SIGNIFICANT_DIGITS = 6
+BASELINE_DOCUMENTS = 5000
+JUDGED_POEMS = 200
+COPY_LENGTH = 4
+SHOWN_WORDS = 24
+DRAWN_WORDS = 80
+NEIGHBOURS = 6
+ROWS_AT_ONCE = 256
+# the answer that looks at nothing has one name in all rooms
+TRIVIAL = {"unigram": "trivial"}
+SAMPLES = (
+    Composition(seed=1),
+    Composition(seed=2, rhyme=True),
+    Composition(seed=3, length=7, rhyme=True),
+    Composition(seed=4, start="春", rhyme=True),
+    Composition(seed=5, start="月", length=7, rhyme=True),
+    Composition(seed=6, start="山", lines=4, rhyme=True),
+    Composition(seed=7, acrostic="春夏秋冬", acrostic_of="verse", rhyme=True),
+    Composition(seed=8, acrostic="江山如画", acrostic_of="verse", length=7, rhyme=True),
+    Composition(seed=9, lines=4, length=7, rhyme=True),
+    Composition(seed=10, temperature=0.5, top_k=20, rhyme=True),
+)
+
+Metrics = dict[str, float]
+
+
+def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
+    """Judge a trained model on the test documents of the prepared data.
+
+    Args:
+        bundle: models/<task>.
+        prepared: data/prepared/<task>.
+        folder: where metrics.json, plots/ and tables/ go; it exists and is empty.
+    """
+    model = load_model(bundle)
+    plots, tables = folder / "plots", folder / "tables"
+    for part in (plots, tables):
+        part.mkdir()
+    if isinstance(model, LanguageModel):
+        metrics = _judge_poems(model, bundle, prepared, plots, tables)
+    elif isinstance(model, WordVectors):
+        metrics = _judge_words(model, bundle, prepared, plots, tables)
+    else:
+        raise ConfigurationError(f"{bundle} holds no model of texts: {type(model).__name__}")
+    corpus = json.loads((prepared / "corpus.json").read_text(encoding="utf-8"))
+    metrics["corpus/unknown_share"] = corpus["unknown_share"]["test"]
+    rounded = {name: float(f"{value:.{SIGNIFICANT_DIGITS}g}") for name, value in metrics.items()}
+    text = json.dumps(rounded, indent=1, sort_keys=True)
+    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    shutil.copyfile(bundle / "history.csv", plots / "learning_curve.csv")
+    plot_learning_curve(bundle / "history.csv", plots / "learning_curve.png")
+    _print_metrics(rounded)
+
+
+def _judge_poems(model: LanguageModel, bundle: Path, prepared: Path, plots: Path, tables: Path) -> Metrics:
+    encoder = TextEncoder(read_preprocessing(bundle))
+    metrics: Metrics = {}
+    for split in ("validation", "test"):
+        tokens, offsets = map(torch.from_numpy, load_split(prepared, split))
+        metrics |= _scores(model, ((batch[0],) for batch in DocumentBatches(tokens, offsets, 64)), split)
+    documents = {split: _documents(prepared, split, encoder) for split in ("train", "test")}
+    train = _with_unknown(documents["train"][:BASELINE_DOCUMENTS], model)
+    sizes = [_sizes(document, model) for document in documents["test"]]
+    tokens_of_test, characters_of_test = map(sum, zip(*sizes, strict=True))
+    for name, baseline in ngram_models(train, encoder.vocabulary).items():
+        total = bits(baseline, documents["test"])
+        name = TRIVIAL.get(name, name)
+        metrics[f"baseline/{name}/perplexity"] = 2 ** (total / tokens_of_test)
+        metrics[f"baseline/{name}/bits_per_character"] = total / characters_of_test
+
+    rhymes: dict[str, int] = {
+        token: int(rhyme) for token, rhyme in zip(encoder.vocabulary, model.rhymes, strict=True) if rhyme >= 0
+    }
+    corpus = [encoder.decode(encoder.encode(document)) for document in documents["train"]]
+    poems: list[str] = []
+    for length in (5, 7):
+        composition = Composition(length=length, lines=4)
+        slots = slots_of(composition, encoder)
+        rows = model.compose(slots, composition, range(JUDGED_POEMS // 2)).tolist()
+        poems += [poem_text(row, slots, encoder) for row in rows]
+    metrics["generated/format"] = sum(map(is_regular, poems)) / len(poems)
+    for length in (1, 2):
+        metrics[f"generated/distinct_{length}"] = distinct(poems, length)
+    metrics["generated/copied_4grams"] = copied(poems, corpus, COPY_LENGTH)
+    metrics["generated/rhyme"] = rhyme_rate(poems, rhymes)
+    metrics["corpus/rhyme"] = rhyme_rate([poem for poem in corpus if is_regular(poem)], rhymes)
+    (tables / "samples.md").write_text(_samples(model, encoder), encoding="utf-8")
+    _plot_perplexities(metrics, plots / "perplexity.png")
+    return metrics
+
+
+def _scores(model: TokenModel, batches: Iterable[tuple[torch.Tensor, ...]], split: str) -> Metrics:
+    with torch.inference_mode():
+        pairs = [model.surprise(batch[0].long()) for batch in batches]
+    nats, sizes = map(torch.cat, zip(*pairs, strict=True))
+    return {f"{split}/{name}": float(value) for name, value in model.metrics_of(nats, sizes).items()}
+
+
+def _documents(prepared: Path, split: str, encoder: TextEncoder) -> list[list[str]]:
+    tokens, offsets = load_split(prepared, split)
+    return [[encoder.vocabulary[number] for number in tokens[a:b]] for a, b in pairwise(offsets.tolist())]
+
+
+def _with_unknown(documents: list[list[str]], model: LanguageModel) -> list[list[str]]:
+    """Training documents in which the share of rare tokens is `<UNK>` that the network has trained with."""
+    draws = np.random.default_rng(0)
+    rare = {token for token, is_rare in zip(model.vocabulary, model.rare.tolist(), strict=True) if is_rare}
+    return [
+        [
+            SPECIAL[UNK] if token in rare and draws.random() < model.unknown_share else token
+            for token in document
+        ]
+        for document in documents
+    ]
+
+
+def _sizes(document: list[str], model: LanguageModel) -> tuple[int, int]:
+    """Predicted tokens and characters of a document, as `TokenModel.surprise` counts them."""
+    unseen = sum(token not in SPECIAL for token in document) + document.count(SPECIAL[UNK])
+    return len(document) - 1, unseen
+
+
+def verses_of(poem: str) -> list[str]:
+    """A poem without its punctuation, verse by verse."""
+    return [verse for verse in re.split("[，。？！]", poem) if verse]
+
+
+def is_regular(poem: str) -> bool:
+    """Whether all verses have 5, or all have 7 characters, and each line is a couplet: 甲，乙。"""
+    return any(re.fullmatch(rf"(\w{{{size}}}，\w{{{size}}}[。？！])+", poem) for size in (5, 7))
+
+
+def _ngrams(poems: Iterable[str], length: int) -> list[str]:
+    """All stretches of characters within verses."""
+    verses = [verse for poem in poems for verse in verses_of(poem)]
+    return [verse[i : i + length] for verse in verses for i in range(len(verse) - length + 1)]
+
+
+def distinct(poems: list[str], length: int) -> float:
+    """The share of different n-grams among all (Li et al. 2016, section 5.2)."""
+    found = _ngrams(poems, length)
+    return len(set(found)) / max(len(found), 1)
+
+
+def copied(poems: list[str], corpus: list[str], length: int) -> float:
+    """The share of n-grams that stand in the corpus."""
+    found, known = _ngrams(poems, length), set(_ngrams(corpus, length))
+    return sum(ngram in known for ngram in found) / max(len(found), 1)
+
+
+def rhyme_rate(poems: list[str], rhymes: dict[str, int]) -> float:
+    """Of the lines that follow another one in a poem, the share that ends in its rhyme."""
+    pairs = [pair for poem in poems for pair in pairwise(verses_of(poem)[1::2])]
+    same = sum(rhymes.get(a[-1], -1) == rhymes.get(b[-1], -2) for a, b in pairs)
+    return same / max(len(pairs), 1)
+
+
+def _samples(model: LanguageModel, encoder: TextEncoder) -> str:
+    lines = ["# Ten poems with fixed seeds", ""]
+    default = Composition()
+    can_rhyme = bool((model.rhymes >= 0).any())
+    for wanted in SAMPLES:
+        changed = {name: value for name, value in vars(wanted).items() if value != getattr(default, name)}
+        if not can_rhyme and changed.pop("rhyme", False):
+            wanted = Composition(**changed)
+        slots = slots_of(wanted, encoder)
+        poem = poem_text(model.compose(slots, wanted, range(1))[0].tolist(), slots, encoder)
+        options = " ".join(f"--data.compose.{name} {str(value).lower()}" for name, value in changed.items())
+        lines += [f"`{options}`", ""]
+        lines += [f"> {line}  " for line in re.findall(".*?。", poem)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _plot_perplexities(metrics: Metrics, path: Path) -> None:
+    values = {
+        name.split("/")[1]: value
+        for name, value in metrics.items()
+        if name.startswith("baseline/") and name.endswith("/perplexity")
+    }
+    values["model"] = metrics["test/perplexity"]
+    figure = Figure(figsize=(6.4, 3), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh([name.replace("_", " ") for name in values], list(values.values()))
+    axes.bar_label(bars, fmt="{:.0f}", padding=3)
+    axes.margins(x=0.1)
+    axes.set(xlabel="perplexity of a test token", title="Held-out documents, lower is better")
+    save_figure(figure, path)
+
+
+def _judge_words(model: WordVectors, bundle: Path, prepared: Path, plots: Path, tables: Path) -> Metrics:
+    vocabulary = model.vocabulary
+    width = read_configuration(bundle)["data"]["init_args"]["width"]
+    windows = {name: contexts(*load_split(prepared, name), width) for name in ("train", "validation", "test")}
+    metrics: Metrics = {}
+    for split in ("validation", "test"):
+        metrics |= _scores(model, [(torch.from_numpy(windows[split]),)], split)
+    counted = CountedVectors(windows["train"], len(vocabulary), model.vectors.shape[1])
+    target = windows["test"][:, width]
+    parts = len(target) // ROWS_AT_ONCE + 1
+    with torch.inference_mode():
+        logits = model(model.split(torch.from_numpy(windows["test"]).long())[0]).numpy()
+    answers = {
+        "test": logits,
+        "baseline/counting": np.concatenate(
+            [counted.scores(part) for part in np.array_split(windows["test"], parts)]
+        ),
+        "baseline/trivial": np.broadcast_to(counted.prior, logits.shape),
+    }
+    for name, scores in answers.items():
+        metrics[f"{name}/accuracy"] = float((scores.argmax(axis=1) == target).mean())
+    metrics["baseline/trivial/perplexity"] = math.exp(-float(counted.prior[target].mean()))
+
+    frequent = torch.arange(len(SPECIAL), min(len(SPECIAL) + SHOWN_WORDS, len(vocabulary)))
+    found = {
+        "around (CBOW)": nearest(model.vectors, frequent, NEIGHBOURS)[1].tolist(),
+        "counted (PPMI, SVD)": nearest(torch.from_numpy(counted.vectors), frequent, NEIGHBOURS)[1].tolist(),
+    }
+    first, second = found.values()
+    shared = sum(len(set(a) & set(b)) for a, b in zip(first, second, strict=True))
+    metrics["neighbours/shared"] = shared / sum(map(len, first))
+    lines = [f"| word | {' | '.join(found)} |", "|---|---|---|"]
+    for row, word in enumerate(frequent.tolist()):
+        cells = [" ".join(vocabulary[number] for number in rows[row]) for rows in found.values()]
+        lines.append(f"| {vocabulary[word]} | {' | '.join(cells)} |")
+    (tables / "neighbours.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    drawn = slice(len(SPECIAL), len(SPECIAL) + DRAWN_WORDS)
+    _plot_words(model.vectors[drawn].numpy(), vocabulary[drawn], plots / "words.svg")
+    return metrics
+
+
+def _plot_words(vectors: NDArray[Any], words: list[str], path: Path) -> None:
+    """The directions of word vectors in the plane that shows most of them.
+
+    As SVG with text: the viewer's font has Chinese characters, matplotlib's has not.
+    """
+    directions = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-12)
+    places = PCA(2, svd_solver="full").fit_transform(directions)
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    axes = figure.subplots()
+    axes.scatter(places[:, 0], places[:, 1], s=4, color="0.7")
+    for word, (x, y) in zip(words, places, strict=True):
+        axes.annotate(word, (x, y), fontsize=9, ha="center", va="center")
+    axes.set(title="Word vectors in two dimensions (PCA of their directions)", xticks=[], yticks=[])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        save_figure(figure, path)
+
+
+def _print_metrics(metrics: Metrics) -> None:
+    table = Table(title="Test documents")
+    names = sorted(name.removeprefix("test/") for name in metrics if name.startswith("test/"))
+    rows = sorted({name.rpartition("/")[0] for name in metrics if name.startswith("baseline/")})
+    for heading in ("", *names):
+        table.add_column(heading, justify="right" if heading else "left")
+    for row in ("test", *rows):
+        values = [metrics.get(f"{row}/{name}") for name in names]
+        shown = ["" if value is None else f"{value:.4g}" for value in values]
+        table.add_row("model" if row == "test" else row.removeprefix("baseline/"), *shown)
+    Console().print(table)
+    others = [name for name in sorted(metrics) if name.split("/")[0] in ("generated", "corpus", "neighbours")]
+    print(", ".join(f"{name} {metrics[name]:.4g}" for name in others))

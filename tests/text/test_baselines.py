@@ -1,0 +1,109 @@
+"""N-gram models and counted word vectors."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from nltk.lm import Vocabulary
+
+from src.text.baselines import CountedVectors, bits, ngram_models, ppmi
+from src.text.preprocessing import PAD, SPECIAL
+
+TOKENS = ["甲", "乙", "丙"]
+TRAIN = [["<BOS>", *document, "<EOS>"] for document in ("甲乙甲乙", "甲乙丙", "乙丙")]
+MODELS = ngram_models(TRAIN, [*SPECIAL, *TOKENS])
+# what may come next: all but <PAD> and <BOS>
+NEXT = [*SPECIAL[3:], "<UNK>", *TOKENS]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("context", [("<BOS>",), ("甲",), ("丙", "甲"), ("<BOS>", "乙"), ("<UNK>", "<UNK>")])
+def test_the_probabilities_of_all_tokens_sum_to_one(name: str, context: tuple[str, ...]) -> None:
+    model = MODELS[name]
+    context = context[len(context) - model.order + 1 :] if model.order > 1 else ()
+    assert set(model.vocab) == set(NEXT)
+    shares = [model.score(token, context or None) for token in NEXT]
+    assert min(shares) > 0
+    assert sum(shares) == pytest.approx(1)
+
+
+def test_unigrams_have_one_added() -> None:
+    # 甲 3, 乙 4, 丙 2, <EOS> 3
+    assert MODELS["unigram"].score("乙") == pytest.approx((4 + 1) / (12 + len(NEXT)))
+    assert MODELS["unigram"].score("<UNK>") == pytest.approx(1 / (12 + len(NEXT)))
+
+
+def test_kneser_ney_of_pairs_by_hand() -> None:
+    # pairs: 甲乙 3, <BOS>甲 2, 乙丙 2, 丙<EOS> 2, and once 乙甲, 乙<EOS>, <BOS>乙
+    discount = 3 / (3 + 2 * 3)
+    # after how many different tokens: 甲 2 (<BOS>, 乙), 乙 2 (甲, <BOS>), 丙 1, <EOS> 2 (乙, 丙); 7 in all
+    lower_discount = 1 / (1 + 2 * 3)
+    lower = (1 - lower_discount) / 7 + lower_discount * 4 / 7 / len(NEXT)
+    expected = (2 - discount) / 4 + discount * 3 / 4 * lower
+    assert MODELS["bigram"].score("丙", ("乙",)) == pytest.approx(expected)
+
+
+def test_an_unseen_context_falls_back_to_the_shorter_one() -> None:
+    model = MODELS["kneser_ney"]
+    assert model.score("丙", ("丙", "乙")) == pytest.approx(model.score("丙", ("乙",)))
+
+
+def test_the_uniform_model_needs_the_same_bits_for_every_token() -> None:
+    class Uniform:
+        order = 1
+        vocab = Vocabulary(NEXT)
+
+        def logscore(self, word: str, context: Any) -> float:
+            assert context is None
+            return -3.0
+
+    model: Any = Uniform()
+    assert bits(model, TRAIN) == 3 * 12
+
+
+def test_contexts_reach_back_to_the_begin_and_no_further() -> None:
+    seen = []
+
+    class Watching:
+        order = 3
+
+        def logscore(self, word: str, context: tuple[str, ...]) -> float:
+            seen.append((*context, word))
+            return 0.0
+
+    model: Any = Watching()
+    bits(model, [["<BOS>", "甲", "<EOS>"]])
+    assert seen == [("<BOS>", "<BOS>", "甲"), ("<BOS>", "甲", "<EOS>")]
+
+
+def test_what_was_seen_is_likelier_than_what_was_not() -> None:
+    for name in ("bigram", "kneser_ney"):
+        seen, unseen = (bits(MODELS[name], [["<BOS>", *text, "<EOS>"]]) for text in ("甲乙丙", "丙乙甲"))
+        assert seen < unseen
+
+
+def test_positive_pointwise_mutual_information_by_hand() -> None:
+    counts = np.array([[0.0, 2.0], [2.0, 4.0]])
+    # by chance: rows 2 and 6 of 8, so 0.5, 1.5, 1.5 and 4.5
+    expected = [[0, math.log(2 / 1.5)], [math.log(2 / 1.5), 0]]
+    assert ppmi(counts).tolist() == [pytest.approx(row) for row in expected]
+    assert ppmi(np.zeros((2, 2))).tolist() == [[0, 0], [0, 0]]
+
+
+def test_words_in_the_same_surroundings_have_the_same_counted_vector() -> None:
+    first = len(SPECIAL)
+    # words 0 and 1 stand between 2 and 3, word 4 between 5 and 6
+    windows = np.array([[first + word for word in row] for row in ([2, 0, 3], [2, 1, 3], [5, 4, 6])] * 4)
+    vectors = CountedVectors(windows, first + 7, 3).vectors
+    assert vectors.shape == (first + 7, 3)
+    assert np.allclose(vectors[first], vectors[first + 1])
+    assert abs(vectors[first] @ vectors[first + 4]) < 1e-6
+    assert not vectors[PAD].any()
+
+
+def test_counting_expects_the_word_that_stood_there() -> None:
+    first = len(SPECIAL)
+    windows = np.array([[first, first + 1, first + 2], [first + 3, first + 4, PAD]])
+    scores = CountedVectors(windows, first + 5, 2).scores(windows)
+    assert scores.argmax(axis=1).tolist() == [first + 1, first + 4]

@@ -1,0 +1,72 @@
+"""How poems are judged, and what a judged task leaves."""
+
+from typing import Any
+
+import pytest
+
+from src.text.evaluate import copied, distinct, is_regular, rhyme_rate, verses_of
+
+MOON = "床前明月光，疑是地上霜。举头望明月，低头思故乡。"
+
+
+def test_verses_are_between_the_punctuation() -> None:
+    assert verses_of(MOON) == ["床前明月光", "疑是地上霜", "举头望明月", "低头思故乡"]
+
+
+@pytest.mark.parametrize(
+    ("poem", "regular"),
+    [
+        (MOON, True),
+        ("一二三四五六七，一二三四五六七？", True),
+        (MOON.replace("，", "。"), False),
+        (MOON[:-1], False),
+        ("一二三四五，一二三四五六七。", False),
+        ("一二三四五六，一二三四五六。", False),
+        ("", False),
+    ],
+)
+def test_regular_poems_have_verses_of_one_length(poem: str, regular: bool) -> None:
+    assert is_regular(poem) is regular
+
+
+def test_distinct_ngrams_are_counted_within_verses() -> None:
+    assert distinct(["甲甲乙，乙甲甲。"], 1) == 2 / 6
+    # 甲甲, 甲乙, 乙甲, 甲甲: no pair across the comma
+    assert distinct(["甲甲乙，乙甲甲。"], 2) == 3 / 4
+
+
+def test_copied_ngrams_stand_in_the_corpus() -> None:
+    # of 床前明月, 前明月光 and the two of the other verse the corpus has one
+    assert copied(["床前明月光，一二三四五。"], ["床前明月夜，疑是地上霜。"], 4) == 1 / 4
+
+
+def test_rhymes_are_of_the_lines_that_follow_a_line() -> None:
+    rhymes = {"霜": 1, "乡": 1, "流": 2}
+    assert rhyme_rate([MOON], rhymes) == 1
+    # 霜 and 流 do not rhyme, nor do characters without one
+    assert rhyme_rate([MOON.replace("乡", "流"), MOON.replace("乡", "龘"), MOON], rhymes) == 1 / 3
+    assert rhyme_rate(["一二三四五，一二三四霜。"], rhymes) == 0
+
+
+@pytest.fixture(scope="module")
+def reports(request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue("clones")[0] / "reports"
+
+
+def test_the_report_holds_ten_poems_that_keep_their_form(reports: Any) -> None:
+    text = (reports / "poems" / "tables" / "samples.md").read_text(encoding="utf-8")
+    poems = [
+        "".join(line[2:].strip() for line in part.splitlines() if line.startswith("> "))
+        for part in text.split("`--data")[1:]
+    ]
+    assert len(poems) == 10
+    assert all(map(is_regular, poems))
+    starts = ["".join(verse[0] for verse in verses_of(poem)) for poem in poems]
+    assert (starts[6], starts[7]) == ("春夏秋冬", "江山如画")
+    assert poems[3][0] == "春"
+
+
+def test_the_words_are_drawn_as_text(reports: Any) -> None:
+    text = (reports / "words" / "plots" / "words.svg").read_text(encoding="utf-8")
+    assert ">学习</text>" in text
+    assert text.count("</text>") > 80

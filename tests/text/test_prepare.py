@@ -1,0 +1,163 @@
+"""From documents to token numbers, split and vocabulary."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from src.shared.errors import ConfigurationError, DataError
+from src.shared.folders import read_preprocessing
+from src.text.prepare import Preparation, prepare, rhyme_of
+from src.text.preprocessing import BOS, EOS, SPECIAL, UNK
+
+# twenty short poems: 甲 in all of them, a character of their own in each
+OWN = "春夏秋冬东南西北金木水火土风花雪月山川云"
+POEMS = [f"甲{character}甲，乙丙{character}。" for character in OWN]
+
+
+def prepared(folder: Path, lines: list[str], **settings: Any) -> Path:
+    raw = folder / "raw"
+    raw.mkdir(exist_ok=True)
+    (raw / "poems.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    prepare(raw, folder / "prepared", Preparation(**settings))
+    return folder / "prepared"
+
+
+def documents(folder: Path, split: str) -> list[list[int]]:
+    tokens, offsets = np.load(folder / f"{split}_tokens.npy"), np.load(folder / f"{split}_offsets.npy")
+    assert (tokens.dtype, offsets.dtype) == (np.int32, np.int64)
+    return [tokens[a:b].tolist() for a, b in itertools.pairwise(offsets)]
+
+
+def sides(folder: Path) -> list[str]:
+    """The split of each document."""
+    rows = (folder / "split.csv").read_text(encoding="utf-8").splitlines()[1:]
+    return [row.split(",")[1] for row in rows]
+
+
+def test_the_vocabulary_is_sorted_by_count_and_then_by_character(tmp_path: Path) -> None:
+    lines = ["乙乙甲甲丙", "乙甲", "丁丁乙", "丙", "戊"]
+    learnt = read_preprocessing(prepared(tmp_path, lines, test_share=0.2, validation_share=0.25))
+    train = [line for line, side in zip(lines, sides(tmp_path / "prepared"), strict=True) if side == "train"]
+    counts = {character: "".join(train).count(character) for character in set("".join(train))}
+    expected = sorted(counts, key=lambda character: (-counts[character], character))
+    assert learnt["vocabulary"] == [*SPECIAL, *expected]
+    assert learnt["counts"] == [0] * len(SPECIAL) + [counts[character] for character in expected]
+
+
+def test_documents_go_whole_from_begin_to_end(tmp_path: Path) -> None:
+    folder = prepared(tmp_path, POEMS)
+    vocabulary = read_preprocessing(folder)["vocabulary"]
+    place = sides(folder).index("train")
+    first = documents(folder, "train")[0]
+    assert (first[0], first[-1]) == (BOS, EOS)
+    assert "".join(vocabulary[number] for number in first[1:-1]) == POEMS[place]
+    assert [len(documents(folder, split)) for split in ("train", "validation", "test")] == [16, 2, 2]
+
+
+def test_characters_of_held_out_poems_alone_are_unknown_and_counted(tmp_path: Path) -> None:
+    folder = prepared(tmp_path, POEMS)
+    test = documents(folder, "test")
+    assert all(document.count(UNK) == 2 for document in test)
+    corpus = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+    assert corpus["unknown_share"]["test"] == 2 / 8
+    assert corpus["unknown_share"]["train"] == 0
+
+
+def test_rare_tokens_are_unknown(tmp_path: Path) -> None:
+    folder = prepared(tmp_path, POEMS, min_count=3)
+    assert set(read_preprocessing(folder)["vocabulary"]) == {*SPECIAL, *"甲乙丙，。"}
+    assert all(document.count(UNK) == 2 for document in documents(folder, "train"))
+
+
+def test_doubled_poems_stay_on_one_side(tmp_path: Path) -> None:
+    again = [poem.replace("，", "。") for poem in POEMS]
+    folder = prepared(tmp_path, [*POEMS, *again], test_share=0.3, validation_share=0.3)
+    parts = sides(folder)
+    assert parts[: len(POEMS)] == parts[len(POEMS) :]
+    assert set(parts) == {"train", "validation", "test"}
+    assert json.loads((folder / "corpus.json").read_text(encoding="utf-8"))["doubled"] == len(POEMS)
+
+
+def test_nothing_is_learnt_from_held_out_documents(tmp_path: Path) -> None:
+    before = prepared(tmp_path, POEMS, rhymes=True)
+    learnt, train = (before / "preprocessing.json").read_bytes(), (before / "train_tokens.npy").read_bytes()
+    parts = sides(before)
+    changed = [
+        poem if side == "train" else f"新{number}" * 30
+        for number, (poem, side) in enumerate(zip(POEMS, parts, strict=True))
+    ]
+    after = prepared(tmp_path, changed, rhymes=True)
+    assert sides(after) == parts
+    assert (after / "preprocessing.json").read_bytes() == learnt
+    assert (after / "train_tokens.npy").read_bytes() == train
+
+
+def test_the_same_files_come_out_twice(tmp_path: Path) -> None:
+    contents = []
+    for _ in range(2):
+        folder = prepared(tmp_path, POEMS, rhymes=True)
+        contents.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert contents[0] == contents[1]
+
+
+def test_empty_documents_are_skipped_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # one line is empty, the other one after cleaning
+    folder = prepared(tmp_path, [*POEMS, "", "（注）"], replace={"（.*）": ""})
+    assert json.loads((folder / "corpus.json").read_text(encoding="utf-8"))["empty"] == 2
+    assert "20 documents (2 empty ones skipped" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("lines", "found"), [(["春"], 1), (["春", "春。", "夏"], 2)])
+def test_too_few_documents_are_refused(tmp_path: Path, lines: list[str], found: int) -> None:
+    with pytest.raises(DataError, match=rf"raw: {found} different documents, 3 are needed"):
+        prepared(tmp_path, lines)
+    assert not (tmp_path / "prepared").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"test_share": 0.0}, r"prepare\.test_share"),
+        ({"validation_share": 1.0}, r"prepare\.validation_share"),
+        ({"min_count": 0}, r"prepare\.min_count must be at least 1"),
+        ({"replace": {"(": ""}}, r"prepare\.replace: '\(' is no pattern"),
+        ({"convert": "t2x"}, r"prepare\.convert: t2x"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused(
+    tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        prepared(tmp_path, POEMS, **settings)
+
+
+@pytest.mark.parametrize(
+    ("group", "other"),
+    [
+        ("花家瓜", "多"),
+        ("光乡霜", "生"),
+        ("流楼舟", "高"),
+        ("诗迟时", "西"),
+        ("西低齐", "诗"),
+        ("云人春", "山"),
+    ],
+)
+def test_rhymes_are_those_of_modern_mandarin(group: str, other: str) -> None:
+    assert len({rhyme_of(character) for character in group}) == 1
+    assert rhyme_of(other) not in {rhyme_of(group[0]), None}
+
+
+@pytest.mark.parametrize("token", ["，", "<UNK>", "春天", "a"])
+def test_what_is_no_character_has_no_rhyme(token: str) -> None:
+    assert rhyme_of(token) is None
+
+
+def test_rhymes_are_written_for_the_whole_vocabulary(tmp_path: Path) -> None:
+    learnt = read_preprocessing(prepared(tmp_path, POEMS, rhymes=True))
+    assert len(learnt["rhymes"]) == len(learnt["vocabulary"])
+    assert learnt["rhymes"][: len(SPECIAL)] == [None] * len(SPECIAL)
+    assert "rhymes" not in read_preprocessing(prepared(tmp_path, POEMS))
