@@ -11,7 +11,6 @@
 
 import contextlib
 import copy
-import os
 import random
 import shutil
 import statistics
@@ -128,8 +127,7 @@ def generation(rounds: int) -> list[tuple[float, float]]:
         between = time.perf_counter()
         alone = [model.compose(slots, wanted, range(poem, poem + 1)) for poem in range(POEMS)]
         end = time.perf_counter()
-        if not torch.equal(together, torch.cat(alone)):
-            print("some poems differ")
+        assert torch.equal(together, torch.cat(alone))
         found.append((between - start, end - between))
     return found
 
@@ -164,16 +162,12 @@ def compare(source: str = "sample", rounds: int = 3) -> None:
             step, steps = course(model.vocabulary)
             seconds["course"].append(step * steps)
         _print(seconds, epochs)
-        threads = torch.get_num_threads()
-        for number in sorted({1, os.cpu_count() or 1}):
-            torch.set_num_threads(number)
-            ratios = [alone / together for together, alone in generation(rounds)]
-            spread = f"{min(ratios):.1f} to {max(ratios):.1f}"
-            print(
-                f"{POEMS} poems in one batch, {number} threads: "
-                f"{statistics.median(ratios):.1f} times faster than one by one ({spread})"
-            )
-        torch.set_num_threads(threads)
+        ratios = [alone / together for together, alone in generation(rounds)]
+        spread = f"{min(ratios):.1f} to {max(ratios):.1f}"
+        print(
+            f"{POEMS} poems in one batch: "
+            f"{statistics.median(ratios):.1f} times faster than one by one ({spread})"
+        )
         texts = sorted((RAW / TASK).glob("*.txt"))
         poems = "\n".join(path.read_text(encoding="utf-8") for path in texts).split()
         _large_corpus(poems, parameters[TASK]["prepare"], Path(folder))

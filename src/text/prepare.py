@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
@@ -103,7 +104,8 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         "stopwords": settings.stopwords,
     }
     encoder = _encoder(learnt)
-    documents = [encoder.tokens(encoder.clean(text)) for text in texts]
+    # interned: a large corpus has each character once in memory, not each place of it
+    documents = [list(map(sys.intern, encoder.tokens(encoder.clean(text)))) for text in texts]
     empty += sum(not tokens for tokens in documents)
     documents = [tokens for tokens in documents if tokens]
     keys = [_key(tokens) for tokens in documents]

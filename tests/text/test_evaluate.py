@@ -1,6 +1,6 @@
 """How poems are judged, and what a judged task leaves."""
 
-from typing import Any
+from pathlib import Path
 
 import pytest
 
@@ -48,13 +48,8 @@ def test_rhymes_are_of_the_lines_that_follow_a_line() -> None:
     assert rhyme_rate(["一二三四五，一二三四霜。"], rhymes) == 0
 
 
-@pytest.fixture(scope="module")
-def reports(request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue("clones")[0] / "reports"
-
-
-def test_the_report_holds_ten_poems_that_keep_their_form(reports: Any) -> None:
-    text = (reports / "poems" / "tables" / "samples.md").read_text(encoding="utf-8")
+def test_the_report_holds_ten_poems_that_keep_their_form(clones: tuple[Path, Path]) -> None:
+    text = (clones[0] / "reports" / "poems" / "tables" / "samples.md").read_text(encoding="utf-8")
     poems = [
         "".join(line[2:].strip() for line in part.splitlines() if line.startswith("> "))
         for part in text.split("`--data")[1:]
@@ -66,7 +61,7 @@ def test_the_report_holds_ten_poems_that_keep_their_form(reports: Any) -> None:
     assert poems[3][0] == "春"
 
 
-def test_the_words_are_drawn_as_text(reports: Any) -> None:
-    text = (reports / "words" / "plots" / "words.svg").read_text(encoding="utf-8")
+def test_the_words_are_drawn_as_text(clones: tuple[Path, Path]) -> None:
+    text = (clones[0] / "reports" / "words" / "plots" / "words.svg").read_text(encoding="utf-8")
     assert ">学习</text>" in text
     assert text.count("</text>") > 80

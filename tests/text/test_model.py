@@ -31,8 +31,8 @@ LEARNT: dict[str, Any] = {
 }
 ENCODER = TextEncoder(LEARNT)
 EXPECTED = [
-    "知花少少知，时春何多往。时往了何小，花花了何花。",
-    "春春夜花何往何，时知事事事月事。往春少少知小春，月月昨多月时时。",
+    "时秋事事花，花秋了秋了。秋了春春秋，月小秋了秋。",
+    "知多时知事花少，秋事花春春知多。往何花知多往知，往知事花秋事多。",
 ]
 
 
@@ -173,7 +173,7 @@ def test_a_choice_is_where_the_draw_falls() -> None:
     logits = torch.tensor([[0.2, 0.5, 0.3]]).log()
     draws = {0.0: 0, 0.19: 0, 0.21: 1, 0.69: 1, 0.71: 2, 0.999: 2}
     wanted = Composition(temperature=1)
-    found = {draw: int(sample(logits.clone(), torch.tensor([draw]), wanted)) for draw in draws}
+    found = {draw: int(sample(logits, torch.tensor([[0.5, draw]]), wanted)[0]) for draw in draws}
     assert found == draws
 
 
@@ -192,10 +192,52 @@ def test_a_choice_is_where_the_draw_falls() -> None:
     ],
 )
 def test_temperature_top_k_and_top_p(wanted: dict[str, Any], shares: list[float]) -> None:
-    draws = (torch.arange(10_000) + 0.5) / 10_000
-    logits = torch.tensor([0.2, 0.5, 0.3, 0.0]).log().expand(len(draws), 4)
-    chosen = sample(logits.clone(), draws, Composition(**wanted)).bincount(minlength=4)
+    draws = torch.stack([torch.rand(10_000), (torch.arange(10_000) + 0.5) / 10_000], dim=1)
+    logits = torch.tensor([0.2, 0.5, 0.3, 0.0]).log().repeat(len(draws), 1)
+    logits /= wanted["temperature"] or 1
+    chosen = sample(logits, draws, Composition(**wanted))[0].bincount(minlength=4)
     assert (chosen / len(draws)).tolist() == pytest.approx(shares, abs=2e-4)
+
+
+def test_a_large_vocabulary_is_chosen_from_by_its_shares() -> None:
+    shares = torch.arange(1, 301).float().flip(0)
+    grid = (torch.arange(300) + 0.5) / 300
+    draws = torch.cartesian_prod(grid, grid)
+    chosen = sample(shares.log().repeat(len(draws), 1), draws, Composition())[0]
+    found = chosen.bincount(minlength=300) / len(draws)
+    # the grid is as fine as 1 / 300
+    assert (found - shares / shares.sum()).cumsum(dim=0).abs().max() < 2 / 300
+
+
+@pytest.mark.parametrize(
+    ("draw", "wanted", "sure"),
+    [
+        (0.1, {}, True),
+        (0.200005, {}, False),
+        (0.199995, {}, False),
+        (0.999995, {}, False),
+        (0.1, {"temperature": 0.0}, True),
+        (0.1, {"top_k": 2}, True),
+        # the two likeliest after the first are alike
+        (0.1, {"top_k": 3}, False),
+        (0.1, {"top_p": 0.5}, False),
+        (0.1, {"top_p": 0.6}, True),
+    ],
+)
+def test_a_choice_that_rounding_could_turn_is_told(draw: float, wanted: dict[str, Any], sure: bool) -> None:
+    logits = torch.tensor([[0.2, 0.5, 0.15, 0.15]]).log()
+    settings = Composition(**{"temperature": 1.0} | wanted)
+    # sorted or not, 0.1 and 0.2 fall at other places
+    assert bool(sample(logits, torch.tensor([[0.5, draw]]), settings)[1]) is sure
+
+
+def test_close_choices_are_made_with_64_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of(Recurrent)
+    expected = poems_of(model, count=20, lines=4, top_k=9)
+    # now every choice is close, and all are made again
+    monkeypatch.setattr("src.text.model.MARGIN", 1.0)
+    again = poems_of(model, count=20, lines=4, top_k=9)
+    assert again == expected
 
 
 @pytest.mark.parametrize("length", [5, 7])

@@ -27,14 +27,10 @@ def network(request: pytest.FixtureRequest) -> Any:
 
 def test_the_rnn_of_the_course_has_the_shapes_of_the_course() -> None:
     recurrent = Recurrent(VOCABULARY, "rnn", embedding_size=8, hidden_size=16, layers=2).recurrent
-    output, state = recurrent(torch.randn(1, 3, 8))
-    assert (output.shape, state.shape) == ((1, 3, 16), (2, 1, 16))
-    # as in the course, without the batch: the state of both layers after each of three tokens
-    states = []
-    for step in torch.randn(1, 3, 8).unbind(dim=1):
-        _, state = recurrent(step[:, None], state)
-        states.append(state[:, 0])
-    assert torch.stack(states, dim=1).shape == (2, 3, 16)
+    # the course counts time first: one step of three sequences; here the batch is first
+    steps = torch.randn(1, 3, 8)
+    output, state = recurrent(steps.transpose(0, 1))
+    assert (output.transpose(0, 1).shape, state.shape) == ((1, 3, 16), (2, 3, 16))
 
 
 def test_a_step_of_an_rnn_is_the_formula() -> None:
