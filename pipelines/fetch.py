@@ -46,7 +46,7 @@ class Source:
     """Where the raw data of a task come from: the keys `source` and `files` of its section.
 
     Args:
-        source: sample, download, or the path of a folder.
+        source: sample, download, the path of a folder, or of a sample's description (.yaml).
         files: the raw files, or folders of files, by name; or, where there are many, the path of a registry
             of them, a line `name hash url` each. Another source than `download` then brings what it has, as
             it does for no files.
@@ -61,7 +61,7 @@ def fetch(task: str) -> None:
 
     The source is the key `source` of the task's section in params.yaml: `sample` writes the built-in
     offline sample, `download` gets the files from their public addresses and checks their digests, and
-    anything else is a folder that already holds the files.
+    anything else is a folder that already holds the files, or a description of a sample (.yaml).
 
     Args:
         task: a task of params.yaml.
@@ -71,9 +71,12 @@ def fetch(task: str) -> None:
     files = wanted.files
     if isinstance(files, str):
         files = _registry(task, Path(files)) if wanted.source == "download" else {}
+    description = SAMPLES / f"{task}.yaml"
+    if wanted.source.endswith(".yaml"):
+        description = Path(wanted.source).expanduser()
     with written_whole(RAW / task) as folder:
-        if wanted.source == "sample":
-            _write_sample(task, folder)
+        if wanted.source == "sample" or wanted.source.endswith(".yaml"):
+            _write_sample(task, description, folder)
         elif wanted.source == "download":
             _download(task, files, folder)
         else:
@@ -84,7 +87,7 @@ def fetch(task: str) -> None:
         names = sorted(files) or sorted(path.name for path in folder.iterdir())
         record = {"source": wanted.source, "files": {name: _description(folder / name) for name in names}}
         (folder / "SOURCE.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
-        _write_labels(SAMPLES / f"{task}.yaml", folder / "labels.json")
+        _write_labels(description, folder / "labels.json")
     shown = ", ".join(names) if len(names) <= MOST_SHOWN else f"{len(names)} files"
     print(f"{task}: {shown} from {wanted.source}: {RAW / task}/")
 
@@ -104,9 +107,8 @@ def _registry(task: str, path: Path) -> dict[str, RawFile]:
     return files
 
 
-def _write_sample(task: str, folder: Path) -> None:
+def _write_sample(task: str, description: Path, folder: Path) -> None:
     sample = import_module(f"src.{room_of(task)}.sample")
-    description = SAMPLES / f"{task}.yaml"
     if not description.is_file():
         raise ConfigurationError(f"{task}.source: there is no sample ({description}); name a folder")
     try:

@@ -12,13 +12,14 @@ from lightning import LightningDataModule
 from torch import Tensor
 
 from src.shared.batches import Batches
-from src.shared.errors import ConfigurationError
+from src.shared.errors import ConfigurationError, DataError
 from src.shared.folders import MODELS, PREPARED, read_preprocessing
 from src.tabular.preprocessing import (
     categorical_columns,
     read_table,
     require_columns,
     transform,
+    with_lags,
 )
 
 logger = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ class TabularData(LightningDataModule):
 
         Raises:
             ConfigurationError: no input was given.
-            DataError: the input lacks a needed column or holds a wrong cell.
+            DataError: the input lacks a needed column, holds a wrong cell or too few rows of a series.
         """
         if self.input is None:
             raise ConfigurationError("predict needs raw rows: add --data.input FILE")
@@ -104,6 +105,13 @@ class TabularData(LightningDataModule):
         ids = [learnt["id"]] if learnt["id"] else []
         self.table = read_table(self.input, [*categorical_columns(learnt), *ids], learnt["missing"])
         require_columns(self.table, ids, self.input)
+        if lags := learnt["lags"]:
+            require_columns(self.table, [learnt["target"]["name"]], self.input)
+            if len(self.table) < lags:
+                raise DataError(f"{self.input}: {len(self.table)} rows, a forecast needs {lags} at least")
+            # one more row: the value that is not known yet
+            series = self.table.reindex(range(len(self.table) + 1))
+            self.table = with_lags(series, learnt["target"]["name"], lags).iloc[lags:]
         unseen: Counter[str] = Counter()
         features = torch.from_numpy(transform(self.table, learnt, self.input, unseen))
         if unseen:
@@ -124,7 +132,7 @@ class TabularData(LightningDataModule):
         """
         assert self.table is not None
         identifier, target = self.preprocessing["id"], self.preprocessing["target"]
-        ids = self.table[identifier] if identifier else range(1, len(self.table) + 1)
+        ids = self.table[identifier] if identifier else self.table.index + 1
         values = torch.cat(predictions).cpu()
         columns: dict[str, Any] = {target["name"]: values.numpy()}
         if target["classes"] is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -21,6 +22,13 @@ from src.shared.errors import ConfigurationError
 from src.shared.plots import plot_learning_curve, readable_logarithm, save_figure
 from src.tabular.data import load_split
 from src.tabular.model import TabularModel
+from src.tabular.points import (
+    forecast_errors,
+    numeric_inputs,
+    plot_function,
+    separable,
+    weights_table,
+)
 
 SIGNIFICANT_DIGITS = 6
 
@@ -50,14 +58,27 @@ def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
     baselines["trivial"] = trivial.expand(len(splits["test"][0]), -1)
     for name, outputs in baselines.items():
         metrics |= _scores(model, outputs, splits["test"][1], f"baseline/{name}")
-    text = json.dumps(metrics, indent=1, sort_keys=True)
-    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    linear = len(model.network) == 1
+    if linear and model.target["classes"] is not None and len(model.target["classes"]) == 2:
+        apart = separable(*splits["train"])
+        metrics["train/separable"] = float(apart)
+        print(f"{'a' if apart else 'no'} line (or plane) separates the two classes of the training rows")
     for name in ("plots", "tables"):
         (folder / name).mkdir()
+    if preprocessing["lags"] and preprocessing["lags"] == len(preprocessing["columns"]):
+        errors = forecast_errors(model, splits, preprocessing, folder / "plots" / "forecast.png")
+        metrics |= {name: _rounded(error) for name, error in errors.items()}
+    elif numeric_inputs(preprocessing) and len(preprocessing["columns"]) <= 2:
+        plot_function(model, splits, preprocessing, folder / "plots" / "function.png")
+    text = json.dumps(metrics, indent=1, sort_keys=True)
+    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
     shutil.copyfile(bundle / "history.csv", folder / "plots" / "learning_curve.csv")
     plot_learning_curve(bundle / "history.csv", folder / "plots" / "learning_curve.png")
     _plot_predictions(model, *splits["test"], preprocessing, folder / "plots")
     (folder / "tables" / "columns.md").write_text(_columns_table(preprocessing), encoding="utf-8")
+    weights = weights_table(model, splits, preprocessing)
+    if weights is not None:
+        _write_weights(weights, folder / "tables" / "weights.md")
     _print_metrics(metrics, preprocessing)
 
 
@@ -94,8 +115,8 @@ def _baseline_outputs(model: TabularModel, splits: dict[str, tuple[Tensor, Tenso
     for name, classifier in classifiers.items():
         probabilities = classifier.fit(train.numpy(), target.numpy()).predict_proba(test.numpy())
         logits = torch.from_numpy(probabilities).float().clamp(min=1e-12).log()  # (B, C)
-        # the network of `bce` has one output, the log-odds of the second class
-        outputs[name] = logits[:, 1:] - logits[:, :1] if model.loss == "bce" else logits
+        # the networks of `bce` and `perceptron` have one output, the log-odds of the second class
+        outputs[name] = logits if model.loss == "cross_entropy" else logits[:, 1:] - logits[:, :1]
     return outputs
 
 
@@ -171,6 +192,14 @@ def _columns_table(preprocessing: dict[str, Any]) -> str:
         cells = [column["name"], labels.get("en", ""), labels.get("zh", ""), column["kind"]]
         lines.append(f"| {' | '.join([*cells, str(column['missing']), learnt])} |")
     return "\n".join(lines) + "\n"
+
+
+def _write_weights(weights: pd.DataFrame, path: Path) -> None:
+    shown = weights.map(lambda value: f"{value:.5g}")
+    lines = [f"| | {' | '.join(shown.columns)} |", "|---|" + "---|" * len(shown.columns)]
+    lines += [f"| {name} | {' | '.join(row)} |" for name, *row in shown.itertuples()]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(shown.to_string())
 
 
 def _print_metrics(metrics: dict[str, float], preprocessing: dict[str, Any]) -> None:

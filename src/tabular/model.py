@@ -19,6 +19,7 @@ from src.tabular.networks import (
     binary_cross_entropy,
     cross_entropy,
     log_rmse,
+    perceptron_loss,
     weight_penalty,
 )
 
@@ -40,7 +41,7 @@ class TabularModel(SupervisedModel):
             kaiming_uniform; or a list, one a linear layer. null is torch's default.
         share_hidden: the hidden layers from the second on share one set of weights.
         loss: mse, mae and smooth_l1 on the transformed target, log_rmse on the target's own unit;
-            cross_entropy or, for two classes, bce.
+            cross_entropy or, for two classes, bce or perceptron.
         label_smoothing: of cross_entropy.
         l1: L1 penalty on the weights, added to the training loss.
         l2: L2 penalty, likewise; equals weight decay under SGD.
@@ -58,7 +59,7 @@ class TabularModel(SupervisedModel):
         dropout: float = 0.0,
         initialisation: Choice | list[Choice] | None = None,
         share_hidden: bool = False,
-        loss: Literal["mse", "mae", "smooth_l1", "log_rmse", "bce", "cross_entropy"] = "mse",
+        loss: Literal["mse", "mae", "smooth_l1", "log_rmse", "bce", "perceptron", "cross_entropy"] = "mse",
         label_smoothing: float = 0.0,
         l1: float = 0.0,
         l2: float = 0.0,
@@ -71,8 +72,8 @@ class TabularModel(SupervisedModel):
         classes = self.target["classes"]
         if (loss in REGRESSION_LOSSES) != (classes is None):
             raise ConfigurationError(f"loss: {loss} does not fit a target of {preprocessing['task']}")
-        if loss == "bce" and len(classes) != 2:
-            raise ConfigurationError(f"loss: bce needs two classes, the target has {len(classes)}")
+        if loss in ("bce", "perceptron") and len(classes) != 2:
+            raise ConfigurationError(f"loss: {loss} needs two classes, the target has {len(classes)}")
         if label_smoothing and loss != "cross_entropy":
             raise ConfigurationError(f"label_smoothing: only cross_entropy has it, the loss is {loss}")
         inputs = len(preprocessing["features"])
@@ -95,8 +96,11 @@ class TabularModel(SupervisedModel):
         if self.target["classes"] is None:
             values = outputs[:, 0] * self.target["scale"] + self.target["center"]  # (B,)
             return values.exp() if self.target["log"] else values
-        if self.loss == "bce":
-            positive = outputs[:, 0].sigmoid()  # (B,)
+        if self.loss != "cross_entropy":
+            # a perceptron says on which side a point lies, not how surely
+            logits = outputs[:, 0]
+            hard = self.loss == "perceptron"
+            positive = (logits > 0).to(logits.dtype) if hard else logits.sigmoid()  # (B,)
             return torch.stack([1 - positive, positive], dim=1)  # (B, 2)
         return outputs.softmax(dim=1)
 
@@ -105,7 +109,7 @@ class TabularModel(SupervisedModel):
         if self.target["classes"] is None:
             return target.mean(dim=0, keepdim=True)  # (1, 1)
         logits = target.bincount(minlength=len(self.target["classes"])).log()[None]  # (1, C)
-        return logits[:, 1:] - logits[:, :1] if self.loss == "bce" else logits
+        return logits if self.loss == "cross_entropy" else logits[:, 1:] - logits[:, :1]
 
     def loss_of(self, outputs: Tensor, target: Tensor) -> Tensor:
         """The loss that the configuration names, on the prepared target (log_rmse: in its unit)."""
@@ -113,6 +117,8 @@ class TabularModel(SupervisedModel):
             return cross_entropy(outputs, target, self.label_smoothing)
         if self.loss == "bce":
             return binary_cross_entropy(outputs, target)
+        if self.loss == "perceptron":
+            return perceptron_loss(outputs, target)
         if self.loss == "log_rmse":
             return log_rmse(self.predict(outputs), self.predict(target))
         losses = {

@@ -170,6 +170,20 @@ def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logits[:, 0], target.to(logits.dtype))
 
 
+def perceptron_loss(outputs: Tensor, target: Tensor) -> Tensor:
+    """How far misclassified points lie on the wrong side, summed and divided by the number of all points.
+
+    The perceptron criterion (Rosenblatt 1958; Bishop 2006, section 4.1.7), without the division by the
+    length of the weights.
+
+    Args:
+        outputs: (B, 1), positive on the side of class 1.
+        target: (B,), classes 0 and 1.
+    """
+    sign = 2 * target.to(outputs.dtype) - 1  # (B,)
+    return (-sign * outputs[:, 0]).clamp(min=0).mean()
+
+
 def weight_penalty(network: nn.Module, l1: float, l2: float) -> Tensor:
     """L1 times the sum of absolute weights, plus half of L2 times the sum of squared weights.
 

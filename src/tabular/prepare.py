@@ -26,6 +26,7 @@ from src.tabular.preprocessing import (
     require_columns,
     text_values,
     transform,
+    with_lags,
 )
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,8 @@ class Preparation:
             them) become one common category.
         column_types: columns whose kind should not be inferred, such as classes written as numbers.
         missing: the cell texts that mean "no value".
+        lags: so many of the target's own values, of the rows before, become features: a series, in which
+            the last rows are the test part, and the last of the others validate.
         test_share: the share of the rows of `train` that is held out for the test.
         validation_share: the share of the remaining rows that chooses the best epoch.
         seed: decides which row goes where.
@@ -80,6 +83,7 @@ class Preparation:
     min_frequency: int | float = 1
     column_types: dict[str, Kind] = field(default_factory=dict)
     missing: list[str] = field(default_factory=lambda: list(MISSING))
+    lags: int = 0
     test_share: float = 0.2
     validation_share: float = 0.1
     seed: int = 42
@@ -91,6 +95,10 @@ class Preparation:
         if self.min_frequency <= 0 or (self.min_frequency > 1 and self.min_frequency % 1):
             raise ConfigurationError(
                 f"prepare.min_frequency must be a number of rows or a share below 1: {self.min_frequency}"
+            )
+        if self.lags < 0 or (self.lags and (self.task == "classification" or self.test)):
+            raise ConfigurationError(
+                f"prepare.lags must be at least 0, and 0 for classes or with a test file: {self.lags}"
             )
         if self.min_frequency >= 1:
             self.min_frequency = int(self.min_frequency)
@@ -123,6 +131,8 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     """
     train_path = raw / settings.train
     table = read_table(train_path, settings.text_columns, settings.missing)
+    require_columns(table, [settings.target], train_path)
+    table = with_lags(table, settings.target, settings.lags)
     tables = dict.fromkeys(("train", "validation", "test"), (table, train_path))
     if settings.test:
         test_path = raw / settings.test
@@ -141,6 +151,10 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         learnt = _learn(table, rows["train"], train_path, settings)
     learnt["target"] = _learn_target(targets["train"][rows["train"]], train_path, settings)
     labels = raw / "labels.json"
+    learnt["lags"] = settings.lags
+    truth = raw / "truth.json"
+    truths = json.loads(truth.read_text(encoding="utf-8")) if truth.is_file() else {}
+    learnt["truth"] = truths.get(settings.target)
     learnt["labels"] = json.loads(labels.read_text(encoding="utf-8")) if labels.is_file() else {}
 
     with written_whole(prepared) as folder:
@@ -165,7 +179,8 @@ def _split(
             rest, part = train_test_split(
                 rows,
                 test_size=share,
-                random_state=settings.seed,
+                random_state=None if settings.lags else settings.seed,
+                shuffle=not settings.lags,
                 stratify=None if stratum is None else stratum[rows],
             )
         except ValueError as error:
@@ -174,7 +189,7 @@ def _split(
 
     if stratum is not None:
         _refuse_missing_target(table, path, settings.target)
-    rows = np.arange(len(table))
+    rows = np.arange(settings.lags, len(table))
     if settings.test:
         test = np.arange(len(tables["test"][0]))
     else:

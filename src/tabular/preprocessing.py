@@ -286,6 +286,13 @@ def require_columns(table: pd.DataFrame, names: Collection[str], path: Path) -> 
             raise DataError(f"{path}: the needed column '{name}' is missing")
 
 
+def with_lags(table: pd.DataFrame, name: str, lags: int) -> pd.DataFrame:
+    """The table with `<name>_1`, `<name>_2`, ...: a column's values one row before, two rows before, ..."""
+    if not lags:
+        return table
+    return table.assign(**{f"{name}_{lag}": table[name].shift(lag) for lag in range(1, lags + 1)})
+
+
 def chunks(table: pd.DataFrame, rows: NDArray[np.int64]) -> Iterator[pd.DataFrame]:
     """The given rows of a table, in their order, a bounded number at a time."""
     for start in range(0, len(rows), CHUNK_ROWS):

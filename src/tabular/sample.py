@@ -1,9 +1,10 @@
-"""Synthetic tables drawn from a description in YAML.
+"""Synthetic tables drawn from a description in YAML, with the linear rules among them as their truth.
 
 The language of the descriptions is explained at the top of `data/samples/house_prices.yaml`.
 """
 
 import csv
+import json
 import math
 import zlib
 from collections.abc import Callable, Mapping
@@ -83,6 +84,14 @@ def _count_up(rule: Rule, table: _Table, normals: Numbers) -> Values:
     return np.arange(rule["serial"], rule["serial"] + table.rows).astype(object)
 
 
+def _spread(rule: Rule, table: _Table, normals: Numbers) -> Values:
+    return np.linspace(rule["even"][0], rule["even"][1], table.rows).astype(object)
+
+
+def _take_turns(rule: Rule, table: _Table, normals: Numbers) -> Values:
+    return np.resize(np.array(rule["cycle"], dtype=object), table.rows)
+
+
 def _pick_value(rule: Rule, table: _Table, normals: Numbers) -> Values:
     shares = list(rule["values"].values())
     if min(shares) < 0 or abs(sum(shares) - 1.0) > SHARE_TOLERANCE:
@@ -143,6 +152,8 @@ def _lookup(term: Rule, table: _Table) -> Numbers:
 
 _FORMS = {
     "serial": _Form(_count_up),
+    "even": _Form(_spread),
+    "cycle": _Form(_take_turns),
     "values": _Form(_pick_value, optional=frozenset({"follow"})),
     "quantiles": _Form(_pick_number, optional=frozenset({"follow", "zeros", "range", "round"})),
     "sum": _Form(_add_up, optional=frozenset({"base", "noise", "exponential", "range", "round"})),
@@ -153,6 +164,9 @@ _WEIGHT = frozenset({"weight"})
 _TERMS = {
     "of": _Form(lambda term, table: table.numbers(term["of"]), optional=_WEIGHT),
     "log": _Form(lambda term, table: np.log(table.numbers(term["log"])), optional=_WEIGHT),
+    "sin": _Form(lambda term, table: np.sin(table.numbers(term["sin"])), optional=_WEIGHT),
+    "cos": _Form(lambda term, table: np.cos(table.numbers(term["cos"])), optional=_WEIGHT),
+    "sign": _Form(lambda term, table: np.sign(table.numbers(term["sign"])), optional=_WEIGHT),
     "product": _Form(_product, optional=_WEIGHT),
     "saturating": _Form(_saturating, required=frozenset({"half"}), optional=_WEIGHT),
     "lookup": _Form(_lookup, required=frozenset({"table"}), optional=_WEIGHT),
@@ -206,8 +220,21 @@ def _draw_table(description: Path, plan: dict[str, Any]) -> _Table:
     return table
 
 
+def _straight(rule: Any, visible: list[str]) -> dict[str, float] | None:
+    """The weights of a rule that only adds up other columns that are written."""
+    if not isinstance(rule, dict) or set(rule) & {"exponential", "range", "round"} or not rule.get("sum"):
+        return None
+    if any(set(term) - {"of", "weight"} or term["of"] not in visible for term in rule["sum"]):
+        return None
+    weights = {term["of"]: float(term.get("weight", 1.0)) for term in rule["sum"]}
+    return {**weights, "bias": float(rule.get("base", 0.0))}
+
+
 def write_sample(description: Path, folder: Path) -> None:
     """Write the CSV files that a YAML description declares into an existing folder.
+
+    Columns that are straight lines or planes of others go into truth.json: {column: {other: weight,
+    "bias": ...}}.
 
     The bytes depend on the description alone. Each column has a stream of its own, so a change
     to one column changes that column and those that depend on it.
@@ -216,8 +243,12 @@ def write_sample(description: Path, folder: Path) -> None:
         ValueError: the description has a mistake; the message names the file and the column.
     """
     plan = yaml.safe_load(description.read_text(encoding="utf-8"))
+    if lacking := {"seed", "files", "columns"} - set(plan or {}):
+        raise ValueError(f"{description} describes no sample: it lacks {', '.join(sorted(lacking))}")
     table = _draw_table(description, plan)
     visible = [name for name, settings in plan["columns"].items() if not settings.get("hidden")]
+    if truth := {name: line for name in visible if (line := _straight(plan["columns"][name], visible))}:
+        (folder / "truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
     start = 0
     for file_name, file in plan["files"].items():
         left_out = file.get("without", [])

@@ -223,9 +223,30 @@ def test_the_registry_of_poems_names_58_files_with_digests() -> None:
         assert re.fullmatch("sha256:[0-9a-f]{64}", str(file.hash))
 
 
-@pytest.mark.parametrize("name", ["nowhere", "params.yaml"])
+@pytest.mark.usefixtures("project")
+def test_a_description_is_a_source() -> None:
+    Path("other.yaml").write_text(DESCRIPTION, encoding="utf-8")
+    write_parameters("other.yaml", {})
+    fetch("tiny")
+    assert raw("train.csv").read_text() == "number,kind\n5,only\n6,only\n7,only\n"
+    assert json.loads(raw("labels.json").read_text()) == {"number": {"en": "Number", "zh": "号"}}
+    assert json.loads(raw("SOURCE.json").read_text())["source"] == "other.yaml"
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("name", "part"), [("params.yaml", "lacks columns, files, seed"), ("no.yaml", "no sample")]
+)
+def test_a_source_that_is_no_description_is_told(name: str, part: str) -> None:
+    write_parameters(name, {})
+    with pytest.raises(ConfigurationError, match=part):
+        fetch("tiny")
+
+
+@pytest.mark.parametrize("name", ["nowhere", "README.md"])
 @pytest.mark.usefixtures("project")
 def test_source_that_is_no_folder_is_told(name: str) -> None:
+    Path("README.md").touch()
     write_parameters(name, {"train.csv": {}})
     with pytest.raises(DataError, match=rf"tiny\.source: {name} is no folder; use sample, download or"):
         fetch("tiny")

@@ -1,5 +1,6 @@
 import csv
 import hashlib
+import json
 import math
 import os
 import statistics
@@ -76,7 +77,7 @@ def test_other_process_hash_seed_locale_and_folder_give_the_same_bytes(folder: P
         cwd=tmp_path,
         check=True,
     )
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["test.csv", "train.csv"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["test.csv", "train.csv", "truth.json"]
     for name in ("train.csv", "test.csv"):
         assert digest(tmp_path / name) == digest(folder / name)
 
@@ -261,6 +262,25 @@ columns:
     assert (tmp_path / "b.csv").read_bytes() == b"number\n10\n11\n12\n"
 
 
+def test_even_and_cycle_go_by_the_row(tmp_path: Path) -> None:
+    columns = "  t: {even: [0, 1]}\n  kind: {cycle: [a, b]}"
+    table = sample(tmp_path, describe(columns, rows=5))
+    assert table == {"t": ["0", "0.25", "0.5", "0.75", "1"], "kind": ["a", "b", "a", "b", "a"]}
+
+
+def test_the_truth_of_straight_lines_of_written_columns_is_kept(tmp_path: Path) -> None:
+    columns = """
+  x: {sum: [], noise: 1}
+  secret: {hidden: true, sum: [], noise: 1}
+  y: {sum: [{of: x, weight: 2.5}], base: 5.2, noise: 0.1}
+  curved: {sum: [{product: [x, x]}]}
+  bent: {sum: [{of: x}], exponential: true}
+  unknown: {sum: [{of: secret}]}
+"""
+    sample(tmp_path, describe(columns, rows=3))
+    assert json.loads((tmp_path / "truth.json").read_text()) == {"y": {"x": 2.5, "bias": 5.2}}
+
+
 def test_values_have_their_shares_and_follow_factors(tmp_path: Path) -> None:
     columns = """
   first: {values: {low: 0.2, high: 0.8}, follow: {size: 1.0}}
@@ -293,6 +313,9 @@ def test_sum_adds_weighted_terms(tmp_path: Path) -> None:
   log: {sum: [{log: a}]}
   product: {sum: [{product: [a, b, b], weight: 0.5}]}
   saturating: {sum: [{saturating: a, half: 9}]}
+  sin: {sum: [{sin: a}]}
+  cos: {sum: [{cos: a, weight: 2}]}
+  sign: {sum: [{sign: of}, {of: a, weight: -1}, {log: a, weight: 0}]}
   lookup: {sum: [{lookup: kind, table: {x: 7, y: 1}}, {lookup: a, table: {4: 1}}]}
   exponential: {sum: [{of: a}], exponential: true, range: [0, 20]}
   rounded: {sum: [{of: a}], base: 0.6, round: 1}
@@ -304,6 +327,8 @@ def test_sum_adds_weighted_terms(tmp_path: Path) -> None:
     assert float(found["log"]) == pytest.approx(math.log(3), abs=1e-8)
     assert found["product"] == "24"
     assert found["saturating"] == "0.25"
+    assert [float(found["sin"]), float(found["cos"])] == pytest.approx([math.sin(3), 2 * math.cos(3)])
+    assert found["sign"] == "-2"
     assert found["lookup"] == "7"
     assert found["exponential"] == "20"
     assert found["rounded"] == "4"
