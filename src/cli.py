@@ -3,6 +3,7 @@
 `fit` trains on the prepared data and writes the bundle models/<task>/; the others use that bundle.
 """
 
+import json
 import logging
 import os
 import sys
@@ -32,10 +33,17 @@ from src.shared.bundle import (
 )
 from src.shared.errors import ConfigurationError, exit_with_message
 from src.shared.exactness import Exactness
-from src.shared.folders import MODELS, PREPARED, RUNS, folder_digest
+from src.shared.folders import MODELS, PREPARED, RECORD, RUNS, folder_digest
+from src.shared.layers import LayerRecord
 from src.shared.progress import TrainingProgress
 from src.shared.tracking import start_tracker
-from src.shared.training import CHECKPOINT, HISTORY, DurableCheckpointIO, NoProfiler, TrainingRecord
+from src.shared.training import (
+    CHECKPOINT,
+    HISTORY,
+    DurableCheckpointIO,
+    NoProfiler,
+    TrainingRecord,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +78,12 @@ class LockstepCLI(LightningCLI):
             type=NonNegativeFloat,
             default=10.0,
             help="From one checkpoint to the next, by whole epochs: what a run cut off repeats.",
+        )
+        parser.add_argument(
+            "--log_gradient_norms",
+            type=bool,
+            default=False,
+            help="Add each layer's gradient norm and share of dead units to the history.",
         )
         parser.link_arguments("task", "data.init_args.task")
         parser.link_arguments("seed_everything", "data.init_args.seed")
@@ -119,6 +133,8 @@ class LockstepCLI(LightningCLI):
         seconds_between = self.configuration["checkpoint_seconds"]
         self.record = TrainingRecord(self.run_folder, monitor, mode, seconds_between)
         kwargs["callbacks"].append(self.record)
+        if self.configuration["log_gradient_norms"]:
+            kwargs["callbacks"].append(LayerRecord())
         if terminal:
             kwargs["callbacks"].append(TrainingProgress(monitor))
         described = {**self.configuration, "prepared_sha256": prepared}
@@ -157,6 +173,7 @@ class LockstepCLI(LightningCLI):
             )
             if self.tracker is not None:
                 self.tracker.finish(scores)
+            self._keep_record({**self.record.best_row, **scores}, seconds)
             (self.run_folder / CHECKPOINT).unlink(missing_ok=True)
             self._print_scores(scores, trivial, seconds)
 
@@ -177,6 +194,13 @@ class LockstepCLI(LightningCLI):
         if self.trainer.is_global_zero:
             output = self.datamodule.write_predictions(predictions)
             print(f"{sum(len(batch) for batch in predictions)} predictions: {output}")
+
+    def _keep_record(self, metrics: dict[str, float], seconds: float) -> None:
+        """What `pipelines.compare` and `pipelines.study` want to know of this run."""
+        record = {"configuration": self.configuration, "metrics": metrics, "seconds": seconds}
+        partial = self.run_folder / f"{RECORD}.partial"
+        partial.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.replace(self.run_folder / RECORD)
 
     def _print_scores(self, scores: dict[str, float], trivial: dict[str, float], seconds: float) -> None:
         table = Table(title=f"{self.task}, best of {self.record.epochs} epochs: {scores['best_epoch']}")
@@ -236,8 +260,13 @@ def _usable(checkpoint: Path) -> Path | None:
     return checkpoint
 
 
-def main() -> None:
-    """Entry point."""
+def run(arguments: list[str] | None = None, cli: type[LockstepCLI] = LockstepCLI) -> LockstepCLI:
+    """Do what the arguments say.
+
+    Args:
+        arguments: as on the command line, which is where they come from if left out.
+        cli: what does it.
+    """
     restrict_imports()
     # Lightning has every question for CUDA, also those of each step of Adam, load NVML anew
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
@@ -247,7 +276,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="The number of training batches")
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    LockstepCLI(
+    return cli(
         lightning.LightningModule,
         lightning.LightningDataModule,
         subclass_mode_model=True,
@@ -257,7 +286,13 @@ def main() -> None:
         load_from_checkpoint_support=False,
         seed_everything_default=42,
         trainer_defaults=TRAINER_DEFAULTS,
+        args=arguments,
     )
+
+
+def main() -> None:
+    """Entry point."""
+    run()
 
 
 if __name__ == "__main__":

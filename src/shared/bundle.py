@@ -17,10 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from src.shared.errors import ConfigurationError, IntegrityError
-from src.shared.folders import file_digest, folder_digest, written_whole
+from src.shared.folders import LOCK, file_digest, folder_digest, written_whole
 
 WEIGHTS = "model.safetensors"
-LOCK = Path("requirements.lock")
 
 
 def restrict_imports() -> None:

@@ -16,6 +16,8 @@ SAMPLES = Path("data/samples")
 MODELS = Path("models")
 REPORTS = Path("reports")
 RUNS = Path("runs")
+LOCK = Path("requirements.lock")
+RECORD = "run.json"  # of a training, in its folder below runs/
 
 
 @contextmanager

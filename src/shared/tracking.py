@@ -53,7 +53,7 @@ def start_tracker(folder: Path, task: str, configuration: dict[str, Any]) -> Tra
 
     Args:
         folder: below which all files of W&B lie.
-        task: the run's group and tag.
+        task: the run's tag and, unless WANDB_RUN_GROUP names another, its group.
         configuration: what W&B's tables compare.
     """
     mode = os.environ.get("WANDB_MODE", "offline")
@@ -77,9 +77,9 @@ def start_tracker(folder: Path, task: str, configuration: dict[str, Any]) -> Tra
         )
         run = wandb.init(
             project="lockstep",
-            group=task,
-            tags=[task],
-            dir=folder,
+            group=os.environ.get("WANDB_RUN_GROUP", task),
+            tags=[task, *filter(None, os.environ.get("WANDB_TAGS", "").split(","))],
+            dir=os.environ.get("WANDB_DIR", folder),
             config=configuration,
             mode=mode,  # type: ignore[arg-type]
             settings=settings,

@@ -1,0 +1,291 @@
+"""The cells of a study: single trainings, each in a folder of its own, side by side in worker processes."""
+
+import contextlib
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from src.shared.errors import ConfigurationError, NonFiniteError, ResourceError
+from src.shared.folders import LOCK, MODELS, PREPARED, RAW, RECORD, RUNS, file_digest, folder_digest
+from src.shared.parameters import checked, room_of, task_section
+
+CELLS = RUNS / "cells"
+DIVERGED = "diverged.txt"
+LOG = "log.txt"
+UNDER_WAY = "under_way"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of a study.
+
+    Args:
+        study: its name.
+        name: what tells its settings from those of the study's other cells, for people.
+        task: whose configuration it changes.
+        settings: the changed keys of configs/<task>.yaml, dotted, and their values.
+        seed: of the training.
+        fold: which part of the rows is the test part, from 1; 0 is the task's own test part.
+        prepared: the folder with the prepared data.
+    """
+
+    study: str
+    name: str
+    task: str
+    settings: dict[str, Any] = field(hash=False)
+    seed: int
+    fold: int
+    prepared: Path
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where it is trained; the name is a digest of all that its result depends on."""
+        identity = [
+            yaml.safe_dump(yaml.safe_load(self.configuration.read_text(encoding="utf-8"))),
+            yaml.safe_dump([self.settings, self.seed]),
+            folder_digest(self.prepared),
+            file_digest(LOCK) if LOCK.is_file() else "",
+            file_digest(Path("src/cli.py")),
+            folder_digest(Path("src/shared"), "*.py"),
+            folder_digest(Path("src", room_of(self.task)), "*.py"),
+        ]
+        return CELLS / sha256("\n".join(identity).encode()).hexdigest()[:16]
+
+    @property
+    def configuration(self) -> Path:
+        """What it changes."""
+        return Path("configs", f"{self.task}.yaml")
+
+    @property
+    def title(self) -> str:
+        """The name, seed and fold."""
+        return f"{self.name}, seed {self.seed}" + (f", fold {self.fold}" if self.fold else "")
+
+    @property
+    def bundle(self) -> Path:
+        """Its trained model."""
+        return self.folder / MODELS / self.task
+
+    @property
+    def arguments(self) -> list[str]:
+        """Those of `python -m src.cli` that train it."""
+        settings = [f"--{key}={_as_argument(value)}" for key, value in self.settings.items()]
+        return ["fit", "--config", str(self.configuration), *settings, f"--seed_everything={self.seed}"]
+
+    def record(self) -> dict[str, Any] | None:
+        """The record of its run; None as long as it is not trained to its end."""
+        found = sorted((self.folder / RUNS / self.task).glob(f"*/{RECORD}"))
+        if not found or not (self.bundle / "manifest.json").is_file():
+            return None
+        content: dict[str, Any] = json.loads(found[-1].read_text(encoding="utf-8"))
+        return content
+
+    @property
+    def diverged(self) -> bool:
+        """Whether its loss has been found to grow beyond all bounds."""
+        return (self.folder / DIVERGED).is_file()
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.diverged or self.record() is not None
+
+
+def _as_argument(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def prepare_fold(task: str, fold: int, folds: int) -> Path:
+    """Prepare a task anew, with one of `folds` parts of its rows as the test part.
+
+    Returns:
+        The folder, below runs/folds/; it is made once.
+    """
+    room = import_module(f"src.{room_of(task)}.prepare")
+    values = dict(task_section(task).get("prepare") or {}) | {"folds": folds, "fold": fold}
+    settings = checked(room.Preparation, values, f"{task}.prepare")
+    code = folder_digest(Path("src", room_of(task)), "prep*.py")
+    identity = f"{yaml.safe_dump(values)} {folder_digest(RAW / task)} {code}"
+    prepared = RUNS / "folds" / task / sha256(identity.encode()).hexdigest()[:16]
+    if not prepared.is_dir():
+        room.prepare(RAW / task, prepared, settings)
+    return prepared
+
+
+@contextlib.contextmanager
+def _workplace(cell: Cell, mode: str) -> Iterator[None]:
+    """The cell's folder as the working folder, with the project's files in it, and a log of what is said."""
+    home = Path.cwd()
+    data = cell.folder / PREPARED
+    data.mkdir(parents=True, exist_ok=True)
+    links = {path: home / path for path in (Path("configs"), Path("src"), LOCK)}
+    links[PREPARED / cell.task] = home / cell.prepared
+    for link, target in links.items():
+        with contextlib.suppress(FileExistsError):
+            (cell.folder / link).symlink_to(os.path.relpath(target, (cell.folder / link).parent))
+    os.environ["WANDB_RUN_GROUP"] = cell.study
+    os.environ["WANDB_TAGS"] = f"study,{cell.study}"
+    os.environ["WANDB_NAME"] = cell.title
+    os.environ["WANDB_DIR"] = str(home / RUNS)
+    os.chdir(cell.folder)
+    try:
+        with (
+            Path(LOG).open(mode, encoding="utf-8") as log,
+            contextlib.redirect_stdout(log),
+            contextlib.redirect_stderr(log),
+        ):
+            yield
+    finally:
+        os.chdir(home)
+
+
+def metric_names(cell: Cell) -> list[str]:
+    """Build all that the cell's training needs, without training.
+
+    Returns:
+        The metrics that it will have.
+
+    Raises:
+        ConfigurationError: its settings are no configuration.
+    """
+    from src.cli import LockstepCLI, run
+
+    class Untrained(LockstepCLI):
+        def instantiate_trainer(self, **kwargs: Any) -> Any:
+            # not the way of LockstepCLI, which opens a run
+            return super(LockstepCLI, self).instantiate_trainer(
+                enable_checkpointing=False, logger=False, **kwargs
+            )
+
+        def fit(self, **kwargs: Any) -> None:
+            """Nothing."""
+
+    with _workplace(cell, "w"):
+        try:
+            cli = run(cell.arguments, Untrained)
+        except SystemExit:
+            said = [line for line in Path(LOG).read_text(encoding="utf-8").splitlines() if line.strip()]
+            raise ConfigurationError(" ".join(said[-3:])) from None
+        trivial = cli.model.trivial_metrics(*(cli.datamodule.targets(part) for part in ("train", "test")))
+    names = ["train/loss", "validation/loss", "test/loss", "best_epoch"]
+    return sorted({*names, *(f"{part}/{name}" for part in ("validation", "test") for name in trivial)})
+
+
+def train(cell: Cell) -> float:
+    """Train a cell, or go on with it.
+
+    Returns:
+        The seconds of its training.
+
+    Raises:
+        NonFiniteError: its loss has grown beyond all bounds, which is noted in its folder.
+    """
+    from src.cli import run
+
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    (cell.folder / UNDER_WAY).touch()
+    with _workplace(cell, "a"):
+        try:
+            run(cell.arguments)
+        except NonFiniteError as error:
+            Path(DIVERGED).write_text(f"{error}\n", encoding="utf-8")
+            raise
+        finally:
+            Path(UNDER_WAY).unlink(missing_ok=True)
+    record = cell.record()
+    assert record is not None
+    return float(record["seconds"])
+
+
+def _begin(devices: Any) -> None:
+    """Begin a worker process: it ends with its parent, and has a GPU of its own if there are any."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+    logging.captureWarnings(True)
+    device = devices.get()
+    if device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(device)
+
+
+def _devices(workers: int) -> list[int | None]:
+    """The GPU of each worker, or None for the CPU; no more workers than GPUs."""
+    if shutil.which("nvidia-smi") is None:
+        return [None] * workers
+    import torch
+
+    gpus = torch.cuda.device_count()
+    return [*range(min(gpus, workers))] if gpus else [None] * workers
+
+
+class Workers:
+    """Worker processes that have imported Lightning once.
+
+    Args:
+        number: how many; on a machine with GPUs at most one each.
+    """
+
+    def __init__(self, number: int) -> None:
+        methods = multiprocessing.get_all_start_methods()
+        self.context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+        if "forkserver" in methods:
+            self.context.set_forkserver_preload(["src.cli"])
+        self.devices = _devices(number)
+        self.pool = self._new_pool()
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        queue = self.context.Queue()
+        for device in self.devices:
+            queue.put(device)
+        return ProcessPoolExecutor(len(self.devices), self.context, _begin, (queue,))
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.shutdown(cancel_futures=True)
+
+    def each(
+        self, function: Callable[[Cell], Any], cells: list[Cell]
+    ) -> Iterator[tuple[Cell, Any, BaseException | None]]:
+        """Call a function for each cell, side by side.
+
+        Yields:
+            The cell, what the function has returned, and its error if it has failed, in the order in which
+            they end. A worker that dies takes the cells under way with it; the others go on in new ones.
+        """
+        waiting = cells
+        while waiting:
+            futures: dict[Future[Any], Cell] = {self.pool.submit(function, cell): cell for cell in waiting}
+            waiting = []
+            for future in as_completed(futures):
+                cell, error = futures[future], future.exception()
+                if isinstance(error, BrokenProcessPool) and not (cell.folder / UNDER_WAY).is_file():
+                    waiting.append(cell)
+                    continue
+                (cell.folder / UNDER_WAY).unlink(missing_ok=True)
+                yield cell, None if error else future.result(), error
+            if len(waiting) == len(futures):
+                raise ResourceError("the worker processes die before they begin; try fewer: --workers=1")
+            if waiting:
+                self.pool.shutdown()
+                self.pool = self._new_pool()

@@ -1,0 +1,196 @@
+"""Compare: train every cell of a study that is not trained yet, then say what the differences are worth."""
+
+import itertools
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from jsonargparse import auto_cli
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pipelines.cells import Cell, Workers, metric_names, prepare_fold, train
+from src.shared.errors import ConfigurationError, LockstepError, NonFiniteError, exit_with_message
+from src.shared.folders import PREPARED, REPORTS, RUNS, written_whole
+from src.shared.parameters import checked, read_parameters, room_of
+
+Settings = dict[str, Any]
+
+
+@dataclass
+class Study:
+    """What a study compares: a section under `studies` in params.yaml.
+
+    Args:
+        task: whose configs/<task>.yaml is changed.
+        metric: what is compared, such as test/rmse or validation/loss.
+        mode: which end of the metric is better.
+        fixed: keys of the configuration, dotted, and the value that all cells have.
+        grid: keys of the configuration, dotted, and the values of each: every combination is a cell.
+        variants: named cells, each with its keys and values; combined with the grid.
+        seeds: of the trainings of each cell.
+        folds: cross-validation: each cell is trained on so many preparations of the data, every one with
+            another part as its test rows; 0 keeps the test rows of the task.
+        title: for people.
+    """
+
+    task: str
+    metric: str
+    mode: Literal["min", "max"] = "min"
+    fixed: Settings = field(default_factory=dict)
+    grid: dict[str, list[Any]] = field(default_factory=dict)
+    variants: dict[str, Settings] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
+    folds: int = 0
+    title: str = ""
+
+    def __post_init__(self) -> None:
+        empty = [f"grid.{key}" for key, values in self.grid.items() if not values]
+        if not (self.grid or self.variants or self.folds):
+            empty = ["grid"]
+        if not self.seeds:
+            empty = ["seeds"]
+        if empty:
+            raise ConfigurationError(f"{empty[0]} is empty: there is nothing to compare")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ConfigurationError(f"seeds: one stands there twice: {self.seeds}")
+        if self.folds < 0 or self.folds == 1:
+            raise ConfigurationError(f"folds must be 0 or at least 2: {self.folds}")
+
+    def rows(self) -> dict[str, Settings]:
+        """The settings of each cell by its name, in the order of the file."""
+        variants = self.variants or {"": {}}
+        rows = {}
+        for variant, *values in itertools.product(variants, *self.grid.values()):
+            chosen = dict(zip(self.grid, values, strict=True))
+            names = [variant] if variant else []
+            names += [_name(key, value, len(self.grid) > 1) for key, value in chosen.items()]
+            rows[", ".join(names) or self.task] = {**self.fixed, **(variants[variant] or {}), **chosen}
+        return rows
+
+
+def _name(key: str, value: Any, several: bool) -> str:
+    """What a value is called: that of a class by its name, that with arguments in short."""
+    if isinstance(value, dict) and "class_path" in value:
+        arguments = value.get("init_args", {})
+        inner = ", ".join(f"{name}={item}" for name, item in arguments.items())
+        text = value["class_path"].rpartition(".")[2] + (f"({inner})" if inner else "")
+    elif isinstance(value, dict) and len(value) == 1:
+        ((outer, arguments),) = value.items()
+        text = f"{outer} " + " ".join(map(str, arguments.values())) if isinstance(arguments, dict) else outer
+    else:
+        text = str(value)
+    return f"{key.rpartition('.')[2]} {text}" if several or not isinstance(value, str | dict) else text
+
+
+def read_study(name: str) -> Study:
+    """The section of a study in params.yaml, checked.
+
+    Raises:
+        ConfigurationError: there is none, a key is unknown or has a wrong value, or there is no such task.
+    """
+    studies = read_parameters().get("studies") or {}
+    if name not in studies:
+        raise ConfigurationError(f"params.yaml has no study '{name}'; its studies are: {', '.join(studies)}")
+    study = checked(Study, studies[name], f"studies.{name}")
+    room_of(study.task)
+    return study
+
+
+def cells_of(name: str, study: Study) -> dict[str, list[Cell]]:
+    """The cells of a study: for each name those of all folds and seeds."""
+    folds = range(1, study.folds + 1) if study.folds else [0]
+    prepared = {
+        fold: prepare_fold(study.task, fold, study.folds) if fold else PREPARED / study.task for fold in folds
+    }
+    if not prepared[folds[0]].is_dir():
+        raise ConfigurationError(f"{PREPARED / study.task} is not here; run: dvc repro prepare@{study.task}")
+    return {
+        row: [
+            Cell(name, row, study.task, settings, seed, fold, prepared[fold])
+            for fold in folds
+            for seed in study.seeds
+        ]
+        for row, settings in study.rows().items()
+    }
+
+
+def study(name: str, workers: int = 0) -> None:
+    """Train the cells of a study and write reports/studies/<name>/: metrics.json, tables/ and plots/.
+
+    Each cell is kept in runs/cells/ under a digest of its configuration, data and code: what is there is not
+    trained again, and a cell that was cut off goes on where it was.
+
+    Args:
+        name: a section under `studies` in params.yaml.
+        workers: processes that train side by side; 0 means one for each core, or for each GPU.
+    """
+    wanted = read_study(name)
+    cells = cells_of(name, wanted)
+    every = [cell for group in cells.values() for cell in group]
+    missing = list({cell.folder: cell for cell in every if not cell.done}.values())
+    print(f"{name}: {len(every)} cells, {len(every) - len(missing)} of them are there", flush=True)
+    if missing:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        with Workers(min(workers or cores, len(missing))) as pool:
+            _check(pool, missing, wanted.metric)
+            _train(pool, missing)
+    _list_runs(name, every)
+    from pipelines.findings import write_findings  # takes seconds that a wrong section should not
+
+    with written_whole(REPORTS / "studies" / name) as folder:
+        write_findings(wanted.title or name, wanted.metric, wanted.mode, cells, folder)
+    print(f"{name}: compared: {REPORTS / 'studies' / name}/")
+
+
+def _check(pool: Workers, missing: list[Cell], metric: str) -> None:
+    """Refuse settings that are no configuration, and a metric that there is not, before anything trains."""
+    one_each = list({cell.name: cell for cell in missing}.values())
+    for cell, names, error in pool.each(metric_names, one_each):
+        if error is not None:
+            if isinstance(error, LockstepError):
+                raise type(error)(f"{cell.name}: {error}") from None
+            raise error
+        if metric not in names:
+            raise ConfigurationError(f"metric: there is no '{metric}'; there are: {', '.join(names)}")
+
+
+def _train(pool: Workers, missing: list[Cell]) -> None:
+    failed: list[tuple[Cell, BaseException]] = []
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    ) as progress:
+        bar = progress.add_task("cells", total=len(missing))
+        for cell, seconds, error in pool.each(train, missing):
+            progress.advance(bar)
+            if error is None:
+                progress.console.print(f"{cell.title}: trained in {seconds:.1f} s", highlight=False)
+            else:
+                progress.console.print(f"{cell.title}: {error or type(error).__name__}", highlight=False)
+                if not isinstance(error, NonFiniteError):
+                    failed.append((cell, error))
+    if failed:
+        cell, error = failed[0]
+        kind = type(error) if isinstance(error, LockstepError) else LockstepError
+        raise kind(
+            f"{len(failed)} of {len(missing)} cells failed, the first: {cell.title}: "
+            f"{str(error) or type(error).__name__} (see {cell.folder}/log.txt); the others are kept"
+        )
+
+
+def _list_runs(name: str, cells: list[Cell]) -> None:
+    """Note for `pipelines.compare` which runs are those of the study."""
+    path = RUNS / "studies" / f"{name}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{cell.folder.name}\t{cell.title}\n" for cell in cells]
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    exit_with_message(lambda: auto_cli(study, as_positional=True))

@@ -1,0 +1,48 @@
+"""Pictures of the building blocks of networks, without data: activation functions and their derivatives."""
+
+import math
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from src.shared.plots import save_figure
+from src.tabular.networks import ACTIVATIONS
+
+POINTS = 1000
+RANGE = 5.0
+COLUMNS = 4
+
+
+def plot_activations(path: Path) -> None:
+    """Each activation function beside its derivative by autograd, at 1,000 points from -5 to 5.
+
+    Softmax, which takes all its inputs together, is shown by its Jacobian at five inputs from -2 to 2.
+
+    Args:
+        path: the picture to write.
+    """
+    inputs = torch.linspace(-RANGE, RANGE, POINTS)
+    lines = math.ceil(len(ACTIVATIONS) / COLUMNS)
+    figure = Figure(figsize=(2.7 * COLUMNS, 2.1 * lines), layout="constrained")
+    panels = figure.subplots(lines, COLUMNS).ravel()
+    for axes, (name, function_of) in zip(panels, ACTIVATIONS.items(), strict=True):
+        function = function_of().eval()
+        axes.set_title(name, fontsize=9)
+        if name == "softmax":
+            jacobian = torch.autograd.functional.jacobian(function, torch.linspace(-2, 2, 5))  # (5, 5)
+            drawn = axes.imshow(jacobian, cmap="coolwarm", vmin=-0.25, vmax=0.25)
+            figure.colorbar(drawn, ax=axes)
+            axes.set(xlabel="input", ylabel="output")
+            continue
+        points = inputs.clone().requires_grad_()
+        outputs = function(points)
+        # the step is cut off from its input: its derivative is 0
+        slopes = torch.zeros(POINTS)
+        if outputs.requires_grad:
+            (slopes,) = torch.autograd.grad(outputs.sum(), points)
+        axes.plot(inputs, outputs.detach(), label="function")
+        axes.plot(inputs, slopes, "--", label="derivative")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    save_figure(figure, path)
