@@ -1,0 +1,203 @@
+"""Bundle -> how far it came beside the course's optimizers, the paths over the surface, the schedules."""
+
+import csv
+import json
+import math
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from torch.optim import Optimizer, lr_scheduler
+
+from src.descent.model import Descent
+from src.descent.networks import SURFACES, Surface
+from src.descent.optimizers import AdaGrad, Adam, GradientDescent, Momentum, RMSprop
+from src.shared.bundle import load_model
+from src.shared.errors import ConfigurationError
+from src.shared.plots import plot_learning_curve, save_figure
+
+SIGNIFICANT_DIGITS = 6
+LEVELS = 30
+GRID = 200
+
+Points = NDArray[np.float64]  # (steps + 1, 2)
+
+
+class Setting(NamedTuple):
+    """An optimizer of the course with its number of steps."""
+
+    optimizer: Any
+    steps: int
+    schedule: Any = None
+
+
+OPTIMIZERS = {
+    "sgd": Setting(partial(GradientDescent, lr=0.01), 500),
+    "momentum": Setting(partial(Momentum, lr=0.01, momentum=0.9), 500),
+    "adagrad": Setting(partial(AdaGrad, lr=0.9), 500),
+    "rmsprop": Setting(partial(RMSprop, lr=0.1, alpha=0.99), 1000),
+    "adam": Setting(partial(Adam, lr=0.1), 1000),
+}
+_sgd = partial(torch.optim.SGD, lr=0.9)
+SCHEDULES = {
+    "StepLR": Setting(_sgd, 1000, partial(lr_scheduler.StepLR, step_size=20, gamma=0.7)),
+    "MultiStepLR": Setting(_sgd, 400, partial(lr_scheduler.MultiStepLR, milestones=[10, 50, 200], gamma=0.7)),
+    "ExponentialLR": Setting(_sgd, 400, partial(lr_scheduler.ExponentialLR, gamma=0.99)),
+    "warm-up": Setting(_sgd, 400, partial(lr_scheduler.LinearLR, start_factor=0.01, total_iters=100)),
+    # these two would move the momentum as well
+    "CyclicLR": Setting(
+        _sgd,
+        400,
+        partial(lr_scheduler.CyclicLR, base_lr=0.09, max_lr=0.9, step_size_up=50, cycle_momentum=False),
+    ),
+    "OneCycleLR": Setting(
+        _sgd, 400, partial(lr_scheduler.OneCycleLR, max_lr=0.9, total_steps=401, cycle_momentum=False)
+    ),
+}
+
+
+def descend(surface: Surface, start: list[float], setting: Setting) -> tuple[Points, list[float]]:
+    """Walk down a surface.
+
+    Args:
+        surface: what to minimise.
+        start: the first point.
+        setting: optimizer, steps and schedule.
+
+    Returns:
+        The points (steps + 1, 2), and the learning rate of each step.
+    """
+    x = nn.Parameter(torch.tensor(start, dtype=torch.float64))
+    optimizer: Optimizer = setting.optimizer([x])
+    schedule = setting.schedule(optimizer) if setting.schedule else None
+    points, rates = [x.detach().numpy().copy()], []
+    for _ in range(setting.steps):
+        optimizer.zero_grad()
+        surface.height(x).backward()
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if schedule is not None:
+            schedule.step()
+        points.append(x.detach().numpy().copy())
+    return np.array(points), rates
+
+
+def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
+    """Judge a descent beside those of the course's optimizers from the same start on the same surface.
+
+    Args:
+        bundle: models/<task>.
+        prepared: data/prepared/<task>.
+        folder: where metrics.json, plots/ and tables/ go; it exists and is empty.
+    """
+    model = load_model(bundle)
+    if not isinstance(model, Descent):
+        raise ConfigurationError(f"{bundle} holds no descent: {type(model).__name__}")
+    surface = SURFACES[model.surface]
+    start: list[float] = np.load(prepared / "start.npy")[0].tolist()
+    paths = {name: descend(surface, start, setting)[0] for name, setting in OPTIMIZERS.items()}
+    trained = model.x.detach().numpy()
+    ends = {"test": trained, "validation": trained, "trivial": np.array(start)}
+    ends |= {name: path[-1] for name, path in paths.items()}
+    metrics = {}
+    for name, end in ends.items():
+        prefix = name if name in ("test", "validation") else f"baseline/{name}"
+        for metric, value in model.metrics_of(torch.from_numpy(end)).items():
+            if math.isfinite(value):  # a path that has left the world has no metrics
+                metrics[f"{prefix}/{metric}"] = float(f"{float(value):.{SIGNIFICANT_DIGITS}g}")
+    text = json.dumps(metrics, indent=1, sort_keys=True)
+    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    for name in ("plots", "tables"):
+        (folder / name).mkdir()
+    plots = folder / "plots"
+    shutil.copyfile(bundle / "history.csv", plots / "learning_curve.csv")
+    plot_learning_curve(bundle / "history.csv", plots / "learning_curve.png")
+    way = _trained_path(bundle / "history.csv")
+    _plot_paths({f"trained, {len(way) - 1} steps": way}, surface, plots / "path.png")
+    titles = {f"{name}, {OPTIMIZERS[name].steps} steps": path for name, path in paths.items()}
+    _plot_paths(titles, surface, plots / "optimizers.png")
+    _plot_schedules(surface, start, plots / "schedules.png")
+    _write_table(paths, metrics, folder / "tables" / "optimizers.md")
+
+
+def _trained_path(history: Path) -> Points:
+    """The points of the training, the start among them."""
+    with history.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    points = [[float(row["train/x1"]), float(row["train/x2"])] for row in rows]
+    points.append([float(rows[-1]["validation/x1"]), float(rows[-1]["validation/x2"])])
+    return np.array(points)
+
+
+def _draw_path(axes: Any, surface: Surface, path: Points, title: str) -> None:
+    wide, high = surface.window
+    x1, x2 = np.meshgrid(np.linspace(-wide, wide, GRID), np.linspace(-high, high, GRID))
+    heights = surface.height(torch.from_numpy(np.stack([x1, x2], axis=-1))).numpy()
+    levels: Any = LEVELS
+    if heights.max() > 100 * np.median(np.abs(heights)) or heights.max() > 1000:  # walls hide the valley
+        levels = np.geomspace(max(heights.min(), 1e-2), heights.max(), LEVELS)
+    axes.contour(x1, x2, heights, levels=levels, linewidths=0.6, cmap="viridis")
+    # far outside of the picture matplotlib has no numbers any more
+    shown = path[np.abs(path).max(axis=1) < 1e6]
+    axes.plot(shown[:, 0], shown[:, 1], "-o", color="tab:red", markersize=2, linewidth=0.8)
+    if surface.minimum is not None:
+        axes.plot(*surface.minimum, "*", color="black")
+    axes.set(xlim=(-wide * 1.05, wide * 1.05), ylim=(-high * 1.05, high * 1.05))
+    axes.set_title(title, fontsize=9)
+
+
+def _plot_paths(paths: dict[str, Points], surface: Surface, path: Path) -> None:
+    columns = min(len(paths), 3)
+    lines = math.ceil(len(paths) / columns)
+    figure = Figure(figsize=(max(6.4, 4 * columns), 3.2 * lines), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes, (title, points) in zip(panels, paths.items(), strict=False):
+        _draw_path(axes, surface, points, title)
+    for axes in panels[len(paths) :]:
+        axes.set_axis_off()
+    save_figure(figure, path)
+
+
+def _plot_schedules(surface: Surface, start: list[float], path: Path) -> None:
+    """The learning rate over the steps of each schedule, and the way it leads."""
+    figure = Figure(figsize=(2.6 * len(SCHEDULES), 5), layout="constrained")
+    panels = figure.subplots(2, len(SCHEDULES))
+    for (upper, lower), (name, setting) in zip(panels.T, SCHEDULES.items(), strict=True):
+        points, rates = descend(surface, start, setting)
+        upper.plot(rates)
+        upper.set_title(name, fontsize=9)
+        upper.set_xlabel("step")
+        upper.grid(alpha=0.3)
+        _draw_path(lower, surface, points, f"{setting.steps} steps of SGD")
+    panels[0, 0].set_ylabel("learning rate")
+    save_figure(figure, path)
+
+
+def _write_table(paths: dict[str, Points], metrics: dict[str, float], path: Path) -> None:
+    headings = ["", "steps", "end", "height", "distance"]
+    rows = [["trained", "", "", *_scores(metrics, "test")]]
+    for name, points in paths.items():
+        end = f"({points[-1][0]:.3g}, {points[-1][1]:.3g})"
+        rows.append([name, str(len(points) - 1), end, *_scores(metrics, f"baseline/{name}")])
+    lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    table = Table(*headings, title="Where the paths end")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _scores(metrics: dict[str, float], prefix: str) -> list[str]:
+    if f"{prefix}/loss" not in metrics:
+        return ["diverged", ""]
+    found = (metrics.get(f"{prefix}/{name}") for name in ("loss", "distance"))
+    return ["" if value is None else f"{value:.4g}" for value in found]

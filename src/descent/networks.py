@@ -1,0 +1,57 @@
+"""The surfaces: here they, not layers, map an input to an output.
+
+B batch
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Surface(NamedTuple):
+    """A function of two numbers.
+
+    Args:
+        height: points (B, 2) to heights (B,).
+        minimum: where it is lowest; None if it has no lowest point.
+        window: what pictures show: the largest |x1| and |x2|.
+    """
+
+    height: Callable[[Tensor], Tensor]
+    minimum: tuple[float, float] | None
+    window: tuple[float, float]
+
+
+def bowl(points: Tensor) -> Tensor:
+    """0.05 x1^2 + x2^2: twenty times steeper one way than the other (the course)."""
+    x1, x2 = points.unbind(dim=-1)
+    return 0.05 * x1**2 + x2**2
+
+
+def rosenbrock(points: Tensor) -> Tensor:
+    """(1 - x1)^2 + 100 (x2 - x1^2)^2: a bent valley (Rosenbrock 1960)."""
+    x1, x2 = points.unbind(dim=-1)
+    return (1 - x1) ** 2 + 100 * (x2 - x1**2) ** 2
+
+
+def saddle(points: Tensor) -> Tensor:
+    """x1^2 - x2^2: no minimum, a point without slope at the origin."""
+    x1, x2 = points.unbind(dim=-1)
+    return x1**2 - x2**2
+
+
+def beale(points: Tensor) -> Tensor:
+    """Three squares with a flat valley between steep corners (Beale 1958)."""
+    x1, x2 = points.unbind(dim=-1)
+    squares = [(1.5 - x1 + x1 * x2) ** 2, (2.25 - x1 + x1 * x2**2) ** 2, (2.625 - x1 + x1 * x2**3) ** 2]
+    return torch.stack(squares).sum(dim=0)
+
+
+SURFACES = {
+    "bowl": Surface(bowl, (0.0, 0.0), (7.0, 2.0)),
+    "rosenbrock": Surface(rosenbrock, (1.0, 1.0), (2.0, 2.0)),
+    "saddle": Surface(saddle, None, (2.0, 2.0)),
+    "beale": Surface(beale, (3.0, 0.5), (4.5, 4.5)),
+}

@@ -1,0 +1,167 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning import Trainer
+
+from src.descent import data as data_module
+from src.descent.data import DescentData
+from src.descent.evaluate import OPTIMIZERS, descend, evaluate
+from src.descent.model import Descent
+from src.descent.networks import SURFACES
+from src.descent.prepare import Preparation, prepare
+from src.descent.sample import write_sample
+from src.shared.bundle import write_bundle
+from src.shared.errors import DataError
+
+START = {"start": [-7.0, 2.0]}
+
+
+@pytest.mark.parametrize(
+    ("name", "point", "height", "slope"),
+    [
+        ("bowl", (-7, 2), 6.45, (-0.7, 4)),
+        ("rosenbrock", (-1, 2), 104, (396, 200)),
+        ("saddle", (3, 2), 5, (6, -4)),
+        ("beale", (1, 0), 4.453125, (-6.75, 1)),
+    ],
+)
+def test_heights_and_slopes(
+    name: str, point: tuple[float, float], height: float, slope: tuple[float, float]
+) -> None:
+    x = torch.tensor(point, dtype=torch.float64, requires_grad=True)
+    found = SURFACES[name].height(x)
+    found.backward()
+    assert found.item() == pytest.approx(height)
+    assert x.grad is not None
+    assert x.grad.tolist() == pytest.approx(list(slope))
+
+
+@pytest.mark.parametrize("name", SURFACES)
+def test_minima_are_lower_than_all_around(name: str) -> None:
+    surface = SURFACES[name]
+    if surface.minimum is None:
+        return
+    angles = torch.linspace(0, 6, 50, dtype=torch.float64)
+    lowest = torch.tensor(surface.minimum, dtype=torch.float64)
+    around = lowest + 0.01 * torch.stack([angles.cos(), angles.sin()], dim=1)
+    assert surface.height(lowest).item() == pytest.approx(0)
+    assert (surface.height(around) > 0).all()
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    """The prepared sample."""
+    description = tmp_path / "bowl.yaml"
+    description.write_text("points: [[-7, 2]]\n")
+    (tmp_path / "raw").mkdir()
+    write_sample(description, tmp_path / "raw")
+    assert (tmp_path / "raw" / "start.csv").read_bytes() == b"x1,x2\n-7,2\n"
+    prepare(tmp_path / "raw", tmp_path / "prepared", Preparation())
+    return tmp_path / "prepared"
+
+
+def test_the_start_is_prepared(prepared: Path) -> None:
+    assert np.load(prepared / "start.npy").tolist() == [[-7, 2]]
+    assert json.loads((prepared / "preprocessing.json").read_text()) == START
+
+
+def test_a_description_without_points_is_told(tmp_path: Path) -> None:
+    (tmp_path / "bowl.yaml").write_text("start: 7\n")
+    with pytest.raises(ValueError, match="lacks points"):
+        write_sample(tmp_path / "bowl.yaml", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("x1,x2\n1,2\n3,4\n", "one point, here are 2"),
+        ("x1,x2\n", "no rows below"),
+        ("x1,y\n1,2\n", "the needed column 'x2' is missing"),
+        ("x1,x2\n1,left\n", "row 1, column 'x2': 'left' is no finite number"),
+        ("x1,x2\n1,inf\n", "row 1, column 'x2': 'inf' is no finite number"),
+        (None, "there is no such file"),
+    ],
+)
+def test_a_start_that_is_none_is_told_and_nothing_is_written(
+    tmp_path: Path, content: str | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / "start.csv").write_text(content)
+    with pytest.raises(DataError, match=message):
+        prepare(tmp_path, tmp_path / "prepared", Preparation())
+    assert not (tmp_path / "prepared").exists()
+
+
+def fitted(prepared: Path, monkeypatch: pytest.MonkeyPatch, steps: int, **settings: Any) -> Descent:
+    monkeypatch.setattr(data_module, "PREPARED", prepared.parent)
+    model = Descent(START, **settings)
+    trainer = Trainer(
+        max_epochs=steps,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        accelerator="cpu",
+    )
+    trainer.fit(model, datamodule=DescentData(prepared.name))
+    return model
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_training_walks_as_the_plain_loop_does(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fitted(prepared, monkeypatch, 7, optimizer=OPTIMIZERS["momentum"].optimizer)
+    assert [name for name, _ in model.named_parameters()] == ["x"]
+    path, rates = descend(SURFACES["bowl"], START["start"], OPTIMIZERS["momentum"]._replace(steps=7))
+    assert (len(path), rates) == (8, [0.01] * 7)
+    assert model.x.tolist() == path[-1].tolist()
+    # two steps by hand: g = (-0.7, 4), then (-0.6993, 3.92)
+    assert path[1].tolist() == pytest.approx([-7 + 0.007, 2 - 0.04])
+    assert path[2].tolist() == pytest.approx([-6.993 + 0.9 * 0.007 + 0.006993, 1.96 - 0.9 * 0.04 - 0.0392])
+
+
+def test_metrics_are_height_and_distance() -> None:
+    metrics = Descent(START, surface="rosenbrock").metrics_of(torch.tensor([1.0, 2.0]))
+    assert {name: value.item() for name, value in metrics.items()} == {"loss": 100, "distance": 1}
+    assert list(Descent(START, surface="saddle").metrics_of(torch.tensor([1.0, 2.0]))) == ["loss"]
+    assert Descent(START).trivial_metrics(torch.tensor([[-7.0, 2]]), torch.zeros(1, 2))["loss"] == (
+        pytest.approx(6.45)
+    )
+
+
+def test_heights_of_raw_points_are_written(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_module, "MODELS", prepared.parent)
+    raw = prepared.parent / "points.csv"
+    raw.write_text("x1,x2\n0,0\n-7,2\n")
+    data = DescentData(prepared.name, input=raw, output=prepared.parent / "new" / "heights.csv")
+    (batch,) = next(iter(data.predict_dataloader()))
+    written = data.write_predictions([Descent(START)(batch)])
+    assert written.read_text() == "x1,x2,height\n0,0,0\n-7,2,6.45\n"
+
+
+@pytest.mark.parametrize("surface", ["bowl", "rosenbrock", "saddle"])
+def test_the_report(prepared: Path, tmp_path: Path, surface: Any) -> None:
+    history = "epoch,learning_rate,train/loss,train/x1,train/x2,validation/loss,validation/x1,validation/x2\n"
+    history += "1,0.01,6.45,-7,2,6.3,-6.9,1.9\n2,0.01,6.3,-6.9,1.9,6.2,-6.8,1.8\n"
+    settings = f"{{class_path: src.descent.model.Descent, init_args: {{surface: {surface}}}}}"
+    model = Descent(START, surface=surface)
+    write_bundle(
+        tmp_path / "bundle", model, "bowl", f"model: {settings}\n", prepared, {"history.csv": history}
+    )
+    folder = tmp_path / "report"
+    folder.mkdir()
+    evaluate(tmp_path / "bundle", prepared, folder)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["test/loss"] == metrics["baseline/trivial/loss"] != 0
+    assert ("baseline/sgd/loss" not in metrics) == (surface == "rosenbrock")
+    table = (folder / "tables" / "optimizers.md").read_text()
+    assert ("diverged" in table) == (surface == "rosenbrock")
+    assert len(table.splitlines()) == 2 + 1 + len(OPTIMIZERS)
+    for name in ("path", "optimizers", "schedules", "learning_curve"):
+        assert (folder / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    if surface == "bowl":
+        assert metrics["baseline/momentum/loss"] == pytest.approx(4.31378e-05, rel=1e-5)
