@@ -109,18 +109,18 @@ def _as_argument(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def prepare_fold(task: str, fold: int, folds: int) -> Path:
-    """Prepare a task anew, with one of `folds` parts of its rows as the test part.
+def prepare_anew(task: str, changes: dict[str, Any]) -> Path:
+    """Prepare a task's raw data with other values of some keys.
 
     Returns:
-        The folder, below runs/folds/; it is made once.
+        The folder, below runs/prepared/; it is made once.
     """
     room = import_module(f"src.{room_of(task)}.prepare")
-    values = dict(task_section(task).get("prepare") or {}) | {"folds": folds, "fold": fold}
+    values = dict(task_section(task).get("prepare") or {}) | changes
     settings = checked(room.Preparation, values, f"{task}.prepare")
     code = folder_digest(Path("src", room_of(task)), "prep*.py")
     identity = f"{yaml.safe_dump(values)} {folder_digest(RAW / task)} {code}"
-    prepared = RUNS / "folds" / task / sha256(identity.encode()).hexdigest()[:16]
+    prepared = RUNS / "prepared" / task / sha256(identity.encode()).hexdigest()[:16]
     if not prepared.is_dir():
         room.prepare(RAW / task, prepared, settings)
     return prepared

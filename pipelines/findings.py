@@ -63,6 +63,11 @@ def compare(values: dict[str, Numbers]) -> list[Row]:
 def sentence(rows: list[Row], metric: str, mode: str) -> str:
     """Which differences to the first cell exceed the noise: their 95 % interval leaves 0 out."""
     first, *others = rows
+    if not others or first["runs"] < 2:
+        noise = (
+            f" ± {first['ci']:.2g}" if first["runs"] > 1 else " in one run: there is no noise to compare with"
+        )
+        return f"{metric} of {first['cell']}: {first['mean']:.4g}{noise}."
     sign = 1 if mode == "max" else -1
     better: list[str] = []
     worse: list[str] = []
@@ -105,7 +110,7 @@ def write_findings(title: str, metric: str, mode: str, cells: dict[str, list[Cel
         row["gap"] = float(np.mean(gaps)) if gaps else float("nan")
         norms = [_weight_norm(cell.bundle) for cell in cells[row["cell"]] if cell.record()]
         row["weight_norm"] = float(np.mean(norms)) if norms else float("nan")
-    finding = sentence(rows, metric, mode) if len(rows) > 1 else ""
+    finding = sentence(rows, metric, mode)
     metrics = {
         f"{row['cell']}/{name}": float(f"{value:.{SIGNIFICANT_DIGITS}g}")
         for row in rows
@@ -242,16 +247,30 @@ def _plot_weights(cells: dict[str, list[Cell]], path: Path) -> None:
 
 
 def _plot_gradients(histories: dict[str, list[dict[str, Numbers]]], path: Path) -> None:
-    """The gradient norm of each layer in the first epoch, as a mean over the runs of a cell."""
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    axes = figure.subplots()
-    for number, (name, group) in enumerate(list(histories.items())[:MOST_CURVES]):
-        layers = [column for column in group[0] if column.startswith("gradient_norm/")]
-        layers.sort(key=lambda layer: [int(part) for part in layer.split(".") if part.isdigit()])
-        norms = np.array([[history[layer][0] for layer in layers] for history in group]).mean(axis=0)
-        style = ("-o", "--s")[number // 10 % 2]
-        axes.plot(range(1, len(layers) + 1), norms, style, markersize=3, linewidth=1, label=name)
-    axes.set(xlabel="layer, from the input", ylabel="gradient norm, first epoch", yscale="log")
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside right upper", fontsize=8)
+    """The gradient norm of each layer in the first epoch, as a mean over the runs of a cell.
+
+    Cells whose names differ in the last part only share a panel.
+    """
+    panels: dict[str, list[str]] = {}
+    for name in histories:
+        panels.setdefault(name.rpartition(", ")[0], []).append(name)
+    columns = min(4, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.6 * lines), layout="constrained")
+    drawn = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+    for axes, (title, names) in zip(drawn, panels.items(), strict=False):
+        for name in names:
+            group = histories[name]
+            layers = [column for column in group[0] if column.startswith("gradient_norm/")]
+            layers.sort(key=lambda layer: [int(part) for part in layer.split(".") if part.isdigit()])
+            norms = np.array([[history[layer][0] for layer in layers] for history in group]).mean(axis=0)
+            label = name.rpartition(", ")[2]
+            axes.plot(range(1, len(layers) + 1), norms, "-o", markersize=2.5, linewidth=1, label=label)
+        axes.set_title(title, fontsize=9)
+        axes.set(xlabel="layer, from the input", yscale="log")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=6)
+    for axes in drawn[len(panels) :]:
+        axes.set_axis_off()
+    figure.supylabel("gradient norm, first epoch")
     save_figure(figure, path)

@@ -3,19 +3,23 @@
 import itertools
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 from jsonargparse import auto_cli
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipelines.cells import Cell, Workers, metric_names, prepare_fold, train
+from pipelines.cells import Cell, Workers, metric_names, prepare_anew, train
 from src.shared.errors import ConfigurationError, LockstepError, NonFiniteError, exit_with_message
 from src.shared.folders import PREPARED, REPORTS, RUNS, written_whole
 from src.shared.parameters import checked, read_parameters, room_of
 
 Settings = dict[str, Any]
+
+# values that the command line, not this section's signature, knows the types of
+FREE = ("fixed", "grid", "variants", "prepare")
 
 
 @dataclass
@@ -29,6 +33,7 @@ class Study:
         fixed: keys of the configuration, dotted, and the value that all cells have.
         grid: keys of the configuration, dotted, and the values of each: every combination is a cell.
         variants: named cells, each with its keys and values; combined with the grid.
+        prepare: keys of the task's preparation (its section in params.yaml) with other values.
         seeds: of the trainings of each cell.
         folds: cross-validation: each cell is trained on so many preparations of the data, every one with
             another part as its test rows; 0 keeps the test rows of the task.
@@ -41,22 +46,34 @@ class Study:
     fixed: Settings = field(default_factory=dict)
     grid: dict[str, list[Any]] = field(default_factory=dict)
     variants: dict[str, Settings] = field(default_factory=dict)
+    prepare: Settings = field(default_factory=dict)
     seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
     folds: int = 0
     title: str = ""
 
-    def __post_init__(self) -> None:
+    def check(self, place: str) -> None:
+        """Refuse what cannot be compared.
+
+        Args:
+            place: the section's name, for error messages.
+        """
+        for key in FREE:
+            if not isinstance(getattr(self, key), dict):
+                raise ConfigurationError(f"{place}.{key} must be a mapping: {getattr(self, key)!r}")
+        for key, values in self.grid.items():
+            if not isinstance(values, list):
+                raise ConfigurationError(f"{place}.grid.{key} must be a list of values: {values!r}")
         empty = [f"grid.{key}" for key, values in self.grid.items() if not values]
         if not (self.grid or self.variants or self.folds):
             empty = ["grid"]
         if not self.seeds:
             empty = ["seeds"]
         if empty:
-            raise ConfigurationError(f"{empty[0]} is empty: there is nothing to compare")
+            raise ConfigurationError(f"{place}.{empty[0]} is empty: there is nothing to compare")
         if len(set(self.seeds)) < len(self.seeds):
-            raise ConfigurationError(f"seeds: one stands there twice: {self.seeds}")
+            raise ConfigurationError(f"{place}.seeds: one stands there twice: {self.seeds}")
         if self.folds < 0 or self.folds == 1:
-            raise ConfigurationError(f"folds must be 0 or at least 2: {self.folds}")
+            raise ConfigurationError(f"{place}.folds must be 0 or at least 2: {self.folds}")
 
     def rows(self) -> dict[str, Settings]:
         """The settings of each cell by its name, in the order of the file."""
@@ -65,12 +82,12 @@ class Study:
         for variant, *values in itertools.product(variants, *self.grid.values()):
             chosen = dict(zip(self.grid, values, strict=True))
             names = [variant] if variant else []
-            names += [_name(key, value, len(self.grid) > 1) for key, value in chosen.items()]
+            names += [_name(key, value) for key, value in chosen.items()]
             rows[", ".join(names) or self.task] = {**self.fixed, **(variants[variant] or {}), **chosen}
         return rows
 
 
-def _name(key: str, value: Any, several: bool) -> str:
+def _name(key: str, value: Any) -> str:
     """What a value is called: that of a class by its name, that with arguments in short."""
     if isinstance(value, dict) and "class_path" in value:
         arguments = value.get("init_args", {})
@@ -79,9 +96,11 @@ def _name(key: str, value: Any, several: bool) -> str:
     elif isinstance(value, dict) and len(value) == 1:
         ((outer, arguments),) = value.items()
         text = f"{outer} " + " ".join(map(str, arguments.values())) if isinstance(arguments, dict) else outer
+    elif isinstance(value, list) and len(value) > 1 and len(set(map(str, value))) == 1:
+        text = f"{len(value)} x {value[0]}"
     else:
         text = str(value)
-    return f"{key.rpartition('.')[2]} {text}" if several or not isinstance(value, str | dict) else text
+    return text if isinstance(value, str | dict | list) else f"{key.rpartition('.')[2]} {text}"
 
 
 def read_study(name: str) -> Study:
@@ -90,10 +109,15 @@ def read_study(name: str) -> Study:
     Raises:
         ConfigurationError: there is none, a key is unknown or has a wrong value, or there is no such task.
     """
-    studies = read_parameters().get("studies") or {}
+    parameters = read_parameters()
+    studies = {**(parameters.get("studies") or {}), **(parameters.get("more_studies") or {})}
     if name not in studies:
         raise ConfigurationError(f"params.yaml has no study '{name}'; its studies are: {', '.join(studies)}")
-    study = checked(Study, studies[name], f"studies.{name}")
+    section, place = dict(studies[name] or {}), f"studies.{name}"
+    # jsonargparse would import the classes that they name
+    free = {key: section.pop(key) for key in FREE if section.get(key) is not None}
+    study = replace(checked(Study, section, place), **free)
+    study.check(place)
     room_of(study.task)
     return study
 
@@ -101,9 +125,11 @@ def read_study(name: str) -> Study:
 def cells_of(name: str, study: Study) -> dict[str, list[Cell]]:
     """The cells of a study: for each name those of all folds and seeds."""
     folds = range(1, study.folds + 1) if study.folds else [0]
-    prepared = {
-        fold: prepare_fold(study.task, fold, study.folds) if fold else PREPARED / study.task for fold in folds
-    }
+    prepared = dict.fromkeys(folds, PREPARED / study.task)
+    if study.folds or study.prepare:
+        for fold in folds:
+            part = {"folds": study.folds, "fold": fold} if fold else {}
+            prepared[fold] = prepare_anew(study.task, study.prepare | part)
     if not prepared[folds[0]].is_dir():
         raise ConfigurationError(f"{PREPARED / study.task} is not here; run: dvc repro prepare@{study.task}")
     return {
@@ -166,13 +192,14 @@ def _train(pool: Workers, missing: list[Cell]) -> None:
         console=Console(stderr=True),
         disable=not sys.stderr.isatty(),
     ) as progress:
+        say = partial(progress.console.print, soft_wrap=True, highlight=False)
         bar = progress.add_task("cells", total=len(missing))
         for cell, seconds, error in pool.each(train, missing):
             progress.advance(bar)
             if error is None:
-                progress.console.print(f"{cell.title}: trained in {seconds:.1f} s", highlight=False)
+                say(f"{cell.title}: trained in {seconds:.1f} s")
             else:
-                progress.console.print(f"{cell.title}: {error or type(error).__name__}", highlight=False)
+                say(f"{cell.title}: {str(error) or type(error).__name__}")
                 if not isinstance(error, NonFiniteError):
                     failed.append((cell, error))
     if failed:
