@@ -13,9 +13,15 @@ from rich.table import Table
 from scipy import stats
 
 from pipelines.cells import Cell
+from src.images.pictures import plot_difference_errors
 from src.shared.plots import save_figure
 from src.tabular.pictures import plot_activations
 
+# what a picture without data explains, by the key that a study varies
+EXPLAINED = {
+    "activation": ("activations.png", plot_activations),
+    "gradient": ("differences.png", plot_difference_errors),
+}
 CONFIDENCE = 0.95
 MOST_CURVES = 20
 SIGNIFICANT_DIGITS = 6
@@ -64,16 +70,19 @@ def sentence(rows: list[Row], metric: str, mode: str) -> str:
     """Which differences to the first cell exceed the noise: their 95 % interval leaves 0 out."""
     first, *others = rows
     if not others or first["runs"] < 2:
-        noise = (
-            f" ± {first['ci']:.2g}" if first["runs"] > 1 else " in one run: there is no noise to compare with"
-        )
+        single = " in one run, without noise to compare with"
+        noise = f" ± {first['ci']:.2g}" if first["runs"] > 1 else single
         return f"{metric} of {first['cell']}: {first['mean']:.4g}{noise}."
     sign = 1 if mode == "max" else -1
     better: list[str] = []
     worse: list[str] = []
     open_: list[str] = []
+    gone: list[str] = []
     for row in others:
         size, noise = row["difference"], row["difference_ci"]
+        if not row["runs"]:
+            gone.append(row["cell"])
+            continue
         if not abs(size) > noise:  # also where there is no interval
             open_.append(row["cell"])
             continue
@@ -86,6 +95,8 @@ def sentence(rows: list[Row], metric: str, mode: str) -> str:
         parts.append(f"worse beyond the noise: {', '.join(worse)}")
     if open_:
         parts.append(f"no difference that exceeds the noise of {first['runs']} runs: {', '.join(open_)}")
+    if gone:
+        parts.append(f"diverged in every run: {', '.join(gone)}")
     return "; ".join(parts) + "."
 
 
@@ -128,9 +139,10 @@ def write_findings(title: str, metric: str, mode: str, cells: dict[str, list[Cel
     if histories:
         _plot_curves(histories, folder / "plots" / "curves.png")
         _plot_weights({name: cells[name] for name in histories}, folder / "plots" / "weights.png")
-    varied = {key for group in cells.values() for key in group[0].settings}
-    if varied & {"model.activation", "model.init_args.activation"}:
-        plot_activations(folder / "plots" / "activations.png")
+    varied = {key.rpartition(".")[2] for group in cells.values() for key in group[0].settings}
+    for key, (name, plot) in EXPLAINED.items():
+        if key in varied:
+            plot(folder / "plots" / name)
     if any("gradient_norm/" in column for group in histories.values() for column in group[0]):
         _plot_gradients(histories, folder / "plots" / "gradients.png")
     _print(title, metric, rows, finding)

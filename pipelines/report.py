@@ -14,7 +14,7 @@ REPORT = Path("report.md")
 
 
 def report() -> None:
-    """Write report.md from reports/<task>/metrics.json of every task in params.yaml."""
+    """Write report.md from the metrics of every task in params.yaml and the tables of every study."""
     lines = [
         "# Results",
         "",
@@ -26,6 +26,11 @@ def report() -> None:
         metrics = _read(path, f"evaluate@{task}")
         source = _read(RAW / task / "SOURCE.json", f"fetch@{task}")["source"]
         lines += _rows(task, source, metrics)
+    for study in read_parameters().get("studies") or {}:
+        path = REPORTS / "studies" / study / "tables" / "cells.md"
+        if not path.is_file():
+            raise ConfigurationError(f"{path} is not here; run: dvc repro study@{study}")
+        lines += ["", f"#{path.read_text(encoding='utf-8').rstrip()}"]
     REPORT.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"the table of all tasks: {REPORT}")
 

@@ -5,8 +5,10 @@ import os
 import sys
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from jsonargparse import auto_cli
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -142,7 +144,28 @@ def cells_of(name: str, study: Study) -> dict[str, list[Cell]]:
     }
 
 
-def study(name: str, workers: int = 0) -> None:
+def write_sweep(name: str, wanted: Study, path: Path) -> None:
+    """Write the grid and the seeds of a study as a sweep of W&B, for `wandb sweep FILE`."""
+    if wanted.variants or wanted.folds or wanted.prepare:
+        raise ConfigurationError(f"studies.{name}: a sweep of W&B knows no variants, folds and preparations")
+    parameters: Settings = {key: {"values": values} for key, values in wanted.grid.items()}
+    parameters |= {key: {"value": value} for key, value in wanted.fixed.items()}
+    parameters["seed_everything"] = {"values": wanted.seeds}
+    call = ["python", "-m", "src.cli", "fit", "--config", f"configs/{wanted.task}.yaml"]
+    goal = {"min": "minimize", "max": "maximize"}[wanted.mode]
+    sweep = {
+        "project": "lockstep",
+        "name": name,
+        "method": "grid",
+        "metric": {"name": wanted.metric, "goal": goal},
+        "parameters": parameters,
+        "command": ["${env}", *call, "${args}"],
+    }
+    path.write_text(yaml.safe_dump(sweep, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    print(f"{path}: start it with `wandb sweep {path}` and `wandb agent`, with WANDB_MODE=online")
+
+
+def study(name: str, workers: int = 0, sweep: Path | None = None) -> None:
     """Train the cells of a study and write reports/studies/<name>/: metrics.json, tables/ and plots/.
 
     Each cell is kept in runs/cells/ under a digest of its configuration, data and code: what is there is not
@@ -151,8 +174,12 @@ def study(name: str, workers: int = 0) -> None:
     Args:
         name: a section under `studies` in params.yaml.
         workers: processes that train side by side; 0 means one for each core, or for each GPU.
+        sweep: only write the study's grid to this YAML file, as a sweep of W&B.
     """
     wanted = read_study(name)
+    if sweep is not None:
+        write_sweep(name, wanted, sweep)
+        return
     cells = cells_of(name, wanted)
     every = [cell for group in cells.values() for cell in group]
     missing = list({cell.folder: cell for cell in every if not cell.done}.values())

@@ -17,6 +17,7 @@ from jsonargparse._common import parsing_settings
 
 ROOT = Path(__file__).parents[1]
 EPOCHS = 3
+STUDIES = ("activations", "losses_with_outliers", "folds")
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -110,7 +111,8 @@ def git(folder: Path, *arguments: str) -> str:
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project's files as they are now, committed in a folder of their own; nothing has run.
 
-    The training is cut to a few epochs, and the pipeline's old results are left out.
+    The training is cut to a few epochs, the studies to a few small ones, and the pipeline's old results are
+    left out.
     """
     folder = tmp_path_factory.mktemp("first")
     listed = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
@@ -122,6 +124,13 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         configuration = yaml.safe_load(path.read_text(encoding="utf-8"))
         configuration["trainer"]["max_epochs"] = EPOCHS
         path.write_text(yaml.safe_dump(configuration), encoding="utf-8")
+    parameters = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
+    parameters["studies"] = {name: parameters["studies"][name] for name in STUDIES}
+    for study in parameters["studies"].values():
+        study["seeds"] = [1, 2]
+        study["fixed"] = study.get("fixed", {}) | {"trainer.max_epochs": EPOCHS}
+    parameters["studies"]["activations"]["grid"]["model.activation"] = ["relu", "tanh"]
+    (folder / "params.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False), encoding="utf-8")
     git(folder, "init", "--quiet")
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message", "Start")

@@ -93,7 +93,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def copy_of(folder: Path, target: Path) -> Path:
-    return Path(shutil.copytree(folder, target, ignore=shutil.ignore_patterns(".git", ".dvc")))
+    return Path(shutil.copytree(folder, target, ignore=shutil.ignore_patterns(".git", ".dvc", "cells")))
 
 
 @pytest.fixture

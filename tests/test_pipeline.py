@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 TASKS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8"))["tasks"]
+STUDIES = ("activations", "losses_with_outliers", "folds")  # those that the clones keep
 BUNDLE = [
     "config.yaml",
     "history.csv",
@@ -41,7 +42,7 @@ def test_a_second_repro_runs_nothing(clones: tuple[Path, Path], repro: Callable[
     lock = (clones[0] / "dvc.lock").read_bytes()
     output = repro(clones[0])
     assert "Running stage" not in output
-    assert output.count("didn't change, skipping") == 4 * len(TASKS) + 1
+    assert output.count("didn't change, skipping") == 4 * len(TASKS) + len(STUDIES) + 1
     assert (clones[0] / "dvc.lock").read_bytes() == lock
 
 
@@ -54,7 +55,8 @@ def test_git_sees_only_the_lock_and_the_metrics(clones: tuple[Path, Path]) -> No
     command = ["git", "status", "--porcelain", "--untracked-files=all"]
     status = subprocess.run(command, cwd=clones[0], check=True, stdout=subprocess.PIPE, text=True).stdout
     changed = {line[3:] for line in status.splitlines()}
-    assert changed == {"dvc.lock", *(f"reports/{task}/metrics.json" for task in TASKS)}
+    names = [*TASKS, *(f"studies/{study}" for study in STUDIES)]
+    assert changed == {"dvc.lock", *(f"reports/{name}/metrics.json" for name in names)}
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -99,6 +101,28 @@ def test_the_bundle_is_of_the_best_epoch(clones: tuple[Path, Path], task: str) -
     assert shared
     for name in shared:
         assert metrics[name] == pytest.approx(best[name], rel=1e-4), name
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_study_keeps_the_contract(clones: tuple[Path, Path], study: str) -> None:
+    folder = clones[0] / "reports" / "studies" / study
+    metrics = read_json(folder / "metrics.json")
+    assert list(metrics) == sorted(metrics)
+    cells = {name.rpartition("/")[0] for name in metrics}
+    assert (
+        cells
+        == {
+            "activations": {"relu", "tanh"},
+            "losses_with_outliers": {"mse", "mae", "smooth_l1"},
+            "folds": {"house_prices"},
+        }[study]
+    )
+    for cell in cells:
+        assert metrics[f"{cell}/runs"] == (10 if study == "folds" else 2)
+    for name in ("metric", "curves", "weights"):
+        assert (folder / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    table = (folder / "tables" / "cells.md").read_text(encoding="utf-8")
+    assert f"#{table.rstrip()}" in (clones[0] / "report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("task", TASKS)

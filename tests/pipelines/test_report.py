@@ -40,6 +40,15 @@ def test_one_row_a_test_metric_in_the_order_of_the_tasks() -> None:
     assert rows() == expected
 
 
+def test_the_tables_of_studies_follow() -> None:
+    Path("params.yaml").write_text("tasks: {prices: tabular}\nstudies: {speed: {task: prices}}\n")
+    with pytest.raises(ConfigurationError, match=r"dvc repro study@speed"):
+        report()
+    Path("reports/studies/speed/tables").mkdir(parents=True)
+    Path("reports/studies/speed/tables/cells.md").write_text("# Speed: test/rmse\n\nFast.\n")
+    assert rows() == "| prices | sample | rmse | 28673 |  |\n\n## Speed: test/rmse\n\nFast.\n"
+
+
 def test_the_best_baseline_is_the_lowest_error_or_the_highest_score() -> None:
     baselines = {"ridge": (30.0, 0.8), "boosting": (25.0, 0.7), "trivial": (90.0, -0.1)}
     metrics = {"test/rmse": 20.0, "test/r2": 0.9}

@@ -1,0 +1,56 @@
+import math
+
+import numpy as np
+import pytest
+
+from pipelines.findings import compare, interval, sentence
+
+NAN = float("nan")
+
+
+def test_the_interval_is_students() -> None:
+    # three values, mean 2, deviation 1: t(0.975, 2) = 4.302653, divided by the root of 3
+    assert interval(np.array([1.0, 2.0, 3.0])) == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
+    assert math.isnan(interval(np.array([1.0])))
+
+
+def test_differences_are_paired() -> None:
+    values = {"first": np.array([1.0, 5.0, 9.0]), "second": np.array([2.0, 6.1, 9.9])}
+    first, second = compare(values)
+    assert "difference" not in first
+    assert (second["runs"], second["mean"]) == (3, pytest.approx(6))
+    assert second["sd"] == pytest.approx(np.std([2, 6.1, 9.9], ddof=1))
+    # 1, 1.1, 0.9: small beside the spread of either
+    assert second["difference"] == pytest.approx(1)
+    assert second["difference_ci"] == pytest.approx(4.302653 * 0.1 / math.sqrt(3), rel=1e-6)
+
+
+def test_diverged_runs_are_counted_and_left_out_of_the_pairs() -> None:
+    values = {"a": np.array([1.0, NAN, 3.0]), "b": np.array([2.0, 7.0, 4.0]), "c": np.array([NAN] * 3)}
+    a, b, c = compare(values)
+    assert (a["runs"], a["diverged"], a["mean"]) == (2, 1, 2)
+    assert b["difference"] == 1
+    assert (c["runs"], c["diverged"]) == (0, 3)
+    assert math.isnan(c["mean"])
+    assert "diverged in every run: c" in sentence([a, b, c], "test/rmse", "min")
+
+
+def test_the_sentence_says_what_exceeds_the_noise() -> None:
+    values = {
+        "relu": np.array([1.0, 1.1, 1.2]),
+        "tanh": np.array([0.5, 0.61, 0.7]),
+        "step": np.array([3.0, 3.1, 3.3]),
+        "elu": np.array([1.1, 1.0, 1.3]),
+    }
+    said = sentence(compare(values), "test/rmse", "min")
+    assert said.startswith("test/rmse, against relu (1.1); better beyond the noise: tanh (-0.497 ± ")
+    assert "; worse beyond the noise: step (+2.03 ± " in said
+    assert said.endswith("; no difference that exceeds the noise of 3 runs: elu.")
+    assert "better beyond the noise: step" in sentence(compare(values), "test/accuracy", "max")
+
+
+def test_one_run_or_one_cell_compares_nothing() -> None:
+    single = compare({"a": np.array([2.0]), "b": np.array([1.0])})
+    assert sentence(single, "loss", "min") == "loss of a: 2 in one run, without noise to compare with."
+    alone = compare({"a": np.array([1.0, 2.0, 3.0])})
+    assert sentence(alone, "loss", "min") == "loss of a: 2 ± 2.5."
