@@ -19,7 +19,13 @@ from typing import Any
 
 import yaml
 
-from src.shared.errors import ConfigurationError, NonFiniteError, ResourceError
+from src.shared.errors import (
+    ConfigurationError,
+    LockstepError,
+    NonFiniteError,
+    ResourceError,
+    reported_error,
+)
 from src.shared.folders import LOCK, MODELS, PREPARED, RAW, RECORD, RUNS, file_digest, folder_digest
 from src.shared.parameters import checked, room_of, task_section
 
@@ -174,13 +180,17 @@ def metric_names(cell: Cell) -> list[str]:
         def fit(self, **kwargs: Any) -> None:
             """Nothing."""
 
-    with _workplace(cell, "w"):
-        try:
+    try:
+        with _workplace(cell, "w"):
             cli = run(cell.arguments, Untrained)
-        except SystemExit:
-            said = [line for line in Path(LOG).read_text(encoding="utf-8").splitlines() if line.strip()]
-            raise ConfigurationError(" ".join(said[-3:])) from None
-        trivial = cli.model.trivial_metrics(*(cli.datamodule.targets(part) for part in ("train", "test")))
+            trivial = cli.model.trivial_metrics(*(cli.datamodule.targets(part) for part in ("train", "test")))
+    except SystemExit:
+        said = (cell.folder / LOG).read_text(encoding="utf-8")
+        raise ConfigurationError(" ".join(said.split("error:")[-1].split())) from None
+    except Exception as error:
+        if isinstance(found := reported_error(error), LockstepError):
+            raise found from None  # not what jsonargparse has wrapped it in
+        raise
     names = ["train/loss", "validation/loss", "test/loss", "best_epoch"]
     return sorted({*names, *(f"{part}/{name}" for part in ("validation", "test") for name in trivial)})
 

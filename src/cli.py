@@ -274,6 +274,8 @@ def run(arguments: list[str] | None = None, cli: type[LockstepCLI] = LockstepCLI
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     # about logging within an epoch, which is not done here
     warnings.filterwarnings("ignore", message="The number of training batches")
+    # they are given on purpose where another process asks for a training
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     return cli(

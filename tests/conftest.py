@@ -18,6 +18,8 @@ from jsonargparse._common import parsing_settings
 ROOT = Path(__file__).parents[1]
 EPOCHS = 3
 STUDIES = ("activations", "losses_with_outliers", "folds")
+TARGETS = [f"evaluate@{task}" for task in ("house_prices", "fashion_mnist", "poems", "words", "bowl")]
+TARGETS.append("study@losses_with_outliers")
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -83,7 +85,7 @@ def python() -> Run:
             stderr=subprocess.STDOUT,
             text=True,
             encoding="utf-8",
-            timeout=300,
+            timeout=590,
         )
 
     return run
@@ -91,10 +93,10 @@ def python() -> Run:
 
 @pytest.fixture(scope="session")
 def repro(python: Run) -> Callable[..., str]:
-    """Run `dvc repro` in a clone; its output."""
+    """Run `dvc repro` in a clone, for some targets or all; its output."""
 
-    def run(folder: Path, **environment: str) -> str:
-        done = python("-m", "dvc", "repro", cwd=folder, **environment)
+    def run(folder: Path, *targets: str, **environment: str) -> str:
+        done = python("-m", "dvc", "repro", *targets, cwd=folder, **environment)
         assert done.returncode == 0, done.stdout
         return done.stdout
 
@@ -143,7 +145,7 @@ def runs(
 ) -> Iterator[dict[Path, Future[str]]]:
     """Two clones in which `dvc repro` runs while the tests that need no clone do, if any test needs them.
 
-    They have other names, hash seeds, time zones and locales.
+    They have other names, hash seeds, time zones and locales; the second runs a task of each room and a study.
     """
     if not any("clones" in getattr(item, "fixturenames", ()) for item in request.session.items):
         yield {}
@@ -154,13 +156,13 @@ def runs(
     with ThreadPoolExecutor() as pool:
         yield {
             first: pool.submit(repro, first, PYTHONHASHSEED="1", TZ="UTC", LC_ALL="C.UTF-8"),
-            second: pool.submit(repro, second, PYTHONHASHSEED="2", TZ="Asia/Tokyo", LC_ALL="C"),
+            second: pool.submit(repro, second, *TARGETS, PYTHONHASHSEED="2", TZ="Asia/Tokyo", LC_ALL="C"),
         }
 
 
 @pytest.fixture(scope="session")
 def clones(runs: dict[Path, Future[str]]) -> tuple[Path, Path]:
-    """Two clones of different names after `dvc repro`."""
+    """Two clones of different names after `dvc repro`, the second one of a part."""
     for run in runs.values():
         run.result()
     first, second = runs

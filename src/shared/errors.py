@@ -58,7 +58,7 @@ def exit_with_message(main: Callable[[], object]) -> None:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        reported = _reported(error)
+        reported = reported_error(error)
         if reported is None or os.environ.get(TRACEBACK_VARIABLE):
             raise
         message = " ".join(str(reported).split()) or type(reported).__name__
@@ -66,7 +66,7 @@ def exit_with_message(main: Callable[[], object]) -> None:
         sys.exit(reported.exit_code if isinstance(reported, LockstepError) else ResourceError.exit_code)
 
 
-def _reported(error: BaseException | None) -> BaseException | None:
+def reported_error(error: BaseException | None) -> BaseException | None:
     """The error to tell: the first of the chain that a user can mend.
 
     A class that refuses its arguments does so inside jsonargparse, which wraps the error in its own.

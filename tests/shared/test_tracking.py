@@ -182,3 +182,19 @@ def test_disabled_wandb_is_not_even_asked(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert start_tracker(tmp_path, "boxes", {}) is None
     assert calls == []
+
+
+def test_group_tags_and_folder_of_the_environment_are_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls = start(monkeypatch, Experiment())
+    start_tracker(tmp_path, "prices", {})
+    monkeypatch.setenv("WANDB_RUN_GROUP", "activations")
+    monkeypatch.setenv("WANDB_TAGS", "study,activations")
+    monkeypatch.setenv("WANDB_DIR", "elsewhere")
+    start_tracker(tmp_path, "prices", {})
+    chosen = [(call["group"], call["tags"], call["dir"]) for call in calls]
+    assert chosen == [
+        ("prices", ["prices"], tmp_path),
+        ("activations", ["prices", "study", "activations"], "elsewhere"),
+    ]

@@ -129,6 +129,27 @@ def test_lags_are_the_values_before_and_the_last_rows_are_the_test_part(tmp_path
     assert (rows[1], rows[-1]) == ("3,train", "10,test")
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"folds": 1}, {"folds": 3, "fold": 4}, {"folds": 3, "lags": 2}, {"folds": 3, "test": "t.csv"}],
+)
+def test_folds_that_cannot_be_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"prepare\.fold"):
+        Preparation("y", **settings)
+
+
+def test_folds_of_classes_keep_their_shares(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    table = "x,y\n" + "".join(f"{row},{'rare' if row % 5 == 0 else 'common'}\n" for row in range(40))
+    (tmp_path / "raw" / "train.csv").write_text(table)
+    for fold in (1, 4):
+        prepare(
+            tmp_path / "raw", tmp_path / "prepared", Preparation("y", "classification", folds=4, fold=fold)
+        )
+        target = load_split(tmp_path / "prepared", "test")[1]
+        assert target.bincount().tolist() == [8, 2]
+
+
 @pytest.mark.parametrize("settings", [{"lags": -1}, {"lags": 1, "test": "test.csv"}])
 def test_lags_that_cannot_be_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=r"prepare\.lags"):
