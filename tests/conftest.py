@@ -145,7 +145,7 @@ def runs(
 ) -> Iterator[dict[Path, Future[str]]]:
     """Two clones in which `dvc repro` runs while the tests that need no clone do, if any test needs them.
 
-    They have other names, hash seeds, time zones and locales; the second runs a task of each room and a study.
+    They have other names, hash seeds, time zones and locales; the second runs some tasks and a study.
     """
     if not any("clones" in getattr(item, "fixturenames", ()) for item in request.session.items):
         yield {}
