@@ -16,14 +16,20 @@ def read_points(path: Path) -> NDArray[np.float64]:
     """The points of a CSV file with the columns x1 and x2: (points, 2).
 
     Raises:
-        DataError: no file, no such columns, no rows, or a cell that is no finite number.
+        DataError: no file, no CSV in UTF-8, no such columns, no rows, a row that is too long, or a cell that
+            is no finite number.
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is no CSV file in UTF-8: {error}") from None
     points = []
     for number, row in enumerate(rows, start=1):
+        if None in row:  # a decimal comma makes one cell two
+            raise DataError(f"{path}: row {number} has more cells than there are columns")
         for name in COLUMNS:
             if name not in row:
                 raise DataError(f"{path}: the needed column '{name}' is missing")
