@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import shutil
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,8 +28,9 @@ from src.shared.plots import plot_learning_curve, save_figure
 SIGNIFICANT_DIGITS = 6
 LEVELS = 30
 GRID = 200
+MOST_ZOOM = 2
 
-Points = NDArray[np.float64]  # (steps + 1, 2)
+Points = NDArray[np.float64]  # (steps + 1, 2), or one point (2,)
 
 
 class Setting(NamedTuple):
@@ -59,7 +61,7 @@ SCHEDULES = {
         partial(lr_scheduler.CyclicLR, base_lr=0.09, max_lr=0.9, step_size_up=50, cycle_momentum=False),
     ),
     "OneCycleLR": Setting(
-        _sgd, 400, partial(lr_scheduler.OneCycleLR, max_lr=0.9, total_steps=401, cycle_momentum=False)
+        _sgd, 400, partial(lr_scheduler.OneCycleLR, max_lr=0.9, total_steps=400, cycle_momentum=False)
     ),
 }
 
@@ -120,31 +122,50 @@ def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
     plots = folder / "plots"
     shutil.copyfile(bundle / "history.csv", plots / "learning_curve.csv")
     plot_learning_curve(bundle / "history.csv", plots / "learning_curve.png")
-    way = _trained_path(bundle / "history.csv")
+    way, rate = _trained_path(bundle / "history.csv")
     _plot_paths({f"trained, {len(way) - 1} steps": way}, surface, plots / "path.png")
     titles = {f"{name}, {OPTIMIZERS[name].steps} steps": path for name, path in paths.items()}
     _plot_paths(titles, surface, plots / "optimizers.png")
     _plot_schedules(surface, start, plots / "schedules.png")
-    _write_table(paths, metrics, folder / "tables" / "optimizers.md")
+    lowest = int(np.abs(way - trained).max(axis=1).argmin())  # the bundle holds the best step, not the last
+    rows = [["trained", f"{rate:g}", str(lowest), _point(trained), *_scores(metrics, "test")]]
+    for name, points in paths.items():
+        optimizer, steps, _ = OPTIMIZERS[name]
+        scores = _scores(metrics, f"baseline/{name}")
+        rows.append([name, f"{optimizer.keywords['lr']:g}", str(steps), _point(points[-1]), *scores])
+    _write_table(rows, folder / "tables" / "optimizers.md")
 
 
-def _trained_path(history: Path) -> Points:
-    """The points of the training, the start among them."""
+def _trained_path(history: Path) -> tuple[Points, float]:
+    """The points of the training, the start among them, and the learning rate that it began with."""
     with history.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     points = [[float(row["train/x1"]), float(row["train/x2"])] for row in rows]
     points.append([float(rows[-1]["validation/x1"]), float(rows[-1]["validation/x2"])])
-    return np.array(points)
+    return np.array(points), float(rows[0]["learning_rate"])
 
 
-def _draw_path(axes: Any, surface: Surface, path: Points, title: str) -> None:
+def _window(surface: Surface, paths: Iterable[Points]) -> tuple[float, float]:
+    """The largest |x1| and |x2| to show: the surface's own, zoomed out for starts and near ends beyond it."""
+    zoom = 1.0
+    for path in paths:
+        start, end = (float((np.abs(point) / surface.window).max()) for point in (path[0], path[-1]))
+        zoom = max(zoom, start)
+        if end <= MOST_ZOOM * max(start, 1):  # neither far away nor NaN
+            zoom = max(zoom, end)
     wide, high = surface.window
+    return zoom * wide, zoom * high
+
+
+def _draw_path(axes: Any, surface: Surface, window: tuple[float, float], path: Points, title: str) -> None:
+    wide, high = window
     x1, x2 = np.meshgrid(np.linspace(-wide, wide, GRID), np.linspace(-high, high, GRID))
     heights = surface.height(torch.from_numpy(np.stack([x1, x2], axis=-1))).numpy()
     levels: Any = LEVELS
-    if heights.max() > 100 * np.median(np.abs(heights)) or heights.max() > 1000:  # walls hide the valley
+    walls = heights.max() > 100 * np.median(np.abs(heights)) or heights.max() > 1000
+    if walls:  # they would hide the valley
         levels = np.geomspace(max(heights.min(), 1e-2), heights.max(), LEVELS)
-    axes.contour(x1, x2, heights, levels=levels, linewidths=0.6, cmap="viridis")
+    axes.contour(x1, x2, heights, levels=levels, linewidths=0.6, norm="log" if walls else None)
     # far outside of the picture matplotlib has no numbers any more
     shown = path[np.abs(path).max(axis=1) < 1e6]
     axes.plot(shown[:, 0], shown[:, 1], "-o", color="tab:red", markersize=2, linewidth=0.8)
@@ -159,34 +180,38 @@ def _plot_paths(paths: dict[str, Points], surface: Surface, path: Path) -> None:
     lines = math.ceil(len(paths) / columns)
     figure = Figure(figsize=(max(6.4, 4 * columns), 3.2 * lines), layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    window = _window(surface, paths.values())
     for axes, (title, points) in zip(panels, paths.items(), strict=False):
-        _draw_path(axes, surface, points, title)
+        _draw_path(axes, surface, window, points, title)
     for axes in panels[len(paths) :]:
         axes.set_axis_off()
     save_figure(figure, path)
 
 
 def _plot_schedules(surface: Surface, start: list[float], path: Path) -> None:
-    """The learning rate over the steps of each schedule, and the way it leads."""
+    """The learning rate over the steps of each schedule, the way it leads and the height where it ends."""
     figure = Figure(figsize=(2.6 * len(SCHEDULES), 5), layout="constrained")
     panels = figure.subplots(2, len(SCHEDULES))
-    for (upper, lower), (name, setting) in zip(panels.T, SCHEDULES.items(), strict=True):
-        points, rates = descend(surface, start, setting)
+    walks = {name: descend(surface, start, setting) for name, setting in SCHEDULES.items()}
+    window = _window(surface, [points for points, _ in walks.values()])
+    for (upper, lower), (name, (points, rates)) in zip(panels.T, walks.items(), strict=True):
         upper.plot(rates)
         upper.set_title(name, fontsize=9)
         upper.set_xlabel("step")
         upper.grid(alpha=0.3)
-        _draw_path(lower, surface, points, f"{setting.steps} steps of SGD")
+        height = surface.height(torch.from_numpy(points[-1])).item()
+        end = f"height {height:.2g}" if math.isfinite(height) else "diverged"
+        _draw_path(lower, surface, window, points, f"{len(rates)} steps of SGD: {end}")
     panels[0, 0].set_ylabel("learning rate")
     save_figure(figure, path)
 
 
-def _write_table(paths: dict[str, Points], metrics: dict[str, float], path: Path) -> None:
-    headings = ["", "steps", "end", "height", "distance"]
-    rows = [["trained", "", "", *_scores(metrics, "test")]]
-    for name, points in paths.items():
-        end = f"({points[-1][0]:.3g}, {points[-1][1]:.3g})"
-        rows.append([name, str(len(points) - 1), end, *_scores(metrics, f"baseline/{name}")])
+def _point(point: Points) -> str:
+    return f"({point[0]:.3g}, {point[1]:.3g})"
+
+
+def _write_table(rows: list[list[str]], path: Path) -> None:
+    headings = ["", "lr", "steps", "end", "height", "distance"]
     lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
     lines += [f"| {' | '.join(row)} |" for row in rows]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

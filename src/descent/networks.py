@@ -25,13 +25,13 @@ class Surface(NamedTuple):
 
 
 def bowl(points: Tensor) -> Tensor:
-    """0.05 x1^2 + x2^2: twenty times steeper one way than the other (the course)."""
+    """0.05 x1^2 + x2^2, lowest 0 at (0, 0): twenty times steeper one way than the other (the course)."""
     x1, x2 = points.unbind(dim=-1)
     return 0.05 * x1**2 + x2**2
 
 
 def rosenbrock(points: Tensor) -> Tensor:
-    """(1 - x1)^2 + 100 (x2 - x1^2)^2: a bent valley (Rosenbrock 1960)."""
+    """(1 - x1)^2 + 100 (x2 - x1^2)^2, lowest 0 at (1, 1): a bent valley (Rosenbrock 1960)."""
     x1, x2 = points.unbind(dim=-1)
     return (1 - x1) ** 2 + 100 * (x2 - x1**2) ** 2
 
@@ -43,7 +43,10 @@ def saddle(points: Tensor) -> Tensor:
 
 
 def beale(points: Tensor) -> Tensor:
-    """Three squares with a flat valley between steep corners (Beale 1958)."""
+    """A flat valley between steep corners, lowest 0 at (3, 0.5) (Beale 1958).
+
+    (1.5 - x1 + x1 x2)^2 + (2.25 - x1 + x1 x2^2)^2 + (2.625 - x1 + x1 x2^3)^2
+    """
     x1, x2 = points.unbind(dim=-1)
     squares = [(1.5 - x1 + x1 * x2) ** 2, (2.25 - x1 + x1 * x2**2) ** 2, (2.625 - x1 + x1 * x2**3) ** 2]
     return torch.stack(squares).sum(dim=0)

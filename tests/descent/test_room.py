@@ -1,4 +1,5 @@
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -6,16 +7,28 @@ import numpy as np
 import pytest
 import torch
 from lightning import Trainer
+from torch.optim import SGD
+from torch.optim.lr_scheduler import MultiStepLR
 
 from src.descent import data as data_module
+from src.descent import evaluate as room
 from src.descent.data import DescentData
-from src.descent.evaluate import OPTIMIZERS, descend, evaluate
+from src.descent.evaluate import (
+    OPTIMIZERS,
+    SCHEDULES,
+    Setting,
+    _trained_path,
+    _window,
+    descend,
+    evaluate,
+)
 from src.descent.model import Descent
 from src.descent.networks import SURFACES
 from src.descent.prepare import Preparation, prepare
 from src.descent.sample import write_sample
 from src.shared.bundle import write_bundle
-from src.shared.errors import DataError
+from src.shared.errors import DataError, NonFiniteError
+from src.shared.training import TrainingRecord
 
 START = {"start": [-7.0, 2.0]}
 
@@ -69,10 +82,21 @@ def test_the_start_is_prepared(prepared: Path) -> None:
     assert json.loads((prepared / "preprocessing.json").read_text()) == START
 
 
-def test_a_description_without_points_is_told(tmp_path: Path) -> None:
-    (tmp_path / "bowl.yaml").write_text("start: 7\n")
-    with pytest.raises(ValueError, match="lacks points"):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("start: 7", "lacks points"),
+        ("points: []", "lacks points"),
+        ("points: [[-7, 2]", "is no YAML"),
+        ("points: [7]", r"expected pairs \[x1, x2\], found 7"),
+        ("points: [[-7]]", r"expected pairs \[x1, x2\], found \[-7\]"),
+    ],
+)
+def test_a_description_without_points_is_told(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "bowl.yaml").write_text(content)
+    with pytest.raises(ValueError, match=rf"bowl\.yaml.* {message}"):
         write_sample(tmp_path / "bowl.yaml", tmp_path)
+    assert not (tmp_path / "start.csv").exists()
 
 
 @pytest.mark.parametrize(
@@ -83,6 +107,9 @@ def test_a_description_without_points_is_told(tmp_path: Path) -> None:
         ("x1,y\n1,2\n", "the needed column 'x2' is missing"),
         ("x1,x2\n1,left\n", "row 1, column 'x2': 'left' is no finite number"),
         ("x1,x2\n1,inf\n", "row 1, column 'x2': 'inf' is no finite number"),
+        ("x1,x2\n1\n", "row 1, column 'x2': None is no finite number"),
+        ("x1,x2\n1,5,2\n", "row 1 has more cells than there are columns"),
+        ("x1,x2\n1,2é\n", "is no CSV file in UTF-8"),
         (None, "there is no such file"),
     ],
 )
@@ -90,23 +117,24 @@ def test_a_start_that_is_none_is_told_and_nothing_is_written(
     tmp_path: Path, content: str | None, message: str
 ) -> None:
     if content is not None:
-        (tmp_path / "start.csv").write_text(content)
+        (tmp_path / "start.csv").write_text(content, encoding="latin-1")
     with pytest.raises(DataError, match=message):
         prepare(tmp_path, tmp_path / "prepared", Preparation())
     assert not (tmp_path / "prepared").exists()
 
 
 def fitted(prepared: Path, monkeypatch: pytest.MonkeyPatch, steps: int, **settings: Any) -> Descent:
+    """A model after so many steps; the history of its training lies beside the prepared folder."""
     monkeypatch.setattr(data_module, "PREPARED", prepared.parent)
     model = Descent(START, **settings)
     trainer = Trainer(
         max_epochs=steps,
         logger=False,
-        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         accelerator="cpu",
+        callbacks=TrainingRecord(prepared.parent, "validation/loss", "min", seconds=60),
     )
     trainer.fit(model, datamodule=DescentData(prepared.name))
     return model
@@ -122,6 +150,26 @@ def test_training_walks_as_the_plain_loop_does(prepared: Path, monkeypatch: pyte
     # two steps by hand: g = (-0.7, 4), then (-0.6993, 3.92)
     assert path[1].tolist() == pytest.approx([-7 + 0.007, 2 - 0.04])
     assert path[2].tolist() == pytest.approx([-6.993 + 0.9 * 0.007 + 0.006993, 1.96 - 0.9 * 0.04 - 0.0392])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_history_holds_the_whole_path(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # a step turns x2 into (1 - 2 lr) x2; the third one, at ten times the rate, climbs
+    setting = Setting(partial(SGD, lr=0.8), 3, partial(MultiStepLR, milestones=[2], gamma=10))
+    model = fitted(prepared, monkeypatch, 3, optimizer=setting.optimizer, lr_scheduler=setting.schedule)
+    path, rates = descend(SURFACES["bowl"], START["start"], setting)
+    assert rates == pytest.approx([0.8, 0.8, 8])
+    assert path[:, 1].tolist() == pytest.approx([2, -1.2, 0.72, -10.8])
+    way, rate = _trained_path(prepared.parent / "history.csv")
+    assert rate == 0.8
+    assert way.tolist() == path.tolist()
+    assert model.x.tolist() == path[2].tolist()  # the lowest point, not the last
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_descent_that_diverges_ends_with_its_error(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NonFiniteError, match=r"validation/loss became inf in epoch \d+"):
+        fitted(prepared, monkeypatch, 100, optimizer=partial(SGD, lr=1e9))
 
 
 def test_metrics_are_height_and_distance() -> None:
@@ -143,8 +191,34 @@ def test_heights_of_raw_points_are_written(prepared: Path, monkeypatch: pytest.M
     assert written.read_text() == "x1,x2,height\n0,0,0\n-7,2,6.45\n"
 
 
+@pytest.mark.parametrize(
+    ("start", "end", "zoom"),
+    [
+        ([-7, 2], [0, 0], 1),
+        ([-7, 2], [14, 0], 2),
+        ([-7, 2], [15, 0], 1),
+        ([-7, 2], [np.nan, np.nan], 1),
+        ([-7, 3], [0, 6], 3),
+        ([-7, 3], [0, 7], 1.5),
+    ],
+)
+def test_pictures_show_the_start_and_an_end_that_is_near(
+    start: list[float], end: list[float], zoom: float
+) -> None:
+    assert _window(SURFACES["bowl"], [np.array([start, [99, 99], end])]) == (7 * zoom, 2 * zoom)
+
+
+def test_one_cycle_ends_with_its_last_step() -> None:
+    _, rates = descend(SURFACES["bowl"], START["start"], SCHEDULES["OneCycleLR"])
+    assert max(rates) == pytest.approx(0.9)
+    assert rates[-1] == min(rates) == pytest.approx(0.9 / 25 / 1e4)
+
+
 @pytest.mark.parametrize("surface", ["bowl", "rosenbrock", "saddle"])
-def test_the_report(prepared: Path, tmp_path: Path, surface: Any) -> None:
+def test_the_report(prepared: Path, tmp_path: Path, surface: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    if surface != "bowl":
+        few = {name: SCHEDULES[name] for name in ("MultiStepLR", "ExponentialLR")}  # six are slow
+        monkeypatch.setattr(room, "SCHEDULES", few)
     history = "epoch,learning_rate,train/loss,train/x1,train/x2,validation/loss,validation/x1,validation/x2\n"
     history += "1,0.01,6.45,-7,2,6.3,-6.9,1.9\n2,0.01,6.3,-6.9,1.9,6.2,-6.8,1.8\n"
     settings = f"{{class_path: src.descent.model.Descent, init_args: {{surface: {surface}}}}}"
@@ -164,4 +238,6 @@ def test_the_report(prepared: Path, tmp_path: Path, surface: Any) -> None:
     for name in ("path", "optimizers", "schedules", "learning_curve"):
         assert (folder / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     if surface == "bowl":
+        assert table.splitlines()[2] == "| trained | 0.01 | 0 | (-7, 2) | 6.45 | 7.28 |"
+        assert table.splitlines()[3] == "| sgd | 0.01 | 500 | (-4.24, 8.2e-05) | 0.9009 | 4.245 |"
         assert metrics["baseline/momentum/loss"] == pytest.approx(4.31378e-05, rel=1e-5)
