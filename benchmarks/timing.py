@@ -10,8 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from src import cli
-from src.cli import LockstepCLI
+from src.cli import LockstepCLI, run
 
 MEASURE = """
 import resource, time
@@ -44,11 +43,9 @@ class TimedCLI(LockstepCLI):
 
 def fit(config: str, *options: str, wandb_mode: str = "disabled") -> float:
     """Seconds of trainer.fit through the command line."""
-    cli.LockstepCLI = TimedCLI  # type: ignore[misc]
     os.environ["WANDB_MODE"] = wandb_mode
-    sys.argv = ["cli", "fit", "--config", config, *options]
     with contextlib.redirect_stdout(io.StringIO()):
-        cli.main()
+        run(["fit", "--config", config, *options], TimedCLI)
     return TimedCLI.seconds
 
 

@@ -124,6 +124,12 @@ def read_study(name: str) -> Study:
     return study
 
 
+def report_of(name: str) -> Path:
+    """The folder of a study's report."""
+    stages = read_parameters().get("studies") or {}
+    return (REPORTS if name in stages else RUNS) / "studies" / name
+
+
 def cells_of(name: str, study: Study) -> dict[str, list[Cell]]:
     """The cells of a study: for each name those of all folds and seeds."""
     folds = range(1, study.folds + 1) if study.folds else [0]
@@ -166,13 +172,14 @@ def write_sweep(name: str, wanted: Study, path: Path) -> None:
 
 
 def study(name: str, workers: int = 0, sweep: Path | None = None) -> None:
-    """Train the cells of a study and write reports/studies/<name>/: metrics.json, tables/ and plots/.
+    """Train the cells of a study and write its report: metrics.json, tables/ and plots/.
 
     Each cell is kept in runs/cells/ under a digest of its configuration, data and code: what is there is not
-    trained again, and a cell that was cut off goes on where it was.
+    trained again, and a cell that was cut off goes on where it was. The report is reports/studies/<name>/, for
+    those under `more_studies`, which are no stages of the pipeline, runs/studies/<name>/.
 
     Args:
-        name: a section under `studies` in params.yaml.
+        name: a section under `studies` or `more_studies` in params.yaml.
         workers: processes that train side by side; 0 means one for each core, or for each GPU.
         sweep: only write the study's grid to this YAML file, as a sweep of W&B.
     """
@@ -192,9 +199,10 @@ def study(name: str, workers: int = 0, sweep: Path | None = None) -> None:
     _list_runs(name, every)
     from pipelines.findings import write_findings  # takes seconds that a wrong section should not
 
-    with written_whole(REPORTS / "studies" / name) as folder:
+    report = report_of(name)
+    with written_whole(report) as folder:
         write_findings(wanted.title or name, wanted.metric, wanted.mode, cells, folder)
-    print(f"{name}: compared: {REPORTS / 'studies' / name}/")
+    print(f"{name}: compared: {report}/")
 
 
 def _check(pool: Workers, missing: list[Cell], metric: str) -> None:

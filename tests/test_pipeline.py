@@ -88,7 +88,7 @@ def test_every_task_keeps_the_contract(clones: tuple[Path, Path], task: str) -> 
         assert path.read_bytes().startswith(b"\x89PNG"), path.name
     assert (reports / "plots" / "learning_curve.png").is_file()
     assert any((reports / "tables").iterdir())
-    rows = (clone / "report.md").read_text(encoding="utf-8").splitlines()
+    rows = (clone / "report.md").read_text(encoding="utf-8").partition("\n## ")[0].splitlines()
     tested = [name for name in metrics if name.startswith("test/")]
     assert len([row for row in rows if row.startswith(f"| {task} | ")]) == len(tested)
 
@@ -136,7 +136,7 @@ def test_bundles_and_reports_hold_no_path_of_the_machine(clones: tuple[Path, Pat
     files = [clones[0] / "dvc.lock", clones[0] / "report.md"]
     for part in ("data/raw", "data/prepared", "models", "reports"):
         files += [path for path in (clones[0] / part / task).rglob("*") if path.is_file()]
-    assert len(files) > 20
+    assert len(files) > 15
     for path in files:
         assert str(clones[0]).encode() not in path.read_bytes(), path
         assert str(Path.home()).encode() not in path.read_bytes(), path

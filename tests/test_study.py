@@ -16,7 +16,7 @@ import yaml
 
 from pipelines import cells as cells_module
 from pipelines.cells import CELLS, Cell, _devices, metric_names
-from pipelines.study import cells_of, read_study, study, write_sweep
+from pipelines.study import cells_of, read_study, report_of, study, write_sweep
 from src.shared.errors import ConfigurationError, DataError, LockstepError
 from src.shared.folders import read_preprocessing
 
@@ -217,7 +217,7 @@ def test_every_row_is_a_test_row_of_one_fold(project: Path) -> None:
         ({"grid": {"model.activation": []}}, r"studies\.tiny\.grid\.model\.activation is empty"),
         ({"grid": {"model.activation": "relu"}}, r"grid\.model\.activation must be a list"),
         ({"grid": ["relu"]}, r"studies\.tiny\.grid must be a mapping"),
-        ({"grid": {"model.activations": ["relu"]}}, r"relu: .*model\.activations"),
+        ({"grid": {"model.activations": ["relu"]}}, "relu: .*'activations' is not accepted"),
         ({"grid": {"trainer.max_epochs": ["many"]}}, r"many: .*trainer\.max_epochs"),
         ({"grid": {"model.activation": ["relu", "sine"]}}, "sine: .*activation: 'sine' is not one of"),
         ({"seeds": []}, r"seeds is empty"),
@@ -260,6 +260,12 @@ def test_the_studies_that_come_along_are_configurations(project: Path, name: str
         # of a grid those that differ from the first in one key
         if wanted.variants or sum(first[key] != value for key, value in cell.settings.items()) <= 1:
             assert wanted.metric in metric_names(cell)
+
+
+def test_the_reports_of_stages_and_of_others_lie_apart(project: Path) -> None:
+    # a report that is no output of a stage would change what the last stage depends on
+    assert report_of("tiny") == Path("reports/studies/tiny")
+    assert report_of("networks") == Path("runs/studies/networks")
 
 
 def test_a_sweep_has_the_grid(project: Path) -> None:
