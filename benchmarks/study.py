@@ -1,6 +1,6 @@
 """A study beside the single trainings that it replaces: python -m benchmarks.study [--name activations].
 
-The study starts with no cell trained, on two workers; then each of its trainings runs as a command of its own.
+The study starts with no cell trained, on two workers; then each of its trainings runs as its own command.
 """
 
 import os

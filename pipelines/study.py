@@ -175,8 +175,8 @@ def study(name: str, workers: int = 0, sweep: Path | None = None) -> None:
     """Train the cells of a study and write its report: metrics.json, tables/ and plots/.
 
     Each cell is kept in runs/cells/ under a digest of its configuration, data and code: what is there is not
-    trained again, and a cell that was cut off goes on where it was. The report is reports/studies/<name>/, for
-    those under `more_studies`, which are no stages of the pipeline, runs/studies/<name>/.
+    trained again, and a cell that was cut off goes on where it was. The report is reports/studies/<name>/,
+    or runs/studies/<name>/ for those under `more_studies`, which are no stages of the pipeline.
 
     Args:
         name: a section under `studies` or `more_studies` in params.yaml.
