@@ -19,6 +19,7 @@ import yaml
 from jsonargparse.typing import NonNegativeFloat
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.model_summary import ModelSummary
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.console import Console
@@ -152,6 +153,9 @@ class LockstepCLI(LightningCLI):
         start = time.perf_counter()
         try:
             self.trainer.fit(**kwargs, ckpt_path=checkpoint, weights_only=True)
+        except SIGTERMException:  # to Lightning this is success, and DVC would keep a model cut off
+            print("terminated", file=sys.stderr)
+            sys.exit(143)
         except SystemExit as error:
             if self.trainer.interrupted:  # Lightning turns Ctrl-C into exit 1
                 raise KeyboardInterrupt from error

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import torch
 import yaml
 from jsonargparse._common import parsing_settings
 
@@ -70,6 +72,16 @@ def parsing() -> Iterator[None]:
     """What a test lets configurations import, put back."""
     with mock.patch.dict(parsing_settings):
         yield
+
+
+@pytest.fixture
+def settings_of_the_process() -> Iterator[None]:
+    """What a training changes in its process, put back."""
+    interrupt, threads = signal.getsignal(signal.SIGINT), torch.get_num_threads()
+    yield
+    signal.signal(signal.SIGINT, interrupt)
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="session")

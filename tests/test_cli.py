@@ -270,6 +270,27 @@ def test_interruption_by_the_user_ends_with_130_and_goes_on(
     assert code == 130
 
 
+def test_termination_by_the_system_ends_with_143_and_goes_on(
+    expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step, done = TabularModel.training_step, iter(range(steps(2) + 3))
+
+    def terminated(self: TabularModel, *arguments: Any) -> Any:
+        if next(done, None) is None:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TabularModel, "training_step", terminated)
+        code = cli("fit", "--config", CONFIG)
+    assert not BUNDLE.exists()
+    assert fit() == expected
+    said = capsys.readouterr()
+    assert "going on after epoch 2\n" in said.out
+    assert "terminated\n" in said.err
+    assert code == 143
+
+
 def test_other_commands_in_between_do_not_matter(
     half_way: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -78,13 +78,14 @@ class TrainingRecord(Checkpoint):
         self.saved_at = time.monotonic()
         self.epochs = 0
         self.history = ""
+        self.row: dict[str, float] = {}
         self.best_row: dict[str, float] = {}
         self.best_weights: dict[str, Tensor] = {}
         self.stopped = False
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds of this callback."""
-        names = ("epochs", "history", "best_row", "best_weights", "stopped")
+        names = ("epochs", "history", "row", "best_row", "best_weights", "stopped")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -95,6 +96,11 @@ class TrainingRecord(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go back to the history of the checkpoint; do not go on past an early stop."""
         trainer.should_stop = self.stopped
+        for config in trainer.lr_scheduler_configs if self.epochs else []:
+            # Lightning lets these look at an epoch after its checkpoint, which has their state from before
+            due = config.interval == "epoch" and self.epochs % config.frequency == 0
+            if config.reduce_on_plateau and due:
+                config.scheduler.step(self.row[str(config.monitor)])  # type: ignore[arg-type]
         if trainer.is_global_zero:
             (self.folder / HISTORY).write_text(self.history, encoding="utf-8")
 
@@ -123,6 +129,7 @@ class TrainingRecord(Checkpoint):
                 name: tensor.detach().clone() for name, tensor in pl_module.state_dict().items()
             }
         self.stopped = trainer.should_stop
+        self.row = row
         lines: list[list[Any]] = [list(row.values())]
         if self.epochs == 1:
             lines.insert(0, list(row))

@@ -1,45 +1,31 @@
 """Training, going on and predicting through the command line, in a clone where the pipeline has run."""
 
-import contextlib
 import csv
 import json
 import re
 import shutil
-import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from src.cli import main
 from src.shared.errors import exit_with_message
-from src.text.model import LanguageModel
 
 CONFIG = Path("configs/poems.yaml")
 BUNDLE = Path("models/poems")
 STEPS = 8
 
 
-class PowerFailureError(Exception):
-    pass
-
-
-@pytest.fixture(autouse=True)
-def settings_of_the_process() -> Iterator[None]:
-    """What a run changes in its process, put back."""
-    interrupt, threads = signal.getsignal(signal.SIGINT), torch.get_num_threads()
-    yield
-    signal.signal(signal.SIGINT, interrupt)
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
-
-
 @pytest.fixture
-def project(clones: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def project(
+    clones: tuple[Path, Path],
+    settings_of_the_process: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The working folder is a clone that trains three short epochs of poems."""
     folder = tmp_path / "project"
     shutil.copytree(clones[0], folder, ignore=shutil.ignore_patterns(".git", ".dvc"))
@@ -59,27 +45,6 @@ def fit(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Train; the manifest of the bundle."""
     run(monkeypatch, "fit", "--config", str(CONFIG))
     return json.loads((BUNDLE / "manifest.json").read_text(encoding="utf-8"))
-
-
-@pytest.mark.usefixtures("project")
-def test_training_on_poems_goes_on_to_the_same_weights(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    expected = fit(monkeypatch)
-    shutil.rmtree(BUNDLE)
-    step, done = LanguageModel.training_step, iter(range(2 * STEPS + 3))
-
-    def failing(self: LanguageModel, *arguments: Any) -> Any:
-        if next(done, None) is None:
-            raise PowerFailureError
-        return step(self, *arguments)
-
-    with monkeypatch.context() as patch, contextlib.suppress(PowerFailureError):
-        patch.setattr(LanguageModel, "training_step", failing)
-        fit(monkeypatch)
-    assert not BUNDLE.exists()
-    assert fit(monkeypatch) == expected
-    assert "going on after epoch 2\n" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("project")

@@ -1,0 +1,108 @@
+"""Training of each task, cut off within its third epoch, ends with the weights of an uninterrupted one."""
+
+import importlib
+import itertools
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from src.cli import main
+
+TASKS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8"))["tasks"]
+STEPS = 6
+# beside the networks, schedules and noise that the tasks have
+TRAINERS: dict[str, dict[str, Any]] = {
+    "house_prices": {
+        "accumulate_grad_batches": 2,
+        "callbacks": [
+            {
+                "class_path": "lightning.pytorch.callbacks.EarlyStopping",
+                "init_args": {"monitor": "validation/loss", "patience": 5},
+            }
+        ],
+    },
+    "poems": {"gradient_clip_val": 1},
+}
+MODELS: dict[str, dict[str, Any]] = {
+    "house_prices": {
+        "norm": "batch",
+        "dropout": 0.3,
+        "lr_interval": "epoch",
+        "lr_scheduler": {
+            "class_path": "lightning.pytorch.cli.ReduceLROnPlateau",
+            # no epoch is good enough: the rate falls after each
+            "init_args": {"monitor": "validation/loss", "patience": 0, "threshold": 1.0},
+        },
+    },
+    "fashion_mnist": {
+        "network": {"class_path": "src.images.networks.ConvNet", "init_args": {"width": 4, "dropout": 0.3}},
+        "augmentation": {"flip": 0.5, "crop": 2, "rotation": 10.0, "erasing": 0.5, "noise": 0.1},
+    },
+}
+
+
+class PowerFailureError(Exception):
+    pass
+
+
+def fit(task: str, last_step: int | None, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, int]:
+    """Train, or break off after so many steps; the manifest of the bundle and the number of steps."""
+    monkeypatch.setattr(sys, "argv", ["src.cli", "fit", "--config", f"configs/{task}.yaml"])
+    module, _, name = configuration(task)["model"]["class_path"].rpartition(".")
+    model = getattr(importlib.import_module(module), name)
+    step, count = model.training_step, itertools.count()
+    done = 0
+
+    def counted(self: Any, *arguments: Any) -> Any:
+        nonlocal done
+        if next(count) == last_step:
+            raise PowerFailureError
+        done += 1
+        return step(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "training_step", counted)
+        main()
+    return json.loads(Path("models", task, "manifest.json").read_text(encoding="utf-8")), done
+
+
+def configuration(task: str) -> Any:
+    return yaml.safe_load(Path("configs", f"{task}.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.usefixtures("settings_of_the_process")
+@pytest.mark.parametrize("task", TASKS)
+def test_training_goes_on_to_the_same_weights(
+    task: str,
+    clones: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for part in ("src", "configs", "requirements.lock", f"data/prepared/{task}"):
+        (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / part).symlink_to(clones[0] / part)
+    (tmp_path / "configs").unlink()
+    (tmp_path / "configs").mkdir()
+    changed = yaml.safe_load((clones[0] / "configs" / f"{task}.yaml").read_text(encoding="utf-8"))
+    changed["checkpoint_seconds"] = 0
+    changed["trainer"] = {"max_epochs": 3, "limit_train_batches": STEPS} | TRAINERS.get(task, {})
+    changed["model"]["init_args"] |= MODELS.get(task, {})
+    (tmp_path / "configs" / f"{task}.yaml").write_text(yaml.safe_dump(changed), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    expected, steps = fit(task, None, monkeypatch)
+    shutil.rmtree("models")
+    with pytest.raises(PowerFailureError):
+        fit(task, steps - steps // 6 - 1, monkeypatch)
+    assert not Path("models").exists()
+    capsys.readouterr()
+    again, repeated = fit(task, None, monkeypatch)
+    assert again == expected
+    assert repeated == steps // 3
+    assert "going on after epoch 2\n" in capsys.readouterr().out
