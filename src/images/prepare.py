@@ -26,6 +26,7 @@ from src.images.preprocessing import (
 )
 from src.shared.errors import ConfigurationError, DataError
 from src.shared.folders import written_whole
+from src.shared.splits import check_splitting, cut_fold
 
 Codes = NDArray[np.int64]
 
@@ -51,6 +52,9 @@ class Preparation:
         prediction_columns: of the file that predict writes: identifier, class and, if named, probability.
         test_share: the share of `train` held out for the test where `test` is null.
         validation_share: the share of the remaining images that chooses the best epoch.
+        folds: for cross-validation, so many parts of `train`, one of which is the test part in place of
+            `test` and `test_share`; 0 for none.
+        fold: which part that is, from 1.
         seed: decides which image goes where.
     """
 
@@ -63,12 +67,14 @@ class Preparation:
     prediction_columns: list[str] = field(default_factory=lambda: ["id", "class", "probability"])
     test_share: float = 0.2
     validation_share: float = 0.1
+    folds: int = 0
+    fold: int = 1
     seed: int = 42
 
     def __post_init__(self) -> None:
-        for name in ("test_share", "validation_share"):
-            if not 0 < getattr(self, name) < 1:
-                raise ConfigurationError(f"prepare.{name} must lie between 0 and 1: {getattr(self, name)}")
+        check_splitting(self)
+        if self.folds:
+            self.test = None
         if self.resize is not None and self.resize < 1:
             raise ConfigurationError(f"prepare.resize must be at least 1: {self.resize}")
         if len(self.prediction_columns) not in (2, 3):
@@ -100,10 +106,11 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     _check_classes(target, names, raw / settings.train)
 
     rows, parts = np.arange(len(images)), {}
-    for name in ("validation",) if official else ("test", "validation"):
-        share = getattr(settings, f"{name}_share")
-        rows, parts[name] = _cut(rows, target, share, settings.seed, raw / settings.train)
-    parts["train"] = rows
+    if settings.folds:
+        rows, parts["test"] = cut_fold(rows, settings, target)
+    elif not official:
+        rows, parts["test"] = _cut(rows, target, settings.test_share, settings, raw)
+    parts["train"], parts["validation"] = _cut(rows, target, settings.validation_share, settings, raw)
     splits = {name: (images[part], target[part]) for name, part in parts.items()}
     if official:
         _check_codes(official[1], len(names), raw / str(settings.test))
@@ -199,15 +206,17 @@ def _check_codes(target: Codes, classes: int, path: Path) -> None:
         )
 
 
-def _cut(rows: Codes, target: Codes, share: float, seed: int, path: Path) -> tuple[Codes, Codes]:
+def _cut(rows: Codes, target: Codes, share: float, settings: Preparation, raw: Path) -> tuple[Codes, Codes]:
     """Cut a share off; classes keep their shares."""
     try:
-        rest, part = train_test_split(rows, test_size=share, random_state=seed, stratify=target[rows])
+        rest, part = train_test_split(
+            rows, test_size=share, random_state=settings.seed, stratify=target[rows]
+        )
     except ValueError as error:
         counts = Counter(target[rows].tolist())
         raise DataError(
-            f"{path}: {len(rows)} images, the rarest class has {min(counts.values())}, are too few for the "
-            f"split: {error}"
+            f"{raw / settings.train}: {len(rows)} images, the rarest class has {min(counts.values())}, "
+            f"are too few for the split: {error}"
         ) from None
     return np.sort(rest), np.sort(part)
 

@@ -1,6 +1,5 @@
 """Raw tables -> split, number arrays and preprocessing.json; everything is learnt from training rows."""
 
-import itertools
 import json
 import logging
 from collections import Counter
@@ -12,11 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.impute import SimpleImputer
-from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
+from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
 
 from src.shared.errors import ConfigurationError, DataError
 from src.shared.folders import written_whole
+from src.shared.splits import check_splitting, cut_fold
 from src.tabular.preprocessing import (
     MISSING,
     chunks,
@@ -69,7 +69,7 @@ class Preparation:
         test_share: the share of the rows of `train` that is held out for the test.
         validation_share: the share of the remaining rows that chooses the best epoch.
         folds: for cross-validation, so many parts of the rows of `train`, one of which is the test part in
-            place of `test_share`; 0 for none.
+            place of `test` and `test_share`; 0 for none.
         fold: which part that is, from 1.
         seed: decides which row goes where.
     """
@@ -95,9 +95,7 @@ class Preparation:
     seed: int = 42
 
     def __post_init__(self) -> None:
-        for name in ("test_share", "validation_share"):
-            if not 0 < getattr(self, name) < 1:
-                raise ConfigurationError(f"prepare.{name} must lie between 0 and 1: {getattr(self, name)}")
+        check_splitting(self)
         if self.min_frequency <= 0 or (self.min_frequency > 1 and self.min_frequency % 1):
             raise ConfigurationError(
                 f"prepare.min_frequency must be a number of rows or a share below 1: {self.min_frequency}"
@@ -106,12 +104,10 @@ class Preparation:
             raise ConfigurationError(
                 f"prepare.lags must be at least 0, and 0 for classes or with a test file: {self.lags}"
             )
-        if self.folds and (self.folds < 2 or self.lags or self.test):
-            raise ConfigurationError(
-                f"prepare.folds must be at least 2, without lags and a test file: {self.folds}"
-            )
-        if self.folds and not 1 <= self.fold <= self.folds:
-            raise ConfigurationError(f"prepare.fold must be 1 to {self.folds}: {self.fold}")
+        if self.folds and self.lags:
+            raise ConfigurationError(f"prepare.folds cannot cut a series (prepare.lags): {self.folds}")
+        if self.folds:
+            self.test = None
         if self.min_frequency >= 1:
             self.min_frequency = int(self.min_frequency)
 
@@ -202,14 +198,10 @@ def _split(
     if stratum is not None:
         _refuse_missing_target(table, path, settings.target)
     rows = np.arange(settings.lags, len(table))
-    if settings.folds > len(rows):
-        raise ConfigurationError(f"prepare.folds: {settings.folds} folds of {len(rows)} rows")
     if settings.test:
         test = np.arange(len(tables["test"][0]))
     elif settings.folds:
-        kind = KFold if stratum is None else StratifiedKFold
-        parts = kind(settings.folds, shuffle=True, random_state=settings.seed).split(rows, stratum)
-        rows, test = next(itertools.islice(parts, settings.fold - 1, None))
+        rows, test = cut_fold(rows, settings, stratum)
     else:
         rows, test = cut(rows, settings.test_share)
     train, validation = cut(rows, settings.validation_share)

@@ -16,6 +16,7 @@ from sklearn.model_selection import train_test_split
 
 from src.shared.errors import ConfigurationError, DataError
 from src.shared.folders import written_whole
+from src.shared.splits import check_splitting, cut_fold
 from src.text.preprocessing import BOS, EOS, SPECIAL, UNK, TextEncoder, read_documents
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,9 @@ class Preparation:
         rhymes: note the rhyme of each character, which the generation of poems can keep.
         test_share: the share of documents held out for the test.
         validation_share: the share of the remaining documents that chooses the best epoch.
+        folds: for cross-validation, so many parts of the documents, one of which is the test part in place of
+            `test_share`; 0 for none.
+        fold: which part that is, from 1.
         seed: decides which document goes where.
     """
 
@@ -67,12 +71,12 @@ class Preparation:
     rhymes: bool = False
     test_share: float = 0.1
     validation_share: float = 0.1
+    folds: int = 0
+    fold: int = 1
     seed: int = 42
 
     def __post_init__(self) -> None:
-        for name in ("test_share", "validation_share"):
-            if not 0 < getattr(self, name) < 1:
-                raise ConfigurationError(f"prepare.{name} must lie between 0 and 1: {getattr(self, name)}")
+        check_splitting(self)
         if self.min_count < 1:
             raise ConfigurationError(f"prepare.min_count must be at least 1: {self.min_count}")
         for pattern in self.replace:
@@ -164,12 +168,14 @@ def _split(keys: list[str], settings: Preparation, raw: Path) -> dict[str, list[
     unique = list(dict.fromkeys(keys))
     if len(unique) < FEWEST_DOCUMENTS:
         raise DataError(f"{raw}: {len(unique)} different documents, {FEWEST_DOCUMENTS} are needed at least")
-    rest = unique
-    side: dict[str, str] = {}
-    for name in ("test", "validation"):
-        share = getattr(settings, f"{name}_share")
-        rest, held_out = train_test_split(rest, test_size=share, random_state=settings.seed)
-        side |= dict.fromkeys(held_out, name)
+    rest = np.arange(len(unique))
+    if settings.folds:
+        rest, test = cut_fold(rest, settings)
+    else:
+        rest, test = train_test_split(rest, test_size=settings.test_share, random_state=settings.seed)
+    _, validation = train_test_split(rest, test_size=settings.validation_share, random_state=settings.seed)
+    held_out = (("test", test), ("validation", validation))
+    side = {unique[number]: name for name, numbers in held_out for number in numbers}
     parts: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
     for number, key in enumerate(keys):
         parts[side.get(key, "train")].append(number)

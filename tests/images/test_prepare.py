@@ -431,3 +431,21 @@ def test_the_range_of_dark_data_is_their_own(tmp_path: Path) -> None:
     write_csv(tmp_path / "raw/train.csv", images // 16, labels)
     assert read_preprocessing(prepared(tmp_path / "raw", train="train.csv"))["brightest"] == 15
     assert json.loads((tmp_path / "prepared/preprocessing.json").read_text())["mean"][0] < 16
+
+
+def test_each_image_is_a_test_image_of_one_fold(raw: Path) -> None:
+    write_idx(raw, *some(12, seed=1), prefix="t10k")
+    images, _ = some(40)
+    seen: list[bytes] = []
+    for fold in (1, 2, 3, 4):
+        folder = prepared(raw, test="t10k-images-idx3-ubyte.gz", folds=4, fold=fold)
+        pixels, target = arrays(folder, "test")
+        assert np.bincount(target).tolist() == [5, 5]
+        assert len(arrays(folder, "train")[0]) + len(arrays(folder, "validation")[0]) == 30
+        seen += [image.tobytes() for image in pixels]
+    assert sorted(seen) == sorted(image.tobytes() for image in images)
+
+
+def test_more_folds_than_images_of_a_class_are_refused(raw: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"prepare\.folds: 21 folds of 20 rows of the largest class"):
+        prepared(raw, folds=21)

@@ -131,11 +131,23 @@ def test_lags_are_the_values_before_and_the_last_rows_are_the_test_part(tmp_path
 
 @pytest.mark.parametrize(
     "settings",
-    [{"folds": 1}, {"folds": 3, "fold": 4}, {"folds": 3, "lags": 2}, {"folds": 3, "test": "t.csv"}],
+    [{"folds": 1}, {"folds": -1}, {"folds": 3, "fold": 4}, {"folds": 3, "fold": 0}, {"folds": 3, "lags": 2}],
 )
 def test_folds_that_cannot_be_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=r"prepare\.fold"):
         Preparation("y", **settings)
+
+
+def test_folds_leave_the_official_test_part_alone(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    for name, rows in (("train.csv", range(9)), ("test.csv", range(100, 104))):
+        (tmp_path / "raw" / name).write_text("x,y\n" + "".join(f"{row},{row}\n" for row in rows))
+    seen = []
+    for fold in (1, 2, 3):
+        settings = Preparation("y", test="test.csv", scale="none", folds=3, fold=fold)
+        prepare(tmp_path / "raw", tmp_path / "prepared", settings)
+        seen += load_split(tmp_path / "prepared", "test")[1][:, 0].tolist()
+    assert sorted(seen) == list(range(9))
 
 
 def test_folds_of_classes_keep_their_shares(tmp_path: Path) -> None:

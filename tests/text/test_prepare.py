@@ -161,3 +161,19 @@ def test_rhymes_are_written_for_the_whole_vocabulary(tmp_path: Path) -> None:
     assert len(learnt["rhymes"]) == len(learnt["vocabulary"])
     assert learnt["rhymes"][: len(SPECIAL)] == [None] * len(SPECIAL)
     assert "rhymes" not in read_preprocessing(prepared(tmp_path, POEMS))
+
+
+def test_each_document_is_a_test_document_of_one_fold_and_its_doubles_go_along(tmp_path: Path) -> None:
+    lines = [*POEMS, POEMS[0]]
+    tested: list[int] = []
+    for fold in (1, 2, 3):
+        where = sides(prepared(tmp_path, lines, folds=3, fold=fold))
+        assert where[0] == where[-1]
+        assert {"train", "validation"} < set(where)
+        tested += [number for number, side in enumerate(where) if side == "test"]
+    assert sorted(tested) == list(range(len(lines)))
+
+
+def test_more_folds_than_documents_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"prepare\.folds: 21 folds of 20 rows"):
+        prepared(tmp_path, POEMS, folds=21)
