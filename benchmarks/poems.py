@@ -116,8 +116,7 @@ def course(vocabulary: list[str]) -> tuple[float, int]:
 
 def generation(rounds: int) -> list[tuple[float, float]]:
     """Seconds of writing the poems at once and one by one, round by round."""
-    model = load_model(MODELS / TASK)
-    assert isinstance(model, LanguageModel)
+    model = load_model(MODELS / TASK, LanguageModel)
     wanted = Composition(count=POEMS)
     slots = slots_of(wanted, TextEncoder(read_preprocessing(MODELS / TASK)))
     found = []

@@ -1,9 +1,7 @@
 """Bundle -> how far it came beside the course's optimizers, the paths over the surface, the schedules."""
 
 import csv
-import json
 import math
-import shutil
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -22,10 +20,9 @@ from src.descent.model import Descent
 from src.descent.networks import SURFACES, Surface
 from src.descent.optimizers import AdaGrad, Adam, GradientDescent, Momentum, RMSprop
 from src.shared.bundle import load_model
-from src.shared.errors import ConfigurationError
-from src.shared.plots import plot_learning_curve, save_figure
+from src.shared.plots import save_figure
+from src.shared.reports import begin_report, write_metrics
 
-SIGNIFICANT_DIGITS = 6
 LEVELS = 30
 GRID = 200
 MOST_ZOOM = 2
@@ -100,9 +97,7 @@ def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
         prepared: data/prepared/<task>.
         folder: where metrics.json, plots/ and tables/ go; it exists and is empty.
     """
-    model = load_model(bundle)
-    if not isinstance(model, Descent):
-        raise ConfigurationError(f"{bundle} holds no descent: {type(model).__name__}")
+    model = load_model(bundle, Descent)
     surface = SURFACES[model.surface]
     start: list[float] = np.load(prepared / "start.npy")[0].tolist()
     paths = {name: descend(surface, start, setting)[0] for name, setting in OPTIMIZERS.items()}
@@ -113,15 +108,9 @@ def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
     for name, end in ends.items():
         prefix = name if name in ("test", "validation") else f"baseline/{name}"
         for metric, value in model.metrics_of(torch.from_numpy(end)).items():
-            if math.isfinite(value):  # a path that has left the world has no metrics
-                metrics[f"{prefix}/{metric}"] = float(f"{float(value):.{SIGNIFICANT_DIGITS}g}")
-    text = json.dumps(metrics, indent=1, sort_keys=True)
-    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
-    for name in ("plots", "tables"):
-        (folder / name).mkdir()
-    plots = folder / "plots"
-    shutil.copyfile(bundle / "history.csv", plots / "learning_curve.csv")
-    plot_learning_curve(bundle / "history.csv", plots / "learning_curve.png")
+            metrics[f"{prefix}/{metric}"] = float(value)
+    metrics = write_metrics(metrics, folder)  # a path that has left the world has none
+    plots, tables = begin_report(bundle, folder)
     way, rate = _trained_path(bundle / "history.csv")
     _plot_paths({f"trained, {len(way) - 1} steps": way}, surface, plots / "path.png")
     titles = {f"{name}, {OPTIMIZERS[name].steps} steps": path for name, path in paths.items()}
@@ -133,7 +122,7 @@ def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
         optimizer, steps, _ = OPTIMIZERS[name]
         scores = _scores(metrics, f"baseline/{name}")
         rows.append([name, f"{optimizer.keywords['lr']:g}", str(steps), _point(points[-1]), *scores])
-    _write_table(rows, folder / "tables" / "optimizers.md")
+    _write_table(rows, tables / "optimizers.md")
 
 
 def _trained_path(history: Path) -> tuple[Points, float]:

@@ -1,6 +1,5 @@
 """Bundle and prepared images -> metrics beside baselines, plots and tables for people."""
 
-import json
 import shutil
 import time
 from pathlib import Path
@@ -22,11 +21,10 @@ from src.images.data import EVALUATION_IMAGES, load_split
 from src.images.model import ImageModel
 from src.images.networks import MLP, central_differences, feature_maps
 from src.shared.bundle import load_model
-from src.shared.errors import ConfigurationError
 from src.shared.folders import read_preprocessing
-from src.shared.plots import plot_feature_maps, plot_learning_curve, save_figure
+from src.shared.plots import plot_feature_maps, save_figure
+from src.shared.reports import begin_report, write_metrics
 
-SIGNIFICANT_DIGITS = 6
 BASELINE_IMAGES = 5000
 MOST_WRONG = (4, 6)
 SHIFTS = (1, 2)
@@ -42,9 +40,7 @@ def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
         prepared: data/prepared/<task>.
         folder: where metrics.json, plots/ and tables/ go; it exists and is empty.
     """
-    model = load_model(bundle)
-    if not isinstance(model, ImageModel):
-        raise ConfigurationError(f"{bundle} holds no model of images: {type(model).__name__}")
+    model = load_model(bundle, ImageModel)
     preprocessing = read_preprocessing(bundle)
     splits = {name: load_split(prepared, name) for name in ("train", "validation", "test")}
     images, target = splits["test"]
@@ -59,15 +55,9 @@ def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
     for name, answers in baselines.items():
         metrics |= _scores(model, answers, target, f"baseline/{name}")
     for pixels in SHIFTS:
-        metrics[f"shifted/{pixels}/accuracy"] = _rounded(_accuracy_of_shifted(model, images, target, pixels))
+        metrics[f"shifted/{pixels}/accuracy"] = _accuracy_of_shifted(model, images, target, pixels)
 
-    text = json.dumps(metrics, indent=1, sort_keys=True)
-    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
-    plots, tables = folder / "plots", folder / "tables"
-    for part in (plots, tables):
-        part.mkdir()
-    shutil.copyfile(bundle / "history.csv", plots / "learning_curve.csv")
-    plot_learning_curve(bundle / "history.csv", plots / "learning_curve.png")
+    plots, tables = begin_report(bundle, folder)
     shutil.copyfile(prepared / "sheet.png", plots / "sheet.png")
     probabilities = model.predict(outputs)
     _plot_confusion(target, probabilities, model.classes, plots / "confusion_matrix.png")
@@ -81,7 +71,7 @@ def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
         shape = (images.shape[1], images.shape[2], images.shape[3])
         gradients = _gradients_table(model, images[:GRADIENT_IMAGES], target[:GRADIENT_IMAGES], shape)
         (tables / "gradients.md").write_text(gradients, encoding="utf-8")
-    _print_metrics(metrics)
+    _print_metrics(write_metrics(metrics, folder))
 
 
 def _outputs(model: ImageModel, images: Tensor) -> Tensor:
@@ -90,14 +80,9 @@ def _outputs(model: ImageModel, images: Tensor) -> Tensor:
         return torch.cat([model(part) for part in images.split(EVALUATION_IMAGES)])
 
 
-def _rounded(value: float) -> float:
-    """Six digits: what is read, and the same where processors differ in the last bits."""
-    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
-
-
 def _scores(model: ImageModel, outputs: Tensor, target: Tensor, prefix: str) -> dict[str, float]:
     metrics = model.metrics_of(outputs, target)
-    return {f"{prefix}/{name}": _rounded(float(value)) for name, value in metrics.items()}
+    return {f"{prefix}/{name}": float(value) for name, value in metrics.items()}
 
 
 def _logistic_regression(train: Tensor, target: Tensor, test: Tensor, classes: int) -> Tensor:

@@ -8,7 +8,7 @@ import json
 import shutil
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from jsonargparse import ArgumentParser, set_parsing_settings
@@ -18,6 +18,8 @@ from torch import Tensor
 
 from src.shared.errors import ConfigurationError, IntegrityError
 from src.shared.folders import LOCK, file_digest, folder_digest, written_whole
+
+Model = TypeVar("Model", bound=LightningModule)
 
 WEIGHTS = "model.safetensors"
 
@@ -145,8 +147,16 @@ def read_configuration(folder: Path) -> dict[str, Any]:
     return configuration
 
 
-def load_model(folder: Path) -> LightningModule:
-    """The trained model of a bundle, in evaluation mode."""
+def load_model(folder: Path, kind: type[Model]) -> Model:
+    """The trained model of a bundle, in evaluation mode.
+
+    Args:
+        folder: the bundle.
+        kind: what the model must be.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
     read_manifest(folder)
     preprocessing = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
     values = read_configuration(folder)["model"]
@@ -155,5 +165,7 @@ def load_model(folder: Path) -> LightningModule:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(LightningModule, "model")
     model: LightningModule = parser.instantiate(parser.parse_object({"model": values})).model
+    if not isinstance(model, kind):
+        raise ConfigurationError(f"{folder} holds a {type(model).__name__}, not a {kind.__name__}")
     load_weights(folder, model)
     return model.eval()

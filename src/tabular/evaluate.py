@@ -1,7 +1,5 @@
 """Bundle and prepared arrays -> metrics beside baselines, plots and tables for people."""
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,9 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from src.shared.bundle import load_model
-from src.shared.errors import ConfigurationError
-from src.shared.plots import plot_learning_curve, readable_logarithm, save_figure
+from src.shared.folders import read_preprocessing
+from src.shared.plots import readable_logarithm, save_figure
+from src.shared.reports import begin_report, write_metrics
 from src.tabular.data import load_split
 from src.tabular.model import TabularModel
 from src.tabular.points import (
@@ -30,8 +29,6 @@ from src.tabular.points import (
     weights_table,
 )
 
-SIGNIFICANT_DIGITS = 6
-
 
 def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
     """Judge a trained model on the test rows of the prepared data.
@@ -41,10 +38,8 @@ def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
         prepared: data/prepared/<task>.
         folder: where metrics.json, plots/ and tables/ go; it exists and is empty.
     """
-    model = load_model(bundle)
-    if not isinstance(model, TabularModel):
-        raise ConfigurationError(f"{bundle} holds no model of tables: {type(model).__name__}")
-    preprocessing = json.loads((bundle / "preprocessing.json").read_text(encoding="utf-8"))
+    model = load_model(bundle, TabularModel)
+    preprocessing = read_preprocessing(bundle)
     splits = {name: load_split(prepared, name) for name in ("train", "validation", "test")}
     metrics: dict[str, float] = {}
     for name in ("validation", "test"):
@@ -63,34 +58,23 @@ def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
         apart = separable(*splits["train"])
         metrics["train/separable"] = float(apart)
         print(f"{'a' if apart else 'no'} line (or plane) separates the two classes of the training rows")
-    for name in ("plots", "tables"):
-        (folder / name).mkdir()
+    plots, tables = begin_report(bundle, folder)
     if preprocessing["lags"] and preprocessing["lags"] == len(preprocessing["columns"]):
-        errors = forecast_errors(model, splits, preprocessing, folder / "plots" / "forecast.png")
-        metrics |= {name: _rounded(error) for name, error in errors.items()}
+        metrics |= forecast_errors(model, splits, preprocessing, plots / "forecast.png")
     elif numeric_inputs(preprocessing) and len(preprocessing["columns"]) <= 2:
-        plot_function(model, splits, preprocessing, folder / "plots" / "function.png")
-    text = json.dumps(metrics, indent=1, sort_keys=True)
-    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
-    shutil.copyfile(bundle / "history.csv", folder / "plots" / "learning_curve.csv")
-    plot_learning_curve(bundle / "history.csv", folder / "plots" / "learning_curve.png")
-    _plot_predictions(model, *splits["test"], preprocessing, folder / "plots")
-    (folder / "tables" / "columns.md").write_text(_columns_table(preprocessing), encoding="utf-8")
+        plot_function(model, splits, preprocessing, plots / "function.png")
+    _plot_predictions(model, *splits["test"], preprocessing, plots)
+    (tables / "columns.md").write_text(_columns_table(preprocessing), encoding="utf-8")
     weights = weights_table(model, splits, preprocessing)
     if weights is not None:
-        _write_weights(weights, folder / "tables" / "weights.md")
-    _print_metrics(metrics, preprocessing)
-
-
-def _rounded(value: float) -> float:
-    """Six digits: what is read, and the same where processors differ in the last bits."""
-    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
+        _write_weights(weights, tables / "weights.md")
+    _print_metrics(write_metrics(metrics, folder), preprocessing)
 
 
 def _scores(model: TabularModel, outputs: Tensor, target: Tensor, prefix: str) -> dict[str, float]:
     """Metrics of outputs (B, O) against the prepared target, by name."""
     metrics = model.metrics_of(outputs, target)
-    return {f"{prefix}/{name}": _rounded(float(value)) for name, value in metrics.items()}
+    return {f"{prefix}/{name}": float(value) for name, value in metrics.items()}
 
 
 def _baseline_outputs(model: TabularModel, splits: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import shutil
 import warnings
 from collections.abc import Iterable
 from itertools import pairwise
@@ -19,15 +18,14 @@ from rich.table import Table
 from sklearn.decomposition import PCA
 
 from src.shared.bundle import load_model, read_configuration
-from src.shared.errors import ConfigurationError
 from src.shared.folders import read_preprocessing
-from src.shared.plots import plot_learning_curve, save_figure
+from src.shared.plots import save_figure
+from src.shared.reports import begin_report, write_metrics
 from src.text.baselines import CountedVectors, bits, ngram_models
 from src.text.data import DocumentBatches, contexts, load_split, poem_text
 from src.text.model import LanguageModel, TokenModel, WordVectors, nearest
 from src.text.preprocessing import SPECIAL, UNK, Composition, TextEncoder, slots_of
 
-SIGNIFICANT_DIGITS = 6
 BASELINE_DOCUMENTS = 5000
 JUDGED_POEMS = 200
 COPY_LENGTH = 4
@@ -61,24 +59,16 @@ def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
         prepared: data/prepared/<task>.
         folder: where metrics.json, plots/ and tables/ go; it exists and is empty.
     """
-    model = load_model(bundle)
-    plots, tables = folder / "plots", folder / "tables"
-    for part in (plots, tables):
-        part.mkdir()
+    model = load_model(bundle, TokenModel)  # type: ignore[type-abstract]
+    plots, tables = begin_report(bundle, folder)
     if isinstance(model, LanguageModel):
         metrics = _judge_poems(model, bundle, prepared, plots, tables)
-    elif isinstance(model, WordVectors):
-        metrics = _judge_words(model, bundle, prepared, plots, tables)
     else:
-        raise ConfigurationError(f"{bundle} holds no model of texts: {type(model).__name__}")
+        assert isinstance(model, WordVectors)
+        metrics = _judge_words(model, bundle, prepared, plots, tables)
     corpus = json.loads((prepared / "corpus.json").read_text(encoding="utf-8"))
     metrics["corpus/unknown_share"] = corpus["unknown_share"]["test"]
-    rounded = {name: float(f"{value:.{SIGNIFICANT_DIGITS}g}") for name, value in metrics.items()}
-    text = json.dumps(rounded, indent=1, sort_keys=True)
-    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
-    shutil.copyfile(bundle / "history.csv", plots / "learning_curve.csv")
-    plot_learning_curve(bundle / "history.csv", plots / "learning_curve.png")
-    _print_metrics(rounded)
+    _print_metrics(write_metrics(metrics, folder))
 
 
 def _judge_poems(model: LanguageModel, bundle: Path, prepared: Path, plots: Path, tables: Path) -> Metrics:

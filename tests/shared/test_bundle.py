@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from lightning import LightningModule
 from torch import Tensor
 
 from src.shared.bundle import load_model, load_weights, read_manifest, tensors_digest, write_bundle
@@ -174,7 +175,7 @@ def test_missing_bundle_is_told_with_the_command_that_mends_it(missing: str) -> 
     if missing == "manifest":
         write(make_model())
         (BUNDLE / "manifest.json").unlink()
-    for load in (read_manifest, load_model):
+    for load in (read_manifest, lambda folder: load_model(folder, TabularModel)):
         with pytest.raises(ConfigurationError, match=r"dvc repro train@boxes"):
             load(BUNDLE)
 
@@ -201,7 +202,7 @@ def test_shared_layers_are_kept_once_and_come_back_shared() -> None:
     changes = {"hidden_sizes": [4, 4, 4], "share_hidden": True}
     model = make_model(**changes)
     write(model, **changes)
-    for other in (make_model(seed=1, **changes), load_model(BUNDLE)):
+    for other in (make_model(seed=1, **changes), load_model(BUNDLE, TabularModel)):
         load_weights(BUNDLE, other)
         assert same(model.state_dict(), other.state_dict())
         linears = [module for module in other.network if isinstance(module, torch.nn.Linear)]
@@ -215,7 +216,7 @@ def test_bundle_alone_makes_the_model() -> None:
     model = make_model()
     write(model)
     shutil.rmtree("data")
-    loaded = load_model(BUNDLE)
+    loaded = load_model(BUNDLE, TabularModel)
     assert type(loaded) is TabularModel
     assert not loaded.training
     assert same(model.state_dict(), loaded.state_dict())
@@ -223,12 +224,21 @@ def test_bundle_alone_makes_the_model() -> None:
     assert torch.equal(loaded(features), model.eval()(features))
 
 
+def test_bundle_of_another_kind_is_told() -> None:
+    class Other(LightningModule):
+        pass
+
+    write(make_model())
+    with pytest.raises(ConfigurationError, match=r"models/boxes holds a TabularModel, not a Other"):
+        load_model(BUNDLE, Other)
+
+
 def test_bundle_cannot_import_other_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "intruder.py").write_text("class Intruder: pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     write(make_model(), optimizer={"class_path": "intruder.Intruder"})
     with pytest.raises(Exception, match="intruder"):
-        load_model(BUNDLE)
+        load_model(BUNDLE, TabularModel)
     assert "intruder" not in sys.modules
 
 

@@ -305,6 +305,5 @@ def test_a_bundle_writes_the_same_poems(tmp_path: Path, monkeypatch: pytest.Monk
     config = {"model": {"class_path": "src.text.model.LanguageModel", "init_args": {"network": network}}}
     model = model_of(lambda size: Recurrent(size, **sizes))
     write_bundle(Path("models/poems"), model, "poems", json.dumps(config), Path("prepared"), {})
-    loaded = load_model(Path("models/poems"))
-    assert isinstance(loaded, LanguageModel)
+    loaded = load_model(Path("models/poems"), LanguageModel)
     assert poems_of(loaded, count=5) == poems_of(model, count=5)
