@@ -1,38 +1,28 @@
-"""The cells of a study: single trainings, each in a folder of its own, side by side in worker processes."""
+"""The cells of a study: single trainings, each in a folder of its own."""
 
 import contextlib
 import json
-import logging
-import multiprocessing
 import os
-import shutil
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from src.shared.errors import (
-    ConfigurationError,
-    LockstepError,
-    NonFiniteError,
-    ResourceError,
-    reported_error,
-)
+from src.shared.errors import ConfigurationError, LockstepError, NonFiniteError, reported_error
 from src.shared.folders import LOCK, MODELS, PREPARED, RAW, RECORD, RUNS, file_digest, folder_digest
 from src.shared.parameters import checked, room_of, task_section
+
+if TYPE_CHECKING:
+    from src.cli import LockstepCLI
 
 CELLS = RUNS / "cells"
 DIVERGED = "diverged.txt"
 LOG = "log.txt"
-UNDER_WAY = "under_way"
 
 
 @dataclass(frozen=True)
@@ -109,6 +99,22 @@ class Cell:
     def done(self) -> bool:
         """Whether there is nothing left to do."""
         return self.diverged or self.record() is not None
+
+
+def value_name(key: str, value: Any) -> str:
+    """What a value of a key is called: that of a class by its name, that with arguments in short."""
+    if isinstance(value, dict) and "class_path" in value:
+        arguments = value.get("init_args", {})
+        inner = ", ".join(f"{name}={item}" for name, item in arguments.items())
+        text = value["class_path"].rpartition(".")[2] + (f"({inner})" if inner else "")
+    elif isinstance(value, dict) and len(value) == 1:
+        ((outer, arguments),) = value.items()
+        text = f"{outer} " + " ".join(map(str, arguments.values())) if isinstance(arguments, dict) else outer
+    elif isinstance(value, list) and len(value) > 1 and len(set(map(str, value))) == 1:
+        text = f"{len(value)} x {value[0]}"
+    else:
+        text = str(value)
+    return text if isinstance(value, str | dict | list) else f"{key.rpartition('.')[2]} {text}"
 
 
 def _as_argument(value: Any) -> str:
@@ -195,8 +201,12 @@ def metric_names(cell: Cell) -> list[str]:
     return sorted({*names, *(f"{part}/{name}" for part in ("validation", "test") for name in trivial)})
 
 
-def train(cell: Cell) -> float:
+def train(cell: Cell, cli: "type[LockstepCLI] | None" = None) -> float:
     """Train a cell, or go on with it.
+
+    Args:
+        cell: what to train.
+        cli: what trains it, if not the command line's own.
 
     Returns:
         The seconds of its training.
@@ -204,98 +214,14 @@ def train(cell: Cell) -> float:
     Raises:
         NonFiniteError: its loss has grown beyond all bounds, which is noted in its folder.
     """
-    from src.cli import run
+    from src.cli import LockstepCLI, run
 
-    cell.folder.mkdir(parents=True, exist_ok=True)
-    (cell.folder / UNDER_WAY).touch()
     with _workplace(cell, "a"):
         try:
-            run(cell.arguments)
+            run(cell.arguments, cli or LockstepCLI)
         except NonFiniteError as error:
             Path(DIVERGED).write_text(f"{error}\n", encoding="utf-8")
             raise
-        finally:
-            Path(UNDER_WAY).unlink(missing_ok=True)
     record = cell.record()
     assert record is not None
     return float(record["seconds"])
-
-
-def _begin(devices: Any) -> None:
-    """Begin a worker process: it ends with its parent, and has a GPU of its own if there are any."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-    logging.captureWarnings(True)
-    device = devices.get()
-    if device is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(device)
-
-
-def _devices(workers: int) -> list[int | None]:
-    """The GPU of each worker, or None for the CPU; no more workers than GPUs."""
-    if shutil.which("nvidia-smi") is None:
-        return [None] * workers
-    import torch
-
-    gpus = torch.cuda.device_count()
-    return [*range(min(gpus, workers))] if gpus else [None] * workers
-
-
-class Workers:
-    """Worker processes that have imported Lightning once.
-
-    Args:
-        number: how many; on a machine with GPUs at most one each.
-    """
-
-    def __init__(self, number: int) -> None:
-        methods = multiprocessing.get_all_start_methods()
-        self.context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-        if "forkserver" in methods:
-            self.context.set_forkserver_preload(["src.cli"])
-        self.devices = _devices(number)
-        self.pool = self._new_pool()
-
-    def _new_pool(self) -> ProcessPoolExecutor:
-        queue = self.context.Queue()
-        for device in self.devices:
-            queue.put(device)
-        return ProcessPoolExecutor(len(self.devices), self.context, _begin, (queue,))
-
-    def __enter__(self) -> "Workers":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.pool.shutdown(cancel_futures=True)
-
-    def each(
-        self, function: Callable[[Cell], Any], cells: list[Cell]
-    ) -> Iterator[tuple[Cell, Any, BaseException | None]]:
-        """Call a function for each cell, side by side.
-
-        Yields:
-            The cell, what the function has returned, and its error if it has failed, in the order in which
-            they end. A worker that dies takes the cells under way with it; the others go on in new ones.
-        """
-        waiting = cells
-        while waiting:
-            futures: dict[Future[Any], Cell] = {self.pool.submit(function, cell): cell for cell in waiting}
-            waiting = []
-            for future in as_completed(futures):
-                cell, error = futures[future], future.exception()
-                if isinstance(error, BrokenProcessPool) and not (cell.folder / UNDER_WAY).is_file():
-                    waiting.append(cell)
-                    continue
-                (cell.folder / UNDER_WAY).unlink(missing_ok=True)
-                yield cell, None if error else future.result(), error
-            if len(waiting) == len(futures):
-                raise ResourceError("the worker processes die before they begin; try fewer: --workers=1")
-            if waiting:
-                self.pool.shutdown()
-                self.pool = self._new_pool()

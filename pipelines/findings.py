@@ -1,7 +1,6 @@
 """What the cells of a study say: a table with the noise beside each difference, pictures, and a sentence."""
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from scipy import stats
 from pipelines.cells import Cell
 from src.images.pictures import plot_difference_errors
 from src.shared.plots import save_figure
+from src.shared.reports import write_metrics
 from src.tabular.pictures import plot_activations
 
 # what a picture without data explains, by the key that a study varies
@@ -24,7 +24,6 @@ EXPLAINED = {
 }
 CONFIDENCE = 0.95
 MOST_CURVES = 20
-SIGNIFICANT_DIGITS = 6
 
 Numbers = NDArray[np.float64]
 Row = dict[str, Any]
@@ -123,13 +122,9 @@ def write_findings(title: str, metric: str, mode: str, cells: dict[str, list[Cel
         row["weight_norm"] = float(np.mean(norms)) if norms else float("nan")
     finding = sentence(rows, metric, mode)
     metrics = {
-        f"{row['cell']}/{name}": float(f"{value:.{SIGNIFICANT_DIGITS}g}")
-        for row in rows
-        for name, value in row.items()
-        if name != "cell" and np.isfinite(value)
+        f"{row['cell']}/{name}": value for row in rows for name, value in row.items() if name != "cell"
     }
-    text = json.dumps(metrics, indent=1, sort_keys=True, ensure_ascii=False)
-    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    write_metrics(metrics, folder)
     for name in ("plots", "tables"):
         (folder / name).mkdir()
     (folder / "tables" / "cells.md").write_text(_markdown(title, metric, rows, finding), encoding="utf-8")
@@ -199,7 +194,8 @@ def _markdown(title: str, metric: str, rows: list[Row], finding: str) -> str:
 def _print(title: str, metric: str, rows: list[Row], finding: str) -> None:
     table = Table(title=f"{title}: {metric}")
     for heading in PRINTED:
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+        # a long name goes over several lines, so that no number is cut off
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading))
     for row in rows:
         by_heading = dict(zip(HEADINGS, _cells_of_row(row), strict=True))
         table.add_row(*(by_heading[heading] for heading in PRINTED))

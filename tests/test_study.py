@@ -2,22 +2,28 @@
 
 import json
 import os
+import platform
 import shutil
-import signal
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
+import psutil
 import pytest
 import torch
 import yaml
 
-from pipelines import cells as cells_module
-from pipelines.cells import CELLS, Cell, _devices, metric_names
+from pipelines import workers as workers_module
+from pipelines.cells import CELLS, Cell, metric_names
+from pipelines.search import PROCESS, Search, corners, distribution_of, try_next
 from pipelines.study import cells_of, read_study, report_of, study, write_sweep
-from src.shared.errors import ConfigurationError, DataError, LockstepError
+from pipelines.workers import devices_of
+from src.shared.errors import ConfigurationError, DataError, LockstepError, NonFiniteError
 from src.shared.folders import read_preprocessing
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +36,14 @@ TINY = {
     "fixed": {"trainer.max_epochs": 2},
     "grid": {"model.activation": ["relu", "tanh"]},
 }
+SEARCH: dict[str, Any] = {
+    "search": "optuna",
+    "budget": 3,
+    "grid": {
+        "model.activation": ["relu", "tanh"],
+        "model.lr_scheduler.init_args.max_lr": {"low": 0.001, "high": 0.1, "log": True},
+    },
+}
 
 
 def write_study(**changes: Any) -> None:
@@ -40,7 +54,12 @@ def write_study(**changes: Any) -> None:
 
 
 @pytest.fixture
-def project(clones: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def project(
+    clones: tuple[Path, Path],
+    settings_of_the_process: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
     """A copy of a clone without the cells, the working folder of the test."""
     ignored = shutil.ignore_patterns(".git", ".dvc", "runs")
     folder = Path(shutil.copytree(clones[0], tmp_path / "project", ignore=ignored))
@@ -48,11 +67,7 @@ def project(clones: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.Monke
     write_study()
     for name in ("WANDB_RUN_GROUP", "WANDB_TAGS", "WANDB_NAME", "WANDB_DIR"):
         monkeypatch.setenv(name, "")  # so that it is put back
-    threads, interrupt = torch.get_num_threads(), signal.getsignal(signal.SIGINT)
-    yield folder
-    torch.set_num_threads(threads)
-    signal.signal(signal.SIGINT, interrupt)
-    torch.use_deterministic_algorithms(False)
+    return folder
 
 
 def metrics() -> dict[str, float]:
@@ -166,32 +181,29 @@ def test_a_cell_that_fails_is_told_and_the_others_go_on(
     assert capfd.readouterr().err.count("trained in") == 1
 
 
-def test_a_worker_that_dies_takes_no_other_cell_with_it(project: Path) -> None:
-    Path("dying.py").write_text(
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_worker_that_dies_takes_no_other_cell_with_it(tmp_path: Path, number: int) -> None:
+    (tmp_path / "dying.py").write_text(
         "import os\n"
-        "from pipelines.cells import UNDER_WAY, Workers\n"
-        "from pipelines.study import cells_of, read_study\n"
-        "def work(cell):\n"
-        "    cell.folder.mkdir(parents=True, exist_ok=True)\n"
-        "    (cell.folder / UNDER_WAY).touch()\n"
-        "    if cell.title == 'relu, seed 2':\n"
+        "from pipelines.workers import Workers\n"
+        "def work(item):\n"
+        "    if item == 2:\n"
         "        os._exit(9)\n"
-        "    (cell.folder / UNDER_WAY).unlink()\n"
-        "    return cell.seed\n"
+        "    return item * 10\n"
         "if __name__ == '__main__':\n"
-        "    cells = [c for group in cells_of('tiny', read_study('tiny')).values() for c in group]\n"
-        "    with Workers(1) as pool:\n"
-        "        for cell, found, error in pool.each(work, cells):\n"
-        "            print(cell.title, found, type(error).__name__)\n"
+        f"    with Workers({number}) as pool:\n"
+        "        pool.context.set_forkserver_preload([])\n"  # quick: the work needs no Lightning
+        "        for item, found, error in pool.each(work, [1, 2, 3, 4]):\n"
+        "            print(item, found, type(error).__name__)\n"
     )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     command = [sys.executable, "dying.py"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([".", os.environ["PYTHONPATH"]])}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, cwd=tmp_path)
     assert sorted(done.stdout.splitlines()) == [
-        "relu, seed 1 1 NoneType",
-        "relu, seed 2 None BrokenProcessPool",
-        "tanh, seed 1 1 NoneType",
-        "tanh, seed 2 2 NoneType",
+        "1 10 NoneType",
+        "2 None BrokenProcessPool",
+        "3 30 NoneType",
+        "4 40 NoneType",
     ], done.stderr
 
 
@@ -226,13 +238,35 @@ def test_every_row_is_a_test_row_of_one_fold(project: Path) -> None:
         ({"folds": 1}, "folds must be 0 or at least 2"),
         ({"folds": 5000}, "5000 folds of 1000 rows"),
         ({"speed": 3}, "speed"),
+        ({"search": "grid"}, "search"),
+        ({"search": "optuna", "grid": {}}, r"studies\.tiny\.grid is empty"),
+        ({"search": "optuna", "folds": 2}, "search needs a grid, and knows no variants and no folds"),
+        ({"search": "optuna", "budget": 0}, "budget must be at least 1"),
+        ({"grid": {"model.l1": {"low": 0.1, "high": 1.0}}}, r"grid\.model\.l1 must be a list of values"),
+        (SEARCH | {"grid": {"model.l1": 0.1}}, r"a list of values or a range \{low"),
+        (SEARCH | {"grid": {"model.l1": {"low": 0.1}}}, r"grid\.model\.l1 is no range .*None is no number"),
+        (SEARCH | {"grid": {"model.l1": {"low": 0.0, "high": 1.0, "log": True}}}, "is no range .*log"),
+        (SEARCH | {"grid": {"model.l1": {"low": 2.0, "high": 1.0}}}, "is no range"),
+        (SEARCH | {"grid": {"model.l1": {"low": 0.0, "high": 1.0, "mean": 0}}}, "is no range .*mean"),
+        (SEARCH | {"grid": {"model.l1": {"low": -1.0, "high": 1.0}}}, r"l1 -1\.0: .*l1.* v>=0"),
+        (SEARCH | {"grid": {"model.activation": ["relu", "sine"]}}, "sine: .*is not one of"),
+        (SEARCH | {"metric": "test/speed"}, "no 'test/speed'"),
+        (SEARCH | {"storage": "damaged"}, r"studies\.tiny\.storage cannot be used"),
+        (SEARCH | {"storage": "sqlite:///damaged"}, r"storage cannot be used.*not a database"),
+        (SEARCH | {"storage": "sqlite:///locked?timeout=0"}, r"storage cannot be used.*database is locked"),
+        (SEARCH | {"storage": "nothing://"}, r"studies\.tiny\.storage cannot be used"),
         ({"prepare": {"colour": "red"}}, "colour"),
     ],
 )
 def test_mistakes_are_told_before_anything_trains(project: Path, changes: Any, message: str) -> None:
     write_study(**changes)
-    with pytest.raises(ConfigurationError, match=message):
-        study("tiny", workers=1)
+    Path("damaged").write_text("no journal, and\nno database\n")
+    with sqlite3.connect("locked", isolation_level="EXCLUSIVE") as lock:
+        lock.execute("CREATE TABLE held (x)")
+        lock.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ConfigurationError, match=message):
+            study("tiny", workers=1)
+    lock.close()
     assert not list(Path("runs").rglob("run.json"))
     assert not Path("reports/studies/tiny").exists()
 
@@ -253,8 +287,9 @@ def test_an_unknown_study_and_data_that_are_not_prepared_are_told(project: Path)
 def test_the_studies_that_come_along_are_configurations(project: Path, name: str) -> None:
     shutil.copyfile(ROOT / "params.yaml", "params.yaml")
     wanted = read_study(name)
-    groups = cells_of(name, wanted)
-    assert len(groups) == len(wanted.rows())
+    rows = dict(zip("abcdefgh", corners(wanted.grid), strict=False)) if wanted.search else wanted.rows()
+    groups = cells_of(name, wanted, rows)
+    assert len(groups) == len(rows)
     first = next(iter(groups.values()))[0].settings
     for cell, *_ in groups.values():
         # of a grid those that differ from the first in one key
@@ -286,11 +321,108 @@ def test_a_sweep_has_the_grid(project: Path) -> None:
 
 
 def test_workers_share_out_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cells_module.shutil, "which", lambda name: None)
-    assert _devices(3) == [None, None, None]
-    monkeypatch.setattr(cells_module.shutil, "which", lambda name: "/bin/nvidia-smi")
+    monkeypatch.setattr(workers_module.shutil, "which", lambda name: None)
+    assert devices_of(3) == [None, None, None]
+    monkeypatch.setattr(workers_module.shutil, "which", lambda name: "/bin/nvidia-smi")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert _devices(3) == [0, 1]
-    assert _devices(1) == [0]
+    assert devices_of(3) == [0, 1]
+    assert devices_of(1) == [0]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert _devices(2) == [None, None]
+    assert devices_of(2) == [None, None]
+
+
+def trials() -> dict[int, str]:
+    """The lines of the table of trials by their numbers, the best first."""
+    lines = Path("reports/studies/tiny/tables/trials.md").read_text().splitlines()[2:]
+    return {int(line.split("|")[1]): line for line in lines}
+
+
+def test_a_search_uses_its_budget_and_compares_the_best(
+    project: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_study(**SEARCH)
+    study("tiny", workers=1)
+    said = capfd.readouterr()
+    assert "3 trials, 0 of them are there" in said.out
+    first = trials()
+    assert sorted(first) == [0, 1, 2]
+    reached = [float(line.split("|")[2]) for line in first.values()]
+    assert reached == sorted(reached)
+    names = {name.partition("/runs")[0] for name in metrics() if name.endswith("/runs")}
+    (found,) = names - {"configs/polynomial.yaml"}
+    assert next(iter(first.values())).split("|")[5].strip() in found
+    assert Path("reports/studies/tiny/plots/trials.png").is_file()
+
+    # a higher budget goes on; another storage begins anew and draws the same
+    write_study(**SEARCH | {"budget": 4})
+    study("tiny", workers=2)
+    assert "4 trials, 3 of them are there" in capfd.readouterr().out
+    assert {number: trials()[number] for number in first} == first
+    write_study(**SEARCH | {"storage": "sqlite:///$SEARCHES/search.db"})
+    monkeypatch.setenv("SEARCHES", str(project))
+    study("tiny", workers=1)
+    assert "3 trials, 0 of them are there" in capfd.readouterr().out
+    assert (project / "search.db").is_file()
+    assert [line.split("|")[4:] for line in trials().values()] == [
+        line.split("|")[4:] for line in first.values()
+    ]
+
+
+@pytest.fixture
+def search(project: Path) -> Search:
+    """A search of two trials, one epoch each; nothing has been tried yet."""
+    write_study(**SEARCH, seeds=[1], fixed={"trainer.max_epochs": 1})
+    wanted = read_study("tiny")
+    (base,) = cells_of("tiny", wanted, {"base": wanted.fixed})["base"]
+    return Search(base, wanted.grid, "validation/rmse", "min", 2, True, "tiny.journal")
+
+
+def test_a_trial_whose_process_died_is_tried_once_more(search: Search) -> None:
+    gone = [platform.node(), os.getpid(), 0.0]  # a process that had our number before us
+    study = search.open()
+    first = study.ask()
+    drawn = first.suggest_float("model.lr_scheduler.init_args.max_lr", 0.001, 0.1, log=True)
+    assert search.left() == 1  # it may be that of another machine
+    first.set_user_attr(PROCESS, gone)
+    assert search.left() == 2
+    again = study.ask()
+    assert again.suggest_float("model.lr_scheduler.init_args.max_lr", 0.001, 0.1, log=True) == drawn
+    again.set_user_attr(PROCESS, [platform.node(), os.getpid(), psutil.Process().create_time()])
+    assert search.left() == 1
+    again.set_user_attr(PROCESS, gone)
+    assert search.left() == 1
+    assert [trial.state.name for trial in search.open().trials] == ["FAIL", "FAIL"]
+
+
+def test_a_trial_far_behind_is_pruned(search: Search) -> None:
+    search = replace(search, budget=10)
+    study = search.open()
+    space = {key: distribution_of(values) for key, values in search.space.items()}
+    settings = {"model.activation": '"tanh"', "model.lr_scheduler.init_args.max_lr": 0.05}
+    for _ in range(5):
+        study.add_trial(
+            optuna.create_trial(
+                params=settings, distributions=space, value=0.001, intermediate_values={1: 0.001}
+            )
+        )
+    said = try_next(search)
+    assert said is not None
+    assert said.endswith(": pruned")
+    pruned = search.open().trials[-1]
+    assert (pruned.state.name, list(pruned.intermediate_values)) == ("PRUNED", [1])
+    assert search.rows()["found: tanh, max_lr 0.05"]["model.activation"] == "tanh"
+    # the cell goes on where it is wanted in full
+    unpruned = replace(search, pruning=False)
+    said = try_next(unpruned)
+    assert said is not None
+    assert "validation/rmse" in said
+
+
+def test_trials_that_diverge_count_and_are_no_finding(search: Search) -> None:
+    space = {"model.optimizer.lr": [1e9], "model.optimizer.class_path": ["torch.optim.SGD"]}
+    base = replace(search.base, settings={"trainer.max_epochs": 2, "model.lr_scheduler": None})
+    search = replace(search, base=base, space=space)
+    said = [try_next(search) for _ in range(3)]
+    assert [line and line.split(": ")[2][:11] for line in said] == ["train/loss ", "its loss ha", None]
+    with pytest.raises(NonFiniteError, match="tiny: no trial of the search has come to its end"):
+        search.rows()

@@ -83,6 +83,7 @@ def start_tracker(folder: Path, task: str, configuration: dict[str, Any]) -> Tra
             config=configuration,
             mode=mode,  # type: ignore[arg-type]
             settings=settings,
+            reinit="finish_previous",  # that of a training that failed in the same process
         )
         return Tracker(experiment=run, log_model=False)
     except Exception as error:

@@ -6,6 +6,7 @@ B batch, F features, O outputs (1, or the number of classes)
 from typing import Any, Literal
 
 import torch
+from jsonargparse.typing import NonNegativeFloat
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.nn import functional
@@ -61,8 +62,8 @@ class TabularModel(SupervisedModel):
         share_hidden: bool = False,
         loss: Literal["mse", "mae", "smooth_l1", "log_rmse", "bce", "perceptron", "cross_entropy"] = "mse",
         label_smoothing: float = 0.0,
-        l1: float = 0.0,
-        l2: float = 0.0,
+        l1: NonNegativeFloat = 0.0,
+        l2: NonNegativeFloat = 0.0,
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
