@@ -16,6 +16,7 @@ from typing import Any, Literal
 import lightning
 import torch
 import yaml
+from filelock import FileLock, Timeout
 from jsonargparse.typing import NonNegativeFloat
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -32,11 +33,12 @@ from src.shared.bundle import (
     restrict_imports,
     write_bundle,
 )
-from src.shared.errors import ConfigurationError, exit_with_message
+from src.shared.errors import ConfigurationError, LockedError, exit_with_message
 from src.shared.exactness import Exactness
 from src.shared.folders import MODELS, PREPARED, RECORD, RUNS, folder_digest
 from src.shared.layers import LayerRecord
 from src.shared.progress import TrainingProgress
+from src.shared.provenance import provenance
 from src.shared.tracking import start_tracker
 from src.shared.training import (
     CHECKPOINT,
@@ -126,10 +128,12 @@ class LockstepCLI(LightningCLI):
             kwargs["profiler"] = NoProfiler()
         if self.subcommand != "fit":
             return super().instantiate_trainer(enable_checkpointing=False, logger=False, **kwargs)
-        prepared = folder_digest(PREPARED / self.task)
-        identity = yaml.safe_dump(self.configuration) + prepared + folder_digest(Path("src"), "*.py")
+        self.prepared = folder_digest(PREPARED / self.task)
+        identity = yaml.safe_dump(self.configuration) + self.prepared + folder_digest(Path("src"), "*.py")
         self.run_folder = RUNS / self.task / sha256(identity.encode()).hexdigest()[:12]
         self.run_folder.mkdir(parents=True, exist_ok=True)
+        if _is_first_process():
+            self.lock = _only_trainer(self.task)
         monitor, mode = self.configuration["monitor"], self.configuration["mode"]
         seconds_between = self.configuration["checkpoint_seconds"]
         self.record = TrainingRecord(self.run_folder, monitor, mode, seconds_between)
@@ -138,7 +142,7 @@ class LockstepCLI(LightningCLI):
             kwargs["callbacks"].append(LayerRecord())
         if terminal:
             kwargs["callbacks"].append(TrainingProgress(monitor))
-        described = {**self.configuration, "prepared_sha256": prepared}
+        described = {**self.configuration, "prepared_sha256": self.prepared}
         self.tracker = start_tracker(RUNS, self.task, described) if _is_first_process() else None
         return super().instantiate_trainer(
             logger=self.tracker or False, plugins=DurableCheckpointIO(), **kwargs
@@ -146,6 +150,13 @@ class LockstepCLI(LightningCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Train, or go on with an interrupted training of the same configuration, data and code."""
+        try:
+            self._fit(**kwargs)
+        finally:
+            if self.trainer.is_global_zero:
+                self.lock.release()
+
+    def _fit(self, **kwargs: Any) -> None:
         self.summary = str(ModelSummary(self.model, max_depth=-1))
         _say(self.trainer, self.summary)
         _say(self.trainer, f"{self.task} on {self.trainer.strategy.root_device}")
@@ -201,7 +212,12 @@ class LockstepCLI(LightningCLI):
 
     def _keep_record(self, metrics: dict[str, float], seconds: float) -> None:
         """What `pipelines.compare` and `pipelines.study` want to know of this run."""
-        record = {"configuration": self.configuration, "metrics": metrics, "seconds": seconds}
+        record = {
+            "configuration": self.configuration,
+            "metrics": metrics,
+            "seconds": seconds,
+            "provenance": provenance(self.prepared, self.trainer.strategy.root_device),
+        }
         partial = self.run_folder / f"{RECORD}.partial"
         partial.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         partial.replace(self.run_folder / RECORD)
@@ -221,6 +237,19 @@ class LockstepCLI(LightningCLI):
 def _is_first_process() -> bool:
     """Whether this process was not started by another one of the same run; the trainer is not there yet."""
     return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def _only_trainer(task: str) -> FileLock:
+    """The lock of a task's trainings, which the system releases when the process ends, however it ends."""
+    lock = FileLock(RUNS / task / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise LockedError(
+            f"another process trains {task} in this folder, perhaps of a `dvc repro` that was killed; "
+            "wait for it to end, or end it"
+        ) from None
+    return lock
 
 
 def _say(trainer: Trainer, text: str) -> None:

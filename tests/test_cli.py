@@ -23,6 +23,7 @@ from unittest import mock
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from jsonargparse._common import parsing_settings
 from lightning import Trainer
 
@@ -289,6 +290,17 @@ def test_termination_by_the_system_ends_with_143_and_goes_on(
     assert "going on after epoch 2\n" in said.out
     assert "terminated\n" in said.err
     assert code == 143
+
+
+@pytest.mark.usefixtures("project")
+def test_a_second_trainer_of_the_task_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(Path("models"))
+    with FileLock(Path("runs", TASK, "lock")):  # as a trainer holds it whose `dvc repro` was killed
+        assert cli("fit", "--config", CONFIG) == 7
+    assert f"error: another process trains {TASK} in this folder" in capsys.readouterr().err
+    assert contents(Path("models")) == before
+    assert cli("fit", "--config", CONFIG) == 0
+    assert cli("fit", "--config", CONFIG) == 0  # it lets go of it
 
 
 def test_other_commands_in_between_do_not_matter(

@@ -44,6 +44,12 @@ class ResourceError(LockstepError):
     exit_code = 6
 
 
+class LockedError(LockstepError):
+    """Another process is at work on the same results."""
+
+    exit_code = 7
+
+
 RESOURCE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG}
 
 

@@ -1,0 +1,212 @@
+"""Run the committed state in a fresh clone, and compare each output with what dvc.lock promises."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import auto_cli
+from rich.console import Console
+
+from src.shared.errors import ConfigurationError, IntegrityError, LockstepError, exit_with_message
+
+LOCK = "dvc.lock"
+Stages = dict[str, dict[str, Any]]
+
+
+def verify(task: str | None = None, keep: Path | None = None) -> None:
+    """Run the committed state cold, in a clone in a temporary folder, and compare its outputs with dvc.lock.
+
+    Uncommitted changes are left out. Nothing here is changed.
+
+    Args:
+        task: only the stages of this task; all of the pipeline if left out.
+        keep: a folder for the clone, to look into it afterwards; it must not exist.
+
+    Raises:
+        IntegrityError: an output is not what dvc.lock says.
+    """
+    if keep is not None and keep.exists():
+        raise ConfigurationError(f"--keep: {keep} is there already")
+    if _git(Path(), "status", "--porcelain", "--untracked-files=no"):
+        print("there are uncommitted changes: what is verified is the last commit")
+    with tempfile.TemporaryDirectory() as place:
+        clone = keep or Path(place, "clone")
+        _git(Path(), "clone", "--quiet", ".", str(clone))
+        committed = _stages(clone)
+        machine = [*_other_versions(clone), *_other_processor()]
+        for line in machine:
+            print(line)
+        order = _run(clone, [f"evaluate@{task}"] if task else [])
+        found = _stages(clone)
+        differing = [stage for stage in order if not _compare(stage, committed, found)]
+        if not differing:
+            print(f"all outputs of {len(order)} stages are those of {LOCK}")
+            return
+        first = differing[0]
+        print(f"\nthe first stage that differs is {first}:")
+        reasons = [*_explain(first, committed, found, clone), *machine]
+        for line in reasons or ["its dependencies, the versions and the processor are as they should be"]:
+            print(f"  {line}")
+    raise IntegrityError(
+        f"{first} does not give what {LOCK} says; {len(differing)} of {len(order)} stages differ"
+    )
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True)  # noqa: S603, S607
+    if done.returncode:
+        raise ConfigurationError(f"git {arguments[0]} failed: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def _stages(clone: Path) -> Stages:
+    """The stages of a clone's dvc.lock."""
+    path = clone / LOCK
+    if not path.is_file():
+        raise ConfigurationError(f"{LOCK} is not committed: there is nothing to compare with")
+    stages: Stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
+    return stages
+
+
+def _run(clone: Path, targets: list[str]) -> list[str]:
+    """Run `dvc repro` with nothing kept from earlier runs; the stages in the order in which they ran."""
+    command = [sys.executable, "-m", "dvc", "repro", "--no-run-cache", *targets]
+    process = subprocess.Popen(  # noqa: S603
+        command,
+        cwd=clone,
+        env=os.environ | {"WANDB_MODE": "disabled", "PYTHONPATH": str(clone)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+    )
+    order: list[str] = []
+    said: list[str] = []
+    assert process.stdout is not None
+    console = Console(stderr=True)
+    with process.stdout, console.status("dvc repro") as status:
+        for line in process.stdout:
+            said.append(line.rstrip())
+            if started := re.match(r"Running stage '(?:.*:)?(.+)'", line):
+                order.append(started[1])
+                status.update(f"running {started[1]}, stage {len(order)}")
+    if process.wait():
+        lines = " | ".join([line for line in said if line][-5:])
+        raise LockstepError(f"dvc repro failed in the clone: {lines}")
+    return order
+
+
+def _outputs(stage: dict[str, Any]) -> dict[str, str]:
+    return {output["path"]: output["md5"] for output in stage.get("outs", [])}
+
+
+def _compare(stage: str, committed: Stages, found: Stages) -> bool:
+    """Say of each output of a stage whether it is identical; whether all are."""
+    same = True
+    promised = _outputs(committed.get(stage, {}))
+    for path, digest in _outputs(found[stage]).items():
+        if path not in promised:
+            said = f"not in {LOCK}"
+        else:
+            said = "identical" if digest == promised[path] else "DIFFERS"
+        same &= said == "identical"
+        print(f"{said:9}  {stage}: {path}", flush=True)
+    return same
+
+
+def _explain(stage: str, committed: Stages, found: Stages, clone: Path) -> Iterator[str]:
+    """In what a stage differs: what went in, then what came out."""
+    if stage not in committed:
+        yield f"{LOCK} has no such stage: run `dvc repro` and commit {LOCK}"
+        return
+    inputs = (
+        {dep["path"]: dep["md5"] for dep in stages[stage].get("deps", [])} for stages in (committed, found)
+    )
+    before, after = inputs
+    for path in sorted(before.keys() | after.keys()):
+        if before.get(path) != after.get(path):
+            yield f"{path} is not that of the last `dvc repro`: {LOCK} is older than it"
+    if committed[stage].get("params") != found[stage].get("params"):
+        yield f"its parameters are not those of the last `dvc repro`: {LOCK} is older than them"
+    promised = _outputs(committed[stage])
+    for path, digest in _outputs(found[stage]).items():
+        if path in promised and digest != promised[path]:
+            yield from _differences(path, promised[path], clone)
+
+
+def _differences(path: str, promised: str, clone: Path) -> Iterator[str]:
+    """In what an output differs from the promised one, if that still lies in the cache or in git."""
+    new = clone / path
+    if new.name == "metrics.json":
+        old = json.loads(_git(clone, "show", f"HEAD:{path}"))
+        metrics = json.loads(new.read_text(encoding="utf-8"))
+        for name in sorted(old.keys() | metrics.keys()):
+            if old.get(name) != metrics.get(name):
+                yield f"{path}: {name} is {metrics.get(name)}, committed is {old.get(name)}"
+        return
+    listing = Path(".dvc/cache/files/md5", promised[:2], promised[2:])
+    if not promised.endswith(".dir") or not listing.is_file():
+        yield f"{path}: what it should be is not in the cache here; `dvc repro` makes it"
+        return
+    files = {entry["relpath"]: entry["md5"] for entry in json.loads(listing.read_text(encoding="utf-8"))}
+    here = {file.relative_to(new).as_posix(): file for file in new.rglob("*") if file.is_file()}
+    for name in sorted(files.keys() | here.keys()):
+        if name not in here or name not in files:
+            yield f"{path}/{name}: " + ("is missing" if name not in here else "should not be there")
+            continue
+        cached = Path(".dvc/cache/files/md5", files[name][:2], files[name][2:])
+        if cached.is_file() and cached.read_bytes() != here[name].read_bytes():
+            yield f"{path}/{name}: {_in_what(cached, here[name])}"
+
+
+def _in_what(old: Path, new: Path) -> str:
+    """In what two files differ: tensors by the largest distance, others by the place of the first byte."""
+    if new.suffix == ".safetensors":
+        import numpy as np
+        from safetensors.numpy import load_file
+
+        before, after = load_file(old), load_file(new)
+        if {name: tensor.shape for name, tensor in before.items()} != {
+            name: tensor.shape for name, tensor in after.items()
+        }:
+            return "other tensors"
+        far = {name: float(np.abs(before[name].astype(float) - after[name]).max()) for name in before}
+        name = max(far, key=lambda each: far[each])
+        count = sum(value > 0 for value in far.values())
+        return f"{count} of {len(far)} tensors differ, {name} the most, by {far[name]:.3g}"
+    pairs = enumerate(zip(old.read_bytes(), new.read_bytes(), strict=False))
+    place = next((number for number, (a, b) in pairs if a != b), min(old.stat().st_size, new.stat().st_size))
+    return f"differs from byte {place} on"
+
+
+def _other_versions(clone: Path) -> Iterator[str]:
+    """The packages whose installed version is not the locked one."""
+    text = (clone / "requirements.lock").read_text(encoding="utf-8")
+    for name, locked in re.findall(r"^([\w.-]+)==([^\s;]+) \\$", text, re.MULTILINE):
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            continue  # of another system, or for development
+        if found.partition("+")[0] != locked.partition("+")[0]:
+            yield f"{name} {found} is installed, requirements.lock has {locked}"
+
+
+def _other_processor() -> Iterator[str]:
+    """The instruction set, if it is not the one that src/__init__.py pins on x86."""
+    import torch
+
+    found = torch.backends.cpu.get_cpu_capability()
+    if found != "AVX2":
+        yield f"torch computes with {found}, the results of {LOCK} are those of AVX2 on x86-64"
+
+
+if __name__ == "__main__":
+    exit_with_message(lambda: auto_cli(verify, as_positional=True))

@@ -1,0 +1,149 @@
+"""Verification of a small repository of one stage: what is told when something is not as it was."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.verify import verify
+from src.shared.errors import ConfigurationError, IntegrityError, LockstepError
+
+STAGE = """
+stages:
+  evaluate:
+    foreach: [tiny]
+    do:
+      cmd: python make.py
+      deps: [make.py]
+      outs: [models/tiny, tiny.txt]
+      metrics:
+        - metrics.json:
+            cache: false
+"""
+MAKE = """
+import json, os
+from pathlib import Path
+import numpy as np
+from safetensors.numpy import save_file
+noise = float(os.environ.get("NOISE", "0"))
+Path("models/tiny").mkdir(parents=True)
+weights = {"a": np.zeros(3), "b": np.array([1.0, 2.0 + noise])}
+save_file(weights, "models/tiny/model.safetensors")
+Path("models/tiny/summary.txt").write_text(f"sum {3 + noise:g}")
+Path("tiny.txt").write_text("always the same")
+Path("metrics.json").write_text(json.dumps({"test/rmse": 0.5 + noise, "test/mae": 0.25}))
+"""
+
+
+def call(*command: str) -> None:
+    identity = ("git", "-c", "user.name=Test", "-c", "user.email=test@example.org")
+    command = (*identity, *command[1:]) if command[0] == "git" else (sys.executable, "-m", *command)
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def commit() -> None:
+    call("git", "add", "--all")
+    call("git", "commit", "--quiet", "--message", "Change")
+
+
+@pytest.fixture(scope="module")
+def finished(alone: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository whose pipeline has run and whose dvc.lock is committed."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        call("git", "init", "--quiet")
+        call("dvc", "init", "--quiet")
+        Path("dvc.yaml").write_text(STAGE)
+        Path("make.py").write_text(MAKE)
+        Path("requirements.lock").write_text("numpy==0.1 \\\n    --hash=sha256:00\n")
+        Path(".gitignore").write_text("/models\n/tiny.txt\n__pycache__\n")
+        call("dvc", "repro", "--quiet")
+        commit()
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working folder is a clone of that repository, with its cache."""
+    subprocess.run(["git", "clone", "--quiet", finished, tmp_path / "project"], check=True)
+    monkeypatch.chdir(tmp_path / "project")
+    Path(".dvc/cache").symlink_to(finished / ".dvc/cache")
+
+
+def test_what_is_as_it_was_is_said_output_by_output(capsys: pytest.CaptureFixture[str]) -> None:
+    with Path("make.py").open("a") as file:
+        file.write("raise SystemExit('not committed')\n")
+    verify("tiny", keep=Path("../kept"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "there are uncommitted changes: what is verified is the last commit"
+    assert lines[1].startswith("numpy ")
+    assert lines[1].endswith(" is installed, requirements.lock has 0.1")
+    assert lines[-4:] == [
+        "identical  evaluate@tiny: metrics.json",
+        "identical  evaluate@tiny: models/tiny",
+        "identical  evaluate@tiny: tiny.txt",
+        "all outputs of 1 stages are those of dvc.lock",
+    ]
+    assert Path("../kept/tiny.txt").is_file()
+    with pytest.raises(ConfigurationError, match="is there already"):
+        verify(keep=Path("../kept"))
+
+
+def test_other_bits_are_told_by_tensor_metric_and_byte(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NOISE", "0.125")
+    with pytest.raises(IntegrityError, match=r"evaluate@tiny does not give what dvc.lock says; 1 of 1"):
+        verify()
+    said = capsys.readouterr().out
+    for line in (
+        "DIFFERS    evaluate@tiny: models/tiny",
+        "identical  evaluate@tiny: tiny.txt",
+        "the first stage that differs is evaluate@tiny:",
+        "  metrics.json: test/rmse is 0.625, committed is 0.5",
+        "  models/tiny/model.safetensors: 1 of 2 tensors differ, b the most, by 0.125",
+        "  models/tiny/summary.txt: differs from byte 5 on",
+        "is installed, requirements.lock has 0.1",
+    ):
+        assert line in said
+    assert "test/mae" not in said
+
+
+def test_without_the_cache_the_difference_is_told_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(".dvc/cache").unlink()
+    monkeypatch.setenv("NOISE", "0.125")
+    with pytest.raises(IntegrityError):
+        verify()
+    assert "models/tiny: what it should be is not in the cache here" in capsys.readouterr().out
+
+
+def test_a_lock_older_than_the_code_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("make.py").write_text(MAKE.replace("sum", "total"))
+    commit()
+    with pytest.raises(IntegrityError):
+        verify()
+    assert "make.py is not that of the last `dvc repro`: dvc.lock is older than it" in capsys.readouterr().out
+
+
+def test_a_stage_that_fails_is_told() -> None:
+    Path("make.py").write_text("raise SystemExit('no more memory')")
+    commit()
+    with pytest.raises(LockstepError, match=r"dvc repro failed in the clone: .*no more memory"):
+        verify()
+
+
+def test_without_a_lock_there_is_nothing_to_compare_with(tmp_path: Path) -> None:
+    Path("dvc.lock").unlink()
+    commit()
+    with pytest.raises(ConfigurationError, match=r"dvc\.lock is not committed"):
+        verify()
+
+
+def test_outside_of_a_repository_git_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"git status failed: .*not a git repository"):
+        verify()
