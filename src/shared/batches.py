@@ -13,10 +13,11 @@ from src.shared.exactness import derived_seed
 class Batches:
     """An iterable of batches over tensors that share their first dimension.
 
-    The order is a function of (seed, epoch), so a resumed or repeated epoch sees the same batches. Of
-    several processes each takes every `processes`-th row of each batch: the batch size is that of all
-    processes together. Short last batches are kept, but one that leaves a process less than two rows
-    joins the batch before it, since batch norm has no variance of one row.
+    The order is a function of (seed, epoch), so a resumed or repeated epoch sees the same batches. Several
+    processes share out each batch, whose size is that of all together: process `r` of two takes the rows that
+    a single process, with half the batch size, has in its batch `2 * i + r`. Short last batches are kept, but
+    one that leaves a process less than two rows joins the batch before it, since batch norm has no variance
+    of one row.
 
     Args:
         tensors: each of shape (rows, ...), on the device where the batches are wanted.
@@ -64,9 +65,15 @@ class Batches:
             if order is None and self.processes == 1:
                 yield tuple(tensor[start:stop] for tensor in self.tensors)
             else:
-                mine = slice(start + self.process, stop, self.processes)
+                mine = self._share(start, stop)
                 rows = torch.arange(self.rows)[mine] if order is None else order[mine]
                 yield tuple(tensor[rows] for tensor in self.tensors)
+
+    def _share(self, start: int, stop: int) -> slice:
+        """The part of a batch that this process has; where it does not divide, the first have a row more."""
+        size, more = divmod(stop - start, self.processes)
+        first = start + self.process * size + min(self.process, more)
+        return slice(first, first + size + (self.process < more))
 
     def _order(self) -> Tensor | None:
         if self.seed is None:
