@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 import time
 import warnings
 from hashlib import sha256
@@ -20,7 +21,7 @@ from filelock import FileLock, Timeout
 from jsonargparse.typing import NonNegativeFloat
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from lightning.pytorch.utilities.model_summary import ModelSummary
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.console import Console
@@ -133,6 +134,7 @@ class LockstepCLI(LightningCLI):
         self.run_folder = RUNS / self.task / sha256(identity.encode()).hexdigest()[:12]
         self.run_folder.mkdir(parents=True, exist_ok=True)
         if _is_first_process():
+            _require_writable(MODELS)
             self.lock = _only_trainer(self.task)
         monitor, mode = self.configuration["monitor"], self.configuration["mode"]
         seconds_between = self.configuration["checkpoint_seconds"]
@@ -239,6 +241,13 @@ def _is_first_process() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
+def _require_writable(folder: Path) -> None:
+    """Fail before the training, not after it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
 def _only_trainer(task: str) -> FileLock:
     """The lock of a task's trainings, which the system releases when the process ends, however it ends."""
     lock = FileLock(RUNS / task / "lock", timeout=0)
@@ -311,18 +320,21 @@ def run(arguments: list[str] | None = None, cli: type[LockstepCLI] = LockstepCLI
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    return cli(
-        lightning.LightningModule,
-        lightning.LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        auto_configure_optimizers=False,
-        save_config_callback=None,
-        load_from_checkpoint_support=False,
-        seed_everything_default=42,
-        trainer_defaults=TRAINER_DEFAULTS,
-        args=arguments,
-    )
+    try:
+        return cli(
+            lightning.LightningModule,
+            lightning.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            save_config_callback=None,
+            load_from_checkpoint_support=False,
+            seed_everything_default=42,
+            trainer_defaults=TRAINER_DEFAULTS,
+            args=arguments,
+        )
+    except MisconfigurationException as error:  # such as a GPU asked for where there is none
+        raise ConfigurationError(f"Lightning refuses the configuration: {error}") from None
 
 
 def main() -> None:

@@ -314,14 +314,25 @@ def test_other_commands_in_between_do_not_matter(
     assert "going on after epoch 2\n" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("damage", ["empty", "half"])
+class Intruder:
+    """What runs code when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("intruded"),)
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "malicious"])
 def test_damaged_checkpoint_is_told_and_training_starts_afresh(
     damage: str, half_way: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     (checkpoint,) = Path("runs").rglob("last.ckpt")
     content = checkpoint.read_bytes()
-    checkpoint.write_bytes(content[: len(content) // 2] if damage == "half" else b"")
+    if damage == "malicious":
+        torch.save({"epoch": 1, "state_dict": Intruder()}, checkpoint)
+    else:
+        checkpoint.write_bytes(content[: len(content) // 2] if damage == "half" else b"")
     assert fit() == half_way
+    assert not Path("intruded").exists()
     warnings = [record.getMessage() for record in caplog.records if "starting afresh" in record.getMessage()]
     assert len(warnings) == 1
     assert str(checkpoint) in warnings[0]
@@ -393,6 +404,24 @@ def test_loss_that_is_not_finite_is_told_and_the_older_bundle_stays(
     assert cli("fit", "--config", CONFIG) == 5
     assert re.search(r"error: \S+/loss became (nan|inf) in epoch 1; .*learning rate", capsys.readouterr().err)
     assert contents(Path("models")) == before
+
+
+@pytest.mark.usefixtures("project")
+def test_a_bundle_that_could_not_be_written_is_told_before_training(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree("models")
+    Path("models").touch()
+    fail_after(0, monkeypatch)
+    assert cli("fit", "--config", CONFIG) == 6
+    assert re.search("error: .*exists: 'models'", capsys.readouterr().err)
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU")
+@pytest.mark.usefixtures("project")
+def test_a_gpu_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli("fit", "--config", CONFIG, "--trainer.accelerator=gpu") == 2
+    assert "error: Lightning refuses the configuration: No supported gpu" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("project")

@@ -1,11 +1,15 @@
 """Training in two processes against training in one."""
 
+import contextlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
@@ -51,3 +55,24 @@ def test_two_processes_agree_with_one(fit: Callable[..., Any]) -> None:
     one, _ = fit("one", *options)
     for name, weights in one.items():
         np.testing.assert_allclose(two[name], weights, rtol=1e-4, atol=1e-6)
+
+
+def test_the_death_of_one_process_ends_the_other(clones: tuple[Path, Path], tmp_path: Path) -> None:
+    for part in ("src", "configs", "requirements.lock", "data/prepared/house_prices"):
+        (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / part).symlink_to(clones[0] / part)
+    options = ("--trainer.accelerator=cpu", "--trainer.max_epochs=100000", *TWO)
+    first = subprocess.Popen(
+        [sys.executable, "-m", "src.cli", "fit", "--config", "configs/house_prices.yaml", *options],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    # until an epoch has ended
+    while not any(path.stat().st_size for path in tmp_path.glob("runs/house_prices/*/history.csv")):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            assert first.wait(timeout=0.1) is None
+    (second,) = psutil.Process(first.pid).children()
+    second.kill()
+    assert first.wait(timeout=60) != 0
+    assert not (tmp_path / BUNDLE).exists()

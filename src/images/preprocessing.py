@@ -26,6 +26,7 @@ Shape = tuple[int, int, int]
 PICTURES = (".png", ".jpg", ".jpeg")
 CSV_CHUNK_ROWS = 5000
 BYTE_TYPE = 0x08
+MOST_BYTES = 4 << 30
 BRIGHTEST = 255
 
 
@@ -36,25 +37,33 @@ def read_idx(path: Path) -> Pixels:
         An array with the file's dimensions: (N, H, W) of images, (N,) of labels.
 
     Raises:
-        DataError: no such file, not idx, or another length than its header says.
+        DataError: no such file, not idx, another length than its header says, or above `MOST_BYTES`.
     """
     _require_file(path)
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            start = file.read(4)
+            dimensions = start[3] if len(start) == 4 else 0
+            header = file.read(4 * dimensions)
+            whole = len(header) == 4 * dimensions  # a file may end in it
+            shape = tuple(int(size) for size in np.frombuffer(header.ljust(4 * dimensions, b"\0"), ">u4"))
+            size = math.prod(shape)
+            # no more than the header says: a small gzip file may hold many gigabytes
+            content = file.read(size + 1) if size <= MOST_BYTES else b""
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: not a whole gzip file: {error}; fetch it again") from None
-    if len(content) < 4 or content[:3] != bytes([0, 0, BYTE_TYPE]) or content[3] not in (1, 3):
+    if start[:3] != bytes([0, 0, BYTE_TYPE]) or dimensions not in (1, 3):
         raise DataError(
-            f"{path}: not an idx file of bytes: it starts with {content[:4].hex()}, "
+            f"{path}: not an idx file of bytes: it starts with {start.hex()}, "
             "expected 00000803 for images or 00000801 for labels"
         )
-    start = 4 + 4 * content[3]
-    header = content[4:start].ljust(start - 4, b"\0")  # a file may end in it
-    shape = tuple(int(size) for size in np.frombuffer(header, ">u4"))
-    if len(content) - start != math.prod(shape):
-        expected = " x ".join(map(str, shape))
-        raise DataError(f"{path}: {max(len(content) - start, 0)} values, the header says {expected}")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    expected = " x ".join(map(str, shape))
+    if size > MOST_BYTES:
+        raise DataError(f"{path}: the header says {expected} bytes, at most {MOST_BYTES:,} are read")
+    if len(content) != size or not whole:
+        found = f"more than {size}" if len(content) > size else len(content)
+        raise DataError(f"{path}: {found} values, the header says {expected}")
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def labels_path(images: Path) -> Path:

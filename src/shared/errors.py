@@ -50,7 +50,11 @@ class LockedError(LockstepError):
     exit_code = 7
 
 
-RESOURCE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG}
+RESOURCE_ERRNOS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.EEXIST, errno.ENOTDIR),  # a file stands where a folder should be
+}
 
 
 def exit_with_message(main: Callable[[], object]) -> None:

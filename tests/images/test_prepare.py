@@ -225,6 +225,15 @@ def wrong_count(raw: Path) -> None:
     (raw / IMAGES).write_bytes(gzip.compress(idx(some(40)[0])[:-1]))
 
 
+def more_than_the_header_says(raw: Path) -> None:
+    bomb = idx(some(1)[0]) + bytes(10_000_000)  # 10 kB when it is packed
+    (raw / IMAGES).write_bytes(gzip.compress(bomb))
+
+
+def more_than_memory(raw: Path) -> None:
+    (raw / IMAGES).write_bytes(gzip.compress(b"\x00\x00\x08\x03" + bytes([0, 255, 0, 0] * 3)))
+
+
 def header_only(raw: Path) -> None:
     (raw / IMAGES).write_bytes(gzip.compress(b"\x00\x00\x08\x03\x00"))
 
@@ -261,6 +270,8 @@ def too_few(raw: Path) -> None:
         (no_gzip, f"{IMAGES}: not a whole gzip file"),
         (wrong_magic, f"{IMAGES}: not an idx file of bytes: it starts with 00000d03, expected 00000803"),
         (wrong_count, f"{IMAGES}: 639 values, the header says 40 x 4 x 4"),
+        (more_than_the_header_says, f"{IMAGES}: more than 16 values, the header says 1 x 4 x 4"),
+        (more_than_memory, f"{IMAGES}: the header says 16711680 x 16711680 x 16711680 bytes, at most"),
         (header_only, f"{IMAGES}: 0 values"),
         (fewer_labels, f"{IMAGES}: 40 images, but {LABELS} has 39 labels"),
         (no_labels, f"{LABELS}: there is no such file"),
