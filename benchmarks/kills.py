@@ -108,6 +108,9 @@ def one_round(
             # DVC writes it in place; what has run comes back from its run cache
             counts["dvc.lock cut off while DVC wrote it, taken from git"] += 1
             subprocess.run(["git", "checkout", "--quiet", "dvc.lock"], cwd=clone, check=True)  # noqa: S607
+        elif "Unable to read RWLock-file" in said:
+            counts["rwlock cut off while DVC wrote it, removed"] += 1
+            (clone / ".dvc/tmp/rwlock").unlink()
         else:
             counts["failures"] += 1
             print(f"FAILED with {code}: {said[-400:]}", flush=True)

@@ -100,7 +100,7 @@ def test_training_goes_on_to_the_same_weights(
     shutil.rmtree("models")
     with pytest.raises(PowerFailureError):
         fit(task, steps - steps // 6 - 1, monkeypatch)
-    assert not Path("models").exists()
+    assert not Path("models", task).exists()
     capsys.readouterr()
     again, repeated = fit(task, None, monkeypatch)
     assert again == expected
