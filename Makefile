@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test lint bench lock
+.PHONY: help setup repro test lint bench serve lock
 
 help: ## show the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /	/'
@@ -25,6 +25,15 @@ setup: .venv/ready ## create .venv with the locked requirements and say which de
 		{ test -x $(BIN)/pip || $(PYTHON) -m venv .venv; } && \
 		$(BIN)/pip install --quiet --require-hashes -r requirements.lock && \
 		$(BIN)/pip install --quiet --no-deps --no-build-isolation -e . ; \
+	fi
+	@touch $@
+
+# without their own requirements: see `lock`
+.venv/serve-ready: .venv/ready requirements-serve.lock
+	@if command -v uv >/dev/null; then \
+		uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-serve.lock; \
+	else \
+		$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements-serve.lock; \
 	fi
 	@touch $@
 
@@ -48,6 +57,14 @@ bench: setup ## measure speed and memory side by side with hand-written code
 	python -m benchmarks.study
 	python -m benchmarks.pipeline
 
-lock: ## renew requirements.lock from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet -o requirements.lock
+serve: .venv/serve-ready ## open a page on this machine that tries every model out
+	python -m pipelines.serve
+
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet
+
+# gradio allows neither dvc's tomlkit, which only its command for new components reads, nor Pillow 13
+lock: ## renew the lock files from pyproject.toml (needs uv)
+	$(LOCK) pyproject.toml --extra dev -o requirements.lock
+	printf 'tomlkit>=0.15\npillow>=12\n' > .venv/override.txt
+	echo 'gradio>=6.30' | $(LOCK) - --constraint requirements.lock --override .venv/override.txt -o requirements-serve.lock
