@@ -1,6 +1,7 @@
-"""The command `predict`: a bundle and raw input -> predictions, without data/ and params.yaml."""
+"""Bundle and raw input -> predictions: the command `predict`, which needs neither data/ nor params.yaml."""
 
 import argparse
+import re
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,11 @@ def predict(arguments: list[str]) -> None:
     Raises:
         ConfigurationError: an unknown or missing argument, or no bundle that can be used.
     """
-    source = _with_source(argparse.ArgumentParser(add_help=False, allow_abbrev=False))
+    source = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    _add_source(source)
     found, _ = source.parse_known_args(arguments)
-    parser = _with_source(ArgumentParser(PROGRAM, description=__doc__, exit_on_error=False))
+    parser = ArgumentParser(PROGRAM, description=__doc__, exit_on_error=False)
+    _add_source(parser.add_mutually_exclusive_group())
     if found.bundle or found.config:
         bundle = found.bundle or _bundle_of(found.config)
         model, preprocessing = open_bundle(bundle)
@@ -45,7 +48,8 @@ def predict(arguments: list[str]) -> None:
     try:
         values = parser.parse_args(arguments)
     except ArgumentError as error:
-        raise ConfigurationError(f"{error}; see {PROGRAM} --bundle FOLDER --help") from None
+        message = re.sub(r"(?<![-\w])data\.", "--data.", str(error))
+        raise ConfigurationError(f"{message}; see {PROGRAM} --bundle FOLDER --help") from None
     if not (found.bundle or found.config):
         raise ConfigurationError("predict needs a trained model: add --bundle models/TASK")
     request = parser.instantiate(values).data
@@ -53,11 +57,9 @@ def predict(arguments: list[str]) -> None:
     print(f"{count} predictions: {request.output}")
 
 
-def _with_source(parser: Any) -> Any:
-    group = parser.add_mutually_exclusive_group()
+def _add_source(group: Any) -> None:
     group.add_argument("--bundle", type=Path, help="The folder of a trained model, wherever it lies.")
     group.add_argument("--config", type=Path, help="A task's configuration: its model is models/<task>.")
-    return parser
 
 
 def _bundle_of(path: Path) -> Path:
