@@ -174,16 +174,16 @@ def test_light_verbs_load_neither_torch_nor_lightning(python: Callable[..., Any]
     rooms = "".join(f"import src.{room}.prepare, src.{room}.sample\n" for room in sorted(set(TASKS.values())))
     program = (
         "import sys\n"
-        "import pipelines.fetch, pipelines.prepare, pipelines.report\n"
+        "import pipelines.fetch, pipelines.prepare, pipelines.report, pipelines.serve\n"
         "verbs = {'sklearn', 'pandas', 'pooch'} & set(sys.modules)\n"
         f"{rooms}"
-        "print(sorted(verbs), sorted({'torch', 'lightning', 'matplotlib'} & set(sys.modules)))\n"
+        "print(sorted(verbs), sorted({'torch', 'lightning', 'matplotlib', 'gradio'} & set(sys.modules)))\n"
     )
     done = python("-c", program, cwd=ROOT)
     assert (done.returncode, done.stdout) == (0, "[] []\n")
 
 
-@pytest.mark.parametrize("verb", ["fetch", "prepare", "report"])
+@pytest.mark.parametrize("verb", ["fetch", "prepare", "report", "serve"])
 def test_light_verbs_have_help(python: Callable[..., Any], verb: str) -> None:
     done = python("-m", f"pipelines.{verb}", "--help", cwd=ROOT)
     assert done.returncode == 0

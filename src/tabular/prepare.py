@@ -278,6 +278,7 @@ def _kind(column: "pd.Series[Any]", train: NDArray[np.int64], path: Path, settin
 
 def _learn_numeric(column: "pd.Series[Any]", path: Path, settings: Preparation) -> dict[str, Any]:
     values = numeric_values(column, path)[:, np.newaxis]
+    typical = float(np.nanmedian(values))
     fill = None
     if settings.impute != "drop":
         imputer = SimpleImputer(strategy=settings.impute, fill_value=settings.impute_constant)
@@ -297,6 +298,7 @@ def _learn_numeric(column: "pd.Series[Any]", path: Path, settings: Preparation) 
         "center": center,
         "scale": scale,
         "missing": int(column.isna().sum()),
+        "typical": typical,
     }
 
 
@@ -324,6 +326,7 @@ def _learn_categories(column: "pd.Series[Any]", settings: Preparation) -> dict[s
         "categories": [category for category in categories if category not in rare],
         "rare": rare,
         "missing": int(column.isna().sum()),
+        "typical": names[np.bincount(codes).argmax()],
     }
 
 

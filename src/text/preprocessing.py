@@ -149,7 +149,7 @@ class TextEncoder:
 
 @dataclass(frozen=True)
 class Composition:
-    """What `predict` is to write: the keys below `data.init_args.compose`. A line is a couplet of two verses.
+    """What `predict` is to write: the keys below `--data.compose`. A line is a couplet of two verses.
 
     Args:
         start: the first character; null lets the model choose.

@@ -427,6 +427,16 @@ def test_rare_categories_share_a_column(
     ]
 
 
+def test_what_is_typical_is_the_median_or_the_commonest_category() -> None:
+    columns: Columns = {
+        "Area": [1, 50, None, 3, 9],
+        "Alley": ["Pave", None, None, "Dirt", None],
+        "Kind": ["wood", "brick", "brick", "wood", "stone"],
+    }
+    learnt, _ = learn(columns)
+    assert [column["typical"] for column in learnt["columns"]] == [6.0, None, "brick"]
+
+
 def test_a_missing_category_is_a_category() -> None:
     learnt, features = learn({"Alley": ["Pave", None, "Dirt"]})
     assert learnt["features"] == ["Alley_Dirt", "Alley_Pave", "Alley_nan"]
