@@ -35,7 +35,7 @@ from src.shared.bundle import (
     write_bundle,
 )
 from src.shared.errors import ConfigurationError, LockedError, exit_with_message
-from src.shared.exactness import Exactness
+from src.shared.exactness import Exactness, choose_instructions
 from src.shared.folders import MODELS, PREPARED, RECORD, RUNS, folder_digest
 from src.shared.layers import LayerRecord
 from src.shared.progress import TrainingProgress
@@ -78,10 +78,17 @@ class LockstepCLI(LightningCLI):
             "--threads", type=int, default=1, help="CPU threads; another number rounds differently."
         )
         parser.add_argument(
+            "--portable",
+            type=bool,
+            default=True,
+            help="The same weights on all x86 processors of one maker (AVX2); false: all that this one has.",
+        )
+        parser.add_argument(
             "--checkpoint_seconds",
             type=NonNegativeFloat,
             default=10.0,
-            help="From one checkpoint to the next, by whole epochs: what a run cut off repeats.",
+            help="The longest time from one checkpoint to the next, by whole epochs; saving that takes "
+            "little of the time is done more often.",
         )
         parser.add_argument(
             "--log_gradient_norms",
@@ -112,6 +119,7 @@ class LockstepCLI(LightningCLI):
         settings = yaml.safe_load(self.parser.dump(self.config, skip_link_targets=True))
         self.configuration: dict[str, Any] = settings[self.subcommand]
         self.configuration.pop("config", None)
+        choose_instructions(self.configuration["portable"])
         self.task = self.configuration["task"]
         self.bundle = MODELS / self.task
         if self.subcommand != "fit":

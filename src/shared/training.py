@@ -19,6 +19,7 @@ from src.shared.errors import ConfigurationError, NonFiniteError
 
 CHECKPOINT = "last.ckpt"
 HISTORY = "history.csv"
+MOST_OF_THE_TIME = 0.05  # that checkpoints take, unless they are due by the clock
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
@@ -61,13 +62,15 @@ class TrainingRecord(Checkpoint):
 
     Best weights stay in memory and travel inside the checkpoint, so that one file is all that is written,
     and a run that is cut off goes on from it as if it had not been. A checkpoint is for resuming only, and
-    what comes after it is trained again to the same bits: so it is due by the clock, not by the epoch.
+    what comes after it is trained again to the same bits: so it is due by the clock, not by the epoch. One
+    that takes a twentieth of the time since the one before is due at once, and so is the one before the last
+    epoch: who loses a run at its end loses that epoch, not all.
 
     Args:
         folder: where the checkpoint and history.csv lie.
         monitor: the metric that decides which epoch is best.
         mode: "min" or "max", what is better.
-        seconds: from one checkpoint to the next, at the end of the epoch under way.
+        seconds: from one checkpoint to the next at most, at the end of the epoch under way.
     """
 
     def __init__(self, folder: Path, monitor: str, mode: str, seconds: float) -> None:
@@ -76,6 +79,7 @@ class TrainingRecord(Checkpoint):
         self.sign = 1 if mode == "min" else -1
         self.seconds = seconds
         self.saved_at = time.monotonic()
+        self.saving_takes = 0.0
         self.epochs = 0
         self.history = ""
         self.row: dict[str, float] = {}
@@ -140,10 +144,18 @@ class TrainingRecord(Checkpoint):
                 file.write(text)
         for logger in trainer.loggers:
             logger.log_metrics(row, step=int(row["epoch"]))
-        due = time.monotonic() - self.saved_at >= self.seconds
-        if trainer.strategy.reduce_boolean_decision(due, all=False):  # the clocks of processes differ
+        if trainer.strategy.reduce_boolean_decision(self._due(trainer), all=False):  # their clocks differ
+            start = time.monotonic()
             trainer.save_checkpoint(self.folder / CHECKPOINT)
             self.saved_at = time.monotonic()
+            self.saving_takes = self.saved_at - start
+
+    def _due(self, trainer: Trainer) -> bool:
+        """Whether a checkpoint is due at the end of this epoch."""
+        if self.epochs + 1 == trainer.max_epochs:
+            return True
+        elapsed = time.monotonic() - self.saved_at
+        return elapsed >= min(self.seconds, self.saving_takes / MOST_OF_THE_TIME)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the module with the weights of the best epoch."""
