@@ -97,7 +97,7 @@ class TrainingRecord(Checkpoint):
         """Go back to the history of the checkpoint; do not go on past an early stop.
 
         Raises:
-            ConfigurationError: the first process has other code or data, or another checkpoint, than this one.
+            ConfigurationError: the first process has other code or data than this one, or another checkpoint.
         """
         start = self.folder.name, self.epochs
         if (first := trainer.strategy.broadcast(start)) != start:
