@@ -31,12 +31,29 @@ from src.shared.processes import Termination
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node=2")
 TWO = ("--trainer.devices=2", "--trainer.strategy=ddp")
 ONE = ("--trainer.devices=1", "--trainer.strategy=auto")
-# several trainings, each in a folder of its own, for one start of the processes
+# several trainings, each in a folder of its own, for one start of the processes; one is cut off within its
+# second epoch, and begun again
 TRAININGS = """
-import json, os, pathlib
+import json, os, pathlib, signal
+from unittest import mock
+import pytest
 from src.cli import run
+from src.tabular.model import TabularModel
+
+step, steps = TabularModel.training_step, iter(range(12))
+
+def terminated(self, *arguments):
+    if next(steps, None) is None:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return step(self, *arguments)
+
 for folder, arguments in json.loads(pathlib.Path("trainings.json").read_text()).items():
     os.chdir(folder)
+    if folder.endswith("cut off"):
+        with mock.patch.object(TabularModel, "training_step", terminated):
+            with pytest.raises(SystemExit, match="143"):
+                run(arguments)
+        assert not pathlib.Path("models/house_prices").exists()
     run(arguments)
 """
 EVENLY = ("--trainer.max_epochs=2", "--trainer.limit_train_batches=8")
@@ -88,6 +105,7 @@ def by_two(
     folder = tmp_path_factory.mktemp("by two")
     options = {
         "evenly": arguments("house_prices", "--model.norm=null", *EVENLY),
+        "cut off": arguments("house_prices", "--model.norm=null", *EVENLY, "--checkpoint_seconds=0"),
         "evenly images": arguments("fashion_mnist", *EVENLY),
         "bowl": arguments("bowl", "--trainer.max_epochs=3"),
     }
@@ -112,6 +130,7 @@ def by_two(
     path = os.pathsep.join([str(clones[0]), os.environ["PYTHONPATH"]])
     done = python("-m", *TORCHRUN, "trainings.py", cwd=folder, PYTHONPATH=path)
     assert done.returncode == 0, done.stdout
+    assert done.stdout.count("going on after epoch 1\n") == 1  # told by one of them
     return folder
 
 
@@ -146,6 +165,11 @@ def test_two_processes_give_the_bits_of_one_that_accumulates_two_batches(
     doubled = ("--trainer.accumulate_grad_batches=2", "--trainer.limit_train_batches=16")
     alone = fit(task, *options, "--trainer.max_epochs=2", "--data.batch_size=64", *doubled)
     assert weights(by_two / name)[1] == weights(alone)[1]
+
+
+def test_two_processes_go_on_to_the_same_weights(by_two: Path) -> None:
+    assert weights(by_two / "cut off")[1] == weights(by_two / "evenly")[1]
+    assert metrics(by_two / "cut off") == metrics(by_two / "evenly")
 
 
 @pytest.mark.parametrize("task", WHOLE)
