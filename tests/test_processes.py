@@ -64,7 +64,8 @@ QUIET = {  # what sees or draws something else in two halves of a batch than in 
     "words": ("--model.network.dropout=0",),
 }
 WHOLE = {
-    "house_prices": ("--trainer.max_epochs=2",),  # a last batch of 27 rows, 117 rows to validate
+    # a last batch of 27 rows, 117 rows to validate
+    "house_prices": ("--trainer.max_epochs=2", "--log_gradient_norms=true"),
     "digits": ("--trainer.max_epochs=2", "--data.batch_size=101"),  # a last batch of 20 images
     "poems": ("--trainer.max_epochs=1", "--data.batch_size=9"),
     "words": ("--trainer.max_epochs=1", "--data.batch_size=65"),
