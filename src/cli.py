@@ -23,7 +23,6 @@ from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from lightning.pytorch.utilities.model_summary import ModelSummary
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
@@ -38,6 +37,7 @@ from src.shared.errors import ConfigurationError, LockedError, exit_with_message
 from src.shared.exactness import Exactness, choose_instructions
 from src.shared.folders import MODELS, PREPARED, RECORD, RUNS, folder_digest
 from src.shared.layers import LayerRecord
+from src.shared.processes import Termination, launched_by, require_all_processes
 from src.shared.progress import TrainingProgress
 from src.shared.provenance import provenance
 from src.shared.tracking import start_tracker
@@ -141,27 +141,34 @@ class LockstepCLI(LightningCLI):
         identity = yaml.safe_dump(self.configuration) + self.prepared + folder_digest(Path("src"), "*.py")
         self.run_folder = RUNS / self.task / sha256(identity.encode()).hexdigest()[:12]
         self.run_folder.mkdir(parents=True, exist_ok=True)
-        if _is_first_process():
-            _require_writable(MODELS)
-            self.lock = _only_trainer(self.task)
         monitor, mode = self.configuration["monitor"], self.configuration["mode"]
         seconds_between = self.configuration["checkpoint_seconds"]
         self.record = TrainingRecord(self.run_folder, monitor, mode, seconds_between)
-        kwargs["callbacks"].append(self.record)
+        kwargs["callbacks"] += [self.record, Termination()]
         if self.configuration["log_gradient_norms"]:
             kwargs["callbacks"].append(LayerRecord())
         if terminal:
             kwargs["callbacks"].append(TrainingProgress(monitor))
-        described = {**self.configuration, "prepared_sha256": self.prepared}
-        self.tracker = start_tracker(RUNS, self.task, described) if _is_first_process() else None
-        return super().instantiate_trainer(
-            logger=self.tracker or False, plugins=DurableCheckpointIO(), **kwargs
-        )
+        launcher = launched_by()
+        plugins = [DurableCheckpointIO(), *([launcher] if launcher else [])]
+        trainer = super().instantiate_trainer(logger=False, plugins=plugins, **kwargs)
+        require_all_processes(launcher, trainer)
+        self.tracker = None
+        if trainer.is_global_zero:
+            _require_writable(MODELS)
+            self.lock = _only_trainer(self.task)
+            described = {**self.configuration, "prepared_sha256": self.prepared}
+            self.tracker = start_tracker(RUNS, self.task, described)
+            trainer.logger = self.tracker
+        return trainer
 
     def fit(self, **kwargs: Any) -> None:
         """Train, or go on with an interrupted training of the same configuration, data and code."""
         try:
             self._fit(**kwargs)
+        except SIGTERMException:  # to Lightning this is success, and DVC would keep a model cut off
+            print("terminated", file=sys.stderr)
+            sys.exit(143)
         finally:
             if self.trainer.is_global_zero:
                 self.lock.release()
@@ -170,15 +177,13 @@ class LockstepCLI(LightningCLI):
         self.summary = str(ModelSummary(self.model, max_depth=-1))
         _say(self.trainer, self.summary)
         _say(self.trainer, f"{self.task} on {self.trainer.strategy.root_device}")
-        checkpoint = _usable(self.run_folder / CHECKPOINT)
+        checkpoint = _usable(self.run_folder / CHECKPOINT, self.trainer)
         start = time.perf_counter()
         try:
             self.trainer.fit(**kwargs, ckpt_path=checkpoint, weights_only=True)
-        except SIGTERMException:  # to Lightning this is success, and DVC would keep a model cut off
-            print("terminated", file=sys.stderr)
-            sys.exit(143)
         except SystemExit as error:
-            if self.trainer.interrupted:  # Lightning turns Ctrl-C into exit 1
+            ctrl_c = self.trainer.interrupted and not isinstance(error, SIGTERMException)
+            if ctrl_c:  # Lightning turns it into exit 1
                 raise KeyboardInterrupt from error
             raise
         seconds = time.perf_counter() - start
@@ -244,11 +249,6 @@ class LockstepCLI(LightningCLI):
         print(f"trained in {seconds:.1f} s; the bundle: {self.bundle}/")
 
 
-def _is_first_process() -> bool:
-    """Whether this process was not started by another one of the same run; the trainer is not there yet."""
-    return getattr(rank_zero_only, "rank", 0) == 0
-
-
 def _require_writable(folder: Path) -> None:
     """Fail before the training, not after it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -297,7 +297,7 @@ def _flat(values: Any, prefix: str = "model") -> dict[str, Any]:
     return flat
 
 
-def _usable(checkpoint: Path) -> Path | None:
+def _usable(checkpoint: Path, trainer: Trainer) -> Path | None:
     """The checkpoint to go on from, if there is one that can be read."""
     if not checkpoint.is_file():
         return None
@@ -306,7 +306,7 @@ def _usable(checkpoint: Path) -> Path | None:
     except Exception as error:  # torch raises many kinds for a damaged file
         logger.warning("%s cannot be read (%s): starting afresh", checkpoint, type(error).__name__)
         return None
-    print(f"going on after epoch {epoch + 1}")
+    _say(trainer, f"going on after epoch {epoch + 1}")
     return checkpoint
 
 

@@ -98,7 +98,17 @@ class TrainingRecord(Checkpoint):
             setattr(self, name, value)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go back to the history of the checkpoint; do not go on past an early stop."""
+        """Go back to the history of the checkpoint; do not go on past an early stop.
+
+        Raises:
+            ConfigurationError: the first process has other code or data than this one, or another checkpoint.
+        """
+        start = self.folder.name, self.epochs
+        if (first := trainer.strategy.broadcast(start)) != start:
+            raise ConfigurationError(
+                f"this process is about to train {start[0]} from epoch {start[1]} on, the first process "
+                f"{first[0]} from epoch {first[1]} on: all nodes need the same project folder"
+            )
         trainer.should_stop = self.stopped
         for config in trainer.lr_scheduler_configs if self.epochs else []:
             # Lightning lets these look at an epoch after its checkpoint, which has their state from before
