@@ -431,9 +431,9 @@ def test_early_stop_is_kept_over_an_interruption(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("saving_takes", "saved"),
     [
-        # the clock stands at 0, and at the end of each epoch 4 s later; the seventh is the last but one
-        (1, [1, 4, 7]),  # the first, then by the ten seconds
-        (0.3, [1, 3, 5, 7]),  # a twentieth of the time comes sooner: 6 s
+        # the clock stands at 0, and 4 s later at the end of each epoch; the seventh is the last but one
+        (1, [1, 4, 7]),  # the first, which is guessed to take little, then every ten seconds
+        (0.18, [1, 3, 5, 7]),  # three hundredths of the time come sooner: 6 s
         (0, [1, 2, 3, 4, 5, 6, 7, 8]),
     ],
 )
