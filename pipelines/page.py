@@ -21,6 +21,7 @@ from src.shared.errors import IntegrityError
 TEMPLATES = Path(__file__).with_name("templates")
 WIDE = 1000  # pixels from which on a picture has a row of its own
 CHINESE = re.compile("[\u4e00-\u9fff]")
+DIGEST = re.compile("[0-9a-f]{64}")
 NUMBER = re.compile(r"[-+]?[\d,.]+(e[-+]?\d+)?( ± ([\d.]+(e[-+]?\d+)?)?)?")
 OPTION = re.compile(r"--data\.compose\.(\S+ [^\s`]+)")
 VERSE = re.compile(r"[^，。？！\n]+[，。？！]?")
@@ -171,11 +172,6 @@ def slug(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name)
 
 
-def is_chinese(text: str) -> bool:
-    """Whether there are Chinese characters in it."""
-    return bool(CHINESE.search(text))
-
-
 def render(**values: Any) -> str:
     """Fill templates/report.html; all values are escaped."""
     jinja = Environment(
@@ -187,5 +183,5 @@ def render(**values: Any) -> str:
         keep_trailing_newline=True,
     )
     jinja.filters |= {"slug": slug, "shown_metric": shown_metric, "shown_number": shown_number}
-    jinja.tests["chinese"] = is_chinese
+    jinja.tests |= {"chinese": CHINESE.search, "digest": DIGEST.fullmatch}
     return jinja.get_template("report.html").render(**values)

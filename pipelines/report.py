@@ -10,15 +10,7 @@ from typing import Any
 import yaml
 from jsonargparse import auto_cli
 
-from pipelines.page import (
-    Document,
-    Picture,
-    Table,
-    read_documents,
-    read_pictures,
-    render,
-    settings_table,
-)
+from pipelines.page import Document, Picture, Table, read_documents, read_pictures, render, settings_table
 from pipelines.scores import (
     Metrics,
     Score,
@@ -83,79 +75,65 @@ def report() -> None:
 
 
 def _task(name: str, room: str, section: dict[str, Any]) -> Task:
-    bundle, reports, config, stage = (
-        MODELS / name,
-        REPORTS / name,
-        CONFIGS / f"{name}.yaml",
-        f"evaluate@{name}",
-    )
-    metrics: Metrics = _read(reports / "metrics.json", stage)
-    origin = _read(RAW / name / "SOURCE.json", stage)
-    manifest = _read(bundle / "manifest.json", stage)
-    given = _text(config, stage)
-    network = _text(bundle / "summary.txt", stage)
+    stage, bundle, reports = f"evaluate@{name}", MODELS / name, REPORTS / name
+    metrics: Metrics = _read_json(reports / "metrics.json", stage)
+    origin = _read_json(RAW / name / "SOURCE.json", stage)
+    manifest = _read_json(bundle / "manifest.json", stage)
+    given = _there(CONFIGS / f"{name}.yaml", stage).read_text(encoding="utf-8")
+    network = _there(bundle / "summary.txt", stage).read_text(encoding="utf-8")
     parameters = re.search(r"^(\S.*?) +Total params", network, flags=re.MULTILINE)
-    pictures = _listed(reports / "plots", stage)
-    score = score_of(metrics, expectations(room).get((name, origin["source"])))
+    plots, tables = _there(reports / "plots", stage), _there(reports / "tables", stage)
+    digests = [
+        ["the prepared data", manifest["prepared"]],
+        ["the trained weights", manifest["tensors"]],
+        ["requirements.lock", manifest["requirements.lock"] or ""],
+    ]
     return Task(
         name=name,
         room=room,
         about=_first_sentence(given),
         source=origin["source"],
-        score=score,
+        score=score_of(metrics, expectations(room).get((name, origin["source"]))),
         parameters=parameters[1].replace(" ", "\u202f") if parameters else "",
         scores=_scores_table(metrics),
         others=_others_table(metrics),
-        pictures=read_pictures(pictures, _facts(name, pictures / "learning_curve.csv")),
-        documents=read_documents(_listed(reports / "tables", stage)),
+        pictures=read_pictures(plots, _facts(name, plots / "learning_curve.csv")),
+        documents=read_documents(tables),
         preparation=settings_table(section.get("prepare") or {}),
         training=settings_table(yaml.safe_load(given)),
-        configuration=_text(bundle / "config.yaml", stage),
+        configuration=_there(bundle / "config.yaml", stage).read_text(encoding="utf-8"),
         network=network,
         files=_files_table(origin["files"]),
-        digests=Table(
-            ["what", "sha256"],
-            [
-                ["the prepared data", manifest["prepared"]],
-                ["the trained weights", manifest["tensors"]],
-                ["requirements.lock", manifest["requirements.lock"] or ""],
-            ],
-        ),
+        digests=Table(["what", "sha256"], digests),
     )
 
 
 def _study(name: str, section: dict[str, Any]) -> Study:
-    folder, stage = REPORTS / "studies" / name, f"study@{name}"
+    stage, folder = f"study@{name}", REPORTS / "studies" / name
     title = section.get("title") or name
     return Study(
         name=name,
         title=title,
         task=section["task"],
         metric=shown_metric(section["metric"].removeprefix("test/")),
-        pictures=read_pictures(_listed(folder / "plots", stage), {"name": title}),
-        documents=read_documents(_listed(folder / "tables", stage)),
+        pictures=read_pictures(_there(folder / "plots", stage), {"name": title}),
+        documents=read_documents(_there(folder / "tables", stage)),
         settings=yaml.safe_dump(section, sort_keys=False, allow_unicode=True),
     )
 
 
-def _text(path: Path, stage: str) -> str:
-    if not path.is_file():
+def _there(path: Path, stage: str) -> Path:
+    if not path.exists():
         raise ConfigurationError(f"{path} is not here; run: dvc repro {stage}")
-    return path.read_text(encoding="utf-8")
+    return path
 
 
-def _read(path: Path, stage: str) -> dict[str, Any]:
+def _read_json(path: Path, stage: str) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(_text(path, stage))
+        content: dict[str, Any] = json.loads(_there(path, stage).read_text(encoding="utf-8"))
     except ValueError as error:
         raise IntegrityError(f"{path} is damaged ({error}); run: dvc repro -f {stage}") from None
     return content
-
-
-def _listed(folder: Path, stage: str) -> Path:
-    if not folder.is_dir():
-        raise ConfigurationError(f"{folder} is not here; run: dvc repro {stage}")
-    return folder
 
 
 def _first_sentence(configuration: str) -> str:

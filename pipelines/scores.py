@@ -59,9 +59,9 @@ class Score:
     @property
     def ahead(self) -> bool:
         """Whether it is better than the best baseline."""
-        if self.baseline is None or self.value == self.baseline_value:
-            return False
-        return (self.value > self.baseline_value) == self.higher_is_better
+        if self.higher_is_better:
+            return self.value > self.baseline_value
+        return self.value < self.baseline_value
 
     @property
     def difference(self) -> str:
