@@ -138,10 +138,10 @@ def _read_json(path: Path, stage: str) -> dict[str, Any]:
 
 def _first_sentence(configuration: str) -> str:
     """The first sentence of the comment that a configuration begins with."""
-    comment = re.match(r"(#.*\n)*", configuration)
+    comment = re.match(r"(# .*\n)*", configuration)
     assert comment
-    words = " ".join(line.strip("# ") for line in comment[0].splitlines())
-    return re.split(r"(?<=\.) +(?=[A-Z`])", words.strip())[0]
+    words = " ".join(line.removeprefix("# ") for line in comment[0].splitlines())
+    return re.split(r"(?<=\.)\s", words, maxsplit=1)[0]
 
 
 def _facts(name: str, history: Path) -> dict[str, Any]:

@@ -80,9 +80,9 @@ def test_the_page_is_small_and_quickly_written(
     assert html.stat().st_size < 6 * MEGABYTE
     before = html.read_bytes()
     monkeypatch.chdir(clones[0])
-    start = time.monotonic()
+    start = time.process_time()
     report()
-    assert time.monotonic() - start < 15
+    assert time.process_time() - start < 15
     assert html.read_bytes() == before
 
 

@@ -12,7 +12,7 @@ from pipelines.report import REPORT, report
 from src.shared.errors import ConfigurationError, IntegrityError
 
 HOSTILE = '<script>alert("x")</script>'
-CONFIG = "# Prices of things. More words.\n#\ntask: prices\nmodel: {class_path: a.B, init_args: {lr: 0.1}}\n"
+CONFIG = "# Prices of things, 0.5\n# of all. 2 more words.\n#\ntask: prices\nmodel: {class_path: a.B, init_args: {lr: 0.1}}\n"
 
 
 @pytest.fixture(autouse=True)
@@ -92,8 +92,8 @@ def test_the_overview_has_a_row_a_task_in_their_order() -> None:
 
 def test_a_task_shows_its_settings_and_where_it_comes_from() -> None:
     text = str(Text(page()))
-    assert "Prices of things. RMSE 28,673" in text
-    assert "More words" not in text
+    assert "Prices of things, 0.5 of all. RMSE 28,673" in text
+    assert "more words" not in text
     for part in ("model a.B", "model.lr 0.1", "seed 42", "every: key", "shifted/1/accuracy 0.5", "x 1"):
         assert part in text, part
     assert f"train.csv 3 12 {'0123456789abcdef' * 4}" in text
