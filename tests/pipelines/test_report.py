@@ -12,7 +12,12 @@ from pipelines.report import REPORT, report
 from src.shared.errors import ConfigurationError, IntegrityError
 
 HOSTILE = '<script>alert("x")</script>'
-CONFIG = "# Prices of things, 0.5\n# of all. 2 more words.\n#\ntask: prices\nmodel: {class_path: a.B, init_args: {lr: 0.1}}\n"
+CONFIG = """# Prices of things, 0.5
+# of all. 2 more words.
+#
+task: prices
+model: {class_path: a.B, init_args: {lr: 0.1}}
+"""
 
 
 @pytest.fixture(autouse=True)
