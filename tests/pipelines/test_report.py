@@ -107,7 +107,7 @@ def test_a_task_shows_its_settings_and_where_it_comes_from() -> None:
 
 def test_the_expectation_of_the_door_plate_is_green_or_amber() -> None:
     Path("params.yaml").write_text("tasks: {line: tabular}\n")
-    for rmse, verdict, colour in ((0.0851, "as expected", "green"), (0.2, "below expectation", "amber")):
+    for rmse, verdict, colour in ((0.0851, "as expected", "green"), (0.2, "below", "amber")):
         write("line", "sample", {"test/rmse": rmse})
         html = page()
         assert f"{verdict} 0.0851 ± 0.0002" in str(Text(html))
