@@ -39,7 +39,7 @@ setup: .venv/ready ## create .venv with the locked requirements and say which de
 
 repro: setup ## run what is not up to date of fetch, prepare, train, evaluate, report
 	dvc repro
-	@echo "the results: report.md"
+	@echo "the results: file://$(CURDIR)/report.html"
 
 test: setup ## run all tests
 	pytest
