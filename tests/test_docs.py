@@ -6,6 +6,7 @@
 import re
 from pathlib import Path
 
+import jieba
 import pytest
 import yaml
 
@@ -15,6 +16,8 @@ PAGES = [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md"))]
 PARAMETERS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 STUDIES = {**PARAMETERS["studies"], **PARAMETERS["more_studies"]}
 REFERENCE = re.compile(r"^\| `(?P<operation>[^`]+)` \| `(?P<path>[\w./]+):(?P<line>\d+)` \|", re.MULTILINE)
+
+ELSEWHERE = re.compile(r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=[\"']?(?:https?:)?//")
 
 
 def mended(text: str) -> str:
@@ -39,7 +42,9 @@ def test_each_operation_of_the_course_stands_in_the_line_that_is_named() -> None
 
 def test_a_moved_line_is_found_and_a_missing_operation_is_told() -> None:
     line = "| `class Batches` | `src/shared/batches.py:{}` | |"
-    right = (ROOT / "src/shared/batches.py").read_text(encoding="utf-8").splitlines().index("class Batches:") + 1
+    right = (ROOT / "src/shared/batches.py").read_text(encoding="utf-8").splitlines().index(
+        "class Batches:"
+    ) + 1
     assert mended(line.format(1)) == line.format(right)
     with pytest.raises(AssertionError, match="no longer holds `class Nothing`"):
         mended(line.format(1).replace("Batches", "Nothing"))
@@ -54,9 +59,9 @@ def test_commands_name_tasks_studies_and_configurations_that_there_are(page: str
     for stage, name in targets:
         assert name in (PARAMETERS["studies"] if stage == "study" else PARAMETERS["tasks"]), name
         assert stage in stages, stage
-    for name in re.findall(r"pipelines\.study (\w+)", text):
+    for name in re.findall(r"-m pipelines\.study (\w+)", text):
         assert name in STUDIES, name
-    for name in re.findall(r"pipelines\.compare (\w+)", text):
+    for name in re.findall(r"-m pipelines\.compare (\w+)", text):
         assert name in STUDIES or name in PARAMETERS["tasks"], name
     for path in re.findall(r"configs/\w+\.yaml", text):
         assert (ROOT / path).is_file(), path
@@ -84,6 +89,7 @@ def test_the_site_builds_without_warnings_and_loads_nothing_from_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_MKDOCS_2_WARNING", "1")
+    monkeypatch.setattr(jieba.dt, "tmp_dir", str(tmp_path))  # the search cuts Chinese text
     from mkdocs.commands.build import build
     from mkdocs.config import load_config
 
@@ -94,7 +100,7 @@ def test_the_site_builds_without_warnings_and_loads_nothing_from_elsewhere(
     assert len(pages) > len(list((ROOT / "docs").glob("*.md")))
     for page in pages:
         html = page.read_text(encoding="utf-8")
-        assert not re.findall(r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=\"?(?:https?:)?//", html), page.name
+        assert not ELSEWHERE.findall(html), page.name
 
 
 if __name__ == "__main__":
