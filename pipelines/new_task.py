@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser
 
 from src.shared.errors import ConfigurationError, DataError, exit_with_message
 from src.shared.parameters import PARAMETERS, checked, read_parameters
-from src.shared.proposals import Proposal, as_yaml, one_line, plain
+from src.shared.proposals import Noted, Proposal, as_yaml, one_line, plain
 
 CONFIGURATIONS = Path("configs")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")
@@ -22,8 +22,8 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")
 RESERVED = ("tasks", "studies", "more_studies", "cells", "prepared", "wandb", "key", "item")
 Kind = Literal["tabular", "images", "text"]
 
-DESCRIPTION = """Look at data that nobody has described yet, and write what a task needs: its line and section in
-params.yaml, and configs/NAME.yaml, both with comments that say what was found. Then `dvc repro
+DESCRIPTION = """Look at data that nobody has described yet, and write what a task needs: its line and
+section in params.yaml, and configs/NAME.yaml, both with comments that say what was found. Then `dvc repro
 evaluate@NAME` fetches, prepares, trains and evaluates. The values are a start: change any of them."""
 
 
@@ -60,7 +60,11 @@ def new_task(name: str, kind: Kind, path: Path, target: str | None = None) -> No
         )
     configuration = CONFIGURATIONS / f"{name}.yaml"
     _write(configuration, _header(name, proposal) + as_yaml({"task": name} | proposal.configuration))
-    _write(PARAMETERS, text)
+    try:
+        _write(PARAMETERS, text)
+    except OSError:
+        configuration.unlink()
+        raise
 
     for finding in proposal.findings:
         print(one_line(finding))
@@ -105,8 +109,6 @@ def _try_preparation(kind: Kind, proposal: Proposal) -> None:
 
 
 def _section(proposal: Proposal, kind: Kind) -> dict[str, Any]:
-    from src.shared.proposals import Noted
-
     return {
         # with the slash no folder's name is taken for `sample` or `download`
         "source": f"{proposal.source.as_posix()}/",
@@ -121,9 +123,10 @@ def _commands(name: str, proposal: Proposal) -> list[str]:
 
 
 def _header(name: str, proposal: Proposal) -> str:
-    lines = [proposal.findings[0], "A first proposal of pipelines.new_task. The data side stands in params.yaml."]
-    commands = [f"  {command}" for command in _commands(name, proposal)]
-    return "".join(f"# {one_line(line)}\n" for line in lines) + "#\n" + "".join(f"# {line}\n" for line in commands)
+    about = "A first proposal of pipelines.new_task. The data side stands in params.yaml."
+    commands = [f"  {one_line(command)}" for command in _commands(name, proposal)]
+    lines = [one_line(proposal.findings[0]), about, "", *commands]
+    return "".join(f"# {line}".rstrip() + "\n" for line in lines)
 
 
 def with_task(text: str, name: str, kind: str, section: str) -> str:

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from src.images.preprocessing import PICTURES, class_folders, labels_path, pictures_of, read_idx
+from src.images.preprocessing import class_folders, labels_path, pictures_of, read_idx
 from src.shared.errors import ConfigurationError, DataError
-from src.shared.proposals import Noted, Proposal, count, listed
+from src.shared.proposals import Noted, Proposal, configuration, count, listed, one_cycle
 
 TRAIN_NAMES = ("train", "training")
 TEST_NAMES = ("test", "testing", "t10k", "validation", "val", "valid", "dev")
@@ -21,9 +21,8 @@ LABEL_NAMES = ("label", "class", "target", "y")
 SIZES = (16, 32, 48, 64)
 LARGEST_KEPT = 64
 SMALLEST = 16  # what ConvNet needs
-SEEN_CODES = 1000
 UNBALANCED = 3
-FEW_IMAGES = 1000
+FEW_IMAGES, MANY_IMAGES = 1000, 10_000
 WIDTHS = (32, 16)
 EPOCHS = 30
 FEWEST_EPOCHS = 6
@@ -58,6 +57,8 @@ def propose(path: Path, target: str | None) -> Proposal:
     folder, files = (path.parent, [path]) if path.is_file() else (path, sorted(path.iterdir()))
     idx = [file for file in files if _is_idx(file)]
     tables = [file for file in files if file.suffix.lower() == ".csv"]
+    if target is not None and not tables:
+        raise ConfigurationError("--target: only tables of pixels have a column of classes")
     if idx:
         seen = _idx_files(idx)
     elif tables:
@@ -66,42 +67,41 @@ def propose(path: Path, target: str | None) -> Proposal:
         seen = _folders(path)
     else:
         raise DataError(f"{path}: expected an idx or CSV file, or the folder above the class folders")
-    if target is not None and not tables:
-        raise ConfigurationError("--target: only tables of pixels have a column of classes")
 
     total = sum(seen.counts.values())
     resize, why = _resize(seen.sizes)
-    side = resize or max(seen.sizes.most_common(1)[0][0])
     prepare = dict(seen.where)
     if resize:
         prepare["resize"] = Noted(resize, why)
-    few = total < FEW_IMAGES
     prepare["scale"] = "standardize"
     if "test" not in prepare:
         prepare["test_share"] = 0.2
-    prepare["validation_share"] = 0.2 if few else 0.1
-    prepare["seed"] = 42
-    rarest, commonest = min(seen.counts.values()), max(seen.counts.values())
-    classes = f"{count(len(seen.counts), 'class')} ({listed(list(seen.counts))}), {rarest:,}"
-    classes += f" to {commonest:,} images each" if rarest != commonest else " images each"
-    findings = [
-        f"{folder.name or folder}: {count(total, 'image')} for training, {'colour' if seen.colour else 'grey'}, "
-        f"{_sizes_told(seen.sizes)}",
-        classes,
-        *seen.findings,
-    ]
-    if commonest > UNBALANCED * rarest:
-        findings.append("unbalanced: look at test/f1, which counts each class alike, beside test/accuracy")
-    if resize:
-        findings.append(f"brought to {resize} x {resize}: {why}")
+    prepare |= {"validation_share": 0.2 if total < FEW_IMAGES else 0.1, "seed": 42}
     return Proposal(
         source=folder,
         files=seen.files,
         prepare=prepare,
-        configuration=_configuration(total, side),
-        findings=findings,
+        configuration=_configuration(total, resize or max(next(iter(seen.sizes)))),
+        findings=_told(path, seen, resize, why),
         predict=f"--data.input {shlex.quote(str(seen.example))} --data.output predictions.csv",
     )
+
+
+def _told(path: Path, seen: Seen, resize: int | None, why: str) -> list[str]:
+    total, rarest = sum(seen.counts.values()), min(seen.counts.values())
+    commonest = max(seen.counts.values())
+    colour = "colour" if seen.colour else "grey"
+    each = f"{rarest:,} to {commonest:,}" if rarest != commonest else f"{rarest:,}"
+    told = [
+        f"{path.name or path}: {count(total, 'image')} for training, {colour}, {_sizes_told(seen.sizes)}",
+        f"{count(len(seen.counts), 'class')} ({listed(list(seen.counts))}), {each} images each",
+        *seen.findings,
+    ]
+    if commonest > UNBALANCED * rarest:
+        told.append("unbalanced: look at test/f1, which counts each class alike, beside test/accuracy")
+    if resize:
+        told.append(f"brought to {resize} x {resize}: {why}")
+    return told
 
 
 def _split_of(name: str) -> str | None:
@@ -122,7 +122,7 @@ def _one_each(paths: list[Path], what: str) -> dict[str, Path]:
             parts[split] = path
     if "train" not in parts:
         found = listed([path.name for path in paths])
-        raise DataError(f"{paths[0].parent}: {found}: which {what} is for training? name it train, or name one")
+        raise DataError(f"{paths[0].parent}: {found}: which {what} is for training? call it train")
     return parts
 
 
@@ -135,22 +135,26 @@ def _official(parts: dict[str, Path]) -> tuple[dict[str, Any], list[str]]:
     if "test" not in parts:
         return where, []
     where["test"] = Noted(parts["test"].name, "the official test part")
-    return where, [f"test part: {parts['test'].name}; what chooses the best epoch is cut from the training part"]
+    return where, [f"test part: {parts['test'].name}; the validation part is cut from {parts['train'].name}"]
 
 
 def _folders(folder: Path) -> Seen:
     below = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] not in "._"]
     split = [path for path in below if _split_of(path.name) and not pictures_of(path)]
     where: dict[str, Any] = {"train": Noted(".", "the class folders in it")}
-    files, findings, train = [], [], folder
+    files: list[str] = []
+    findings: list[str] = []
+    train = folder
     if split:
         parts = _one_each(split, "folder")
         where, findings = _official(parts)
         files, train = [path.name for path in parts.values()], parts["train"]
     elif not below and pictures_of(folder):
-        raise DataError(f"{folder}: the pictures lie together; put those of each class into a folder of its name")
+        raise DataError(
+            f"{folder}: the pictures lie together; put those of a class into a folder of its name"
+        )
     members = class_folders(train)
-    sizes, colour = Counter(), False
+    sizes, colour = Counter[tuple[int, int]](), False
     for path in (path for paths in members.values() for path in paths):
         try:
             with Image.open(path) as picture:  # the header only
@@ -190,8 +194,8 @@ def _pixel_tables(paths: list[Path], target: str | None) -> Seen:
         if target is not None and label not in columns:
             raise ConfigurationError(f"--target: {parts['train']} has no column '{target}'")
         raise DataError(
-            f"{parts['train']}: {len(columns)} columns; expected one of the class ({', '.join(LABEL_NAMES)}, or "
-            "--target) and one a pixel of a square image"
+            f"{parts['train']}: {len(columns)} columns; expected one of the class "
+            f"({', '.join(LABEL_NAMES)}, or --target) and one a pixel of a square image"
         )
     example = Path("IMAGES.csv")
     if "test" in parts and label not in pd.read_csv(parts["test"], nrows=0, encoding="utf-8-sig").columns:
@@ -236,37 +240,26 @@ def _configuration(images: int, side: int) -> dict[str, Any]:
     cost = {width: images * _multiplications(side, width) for width in WIDTHS}
     width = next((width for width in WIDTHS if EPOCHS * cost[width] <= MULTIPLICATIONS), WIDTHS[-1])
     epochs = min(max(int(MULTIPLICATIONS / cost[width]), FEWEST_EPOCHS), EPOCHS)
-    batch_size = 32 if images < FEW_IMAGES else 64 if images < 10_000 else 128
-    return {
-        "seed_everything": 42,
-        "monitor": Noted("validation/loss", "chooses the best epoch; or validation/accuracy, with mode: max"),
-        "mode": "min",
-        "trainer": {"max_epochs": epochs},
-        "data": {"class_path": "src.images.data.ImageData", "init_args": {"batch_size": batch_size}},
-        "model": {
+    batch_size = 32 if images < FEW_IMAGES else 64 if images < MANY_IMAGES else 128
+    network = {
+        "class_path": "src.images.networks.ConvNet",
+        "init_args": {"width": Noted(width, "twice as wide takes four times as long")},
+    }
+    return configuration(
+        epochs,
+        data={"class_path": "src.images.data.ImageData", "init_args": {"batch_size": batch_size}},
+        model={
             "class_path": "src.images.model.ImageModel",
             "init_args": {
                 "network": Noted(
-                    {
-                        "class_path": "src.images.networks.ConvNet",
-                        "init_args": {"width": Noted(width, "twice as wide takes four times as long")},
-                    },
-                    "or LeNet, MLP, or TorchvisionNetwork with a name such as resnet18",
+                    network, "or LeNet, MLP, or TorchvisionNetwork with a name such as resnet18"
                 ),
                 "augmentation": {
                     "flip": Noted(0.0, "0.5 if a picture and its mirror image are of one class"),
-                    "crop": Noted(max(side // 16, 1), "pixels that a picture may lie to the side"),
+                    "crop": Noted(max(side // 16, 1), "pixels that a picture may be moved by"),
                 },
                 "label_smoothing": 0.1,
-                "optimizer": {
-                    "class_path": "torch.optim.AdamW",
-                    "init_args": {"lr": RATE, "weight_decay": 0.05, "fused": True},
-                },
-                "lr_scheduler": {
-                    "class_path": "torch.optim.lr_scheduler.OneCycleLR",
-                    "init_args": {"max_lr": RATE},
-                },
-                "lr_interval": "step",
+                **one_cycle("AdamW", RATE, weight_decay=0.05),
             },
         },
-    }
+    )

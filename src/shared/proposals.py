@@ -1,4 +1,4 @@
-"""What a kind of data suggests for data that it has not seen before, and how that becomes YAML with comments."""
+"""What a kind of data suggests for data that it has not seen before, and how that becomes YAML."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ class Proposal:
         files: which of its files or folders are wanted; none for all.
         prepare: of the section in params.yaml.
         configuration: of configs/<task>.yaml, without the task's name.
-        findings: what was seen in the data and what follows from it, a sentence each.
+        findings: what was seen in the data and what follows from it, the data themselves first.
         predict: the options of a first `predict`.
     """
 
@@ -33,6 +33,40 @@ class Proposal:
     configuration: dict[str, Any]
     findings: list[str]
     predict: str
+
+
+def configuration(epochs: int, data: dict[str, Any], model: dict[str, Any], **trainer: Any) -> dict[str, Any]:
+    """A configuration but for the task's name, with what proposals of all kinds have in common.
+
+    Args:
+        epochs: of the training.
+        data: the section `data`.
+        model: the section `model`.
+        trainer: further keys of the trainer.
+    """
+    return {
+        "seed_everything": 42,
+        "monitor": Noted("validation/loss", "chooses the best epoch"),
+        "mode": "min",
+        "trainer": {"max_epochs": epochs, **trainer},
+        "data": data,
+        "model": model,
+    }
+
+
+def one_cycle(optimizer: str, rate: float, **options: Any) -> dict[str, Any]:
+    """The keys of a model for an optimizer of torch.optim under a one-cycle schedule."""
+    return {
+        "optimizer": {
+            "class_path": f"torch.optim.{optimizer}",
+            "init_args": {"lr": rate, **options, "fused": True},
+        },
+        "lr_scheduler": {
+            "class_path": "torch.optim.lr_scheduler.OneCycleLR",
+            "init_args": {"max_lr": Noted(rate, "that of the optimizer")},
+        },
+        "lr_interval": "step",
+    }
 
 
 def plain(value: Any) -> Any:
@@ -49,14 +83,14 @@ def as_yaml(mapping: dict[str, Any], indent: int = 0) -> str:
         value, note = value if isinstance(value, Noted) else (value, "")
         comment = f" # {one_line(note)}" if note else ""
         block = isinstance(value, dict) and value
-        shown = "" if block else f" {_scalar(value)}"
-        text += f"{' ' * indent}{_scalar(name)}:{shown}{comment}\n"
+        shown = "" if block else f" {_inline(value)}"
+        text += f"{' ' * indent}{_inline(name)}:{shown}{comment}\n"
         if block:
             text += as_yaml(value, indent + 2)
     return text
 
 
-def _scalar(value: Any) -> str:
+def _inline(value: Any) -> str:
     text = yaml.safe_dump(
         value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=float("inf")
     )
@@ -77,4 +111,4 @@ def count(number: int, noun: str) -> str:
 def listed(names: list[str], most: int = 6) -> str:
     """Names for people, the first ones of many."""
     shown = ", ".join(f"'{name}'" for name in names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+    return shown + (f" and {len(names) - most:,} more" if len(names) > most else "")

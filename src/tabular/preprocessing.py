@@ -30,8 +30,8 @@ def read_table(
     """Read a raw table; the ending .csv, .tsv, .json or .xlsx says how.
 
     Args:
-        path: the file. CSV is read with the delimiter that `delimiter_of` finds; JSON is a list of objects,
-            one a row; Excel is the first sheet.
+        path: the file; `delimiter_of` finds what cuts the rows of CSV. JSON is a list of objects, one a row;
+            Excel is the first sheet.
         text_columns: columns to keep as the text that the file holds (`007` stays `007`).
         missing: cell texts that mean "no value".
 
@@ -43,9 +43,10 @@ def read_table(
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
-    reader = READERS.get(path.suffix.lower())
+    readers = {".csv": _read_csv, ".tsv": _read_csv, ".json": _read_json, ".xlsx": _read_excel}
+    reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise DataError(f"{path}: expected one of {', '.join(READERS)}")
+        raise DataError(f"{path}: expected one of {', '.join(readers)}")
     try:
         table = reader(path, text_columns, list(missing))
     except UnicodeDecodeError:
@@ -65,13 +66,12 @@ def _first_wrong_byte(path: Path) -> int:
 
 
 def _read_csv(path: Path, text_columns: Collection[str], missing: list[str]) -> pd.DataFrame:
-    delimiter = delimiter_of(path)
-    header = _checked_header(path, delimiter)
+    header = _checked_header(path)
 
     def read(columns: list[str] | None, text: Collection[str]) -> pd.DataFrame:
         return pd.read_csv(
             path,
-            sep=delimiter,
+            sep=delimiter_of(path),
             usecols=columns,
             dtype={name: object for name in text if name in header},
             keep_default_na=False,
@@ -95,10 +95,10 @@ def delimiter_of(path: Path) -> str:
     return max(DELIMITERS, key=lambda sign: len(next(csv.reader([header], delimiter=sign), [])))
 
 
-def _checked_header(path: Path, delimiter: str) -> list[str]:
+def _checked_header(path: Path) -> list[str]:
     """The column names of a CSV file, after a pass over the file that counts the cells of each row."""
     with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.reader(file, delimiter=delimiter, strict=True)
+        rows = csv.reader(file, delimiter=delimiter_of(path), strict=True)
         try:
             filled = filter(None, rows)  # pandas skips blank lines too
             header = next(filled, [])
@@ -152,9 +152,6 @@ def _read_json(path: Path, text_columns: Collection[str], missing: list[str]) ->
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise DataError(f"{path}: expected a list of objects, one a row")
     return _typed(pd.DataFrame(records, dtype=object), text_columns, missing)
-
-
-READERS = {".csv": _read_csv, ".tsv": _read_csv, ".json": _read_json, ".xlsx": _read_excel}
 
 
 def _typed(table: pd.DataFrame, text_columns: Collection[str], missing: list[str]) -> pd.DataFrame:

@@ -36,9 +36,10 @@ def read_documents(place: Path) -> tuple[list[str], int]:
     Raises:
         DataError: no such file, not UTF-8, a NUL, or JSON of another form.
     """
-    found = [path for pattern in PATTERNS for path in sorted(place.glob(pattern))]
-    files = [path for path in found if path.name not in ("SOURCE.json", "labels.json")]
-    files = [place] if place.is_file() else files
+    files = [path for pattern in PATTERNS for path in sorted(place.glob(pattern))]
+    files = [path for path in files if path.name not in ("SOURCE.json", "labels.json")]
+    if place.is_file():
+        files = [place]
     if not files:
         raise DataError(f"{place}: there is no {' or '.join(PATTERNS)} file in it")
     documents: list[str] = []

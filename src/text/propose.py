@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from src.shared.errors import ConfigurationError
-from src.shared.proposals import Noted, Proposal, count
-from src.text.preprocessing import TextEncoder, read_documents
+from src.shared.proposals import Noted, Proposal, configuration, count, one_cycle
+from src.text.preprocessing import MARKS, TextEncoder, read_documents
 
 VERSE_LENGTHS = (5, 7)  # those that `compose` writes
 VERSE_ENDS = re.compile(r"[，。？！；：、,.?!;:/\s]+")
@@ -20,15 +20,71 @@ SEEN_DOCUMENTS = 500
 # what poems are cleaned of, so that verses end with , or a full stop: patterns of `replace`
 CLEANING = {
     r"（[^（）]*）": "",
-    r"[“”‘’「」『』《》〈〉〖〗()（）]": "",
+    r"[“”\u2018\u2019「」『』《》〈〉〖〗()（）]": "",
     r"[；;:：]": "。",
     r"[、,]": "，",
 }
 FUNCTION_WORDS = (
-    *"的 了 是 在 和 与 也 而 由 就 都 会 把 被 这 那 它 它们 我们 一个 有 不 他 她 我 你".split(),
-    *"the of and a an in to is are was were be that this it its for on with as by at from or".split(),
+    *(
+        "的",
+        "了",
+        "是",
+        "在",
+        "和",
+        "与",
+        "也",
+        "而",
+        "由",
+        "就",
+        "都",
+        "会",
+        "把",
+        "被",
+        "这",
+        "那",
+        "它",
+        "它们",
+        "我们",
+        "一个",
+        "有",
+        "不",
+        "他",
+        "她",
+        "我",
+        "你",
+    ),
+    *(
+        "the",
+        "of",
+        "and",
+        "a",
+        "an",
+        "in",
+        "to",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "that",
+        "this",
+        "it",
+        "its",
+        "for",
+        "on",
+        "with",
+        "as",
+        "by",
+        "at",
+        "from",
+        "or",
+    ),
 )
 CHARACTERS_A_WORD = 1.6  # of Chinese prose
+FEW_POEMS, MANY_POEMS = 1000, 10_000
+FEW_WORDS = 20_000
+WORDS_SEEN = 300_000  # over all epochs of a small text
+RATE = 0.003
 
 
 def propose(path: Path, target: str | None) -> Proposal:
@@ -49,27 +105,33 @@ def propose(path: Path, target: str | None) -> Proposal:
     text = "".join(documents)
     letters = [sign for sign in text if sign.isalpha()]
     chinese = sum("\u4e00" <= sign <= "\u9fff" for sign in letters) > MOSTLY * len(letters)
-    folder = path.parent if path.is_file() else path
+    regular = sum(map(_is_regular, documents)) / len(documents)
     length = statistics.median(map(len, documents))
     findings = [
-        f"{path.name or path}: {count(len(documents), 'document')}, one a line, of {length:g} characters in the "
-        f"middle, {len(set(text)):,} different ones" + (f"; {empty} empty lines skipped" if empty else "")
+        f"{path.name or path}: {count(len(documents), 'document')}, one a line, half of them longer than "
+        f"{count(int(length), 'character')}; {len(set(text)):,} different characters"
     ]
+    if empty:
+        findings.append(f"{count(empty, 'empty line')} skipped")
     prepare: dict[str, Any] = {}
     if chinese and _is_traditional(text):
         prepare["convert"] = Noted("t2s", "traditional to simplified characters")
         findings.append("traditional characters: made simplified; leave `convert` out to keep them")
-    regular = sum(_is_regular(document) for document in documents) / len(documents)
-    propose_rest = _poems if chinese and regular > MOSTLY else _prose
-    more, configuration, told, predict = propose_rest(documents, text, chinese)
-    if propose_rest is _poems:
-        told[0] = f"{regular:.0%} of them have verses of 5 or of 7 characters: {told[0]}"
+    if chinese and regular > MOSTLY:
+        findings.append(
+            f"{regular:.0%} have verses of 5 or of 7 characters: a language model that writes such"
+        )
+        more, configured, predict = _poems(documents, text)
+    else:
+        kind = "Chinese" if chinese else "not Chinese"
+        findings.append(f"{kind}, no verses of 5 or 7 characters: word vectors, by the words around a word")
+        more, configured, predict = _prose(documents, text, chinese)
     return Proposal(
-        source=folder,
+        source=path.parent if path.is_file() else path,
         files=[path.name] if path.is_file() else [],
         prepare=more | prepare | {"test_share": 0.1, "validation_share": 0.1, "seed": 42},
-        configuration=configuration,
-        findings=[*findings, *told],
+        configuration=configured,
+        findings=findings,
         predict=predict,
     )
 
@@ -87,17 +149,17 @@ def _is_regular(document: str) -> bool:
     return lengths in [{length} for length in VERSE_LENGTHS]
 
 
-Parts = tuple[dict[str, Any], dict[str, Any], list[str], str]
+Parts = tuple[dict[str, Any], dict[str, Any], str]
 
 
-def _poems(documents: list[str], text: str, chinese: bool) -> Parts:
-    """A language model that writes poems, character by character."""
+def _poems(documents: list[str], text: str) -> Parts:
+    """A language model, character by character: preparation, configuration, options of predict."""
     replace = {pattern: by for pattern, by in CLEANING.items() if re.search(pattern, text)}
     prepare: dict[str, Any] = {"tokenizer": Noted("char", "each character is a token")}
     if replace:
         prepare["replace"] = Noted(replace, "patterns, in this order")
     prepare["rhymes"] = Noted(True, "so that what is written can rhyme")
-    few, many = len(documents) < 1000, len(documents) >= 10_000
+    few, many = len(documents) < FEW_POEMS, len(documents) >= MANY_POEMS
     network = {
         "class_path": "src.text.networks.Recurrent",
         "init_args": {
@@ -107,78 +169,47 @@ def _poems(documents: list[str], text: str, chinese: bool) -> Parts:
             "dropout": Noted(0.2 if many else 0.5, "less of it for more poems"),
         },
     }
-    configuration = _configuration(
-        model="LanguageModel",
-        data={"class_path": "src.text.data.DocumentData", "init_args": {"batch_size": 4 if few else 32 if many else 16}},
-        network=Noted(network, "or Transformer"),
-        epochs=16 if few else 3 if many else 10,
-        unknown_share=0.5,
+    batch_size = 4 if few else 32 if many else 16
+    configured = configuration(
+        16 if few else 3 if many else 10,
+        data={"class_path": "src.text.data.DocumentData", "init_args": {"batch_size": batch_size}},
+        model=_model("LanguageModel", Noted(network, "or Transformer"), 0.5),
+        gradient_clip_val=1,
     )
-    configuration["trainer"]["gradient_clip_val"] = 1
-    start = Counter(document[0] for document in documents if document[0].isalpha()).most_common(1)[0][0]
-    told = ["a language model of their characters"]
-    return prepare, configuration, told, f"--data.compose.start {start} --data.compose.count 3"
+    firsts = Counter(document[0] for document in documents if document[0].isalpha())
+    return prepare, configured, f"--data.compose.start {firsts.most_common(1)[0][0]} --data.compose.count 3"
 
 
 def _prose(documents: list[str], text: str, chinese: bool) -> Parts:
-    """Word vectors by the words around a word."""
-    tokens = round(len(text) / CHARACTERS_A_WORD) if chinese else sum(len(d.split()) for d in documents)
-    rough = {"tokenizer": "jieba", "convert": None, "replace": [], "stopwords": []}
-    encoder = TextEncoder(rough)
+    """Word vectors: preparation, configuration, options of predict."""
+    size = round(len(text) / CHARACTERS_A_WORD) if chinese else len(" ".join(documents).split())
+    encoder = TextEncoder({"tokenizer": "jieba", "convert": None, "replace": [], "stopwords": []})
     counts = Counter(token for document in documents[:SEEN_DOCUMENTS] for token in encoder.tokens(document))
-    signs = sorted(sign for sign in set(text) if unicodedata.category(sign)[0] in "PS" and sign not in "/□")
+    signs = sorted(sign for sign in set(text) if unicodedata.category(sign)[0] in "PS" and sign not in MARKS)
     stopwords = [*(word for word in FUNCTION_WORDS if word in counts), *signs]
-    frequent = [word for word, _ in counts.most_common() if len(word) > 1 and word not in stopwords][:2]
+    frequent = [word for word, _ in counts.most_common() if word.isalpha() and word not in stopwords]
+    shown = [word for word in frequent if len(word) > 1][:2] or frequent[:1]
     prepare = {
         "tokenizer": Noted("jieba", "words; other scripts are cut at spaces and signs"),
-        "stopwords": Noted(stopwords, "left out: signs and words without a meaning of their own"),
-        "min_count": Noted(2 if tokens < 20_000 else 5, "rarer words are <UNK>"),
+        "stopwords": Noted(stopwords, "left out: signs, and words that stand beside any word"),
+        "min_count": Noted(2 if size < FEW_WORDS else 5, "rarer words are <UNK>"),
     }
     network = {
         "class_path": "src.text.networks.ContinuousBagOfWords",
-        "init_args": {"embedding_size": 64 if tokens < 200_000 else 128, "dropout": 0.3},
+        "init_args": {"embedding_size": 64 if size < 10 * FEW_WORDS else 128, "dropout": 0.3},
     }
-    configuration = _configuration(
-        model="WordVectors",
-        data={
-            "class_path": "src.text.data.ContextData",
-            "init_args": {
-                "batch_size": 64 if tokens < 50_000 else 256,
-                "width": Noted(3, "words to each side"),
-            },
-        },
-        network=network,
-        epochs=min(max(300_000 // max(tokens, 1), 3), 30),
-        unknown_share=0,
+    data = {"batch_size": 64 if size < FEW_WORDS else 256, "width": Noted(3, "words to each side")}
+    configured = configuration(
+        min(max(WORDS_SEEN // max(size, 1), 3), 30),
+        data={"class_path": "src.text.data.ContextData", "init_args": data},
+        model=_model("WordVectors", network, 0.0),
     )
-    script = "Chinese" if chinese else "not Chinese"
-    told = [
-        f"{script}, no verses of one length: word vectors, of about {count(tokens, 'word')}",
-        "to write texts of another form is not what this room does; see src/text/__init__.py",
-    ]
-    return prepare, configuration, told, f'--data.words "[{", ".join(frequent)}]"'
+    return prepare, configured, f'--data.words "[{", ".join(shown)}]"'
 
 
-def _configuration(
-    model: str, data: dict[str, Any], network: Any, epochs: int, unknown_share: float
-) -> dict[str, Any]:
+def _model(name: str, network: Any, unknown_share: float) -> dict[str, Any]:
+    unknown = Noted(unknown_share, "of the tokens that occur once, those that training reads as <UNK>")
     return {
-        "seed_everything": 42,
-        "monitor": Noted("validation/loss", "chooses the best epoch"),
-        "mode": "min",
-        "trainer": {"max_epochs": epochs},
-        "data": data,
-        "model": {
-            "class_path": f"src.text.model.{model}",
-            "init_args": {
-                "network": network,
-                "unknown_share": Noted(unknown_share, "of the rare tokens that training reads as <UNK>"),
-                "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.003, "fused": True}},
-                "lr_scheduler": {
-                    "class_path": "torch.optim.lr_scheduler.OneCycleLR",
-                    "init_args": {"max_lr": 0.003},
-                },
-                "lr_interval": "step",
-            },
-        },
+        "class_path": f"src.text.model.{name}",
+        "init_args": {"network": network, "unknown_share": unknown, **one_cycle("Adam", RATE)},
     }
