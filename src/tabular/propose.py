@@ -32,7 +32,7 @@ MOST_CODES = 50
 MOST_CATEGORIES = 200
 LEAST_ROWS_EACH = 5
 RARE_ROWS = 5
-FEW_ROWS = 1000
+FEW_ROWS, MANY_ROWS = 1000, 10_000
 MOSTLY = 0.9
 SKEWED = 1.0
 UNBALANCED = 0.75
@@ -164,9 +164,10 @@ def _refuse_decimal_commas(column: "pd.Series[Any]", file: Path) -> None:
     numbers = texts.map(lambda text: bool(DECIMAL_COMMA.fullmatch(text))).to_numpy(dtype=bool)
     if len(texts) and numbers.mean() > MOSTLY / 2:
         row = int(numbers.argmax())
+        place = f"{file}: row {texts.index[row] + 1}, column '{column.name}'"
         raise DataError(
-            f"{file}: row {texts.index[row] + 1}, column '{column.name}': '{texts.iloc[row]}': a number with a "
-            "comma; save the table with decimal points and without thousands separators"
+            f"{place}: '{texts.iloc[row]}' is a number with a comma; "
+            "save the table with decimal points and without thousands separators"
         )
 
 
@@ -331,13 +332,14 @@ def _configuration(rows: int, classes: int) -> dict[str, Any]:
     """The network and its training, by the number of rows; 0 classes is regression."""
     batch_size = int(min(max(2 ** round(math.log2(rows / BATCHES)), 16), 256))
     epochs = min(max(round(STEPS * batch_size / rows), 10), 100)
+    hidden_sizes = [64, 64] if rows < MANY_ROWS else [256, 128]
     return configuration(
         epochs,
         data={"class_path": "src.tabular.data.TabularData", "init_args": {"batch_size": batch_size}},
         model={
             "class_path": "src.tabular.model.TabularModel",
             "init_args": {
-                "hidden_sizes": Noted([64, 64], "units of each hidden layer; [] is a linear model"),
+                "hidden_sizes": Noted(hidden_sizes, "units of each hidden layer; [] is a linear model"),
                 "activation": "relu",
                 "norm": "batch",
                 "dropout": 0.2,
