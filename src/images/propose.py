@@ -92,8 +92,9 @@ def _told(path: Path, seen: Seen, resize: int | None, why: str) -> list[str]:
     commonest = max(seen.counts.values())
     colour = "colour" if seen.colour else "grey"
     each = f"{rarest:,} to {commonest:,}" if rarest != commonest else f"{rarest:,}"
+    training = " for training" if "test" in seen.where else ""
     told = [
-        f"{path.name or path}: {count(total, 'image')} for training, {colour}, {_sizes_told(seen.sizes)}",
+        f"{path.name or path}: {count(total, 'image')}{training}, {colour}, {_sizes_told(seen.sizes)}",
         f"{count(len(seen.counts), 'class')} ({listed(list(seen.counts))}), {each} images each",
         *seen.findings,
     ]

@@ -91,10 +91,11 @@ def as_yaml(mapping: dict[str, Any], indent: int = 0) -> str:
 
 
 def _inline(value: Any) -> str:
-    text = yaml.safe_dump(
-        value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=float("inf")
-    )
-    return text.removesuffix("\n").removesuffix("\n...")
+    options: dict[str, Any] = {"allow_unicode": True, "sort_keys": False, "width": float("inf")}
+    text = yaml.safe_dump(value, default_flow_style=True, **options).removesuffix("\n...\n").strip("\n")
+    if "\n" in text:  # in double quotes a line's end is written as \n
+        text = yaml.safe_dump(value, default_flow_style=True, default_style='"', **options).strip("\n")
+    return text
 
 
 def one_line(text: str) -> str:

@@ -157,7 +157,7 @@ def test_pictures_become_a_task(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     folder = write_pictures(Path("sky"))
     new_task("sky", "images", folder)
     told = capsys.readouterr().out
-    assert "24 images for training, colour, 18 to 20 pixels wide, 20 to 20 high" in told
+    assert "24 images, colour, 18 to 20 pixels wide, 20 to 20 high" in told
     assert section("sky")["prepare"] == {
         "train": ".",
         "resize": 16,
