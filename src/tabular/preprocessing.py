@@ -27,7 +27,7 @@ MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 def read_table(
     path: Path, text_columns: Collection[str] = (), missing: Collection[str] = MISSING
 ) -> pd.DataFrame:
-    """Read a raw table; the ending .csv, .tsv, .json or .xlsx says how.
+    """Read a raw table; the ending .csv, .json, .xlsx or .tsv says how.
 
     Args:
         path: the file; `delimiter_of` finds what cuts the rows of CSV. JSON is a list of objects, one a row;
@@ -43,7 +43,7 @@ def read_table(
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
-    readers = {".csv": _read_csv, ".tsv": _read_csv, ".json": _read_json, ".xlsx": _read_excel}
+    readers = {".csv": _read_csv, ".json": _read_json, ".xlsx": _read_excel, ".tsv": _read_csv}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"{path}: expected one of {', '.join(readers)}")

@@ -14,7 +14,7 @@ from src.shared.errors import ConfigurationError, DataError
 from src.shared.proposals import Noted, Proposal, configuration, count, listed, one_cycle
 from src.tabular.preprocessing import MISSING, delimiter_of, is_numeric, read_table, text_values
 
-ENDINGS = (".csv", ".tsv", ".json", ".xlsx")
+ENDINGS = (".csv", ".json", ".xlsx", ".tsv")
 DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 TARGET_NAMES = ("target", "label", "class", "y", "price", "saleprice", "outcome", "response", "species")
 # what tables write where nothing is known, beside MISSING
