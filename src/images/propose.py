@@ -1,16 +1,14 @@
 """Images that nobody has described yet -> a proposal for their preparation and their network."""
 
-import math
 import shlex
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 from PIL import Image
 
-from src.images.preprocessing import class_folders, labels_path, pictures_of, read_idx
+from src.images.preprocessing import class_folders, labels_path, pictures_of, read_idx, read_pixel_csv
 from src.shared.errors import ConfigurationError, DataError
 from src.shared.proposals import Noted, Proposal, configuration, count, listed, one_cycle
 
@@ -188,26 +186,32 @@ def _names_wanted() -> str:
 
 def _pixel_tables(paths: list[Path], target: str | None) -> Seen:
     parts = _one_each(paths, "table")
-    columns = list(pd.read_csv(parts["train"], nrows=0, encoding="utf-8-sig").columns)
+    columns = _columns(parts["train"])
     label = target if target is not None else next((c for c in columns if c.lower() in LABEL_NAMES), None)
-    side = math.isqrt(len(columns) - 1)
-    if label not in columns or side * side != len(columns) - 1:
-        if target is not None and label not in columns:
+    if label not in columns:
+        if target is not None:
             raise ConfigurationError(f"--target: {parts['train']} has no column '{target}'")
         raise DataError(
-            f"{parts['train']}: {len(columns)} columns; expected one of the class "
-            f"({', '.join(LABEL_NAMES)}, or --target) and one a pixel of a square image"
+            f"{parts['train']}: needs a column of the classes ({', '.join(LABEL_NAMES)}, or --target), and "
+            "one a pixel"
         )
     example = Path("IMAGES.csv")
-    if "test" in parts and label not in pd.read_csv(parts["test"], nrows=0, encoding="utf-8-sig").columns:
+    if "test" in parts and label not in _columns(parts["test"]):
         example = parts.pop("test")  # as Kaggle's, which is for predictions
     where, findings = _official(parts)
-    where["label"] = label
-    codes = pd.read_csv(parts["train"], usecols=[label], encoding="utf-8-sig")[label]
-    counts = Counter(map(str, np.sort(codes.to_numpy())))
-    sizes = Counter({(side, side): len(codes)})
+    images, codes = read_pixel_csv(parts["train"], label)
+    assert codes is not None
+    counts = Counter(map(str, sorted(codes.tolist())))
+    sizes = Counter({(int(images.shape[3]), int(images.shape[2])): len(images)})
     files = [path.name for path in parts.values()]
-    return Seen(where, files, counts, sizes, False, [*findings, _names_wanted()], example)
+    return Seen(where | {"label": label}, files, counts, sizes, False, [*findings, _names_wanted()], example)
+
+
+def _columns(path: Path) -> list[str]:
+    try:
+        return list(map(str, pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns))
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def _sizes_told(sizes: Counter[tuple[int, int]]) -> str:

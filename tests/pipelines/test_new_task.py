@@ -267,7 +267,7 @@ def table_of(cells: list[str]) -> str:
         ("tabular", lambda: Path(), None, DataError, "found none"),
         ("images", lambda: lie_together(Path("flat")), None, DataError, "lie together"),
         ("images", lambda: write_pictures(Path("few"), 2), None, DataError, "too few"),
-        ("images", lambda: written("a.csv", "a,b,c\n1,2,3\n"), None, DataError, "expected one of the class"),
+        ("images", lambda: written("a.csv", "a,b,c\n1,2,3\n"), None, DataError, "a column of the classes"),
         ("text", lambda: Path(), None, DataError, r"no \*.txt"),
         ("text", lambda: written("a.txt", "one\none\n"), None, DataError, "1 different documents"),
         ("text", lambda: written("a.txt", "one\n"), "words", ConfigurationError, "no columns"),
