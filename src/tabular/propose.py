@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from src.shared.errors import ConfigurationError, DataError
 from src.shared.proposals import Noted, Proposal, configuration, count, listed, one_cycle
@@ -32,6 +33,7 @@ MOST_CODES = 50
 MOST_CATEGORIES = 200
 LEAST_ROWS_EACH = 5
 RARE_ROWS = 5
+MOST_STRAY = 3
 FEW_ROWS, MANY_ROWS = 1000, 10_000
 MOSTLY = 0.9
 SKEWED = 1.0
@@ -73,7 +75,7 @@ def propose(path: Path, target: str | None) -> Proposal:
     name, reason = _target(list(map(str, table.columns)), target)
     others = table.drop(columns=name)
     for column in table.columns:
-        _refuse_decimal_commas(table[column], file)
+        _refuse_mistyped(table[column], file)
     classes, question = _question(table[name], reason)
     features = _features(others)
     test = _official_test(file, name)
@@ -124,7 +126,7 @@ def _read(file: Path) -> tuple[pd.DataFrame, list[str]]:
     unknown = set[str]()
     for name in table.columns:
         if not is_numeric(table[name]):
-            unknown |= _unknown_texts(set(table[name].dropna().astype(str)))
+            unknown |= _unknown_texts(table[name])
     whole = [name for name in table.columns if is_numeric(table[name]) and _whole(table[name])]
     as_text = read_table(file, whole)
     codes = [name for name in whole if as_text[name].astype(str).str.fullmatch(r"0\d+").any()]
@@ -132,10 +134,19 @@ def _read(file: Path) -> tuple[pd.DataFrame, list[str]]:
     return read_table(file, codes, missing) if codes or unknown else table, sorted(unknown)
 
 
-def _unknown_texts(texts: set[str]) -> set[str]:
-    """Those that stand for no value; `None` among words is a word, among numbers it is none."""
-    words = {text for text in texts if not NUMBER.fullmatch(text)}
-    return words if words <= UNKNOWN and words < texts else words & {"?"}
+def _unknown_texts(column: "pd.Series[Any]") -> set[str]:
+    """Those that stand for no value: a few among numbers; in columns of words `None` is a word, too."""
+    texts = column.dropna().astype(str)
+    words = texts[~_matching(texts, NUMBER)]
+    distinct = set(words)
+    if len(words) < len(texts) and distinct <= UNKNOWN:
+        return distinct
+    few = len(words) < (1 - MOSTLY) * len(texts) and len(distinct) <= MOST_STRAY
+    return distinct if few else distinct & {"?"}
+
+
+def _matching(texts: "pd.Series[Any]", pattern: re.Pattern[str]) -> NDArray[np.bool_]:
+    return texts.map(lambda text: bool(pattern.fullmatch(text))).to_numpy(dtype=bool)
 
 
 def _whole(column: "pd.Series[Any]") -> bool:
@@ -156,19 +167,24 @@ def _target(columns: list[str], target: str | None) -> tuple[str, str]:
     return columns[-1], "a guess: the last column; another one: --target"
 
 
-def _refuse_decimal_commas(column: "pd.Series[Any]", file: Path) -> None:
-    """Such numbers would become categories."""
+def _refuse_mistyped(column: "pd.Series[Any]", file: Path) -> None:
+    """Numbers that would become categories, or leave the column out."""
     if is_numeric(column):
         return
     texts = column.dropna().astype(str)
-    numbers = texts.map(lambda text: bool(DECIMAL_COMMA.fullmatch(text))).to_numpy(dtype=bool)
-    if len(texts) and numbers.mean() > MOSTLY / 2:
-        row = int(numbers.argmax())
-        place = f"{file}: row {texts.index[row] + 1}, column '{column.name}'"
-        raise DataError(
-            f"{place}: '{texts.iloc[row]}' is a number with a comma; "
-            "save the table with decimal points and without thousands separators"
+    commas, words = _matching(texts, DECIMAL_COMMA), ~_matching(texts, NUMBER)
+    wrong, why = None, ""
+    if commas.mean() > MOSTLY / 2:
+        wrong, why = (
+            commas,
+            "is a number with a comma; save the table with decimal points, no thousands marked",
         )
+    elif words.any() and words.mean() < 1 - MOSTLY:
+        wrong, why = words, "stands among numbers; mend it, or leave it empty"
+    if wrong is not None:
+        row = int(wrong.argmax())
+        place = f"{file}: row {texts.index[row] + 1}, column '{column.name}'"
+        raise DataError(f"{place}: {texts.iloc[row]!r} {why}")
 
 
 def _question(column: "pd.Series[Any]", reason: str) -> tuple[int, list[str]]:
@@ -250,8 +266,7 @@ def _is_code(column: "pd.Series[Any]") -> bool:
 def _is_date(column: "pd.Series[Any]") -> bool:
     if is_numeric(column):
         return False
-    dates = column.dropna().astype(str).map(lambda text: bool(DATE.fullmatch(text)))
-    return bool(dates.mean() > MOSTLY)
+    return bool(_matching(column.dropna().astype(str), DATE).mean() > MOSTLY)
 
 
 def _text_reason(column: "pd.Series[Any]") -> str | None:
@@ -318,7 +333,7 @@ def _told(table: pd.DataFrame, features: Features, unknown: list[str]) -> list[s
     if features.id:
         told.append(f"id, no feature: '{features.id[0]}': {features.id[1]}")
     if unknown:
-        told.append(f"read as missing, beside the usual: {listed(unknown)}")
+        told.append(f"read as missing, beside the usual: {listed(unknown)}; see `missing` if one is a value")
     categorical = len(_categorical(table, features))
     numbers = len(table.columns) - len(features.drop) - bool(features.id) - categorical
     told.append(f"features: {count(numbers, 'number')}, {categorical} categorical")

@@ -22,7 +22,8 @@ def draw(folder: Path, size: tuple[int, int], mode: str = "L", each: int = 2) ->
 
 def write_idx(path: Path, values: Any) -> None:
     header = struct.pack(">BBBB", 0, 0, 8, values.ndim) + struct.pack(f">{values.ndim}I", *values.shape)
-    path.write_bytes(gzip.compress(header + values.astype(np.uint8).tobytes()))
+    content = header + values.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
 @pytest.mark.parametrize(
@@ -89,9 +90,8 @@ def test_a_table_of_pixels(column: str, target: str | None, tmp_path: Path) -> N
 
 
 def test_more_images_have_a_narrower_network_and_fewer_epochs(tmp_path: Path) -> None:
-    images = np.zeros((70_000, 28, 28), np.uint8)
-    write_idx(tmp_path / "train-images-idx3-ubyte.gz", images)
-    write_idx(tmp_path / "train-labels-idx1-ubyte.gz", np.arange(70_000) % 10)
+    write_idx(tmp_path / "train-images-idx3-ubyte", np.zeros((70_000, 28, 28), np.uint8))
+    write_idx(tmp_path / "train-labels-idx1-ubyte", np.arange(70_000) % 10)
     configuration = plain(propose(tmp_path, None).configuration)
     assert configuration["model"]["init_args"]["network"]["init_args"]["width"] == 16
     assert configuration["trainer"]["max_epochs"] == 8

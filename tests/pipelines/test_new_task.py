@@ -269,7 +269,13 @@ def table_of(cells: list[str]) -> str:
         ("images", lambda: write_pictures(Path("few"), 2), None, DataError, "too few"),
         ("images", lambda: written("a.csv", "a,b,c\n1,2,3\n"), None, DataError, "a column of the classes"),
         ("text", lambda: Path(), None, DataError, r"no \*.txt"),
-        ("text", lambda: written("a.txt", "one\none\n"), None, DataError, "1 different documents"),
+        (
+            "text",
+            lambda: written("a.txt", "独坐幽篁里，弹琴复长啸。\n" * 2),
+            None,
+            DataError,
+            "1 different documents",
+        ),
         ("text", lambda: written("a.txt", "one\n"), "words", ConfigurationError, "no columns"),
     ],
 )

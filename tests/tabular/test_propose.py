@@ -6,6 +6,7 @@ import pytest
 
 from src.shared.errors import ConfigurationError, DataError
 from src.shared.proposals import plain
+from src.tabular.preprocessing import MISSING
 from src.tabular.propose import propose
 
 ROWS = range(60)
@@ -62,13 +63,15 @@ def test_the_target_and_what_it_is(
         ("zip", [row % 2 for row in ROWS], "column_types", None),
         ("z", [row % 5 for row in ROWS], "column_types", None),
         ("z", [f"{row % 5:03}" for row in ROWS], "column_types", {"z": "categorical"}),
-        ("z", ["?", *ROWS[1:]], "missing", ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "?"]),
+        ("z", ["?", *ROWS[1:]], "missing", [*MISSING, "?"]),
         (
             "z",
             ["none", "unknown", *ROWS[2:]],
             "missing",
-            ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "none", "unknown"],
+            [*MISSING, "none", "unknown"],
         ),
+        ("z", [*ROWS[2:], "not seen", "not seen"], "missing", [*MISSING, "not seen"]),
+        ("z", [f"{row}" if row % 3 else f"A{row}" for row in ROWS], "missing", None),
         ("z", ["none" if row % 2 else "some" for row in ROWS], "missing", None),
         ("z", ["none" if row % 2 else "some" for row in ROWS], "min_frequency", 5),
         ("z", [1.5 * row for row in ROWS], "min_frequency", None),
@@ -144,9 +147,10 @@ def test_more_rows_have_larger_batches_and_layers(tmp_path: Path) -> None:
     ("values", "error", "told"),
     [
         ([f"text {row}" for row in ROWS], ConfigurationError, "60 texts in 60 rows are no classes"),
+        ([*ROWS[4:], "a", "b", "c", "d"], DataError, "row 57, column 'z': 'a' stands among numbers"),
         (["1,5", *["2,5"] * 59], DataError, "row 1, column 'z': '1,5' is a number with a comma"),
     ],
 )
-def test_targets_that_are_none(values: list[str], error: type[Exception], told: str, tmp_path: Path) -> None:
+def test_targets_that_are_none(values: list[Any], error: type[Exception], told: str, tmp_path: Path) -> None:
     with pytest.raises(error, match=told):
         proposed(tmp_path, {"z": values}, "z")
