@@ -167,10 +167,12 @@ def test_stages_list_no_module_that_no_task_imports() -> None:
 
 
 def test_light_verbs_load_neither_torch_nor_lightning(python: Callable[..., Any]) -> None:
-    rooms = "".join(f"import src.{room}.prepare, src.{room}.sample\n" for room in sorted(set(TASKS.values())))
+    files = sorted((ROOT / "src").glob("*/prepare.py")) + sorted((ROOT / "src").glob("*/sample.py"))
+    files += sorted((ROOT / "src").glob("*/propose.py"))
+    rooms = "".join(f"import src.{path.parent.name}.{path.stem}\n" for path in files)
     program = (
         "import sys\n"
-        "import pipelines.fetch, pipelines.prepare, pipelines.report\n"
+        "import pipelines.fetch, pipelines.new_task, pipelines.prepare, pipelines.report\n"
         "verbs = {'sklearn', 'pandas', 'pooch'} & set(sys.modules)\n"
         f"{rooms}"
         "print(sorted(verbs), sorted({'torch', 'lightning', 'matplotlib'} & set(sys.modules)))\n"
@@ -179,7 +181,7 @@ def test_light_verbs_load_neither_torch_nor_lightning(python: Callable[..., Any]
     assert (done.returncode, done.stdout) == (0, "[] []\n")
 
 
-@pytest.mark.parametrize("verb", ["fetch", "prepare", "report"])
+@pytest.mark.parametrize("verb", ["fetch", "new_task", "prepare", "report"])
 def test_light_verbs_have_help(python: Callable[..., Any], verb: str) -> None:
     done = python("-m", f"pipelines.{verb}", "--help", cwd=ROOT)
     assert done.returncode == 0

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from src.shared.errors import DataError
 
 CHUNK_ROWS = 50_000
+DELIMITERS = ",;\t|"
 LARGEST = float(np.finfo(np.float32).max)
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 
@@ -26,10 +27,11 @@ MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 def read_table(
     path: Path, text_columns: Collection[str] = (), missing: Collection[str] = MISSING
 ) -> pd.DataFrame:
-    """Read a raw table; the ending .csv, .json or .xlsx says how.
+    """Read a raw table; the ending .csv, .json, .xlsx or .tsv says how.
 
     Args:
-        path: the file. JSON is a list of objects, one a row; Excel is the first sheet.
+        path: the file; `delimiter_of` finds what cuts the rows of CSV. JSON is a list of objects, one a row;
+            Excel is the first sheet.
         text_columns: columns to keep as the text that the file holds (`007` stays `007`).
         missing: cell texts that mean "no value".
 
@@ -41,7 +43,7 @@ def read_table(
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
-    readers = {".csv": _read_csv, ".json": _read_json, ".xlsx": _read_excel}
+    readers = {".csv": _read_csv, ".json": _read_json, ".xlsx": _read_excel, ".tsv": _read_csv}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"{path}: expected one of {', '.join(readers)}")
@@ -69,6 +71,7 @@ def _read_csv(path: Path, text_columns: Collection[str], missing: list[str]) -> 
     def read(columns: list[str] | None, text: Collection[str]) -> pd.DataFrame:
         return pd.read_csv(
             path,
+            sep=delimiter_of(path),
             usecols=columns,
             dtype={name: object for name in text if name in header},
             keep_default_na=False,
@@ -85,10 +88,17 @@ def _read_csv(path: Path, text_columns: Collection[str], missing: list[str]) -> 
     return table
 
 
+def delimiter_of(path: Path) -> str:
+    """The one of comma, semicolon, tab and bar that cuts the header of a CSV file into most columns."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header = next(filter(str.strip, file), "")
+    return max(DELIMITERS, key=lambda sign: len(next(csv.reader([header], delimiter=sign), [])))
+
+
 def _checked_header(path: Path) -> list[str]:
     """The column names of a CSV file, after a pass over the file that counts the cells of each row."""
     with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.reader(file, strict=True)
+        rows = csv.reader(file, delimiter=delimiter_of(path), strict=True)
         try:
             filled = filter(None, rows)  # pandas skips blank lines too
             header = next(filled, [])
