@@ -54,6 +54,7 @@ bench: setup ## measure speed and memory side by side with hand-written code
 	python -m benchmarks.images
 	python -m benchmarks.poems
 	python -m benchmarks.preparation
+	python -m benchmarks.predict
 	python -m benchmarks.study
 	python -m benchmarks.pipeline
 

@@ -1,6 +1,7 @@
 """The command line: python -m src.cli fit | validate | test | predict --config configs/<task>.yaml.
 
 `fit` trains on the prepared data and writes the bundle models/<task>/; the others use that bundle.
+`predict` takes any bundle (--bundle FOLDER) and raw input, and stands in src/predict.py: it needs no Trainer.
 """
 
 import json
@@ -26,10 +27,11 @@ from lightning.pytorch.utilities.model_summary import ModelSummary
 from rich.console import Console
 from rich.table import Table
 
+from src.predict import predict
 from src.shared.bundle import (
     load_weights,
-    read_configuration,
     read_manifest,
+    refuse_other_model,
     restrict_imports,
     write_bundle,
 )
@@ -109,10 +111,9 @@ class LockstepCLI(LightningCLI):
             "ckpt_path",
             "weights_only",
             "verbose",
-            "return_predictions",
         }
         loaders = {"train_dataloaders", "val_dataloaders", "dataloaders"}
-        return dict.fromkeys(("fit", "validate", "test", "predict"), fixed | loaders)
+        return dict.fromkeys(("fit", "validate", "test"), fixed | loaders)
 
     def before_instantiate_classes(self) -> None:
         """Resolve what the run is about before anything is built."""
@@ -124,7 +125,7 @@ class LockstepCLI(LightningCLI):
         self.bundle = MODELS / self.task
         if self.subcommand != "fit":
             read_manifest(self.bundle)
-            _refuse_other_model(self.bundle, self.configuration["model"])
+            refuse_other_model(self.bundle, self.configuration["model"])
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add what each run has: exactness and, for `fit`, the record, the tracker and the bar."""
@@ -217,14 +218,6 @@ class LockstepCLI(LightningCLI):
         load_weights(self.bundle, self.model)
         self.trainer.test(**kwargs)
 
-    def predict(self, **kwargs: Any) -> None:
-        """Predictions of the bundle for raw rows."""
-        load_weights(self.bundle, self.model)
-        predictions = self.trainer.predict(**kwargs) or []
-        if self.trainer.is_global_zero:
-            output = self.datamodule.write_predictions(predictions)
-            print(f"{sum(len(batch) for batch in predictions)} predictions: {output}")
-
     def _keep_record(self, metrics: dict[str, float], seconds: float) -> None:
         """What `pipelines.compare` and `pipelines.study` want to know of this run."""
         record = {
@@ -274,29 +267,6 @@ def _say(trainer: Trainer, text: str) -> None:
         print(text, flush=True)
 
 
-def _refuse_other_model(bundle: Path, wanted: dict[str, Any]) -> None:
-    """The bundle's model must be the one that the configuration describes."""
-    held = read_configuration(bundle)["model"]
-    if held == wanted:
-        return
-    here, there = _flat(wanted), _flat(held)
-    names = sorted(name for name in here | there if here.get(name) != there.get(name))
-    differences = ", ".join(f"{name}: {here.get(name)} (bundle: {there.get(name)})" for name in names)
-    raise ConfigurationError(
-        f"{bundle} was trained with another model: {differences}; "
-        f"train again, or use --config {bundle}/config.yaml"
-    )
-
-
-def _flat(values: Any, prefix: str = "model") -> dict[str, Any]:
-    if not isinstance(values, dict):
-        return {prefix: values}
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}.{name}")
-    return flat
-
-
 def _usable(checkpoint: Path, trainer: Trainer) -> Path | None:
     """The checkpoint to go on from, if there is one that can be read."""
     if not checkpoint.is_file():
@@ -339,6 +309,7 @@ def run(arguments: list[str] | None = None, cli: type[LockstepCLI] = LockstepCLI
             load_from_checkpoint_support=False,
             seed_everything_default=42,
             trainer_defaults=TRAINER_DEFAULTS,
+            parser_kwargs={"description": __doc__},
             args=arguments,
         )
     except MisconfigurationException as error:  # such as a GPU asked for where there is none
@@ -347,7 +318,10 @@ def run(arguments: list[str] | None = None, cli: type[LockstepCLI] = LockstepCLI
 
 def main() -> None:
     """Entry point."""
-    run()
+    if sys.argv[1:2] == ["predict"]:
+        predict(sys.argv[2:])
+    else:
+        run()
 
 
 if __name__ == "__main__":

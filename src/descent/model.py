@@ -82,10 +82,6 @@ class Descent(LightningModule):
         """The lowest point of the way."""
         self._log("test", self.metrics_of(self.x))
 
-    def predict_step(self, batch: tuple[Tensor], batch_idx: int) -> Tensor:
-        """Heights (B,) of raw points."""
-        return self(batch[0])
-
     def configure_optimizers(self) -> Any:
         """The optimizer and schedule of the configuration."""
         return optimizer_and_schedule(self, self.optimizer, self.lr_scheduler, self.lr_interval)

@@ -1,8 +1,5 @@
-"""Arrays -> batches: the LightningDataModule of the images room, and raw images -> predictions."""
+"""Arrays -> batches: the LightningDataModule of the images room."""
 
-import csv
-import io
-import logging
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,14 +8,9 @@ import torch
 from lightning import LightningDataModule
 from torch import Tensor
 
-from src.images.networks import feature_maps
-from src.images.preprocessing import read_inputs
 from src.shared.batches import Batches
 from src.shared.errors import ConfigurationError
-from src.shared.folders import MODELS, PREPARED, read_preprocessing
-from src.shared.plots import plot_feature_maps
-
-logger = logging.getLogger(__name__)
+from src.shared.folders import PREPARED, read_preprocessing
 
 # a network's first layers make a hundred numbers of each pixel
 EVALUATION_IMAGES = 500
@@ -38,33 +30,16 @@ class ImageData(LightningDataModule):
         task: a name under `tasks` in params.yaml.
         batch_size: images of a training batch over all devices, or `full`.
         seed: of the batch order.
-        input: for `predict`, a picture (PNG, JPEG), a folder of them, an idx file or a CSV file of pixels.
-        output: for `predict`, the CSV file to write.
-        feature_maps: for `predict`, a PNG file for what the network's layers make of the first image.
     """
 
-    def __init__(
-        self,
-        task: str,
-        batch_size: int | Literal["full"] = 128,
-        seed: int = 0,
-        input: Path | None = None,
-        output: Path = Path("predictions.csv"),
-        feature_maps: Path | None = None,
-    ) -> None:
+    def __init__(self, task: str, batch_size: int | Literal["full"] = 128, seed: int = 0) -> None:
         super().__init__()
         if batch_size != "full" and batch_size < 1:
             raise ConfigurationError(f"data.batch_size must be at least 1 or 'full': {batch_size}")
         self.batch_size = batch_size
         self.seed = seed
-        self.input = input
-        self.output = output
-        self.feature_maps = feature_maps
         self.prepared = PREPARED / task
-        learnt = (MODELS / task, "train") if input else (self.prepared, "prepare")
-        self.preprocessing = read_preprocessing(*learnt)
-        self.names: list[str] = []
-        self.first_image = torch.empty(0)
+        self.preprocessing = read_preprocessing(self.prepared)
 
     def targets(self, split: str) -> Tensor:
         """The target of a split, as `load_split`."""
@@ -93,56 +68,6 @@ class ImageData(LightningDataModule):
         """Batches in the order of the images."""
         return self._batches("test", EVALUATION_IMAGES)
 
-    def predict_dataloader(self) -> Batches:
-        """Batches of (images,) made from the raw images of `input`.
-
-        Raises:
-            ConfigurationError: no input was given.
-            DataError: the input cannot be read.
-        """
-        if self.input is None:
-            raise ConfigurationError("predict needs raw images: add --data.input FILE_OR_FOLDER")
-        images, self.names, adapted = read_inputs(self.input, self.preprocessing)
-        if adapted:
-            channels, height, width = self.preprocessing["shape"]
-            kind = "grey" if channels == 1 else "colour"
-            logger.warning(
-                "%s: %d of %d images were made %d x %d and %s, as in training",
-                *(self.input, adapted, len(images), width, height, kind),
-            )
-        tensor = torch.from_numpy(images)
-        self.first_image = tensor[:1]
-        return Batches((tensor,), EVALUATION_IMAGES)
-
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Nothing for training and evaluation: `_batches` put the whole split on the device."""
-        return batch if batch[0].device == device else tuple(tensor.to(device) for tensor in batch)
-
-    def write_predictions(self, predictions: list[Tensor]) -> Path:
-        """Write one row an image to `output`: its name, its class and the class's probability.
-
-        Args:
-            predictions: batches of class probabilities (B, K).
-        """
-        probabilities, codes = torch.cat(predictions).cpu().max(dim=1)
-        classes = [self.preprocessing["classes"][code] for code in codes.tolist()]
-        columns = self.preprocessing["prediction_columns"]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        for row in zip(self.names, classes, (f"{p:.6f}" for p in probabilities.tolist()), strict=True):
-            writer.writerow(row[: len(columns)])
-        # a name of its own, then a rename: an older file is replaced whole or kept
-        partial = self.output.with_name(f".{self.output.name}.partial")
-        self.output.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text.getvalue(), encoding="utf-8")
-        partial.replace(self.output)
-        if self.feature_maps is not None:
-            self._draw_feature_maps(self.feature_maps)
-        return self.output
-
-    def _draw_feature_maps(self, path: Path) -> None:
-        assert self.trainer is not None
-        model: Any = self.trainer.lightning_module
-        scaled = model.scaled(self.first_image.to(model.device))
-        plot_feature_maps(self.first_image[0].numpy(), feature_maps(model.network, scaled), path)
+        """Nothing: `_batches` put the whole split on the device."""
+        return batch

@@ -8,8 +8,9 @@ N images, C channels, H height, W width
 
 import gzip
 import math
+import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ CSV_CHUNK_ROWS = 5000
 BYTE_TYPE = 0x08
 MOST_BYTES = 4 << 30
 BRIGHTEST = 255
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombWarning, Image.DecompressionBombError)
 
 
 def read_idx(path: Path) -> Pixels:
@@ -72,31 +74,41 @@ def labels_path(images: Path) -> Path:
 
 
 def read_pixel_csv(path: Path, label: str | None) -> tuple[Pixels, NDArray[np.int64] | None]:
+    """All images and labels of a CSV file, as `pixel_csv_chunks`."""
+    images, labels = zip(*pixel_csv_chunks(path, label, CSV_CHUNK_ROWS), strict=True)
+    return np.concatenate(images), None if label is None else np.concatenate(labels)
+
+
+def pixel_csv_chunks(
+    path: Path, label: str | None, size: int
+) -> Iterator[tuple[Pixels, NDArray[np.int64] | None]]:
     """Read a CSV file with one image a row: a label column, and a pixel in each other column, row by row.
 
     Args:
         path: the file.
         label: the column with the class code; None for a file of images alone.
+        size: rows of a chunk.
 
-    Returns:
+    Yields:
         Images (N, 1, H, W), square, and labels (N,).
 
     Raises:
         DataError: a row of another length, a pixel outside 0..255, or a number of pixels that is no square.
     """
     _require_file(path)
-    images, labels, rows = [], [], 0
+    rows = 0
     try:
-        for chunk in pd.read_csv(path, chunksize=CSV_CHUNK_ROWS, index_col=False, encoding="utf-8-sig"):
+        for chunk in pd.read_csv(path, chunksize=size, index_col=False, encoding="utf-8-sig"):
+            labels = None
             if label is not None:
                 if label not in chunk.columns:
                     raise DataError(f"{path}: there is no column '{label}'")
-                labels.append(_whole_numbers(chunk.pop(label).to_frame(), path, rows, 0, None)[:, 0])
+                labels = _whole_numbers(chunk.pop(label).to_frame(), path, rows, 0, None)[:, 0]
             side = math.isqrt(chunk.shape[1])
             if side == 0 or side * side != chunk.shape[1]:
                 raise DataError(f"{path}: {chunk.shape[1]} pixels a row make no square image")
             values = _whole_numbers(chunk, path, rows, 0, BRIGHTEST)
-            images.append(values.astype(np.uint8).reshape(-1, 1, side, side))
+            yield values.astype(np.uint8).reshape(-1, 1, side, side), labels
             rows += len(chunk)
     except pd.errors.EmptyDataError:
         raise DataError(f"{path}: the file is empty") from None
@@ -104,7 +116,6 @@ def read_pixel_csv(path: Path, label: str | None) -> tuple[Pixels, NDArray[np.in
         raise DataError(f"{path}: {' '.join(str(error).split())}") from None
     if not rows:
         raise DataError(f"{path}: there are no rows below the header")
-    return np.concatenate(images), np.concatenate(labels) if labels else None
 
 
 def _whole_numbers(
@@ -153,18 +164,23 @@ def read_picture(path: Path) -> Image.Image:
     """Read a picture file as grey ("L") or colour ("RGB"); transparency is laid on white.
 
     Raises:
-        DataError: not an image.
+        DataError: neither PNG nor JPEG, or more pixels than `Image.MAX_IMAGE_PIXELS`.
     """
     _require_file(path)
     try:
-        with Image.open(path) as file:
+        with warnings.catch_warnings():
+            # the header tells the size, before memory is taken; above Image.MAX_IMAGE_PIXELS is too much
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            # other formats stay closed: some are programs
+            file = Image.open(path, formats=("PNG", "JPEG"))
+        with file:
             file.load()
             image = file.convert("RGBA") if file.has_transparency_data else file
             if image.mode == "RGBA":
                 white = Image.new("RGBA", image.size, "white")
                 image = Image.alpha_composite(white, image).convert("RGB")
             return image.convert("L" if image.mode in ("1", "L", "I;16") else "RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: not a readable image: {error}") from None
 
 
@@ -190,39 +206,70 @@ def as_picture(image: Pixels) -> Image.Image:
     return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
 
 
-def read_inputs(path: Path, preprocessing: dict[str, Any]) -> tuple[Pixels, list[str], int]:
+def read_inputs(
+    path: Path, preprocessing: dict[str, Any], size: int
+) -> Iterator[tuple[Pixels, list[str], int]]:
     """Raw images of any kind, brought to the size and the brightness range of the training data.
 
     Args:
         path: a picture, a folder of pictures, an idx file, or a CSV file of pixels.
         preprocessing: the content of preprocessing.json.
+        size: images of a chunk; an idx file is read whole all the same.
 
-    Returns:
+    Yields:
         Images (N, C, H, W), their names (file names, or row numbers from 1), and how many were adapted.
+
+    Raises:
+        DataError: no such file, no image, a picture with too many pixels, or a link to outside the folder.
     """
-    shape = shape_of(preprocessing)
     if path.is_dir() or path.suffix.lower() in PICTURES:
         paths = pictures_of(path) if path.is_dir() else [path]
         if not paths:
             raise DataError(f"{path}: there is no {', '.join(PICTURES)} file in this folder")
-        pictures = [read_picture(file) for file in paths]
-        wanted = ("L" if shape[0] == 1 else "RGB", (shape[2], shape[1]))
-        adapted = sum((picture.mode, picture.size) != wanted for picture in pictures)
-        images = np.stack([to_shape(picture, shape) for picture in pictures])
-        # picture files reach from black to white in 0..255, whatever the data of training do
-        brightest = preprocessing["brightest"]
-        if brightest != BRIGHTEST:
-            images = np.rint(images * (brightest / BRIGHTEST)).astype(np.uint8)
-        return images, [file.name for file in paths], adapted
-    if ".idx" in path.name or "-idx" in path.name:
-        images = read_idx(path)
-        if images.ndim != 3:
-            raise DataError(f"{path}: these are labels, not images")
-        images = images[:, None]
-    else:
-        images, _ = read_pixel_csv(path, None)
-    adapted = 0 if images.shape[1:] == shape else len(images)
-    return resized(images, shape), [str(row) for row in range(1, len(images) + 1)], adapted
+        if path.is_dir():
+            _refuse_links_to_outside(path, paths)
+        for start in range(0, len(paths), size):
+            part = paths[start : start + size]
+            pictures = [from_picture(read_picture(file), preprocessing) for file in part]
+            adapted = sum(different for _, different in pictures)
+            yield np.stack([image for image, _ in pictures]), [file.name for file in part], adapted
+        return
+    shape = shape_of(preprocessing)
+    row = 1
+    for images in _raw_chunks(path, size):
+        adapted = 0 if images.shape[1:] == shape else len(images)
+        yield resized(images, shape), [str(number) for number in range(row, row + len(images))], adapted
+        row += len(images)
+
+
+def _raw_chunks(path: Path, size: int) -> Iterator[Pixels]:
+    """The images of an idx file or a CSV file of pixels."""
+    if ".idx" not in path.name and "-idx" not in path.name:
+        yield from (images for images, _ in pixel_csv_chunks(path, None, size))
+        return
+    images = read_idx(path)
+    if images.ndim != 3:
+        raise DataError(f"{path}: these are labels, not images")
+    for start in range(0, len(images), size):
+        yield images[start : start + size, None]
+
+
+def from_picture(picture: Image.Image, preprocessing: dict[str, Any]) -> tuple[Pixels, bool]:
+    """A picture ("L" or "RGB") as (C, H, W) like those of training, and whether it was adapted."""
+    shape = shape_of(preprocessing)
+    wanted = ("L" if shape[0] == 1 else "RGB", (shape[2], shape[1]))
+    image = to_shape(picture, shape)
+    # picture files reach from black to white in 0..255, whatever the data of training do
+    brightest = preprocessing["brightest"]
+    if brightest != BRIGHTEST:
+        image = np.rint(image * (brightest / BRIGHTEST)).astype(np.uint8)
+    return image, (picture.mode, picture.size) != wanted
+
+
+def _refuse_links_to_outside(folder: Path, paths: list[Path]) -> None:
+    for path in paths:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise DataError(f"{path}: a link to outside the folder; copy the picture into it")
 
 
 def shape_of(preprocessing: dict[str, Any]) -> Shape:

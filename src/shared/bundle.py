@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 from lightning import LightningModule
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from src.shared.errors import ConfigurationError, IntegrityError
-from src.shared.folders import LOCK, file_digest, folder_digest, written_whole
+from src.shared.folders import LOCK, file_digest, folder_digest, read_preprocessing, written_whole
 
 Model = TypeVar("Model", bound=LightningModule)
 
+FORMAT = 1  # of a bundle; raised when an older bundle can no longer be read
 WEIGHTS = "model.safetensors"
+CONFIGURATION = "config.yaml"
+PREPROCESSING = "preprocessing.json"
 
 
 def restrict_imports() -> None:
@@ -79,11 +82,12 @@ def write_bundle(
     weights = weights_of(model)
     with written_whole(folder) as partial:
         save_file(weights, partial / WEIGHTS)
-        (partial / "config.yaml").write_text(configuration, encoding="utf-8")
-        shutil.copyfile(prepared / "preprocessing.json", partial / "preprocessing.json")
+        (partial / CONFIGURATION).write_text(configuration, encoding="utf-8")
+        shutil.copyfile(prepared / PREPROCESSING, partial / PREPROCESSING)
         for name, text in documents.items():
             (partial / name).write_text(text, encoding="utf-8")
         manifest = {
+            "format": FORMAT,
             "task": task,
             "room": type(model).__module__.split(".")[1],
             "tensors": tensors_digest(weights),
@@ -99,8 +103,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a bundle, after a check of every file's digest.
 
     Raises:
-        ConfigurationError: there is no bundle.
-        IntegrityError: a file is missing or differs from the manifest.
+        ConfigurationError: there is no bundle, or one of another format.
+        IntegrityError: a file is missing, differs from the manifest, or lies outside the folder.
     """
     path = folder / "manifest.json"
     if not path.is_file():
@@ -108,14 +112,26 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         files = dict(manifest["files"])
+        found = manifest.get("format", 0)  # the first bundles had no number
     except (ValueError, KeyError, TypeError) as error:
         raise IntegrityError(f"{path} is damaged: {error}") from None
+    again = f"dvc repro -f train@{manifest.get('task', folder.name)}"
+    if found != FORMAT:
+        raise ConfigurationError(
+            f"{folder} is a bundle of format {found}, this version of Lockstep reads format {FORMAT}; "
+            f"use the version that wrote it, or train again: {again}"
+        )
+    missing = {WEIGHTS, CONFIGURATION, PREPROCESSING} - set(files)
+    if missing:
+        raise IntegrityError(f"{path} is damaged: it does not list {min(missing)}")
     for name, expected in files.items():
+        if name in ("", ".", "..") or Path(name).name != name:
+            raise IntegrityError(f"{path}: '{name}' is not the name of a file in the bundle's folder")
         file = folder / name
         found = file_digest(file) if file.is_file() else "no such file"
         if found != expected:
             raise IntegrityError(
-                f"{file}: sha256 {found}, expected {expected}; train again: dvc repro -f train@{folder.name}"
+                f"{file}: sha256 {found}, expected {expected}; copy it again, or train again: {again}"
             )
     return manifest
 
@@ -143,8 +159,36 @@ def load_weights(folder: Path, model: LightningModule) -> None:
 
 def read_configuration(folder: Path) -> dict[str, Any]:
     """The resolved configuration of a bundle."""
-    configuration: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    configuration: dict[str, Any] = yaml.safe_load((folder / CONFIGURATION).read_text(encoding="utf-8"))
     return configuration
+
+
+def refuse_other_model(bundle: Path, wanted: dict[str, Any]) -> None:
+    """Raise ConfigurationError if the bundle's model is not the one that a configuration describes.
+
+    Args:
+        bundle: its folder.
+        wanted: the section `model` of the configuration, resolved.
+    """
+    held = read_configuration(bundle)["model"]
+    if held == wanted:
+        return
+    here, there = _flat(wanted), _flat(held)
+    names = sorted(name for name in here | there if here.get(name) != there.get(name))
+    differences = ", ".join(f"{name}: {here.get(name)} (bundle: {there.get(name)})" for name in names)
+    raise ConfigurationError(
+        f"{bundle} was trained with another model: {differences}; "
+        f"train again, or use --config {bundle}/{CONFIGURATION}"
+    )
+
+
+def _flat(values: Any, prefix: str = "model") -> dict[str, Any]:
+    if not isinstance(values, dict):
+        return {prefix: values}
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}.{name}")
+    return flat
 
 
 def load_model(folder: Path, kind: type[Model]) -> Model:
@@ -155,16 +199,18 @@ def load_model(folder: Path, kind: type[Model]) -> Model:
         kind: what the model must be.
 
     Raises:
-        ConfigurationError: it is something else.
+        ConfigurationError: it is something else, or its configuration describes no model of this project.
     """
     read_manifest(folder)
-    preprocessing = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
     values = read_configuration(folder)["model"]
-    values["init_args"]["preprocessing"] = preprocessing
+    values["init_args"]["preprocessing"] = read_preprocessing(folder)
     restrict_imports()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(LightningModule, "model")
-    model: LightningModule = parser.instantiate(parser.parse_object({"model": values})).model
+    try:
+        model: LightningModule = parser.instantiate(parser.parse_object({"model": values})).model
+    except ArgumentError as error:
+        raise ConfigurationError(f"{folder / CONFIGURATION}: {error}") from None
     if not isinstance(model, kind):
         raise ConfigurationError(f"{folder} holds a {type(model).__name__}, not a {kind.__name__}")
     load_weights(folder, model)

@@ -66,7 +66,7 @@ class Exactness(Callback):
         """Set the thread count before the first operation of the run."""
         torch.set_num_threads(self.threads)
         # no operation here reads memory before it writes it, and filling it first takes some of each step
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from src.shared.errors import ConfigurationError
 
@@ -46,6 +46,19 @@ def written_whole(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextmanager
+def file_written_whole(path: Path) -> Iterator[TextIO]:
+    """Yield an empty file (UTF-8) that takes the place of `path` when the block ends without an error."""
+    partial = path.with_name(f".{path.name}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def file_digest(path: Path) -> str:
     """The sha256 of a file, as 64 hexadecimal digits."""
     digest = sha256()
@@ -65,18 +78,17 @@ def folder_digest(folder: Path, pattern: str = "*") -> str:
     return sha256("".join(lines).encode()).hexdigest()
 
 
-def read_preprocessing(folder: Path, verb: str = "prepare") -> dict[str, Any]:
+def read_preprocessing(folder: Path) -> dict[str, Any]:
     """The content of preprocessing.json in data/prepared/<task> or models/<task>.
 
     Args:
         folder: where it lies.
-        verb: the pipeline's verb that makes the folder, for the error message.
 
     Raises:
         ConfigurationError: it is not there.
     """
     path = folder / "preprocessing.json"
     if not path.is_file():
-        raise ConfigurationError(f"{path} is not here; run: dvc repro {verb}@{folder.name}")
+        raise ConfigurationError(f"{path} is not here; run: dvc repro prepare@{folder.name}")
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content

@@ -111,10 +111,6 @@ class SupervisedModel(LightningModule):
         """Collect outputs."""
         self._step(batch, "test")
 
-    def predict_step(self, batch: Any, batch_idx: int) -> Any:
-        """Inputs to predictions, as `predict`."""
-        return self.predict(self(batch[0]))
-
     def _log_epoch(self, stage: str) -> None:
         outputs, target = map(torch.cat, zip(*self.seen.pop(stage), strict=True))
         if self.trainer.world_size > 1:

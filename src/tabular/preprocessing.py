@@ -4,6 +4,7 @@
 prediction go through the same code. Nothing is learnt here; that is `prepare.py`.
 """
 
+import codecs
 import csv
 import json
 from collections import Counter
@@ -58,15 +59,20 @@ def read_table(
 
 def _first_wrong_byte(path: Path) -> int:
     """Where a file stops being UTF-8; the reader's own error counts from the start of its buffer."""
-    try:
-        path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        return error.start
-    raise AssertionError(f"{path} is UTF-8")
+    decoder, done = codecs.getincrementaldecoder("utf-8")(), 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            held = len(decoder.getstate()[0])  # the start of a character that the last block ended in
+            try:
+                decoder.decode(block)
+            except UnicodeDecodeError as error:
+                return done - held + error.start
+            done += len(block)
+    return done - len(decoder.getstate()[0])
 
 
 def _read_csv(path: Path, text_columns: Collection[str], missing: list[str]) -> pd.DataFrame:
-    header = _checked_header(path)
+    header, _ = _checked_header(path)
 
     def read(columns: list[str] | None, text: Collection[str]) -> pd.DataFrame:
         return pd.read_csv(
@@ -95,8 +101,72 @@ def delimiter_of(path: Path) -> str:
     return max(DELIMITERS, key=lambda sign: len(next(csv.reader([header], delimiter=sign), [])))
 
 
-def _checked_header(path: Path) -> list[str]:
-    """The column names of a CSV file, after a pass over the file that counts the cells of each row."""
+def table_chunks(
+    path: Path, numbers: Collection[str], texts: Collection[str], missing: Collection[str], size: int
+) -> tuple[int, Iterator[pd.DataFrame]]:
+    """Read some columns of a raw table, of CSV files a bounded number of rows at a time.
+
+    Args:
+        path: as for `read_table`.
+        numbers: the columns that should hold numbers.
+        texts: the columns to keep as the text that the file holds.
+        missing: cell texts that mean "no value".
+        size: rows of a chunk.
+
+    Returns:
+        How many rows the table has, and the chunks; the index counts the rows of the file from 0. Where a
+        number column holds something else, it is text from that chunk on.
+
+    Raises:
+        DataError: as `read_table`, or a column is missing.
+    """
+    if path.suffix.lower() not in (".csv", ".tsv") or not path.is_file():
+        table = read_table(path, texts, missing)
+        require_columns(table, [*texts, *numbers], path)
+        starts = range(0, len(table), size)
+        return len(table), (table.iloc[start : start + size] for start in starts)
+    try:
+        header, rows = _checked_header(path)
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not UTF-8 at byte {_first_wrong_byte(path)}") from None
+    if not rows:
+        raise DataError(f"{path}: there are no rows below the header")
+    require_columns(pd.DataFrame(columns=header), [*texts, *numbers], path)
+    return rows, _csv_chunks(path, numbers, texts, list(missing), size)
+
+
+def _csv_chunks(
+    path: Path, numbers: Collection[str], texts: Collection[str], missing: list[str], size: int
+) -> Iterator[pd.DataFrame]:
+    def read(texts: Collection[str]) -> Iterator[pd.DataFrame]:
+        return pd.read_csv(
+            path,
+            sep=delimiter_of(path),
+            usecols=[*numbers, *texts],
+            # not "category": pandas makes numbers of categories where all of a chunk look like them
+            dtype=dict.fromkeys(texts, object),
+            keep_default_na=False,
+            na_values=missing,
+            low_memory=False,
+            encoding="utf-8-sig",
+            chunksize=size,
+        )
+
+    done = 0
+    for chunk in read(texts):
+        if not all(is_numeric(chunk[name]) for name in numbers):
+            break
+        yield chunk
+        done += len(chunk)
+    else:
+        return
+    # pandas reads True, TRUE and true as one value; the text decides, and can be named
+    yield from (chunk for chunk in read([*texts, *numbers]) if chunk.index[0] >= done)
+
+
+def _checked_header(path: Path) -> tuple[list[str], int]:
+    """The column names of a CSV file and its number of rows, after a pass that counts the cells of each."""
+    number = 0
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.reader(file, delimiter=delimiter_of(path), strict=True)
         try:
@@ -112,7 +182,7 @@ def _checked_header(path: Path) -> list[str]:
         except csv.Error as error:
             raise DataError(f"{path}: line {rows.line_num}: {error}") from None
     _refuse_doubled(path, header)
-    return header
+    return header, number
 
 
 def _refuse_doubled(path: Path, names: list[str]) -> None:
@@ -307,8 +377,3 @@ def chunks(table: pd.DataFrame, rows: NDArray[np.int64]) -> Iterator[pd.DataFram
     """The given rows of a table, in their order, a bounded number at a time."""
     for start in range(0, len(rows), CHUNK_ROWS):
         yield table.iloc[rows[start : start + CHUNK_ROWS]]
-
-
-def categorical_columns(preprocessing: dict[str, Any]) -> list[str]:
-    """The names of the columns that are read as text."""
-    return [c["name"] for c in preprocessing["columns"] if c["kind"] == "categorical"]

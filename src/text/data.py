@@ -1,10 +1,8 @@
-"""Arrays -> batches: the LightningDataModules of the text room, and what predictions start from.
+"""Arrays -> batches: the LightningDataModules of the text room.
 
 N documents, B batch, T tokens, W context words
 """
 
-import csv
-import io
 import logging
 from collections.abc import Iterator
 from itertools import pairwise
@@ -21,16 +19,13 @@ from torch import Tensor
 from src.shared.batches import Batches
 from src.shared.errors import ConfigurationError
 from src.shared.exactness import derived_seed
-from src.shared.folders import MODELS, PREPARED, read_preprocessing
-from src.text.preprocessing import PAD, UNK, Composition, Slot, TextEncoder, slots_of
+from src.shared.folders import PREPARED, read_preprocessing
+from src.text.preprocessing import PAD, UNK
 
 logger = logging.getLogger(__name__)
 
 EVALUATION_DOCUMENTS = 64
 EVALUATION_WINDOWS = 1024
-POEMS_AT_ONCE = 256
-POEMS_SHOWN = 10
-SHORT_POEM = Composition()
 
 Numbers = NDArray[np.int32]
 Offsets = NDArray[np.int64]
@@ -123,21 +118,16 @@ class TextData(LightningDataModule):
         task: a name under `tasks` in params.yaml.
         batch_size: rows of a training batch over all devices, or `full`.
         seed: of the batch order.
-        predicting: whether the vocabulary is the bundle's.
     """
 
-    def __init__(
-        self, task: str, batch_size: int | Literal["full"], seed: int, predicting: bool = False
-    ) -> None:
+    def __init__(self, task: str, batch_size: int | Literal["full"], seed: int) -> None:
         super().__init__()
         if batch_size != "full" and batch_size < 1:
             raise ConfigurationError(f"data.batch_size must be at least 1 or 'full': {batch_size}")
         self.batch_size = batch_size
         self.seed = seed
         self.prepared = PREPARED / task
-        learnt = (MODELS / task, "train") if predicting else (self.prepared, "prepare")
-        self.preprocessing = read_preprocessing(*learnt)
-        self.encoder = TextEncoder(self.preprocessing)
+        self.preprocessing = read_preprocessing(self.prepared)
 
     def targets(self, split: str) -> Tensor:
         """All tokens of a split that are to be predicted, as one row."""
@@ -155,12 +145,12 @@ class TextData(LightningDataModule):
         return torch.from_numpy(array).to(self.trainer.strategy.root_device)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Nothing: whole splits are on the device, and predictions start from no tensor."""
+        """Nothing: `_on_device` put the whole split on the device."""
         return batch
 
 
 class DocumentData(TextData):
-    """Whole documents for a language model, and the poems that `predict` asks for.
+    """Whole documents for a language model.
 
     Args:
         task: a name under `tasks` in params.yaml.
@@ -168,8 +158,6 @@ class DocumentData(TextData):
         window: train on all stretches of so many tokens instead of whole documents, as the course does;
             shorter documents are dropped. Validation and test are of whole documents all the same.
         seed: of the batch order.
-        compose: for `predict`, what to write.
-        output: for `predict`, the file to write, one poem a line.
     """
 
     def __init__(
@@ -178,16 +166,11 @@ class DocumentData(TextData):
         batch_size: int | Literal["full"] = 16,
         window: int | None = None,
         seed: int = 0,
-        compose: Composition = SHORT_POEM,
-        output: Path = Path("poems.txt"),
     ) -> None:
         super().__init__(task, batch_size, seed)
         if window is not None and window < 1:
             raise ConfigurationError(f"data.window must be at least 1: {window}")
         self.window = window
-        self.compose = compose
-        self.output = output
-        self.slots: list[Slot] = []
 
     def train_dataloader(self) -> Batches:
         """Shuffled batches of (tokens,)."""
@@ -216,46 +199,15 @@ class DocumentData(TextData):
         arrays = self._on_device(tokens), self._on_device(offsets)
         return DocumentBatches(*arrays, batch_size, seed, **self._place())
 
-    def predict_dataloader(self) -> Iterator[tuple[list[Slot], Composition, range]]:
-        """Batches of the places of a poem, the request, and the numbers of the poems."""
-        self.slots = slots_of(self.compose, self.encoder)
-        unknown = "".join(slot.shown for slot in self.slots if slot.number == UNK)
-        if unknown:
-            logger.warning("not in the vocabulary, so the network reads <UNK>: %s", unknown)
-        numbers = range(self.compose.count)
-        batches = [numbers[first : first + POEMS_AT_ONCE] for first in numbers[::POEMS_AT_ONCE]]
-        return iter([(self.slots, self.compose, batch) for batch in batches])
-
-    def write_predictions(self, predictions: list[Tensor]) -> Path:
-        """Write one poem a line to `output`, and show the first ones.
-
-        Args:
-            predictions: token numbers (B, T).
-        """
-        poems = [poem_text(row, self.slots, self.encoder) for row in torch.cat(predictions).tolist()]
-        _write(self.output, "\n".join(poems) + "\n")
-        for poem in poems[:POEMS_SHOWN]:
-            print(poem)
-        return self.output
-
-
-def poem_text(numbers: list[int], slots: list[Slot], encoder: TextEncoder) -> str:
-    """A poem as text; what was given is shown as given, also where it is not in the vocabulary."""
-    pairs = zip(numbers, slots, strict=True)
-    return "".join(slot.shown or encoder.decode([number]) for number, slot in pairs)
-
 
 class ContextData(TextData):
-    """Words and the words around them, for word vectors; the neighbours of words that `predict` asks for.
+    """Words and the words around them, for word vectors.
 
     Args:
         task: a name under `tasks` in params.yaml.
         batch_size: words of a training batch over all devices, or `full`.
         width: words before, and words after.
         seed: of the batch order.
-        words: for `predict`, whose neighbours are wanted.
-        neighbours: for `predict`, how many of each.
-        output: for `predict`, the CSV file to write.
     """
 
     def __init__(
@@ -264,18 +216,11 @@ class ContextData(TextData):
         batch_size: int | Literal["full"] = 64,
         width: int = 2,
         seed: int = 0,
-        words: list[str] | None = None,
-        neighbours: int = 10,
-        output: Path = Path("neighbours.csv"),
     ) -> None:
-        super().__init__(task, batch_size, seed, predicting=words is not None)
-        for name, value in (("width", width), ("neighbours", neighbours)):
-            if value < 1:
-                raise ConfigurationError(f"data.{name} must be at least 1: {value}")
+        super().__init__(task, batch_size, seed)
+        if width < 1:
+            raise ConfigurationError(f"data.width must be at least 1: {width}")
         self.width = width
-        self.words = words or []
-        self.neighbours = neighbours
-        self.output = output
 
     def targets(self, split: str) -> Tensor:
         """The words in the middle."""
@@ -296,37 +241,3 @@ class ContextData(TextData):
     def test_dataloader(self) -> Batches:
         """Batches in the order of the text."""
         return self._batches("test", EVALUATION_WINDOWS)
-
-    def predict_dataloader(self) -> Iterator[tuple[Tensor, int]]:
-        """One batch: the words, and how many neighbours are wanted.
-
-        Raises:
-            ConfigurationError: no words were given, or one that training has not seen.
-        """
-        if not self.words:
-            raise ConfigurationError('predict needs words: add --data.words "[学习, 模型]"')
-        unknown = [word for word in self.words if word not in self.encoder.numbers]
-        if unknown:
-            raise ConfigurationError(f"data.words: not in the vocabulary: {', '.join(unknown)}")
-        return iter([(torch.tensor(self.encoder.encode(self.words)), self.neighbours)])
-
-    def write_predictions(self, predictions: list[list[tuple[Tensor, Tensor]]]) -> Path:
-        """Write word, neighbour and cosine to `output`, nearest first, and show the neighbours."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["word", "neighbour", "cosine"])
-        for word, (cosines, numbers) in zip(self.words, predictions[0], strict=True):
-            near = [self.encoder.vocabulary[number] for number in numbers.tolist()]
-            for neighbour, cosine in zip(near, cosines.tolist(), strict=True):
-                writer.writerow([word, neighbour, f"{cosine:.4f}"])
-            print(f"{word}: {' '.join(near)}")
-        _write(self.output, text.getvalue())
-        return self.output
-
-
-def _write(path: Path, text: str) -> None:
-    """By a name of its own and a rename: an older file is replaced whole or kept."""
-    partial = path.with_name(f".{path.name}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -22,9 +22,10 @@ from src.shared.folders import read_preprocessing
 from src.shared.plots import save_figure
 from src.shared.reports import begin_report, write_metrics
 from src.text.baselines import CountedVectors, bits, ngram_models
-from src.text.data import DocumentBatches, contexts, load_split, poem_text
+from src.text.data import DocumentBatches, contexts, load_split
 from src.text.model import LanguageModel, TokenModel, WordVectors, nearest
-from src.text.preprocessing import SPECIAL, UNK, Composition, TextEncoder, slots_of
+from src.text.predict import compose_poems
+from src.text.preprocessing import SPECIAL, UNK, Composition, TextEncoder
 
 BASELINE_DOCUMENTS = 5000
 JUDGED_POEMS = 200
@@ -93,10 +94,8 @@ def _judge_poems(model: LanguageModel, bundle: Path, prepared: Path, plots: Path
     corpus = [encoder.decode(encoder.encode(document)) for document in documents["train"]]
     poems: list[str] = []
     for length in (5, 7):
-        composition = Composition(length=length, lines=4)
-        slots = slots_of(composition, encoder)
-        rows = model.compose(slots, composition, range(JUDGED_POEMS // 2)).tolist()
-        poems += [poem_text(row, slots, encoder) for row in rows]
+        wanted = Composition(length=length, lines=4, count=JUDGED_POEMS // 2)
+        poems += compose_poems(model, encoder, wanted)
     metrics["generated/format"] = sum(map(is_regular, poems)) / len(poems)
     for length in (1, 2):
         metrics[f"generated/distinct_{length}"] = distinct(poems, length)
@@ -182,8 +181,7 @@ def _samples(model: LanguageModel, encoder: TextEncoder) -> str:
         changed = {name: value for name, value in vars(wanted).items() if value != getattr(default, name)}
         if not can_rhyme and changed.pop("rhyme", False):
             wanted = Composition(**changed)
-        slots = slots_of(wanted, encoder)
-        poem = poem_text(model.compose(slots, wanted, range(1))[0].tolist(), slots, encoder)
+        (poem,) = compose_poems(model, encoder, wanted)
         options = " ".join(f"--data.compose.{name} {str(value).lower()}" for name, value in changed.items())
         lines += [f"`{options}`", ""]
         lines += [f"> {line}  " for line in re.findall(".*?。", poem)]

@@ -152,11 +152,6 @@ class WordVectors(TokenModel):
         vectors: Tensor = network.embedding.weight.detach()
         return vectors
 
-    def predict_step(self, batch: tuple[Tensor, int], batch_idx: int) -> list[tuple[Tensor, Tensor]]:
-        """Words (B,) and how many neighbours N are wanted to cosines (N,) and numbers (N,) of each."""
-        words, count = batch
-        return list(zip(*nearest(self.vectors, words.to(self.device), count), strict=True))
-
 
 class LanguageModel(TokenModel):
     """A document token by token; batches are (B, T), padded at the end."""
@@ -186,10 +181,6 @@ class LanguageModel(TokenModel):
         """Perplexity a token, and bits a character; the end of a document costs, but is no character."""
         bits = outputs.sum() / math.log(2) / target[:, 1].sum()
         return {"perplexity": self.loss_of(outputs, target).exp(), "bits_per_character": bits}
-
-    def predict_step(self, batch: tuple[list[Slot], Composition, range], batch_idx: int) -> Tensor:
-        """The poems of a request, as `compose`."""
-        return self.compose(*batch)
 
     @torch.inference_mode()
     def compose(self, slots: list[Slot], composition: Composition, poems: range) -> Tensor:

@@ -24,6 +24,7 @@ from src.descent.evaluate import (
 )
 from src.descent.model import Descent
 from src.descent.networks import SURFACES
+from src.descent.predict import write_heights
 from src.descent.prepare import Preparation, prepare
 from src.descent.sample import write_sample
 from src.shared.bundle import write_bundle
@@ -181,14 +182,17 @@ def test_metrics_are_height_and_distance() -> None:
     )
 
 
-def test_heights_of_raw_points_are_written(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data_module, "MODELS", prepared.parent)
-    raw = prepared.parent / "points.csv"
-    raw.write_text("x1,x2\n0,0\n-7,2\n")
-    data = DescentData(prepared.name, input=raw, output=prepared.parent / "new" / "heights.csv")
-    (batch,) = next(iter(data.predict_dataloader()))
-    written = data.write_predictions([Descent(START)(batch)])
-    assert written.read_text() == "x1,x2,height\n0,0,0\n-7,2,6.45\n"
+def test_heights_of_raw_points_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("src.descent.preprocessing.POINTS_AT_ONCE", 2)
+    raw, output = tmp_path / "points.csv", tmp_path / "new" / "heights.csv"
+    raw.write_text("x1,x2\n0,0\n-7,2\n1,0.3333333333333\n")
+    assert write_heights(Descent(START), START, raw, output) == 3
+    text = "x1,x2,height\n0,0,0\n-7,2,6.45\n1,0.3333333333,0.1611111111\n"
+    assert output.read_text() == text
+    raw.write_text("x1,x2\n0,0\n-7,2\n1,high\n")
+    with pytest.raises(DataError, match=r"row 3, column 'x2': 'high' is no finite number"):
+        write_heights(Descent(START), START, raw, output)
+    assert [path.read_text() for path in output.parent.iterdir()] == [text]
 
 
 @pytest.mark.parametrize(

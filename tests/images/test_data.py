@@ -1,5 +1,4 @@
 import csv
-import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +11,8 @@ from torch import Tensor
 
 from src.images.data import ImageData, load_split
 from src.images.model import ImageModel
-from src.images.networks import LeNet
 from src.images.prepare import Preparation, prepare
 from src.shared.errors import ConfigurationError
-from src.shared.folders import read_preprocessing
 
 PREPARED, MODELS = Path("data/prepared/marks"), Path("models/marks")
 
@@ -84,66 +81,6 @@ def test_all_images_can_be_one_batch() -> None:
     assert [len(images) for images, _ in data(batch_size="full").train_dataloader()] == [43]
     with pytest.raises(ConfigurationError, match=r"data\.batch_size"):
         data(batch_size=0)
-
-
-@pytest.mark.usefixtures("project")
-def test_predictions_are_rows_of_name_class_and_probability() -> None:
-    module = data(input=Path("raw/cross"), output=Path("new/out.csv"))
-    (images,) = next(iter(module.predict_dataloader()))
-    probabilities = torch.zeros(len(images), 2)
-    probabilities[:, 1] = 0.25
-    probabilities[:, 0] = 0.75
-    assert module.write_predictions([probabilities[:20], probabilities[20:]]) == Path("new/out.csv")
-    header, first, *others = rows(Path("new/out.csv"))
-    assert header == ["id", "class", "probability"]
-    assert first == ["0.png", "circle", "0.750000"]  # classes in the order of their names
-    assert len(others) == 29
-
-
-@pytest.mark.usefixtures("project")
-def test_two_prediction_columns_leave_the_probability_out() -> None:
-    module = data(input=Path("raw/cross/0.png"), output=Path("out.csv"))
-    module.preprocessing["prediction_columns"] = ["ImageId", "Label"]
-    list(module.predict_dataloader())
-    module.write_predictions([torch.tensor([[0.1, 0.9]])])
-    assert rows(Path("out.csv")) == [["ImageId", "Label"], ["0.png", "cross"]]
-
-
-@pytest.mark.usefixtures("project")
-def test_older_predictions_stay_where_new_ones_fail() -> None:
-    Path("out.csv").write_text("older")
-    module = data(input=Path("raw/cross"), output=Path("out.csv"))
-    list(module.predict_dataloader())
-    with pytest.raises(ValueError, match="shorter"):
-        module.write_predictions([torch.ones(3, 2)])
-    assert Path("out.csv").read_text() == "older"
-
-
-@pytest.mark.usefixtures("project")
-def test_adapted_images_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    Image.new("RGB", (30, 20), "blue").save("raw/cross/photo.jpg")
-    with caplog.at_level(logging.WARNING):
-        list(data(input=Path("raw/cross")).predict_dataloader())
-    (message,) = [record.getMessage() for record in caplog.records]
-    assert message == "raw/cross: 1 of 31 images were made 12 x 12 and grey, as in training"
-
-
-@pytest.mark.usefixtures("project")
-def test_feature_maps_of_a_colour_photo_are_drawn() -> None:
-    Image.new("RGB", (30, 20), "blue").save("photo.jpg")
-    model = ImageModel(read_preprocessing(PREPARED), LeNet).eval()  # type: ignore[arg-type]
-    module = data(model, input=Path("photo.jpg"), output=Path("out.csv"), feature_maps=Path("maps.png"))
-    list(module.predict_dataloader())
-    module.write_predictions([torch.tensor([[0.1, 0.9]])])
-    with Image.open("maps.png") as picture:
-        assert min(picture.size) > 300
-        assert len(picture.convert("L").getcolors(10_000) or []) > 20
-
-
-@pytest.mark.usefixtures("project")
-def test_images_are_asked_for() -> None:
-    with pytest.raises(ConfigurationError, match=r"add --data\.input"):
-        data().predict_dataloader()
 
 
 def test_what_is_not_prepared_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ def test_metrics_and_probabilities() -> None:
         "recall": 0.75,
         "f1": round(2 / 3, 6),
     }
-    assert model.predict_step((LOGITS,), 0)[0].tolist() == pytest.approx([0.574443, 0.425557], abs=1e-6)
+    assert model.predict(outputs)[0].tolist() == pytest.approx([0.574443, 0.425557], abs=1e-6)
 
 
 def test_the_trivial_answer_is_the_commonest_class() -> None:

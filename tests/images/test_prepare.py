@@ -1,5 +1,7 @@
 import gzip
 import json
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -400,6 +402,14 @@ def test_settings_that_cannot_be_used_are_told(settings: dict[str, Any], named: 
 LEARNT: dict[str, Any] = {"shape": [1, 4, 4], "brightest": 255}
 
 
+def all_inputs(path: Path, learnt: dict[str, Any] = LEARNT) -> tuple[Any, list[str], int]:
+    """Images, names and the number of adapted ones, which come two at a time."""
+    parts = list(read_inputs(path, learnt, size=2))
+    images, names, adapted = zip(*parts, strict=True)
+    assert all(len(part) <= 2 for part in images)
+    return np.concatenate(images), [name for part in names for name in part], sum(adapted)
+
+
 def test_raw_images_of_any_kind_are_read_for_a_prediction(tmp_path: Path) -> None:
     images, labels = some(3)
     write_idx(tmp_path / "idx", images, labels)
@@ -410,31 +420,61 @@ def test_raw_images_of_any_kind_are_read_for_a_prediction(tmp_path: Path) -> Non
         (tmp_path / "test.csv", ["1", "2", "3"]),
         (tmp_path / "pictures/some", ["0.png", "1.png", "2.png"]),
     ):
-        found, named, adapted = read_inputs(path, LEARNT)
+        found, named, adapted = all_inputs(path)
         assert np.array_equal(found[:, 0], images)
         assert (named, adapted) == (names, 0)
-    found, named, _ = read_inputs(tmp_path / "pictures/some/1.png", LEARNT)
+    found, named, _ = all_inputs(tmp_path / "pictures/some/1.png")
     assert (named, found[0, 0].tolist()) == (["1.png"], images[1].tolist())
 
 
 def test_pictures_are_brought_to_size_colour_and_range_of_the_data(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), (255, 255, 255)).save(tmp_path / "white.jpg")
     for learnt, value in ((LEARNT, 255), (LEARNT | {"brightest": 16}, 16)):
-        found, _, adapted = read_inputs(tmp_path / "white.jpg", learnt)
+        found, _, adapted = all_inputs(tmp_path / "white.jpg", learnt)
         assert (found == value).all()
         assert (found.shape, found.dtype, adapted) == ((1, 1, 4, 4), np.uint8, 1)
-    found, _, adapted = read_inputs(tmp_path / "white.jpg", {"shape": [3, 30, 40], "brightest": 255})
+    found, _, adapted = all_inputs(tmp_path / "white.jpg", {"shape": [3, 30, 40], "brightest": 255})
     assert (found.shape, adapted) == ((1, 3, 30, 40), 0)
 
 
 def test_unusable_raw_input_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no such file"):
-        read_inputs(tmp_path / "none.png", LEARNT)
+        all_inputs(tmp_path / "none.png")
     with pytest.raises(DataError, match=r"there is no \.png"):
-        read_inputs(tmp_path, LEARNT)
+        all_inputs(tmp_path)
     write_idx(tmp_path / "idx", *some(3))
     with pytest.raises(DataError, match="these are labels, not images"):
-        read_inputs(tmp_path / "idx" / LABELS, LEARNT)
+        all_inputs(tmp_path / "idx" / LABELS)
+
+
+@pytest.mark.parametrize("side", [9_500, 60_000])
+def test_a_huge_picture_is_refused_by_its_header(side: int, tmp_path: Path) -> None:
+    size = struct.pack(">II", side, side)
+    header = b"IHDR" + size + bytes([1, 0, 0, 0, 0])
+    chunks = [header, b"IDAT" + zlib.compress(b""), b"IEND"]
+    parts = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks]
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    with pytest.raises(DataError, match=rf"bomb\.png: .*{side * side} pixels"):
+        all_inputs(tmp_path / "bomb.png")
+
+
+def test_other_formats_are_not_opened_whatever_their_name(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "picture.png", format="BMP")
+    (tmp_path / "text.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n")
+    for name in ("picture.png", "text.png"):
+        with pytest.raises(DataError, match=rf"{name}: not a readable image"):
+            all_inputs(tmp_path / name)
+
+
+def test_links_to_outside_the_folder_are_refused(tmp_path: Path) -> None:
+    for name in ("secret.png", "in/0.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (4, 4)).save(tmp_path / name)
+    (tmp_path / "in/1.png").symlink_to("0.png")
+    assert all_inputs(tmp_path / "in")[1] == ["0.png", "1.png"]
+    (tmp_path / "in/2.png").symlink_to("../secret.png")
+    with pytest.raises(DataError, match=r"in/2\.png: a link to outside the folder"):
+        all_inputs(tmp_path / "in")
 
 
 def test_the_range_of_dark_data_is_their_own(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import yaml
 from lightning import LightningModule
 from torch import Tensor
 
-from src.shared.bundle import load_model, load_weights, read_manifest, tensors_digest, write_bundle
+from src.shared.bundle import FORMAT, load_model, load_weights, read_manifest, tensors_digest, write_bundle
 from src.shared.errors import ConfigurationError, IntegrityError
 from src.shared.folders import file_digest, folder_digest
 from src.tabular.model import TabularModel
@@ -86,6 +86,7 @@ def test_manifest_describes_the_bundle() -> None:
     assert sorted(contents(BUNDLE)) == FILES
     manifest = read_manifest(BUNDLE)
     assert manifest == {
+        "format": FORMAT,
         "task": "boxes",
         "room": "tabular",
         "tensors": tensors_digest(model.state_dict()),
@@ -156,6 +157,40 @@ def test_damaged_manifest_is_told(text: str) -> None:
     write(make_model())
     (BUNDLE / "manifest.json").write_text(text)
     with pytest.raises(IntegrityError, match=r"models/boxes/manifest\.json is damaged"):
+        read_manifest(BUNDLE)
+
+
+def change_manifest(**values: Any) -> None:
+    content = json.loads((BUNDLE / "manifest.json").read_text(encoding="utf-8")) | values
+    (BUNDLE / "manifest.json").write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
+
+
+@pytest.mark.parametrize(("found", "named"), [(FORMAT + 1, FORMAT + 1), (None, 0)])
+def test_bundle_of_another_format_is_told_with_both(found: int | None, named: int) -> None:
+    write(make_model())
+    change_manifest(format=found)
+    message = (
+        rf"models/boxes is a bundle of format {named}, .* reads format {FORMAT}; .*dvc repro -f train@boxes"
+    )
+    with pytest.raises(ConfigurationError, match=message):
+        read_manifest(BUNDLE)
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "..", "", ".", "in/side", "config.yaml/"])
+def test_names_of_other_folders_in_a_manifest_are_refused(name: str) -> None:
+    write(make_model())
+    files = read_manifest(BUNDLE)["files"]
+    change_manifest(files=files | {name: "0"})
+    with pytest.raises(IntegrityError, match="is not the name of a file in the bundle's folder"):
+        read_manifest(BUNDLE)
+
+
+def test_manifest_that_leaves_a_file_unchecked_is_told() -> None:
+    write(make_model())
+    files = read_manifest(BUNDLE)["files"]
+    del files["config.yaml"]
+    change_manifest(files=files)
+    with pytest.raises(IntegrityError, match=r"manifest\.json is damaged: it does not list config\.yaml"):
         read_manifest(BUNDLE)
 
 
@@ -237,7 +272,7 @@ def test_bundle_cannot_import_other_modules(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "intruder.py").write_text("class Intruder: pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     write(make_model(), optimizer={"class_path": "intruder.Intruder"})
-    with pytest.raises(Exception, match="intruder"):
+    with pytest.raises(ConfigurationError, match="intruder"):
         load_model(BUNDLE, TabularModel)
     assert "intruder" not in sys.modules
 

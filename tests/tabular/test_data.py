@@ -1,6 +1,3 @@
-import json
-import logging
-import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,17 +7,16 @@ import pandas as pd
 import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
-from torch import Tensor
 
 from src.shared.batches import Batches
-from src.shared.errors import ConfigurationError, DataError
+from src.shared.errors import ConfigurationError
 from src.shared.folders import read_preprocessing
 from src.tabular.data import TabularData, load_split
 from src.tabular.model import TabularModel
 from src.tabular.prepare import Preparation, prepare
 
 ROWS = 100
-PREPARED, MODELS = Path("data/prepared/houses"), Path("models/houses")
+PREPARED = Path("data/prepared/houses")
 
 
 def numbered(rows: int, batch_size: Any, **options: Any) -> Batches:
@@ -119,7 +115,7 @@ def test_every_process_gets_at_least_two_rows(rows: int, sizes: list[int]) -> No
 
 @pytest.fixture
 def houses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
-    """A prepared task in the current folder, its model's preprocessing, and the raw rows by number."""
+    """A prepared task in the current folder, and the raw rows by number."""
     monkeypatch.chdir(tmp_path)
     numbers = np.arange(ROWS)
     table = pd.DataFrame(
@@ -136,8 +132,6 @@ def houses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
     types: dict[str, Any] = {"Code": "categorical"}
     settings = Preparation(target="Price", id="Id", column_types=types, target_transform="standardize")
     prepare(Path("raw"), PREPARED, settings)
-    MODELS.mkdir(parents=True)
-    shutil.copy(PREPARED / "preprocessing.json", MODELS)
     return table
 
 
@@ -265,143 +259,3 @@ def test_data_that_are_not_prepared_are_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError, match="dvc repro prepare@houses"):
         TabularData("houses")
-
-
-def test_predicting_without_a_trained_model_says_how_to_train(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigurationError, match="dvc repro train@houses"):
-        TabularData("houses", input=Path("new.csv"))
-
-
-def write_rows(table: pd.DataFrame, name: str) -> Path:
-    path = Path(name)
-    if path.suffix == ".csv":
-        table.to_csv(path, index=False, na_rep="NA")
-    elif path.suffix == ".json":
-        records = table.astype(object).where(table.notna(), None).to_dict("records")
-        path.write_text(json.dumps(records))
-    else:
-        table.to_excel(path, index=False)
-    return path
-
-
-def batch_of(data: TabularData) -> Tensor:
-    (batch,) = data.predict_dataloader()
-    return batch[0]
-
-
-@pytest.mark.parametrize("name", ["new.csv", "new.json", "new.xlsx"])
-def test_raw_rows_become_the_features_that_preparing_gave_them(houses: pd.DataFrame, name: str) -> None:
-    rows = houses.iloc[split_rows("test")]
-    # no target, one column more, another order
-    rows = rows.assign(Extra="x")[["Kind", "Extra", "Code", "Id", "Area"]]
-    data = TabularData("houses", input=write_rows(rows, name))
-    assert torch.equal(batch_of(data), load_split(PREPARED, "test")[0])
-
-
-def test_a_column_of_codes_is_read_as_text_even_where_all_look_like_numbers(houses: pd.DataFrame) -> None:
-    rows = houses[houses["Code"] == "07"].head(2)
-    data = TabularData("houses", input=write_rows(rows, "new.csv"))
-    position = data.preprocessing["features"].index("Code_07")
-    assert batch_of(data)[:, position].tolist() == [1, 1]
-
-
-def test_unseen_categories_are_counted_in_a_warning(
-    houses: pd.DataFrame, caplog: pytest.LogCaptureFixture
-) -> None:
-    rows = houses.head(4).assign(Kind=["glass", "wood", "straw", None], Code="Z")
-    data = TabularData("houses", input=write_rows(rows, "new.csv"))
-    features = batch_of(data)
-    assert caplog.record_tuples == [
-        (
-            "src.tabular.data",
-            logging.WARNING,
-            "new.csv: categories never seen in training, ignored: Code (4), Kind (2)",
-        )
-    ]
-    assert features[:, 1:].sum(dim=1).tolist() == [0, 1, 0, 1]
-
-
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        ({"Area": None}, r"new\.csv: the needed column 'Area' is missing"),
-        ({"Id": None}, r"new\.csv: the needed column 'Id' is missing"),
-        ({"Area": [1, "large", 3]}, r"new\.csv: row 2, column 'Area': 'large' is not a number"),
-        ({"Area": [1, 2, "-inf"]}, r"new\.csv: row 3, column 'Area': .*inf.* is not finite"),
-    ],
-)
-def test_raw_rows_that_cannot_be_used_are_refused(
-    houses: pd.DataFrame, change: dict[str, Any], complaint: str
-) -> None:
-    ((name, values),) = change.items()
-    rows = houses.head(3).drop(columns=name) if values is None else houses.head(3).assign(**change)
-    data = TabularData("houses", input=write_rows(rows, "new.csv"))
-    with pytest.raises(DataError, match=complaint):
-        data.predict_dataloader()
-
-
-@pytest.mark.usefixtures("houses")
-def test_predicting_needs_raw_rows() -> None:
-    with pytest.raises(ConfigurationError, match=r"--data\.input"):
-        TabularData("houses").predict_dataloader()
-
-
-def predicted(rows: pd.DataFrame, predictions: list[Tensor], output: str = "out/predictions.csv") -> str:
-    """The file of predictions for raw rows."""
-    data = TabularData("houses", input=write_rows(rows, "new.csv"), output=Path(output))
-    data.predict_dataloader()
-    assert data.write_predictions(predictions) == Path(output)
-    return Path(output).read_text(encoding="utf-8")
-
-
-def test_predictions_are_written_beside_their_id(houses: pd.DataFrame) -> None:
-    rows = houses.head(3).assign(Id=[31, 7, 12])
-    text = predicted(rows, [torch.tensor([1.5, 2.0]), torch.tensor([-3.25])])
-    assert text == "Id,Price\n31,1.5\n7,2.0\n12,-3.25\n"
-    assert [path.name for path in Path("out").iterdir()] == ["predictions.csv"]
-
-
-def test_ids_are_written_as_they_were_read(houses: pd.DataFrame) -> None:
-    text = predicted(houses.head(2), [torch.tensor([1.5, 2.0])])
-    assert text == "Id,Price\n000,1.5\n001,2.0\n"
-
-
-@pytest.mark.usefixtures("houses")
-def test_an_older_file_of_predictions_is_replaced() -> None:
-    Path("out").mkdir()
-    Path("out/predictions.csv").write_text("older, and longer than what comes after it\n" * 9)
-    rows = pd.DataFrame({"Id": [5], "Area": [1], "Code": ["A"], "Kind": ["wood"]})
-    assert predicted(rows, [torch.tensor([1.5])]) == "Id,Price\n5,1.5\n"
-
-
-def change_preprocessing(**values: Any) -> None:
-    content = json.loads((MODELS / "preprocessing.json").read_text(encoding="utf-8"))
-    (MODELS / "preprocessing.json").write_text(json.dumps(content | values))
-
-
-def test_predictions_are_numbered_where_rows_have_no_id(houses: pd.DataFrame) -> None:
-    change_preprocessing(id=None)
-    rows = houses.head(2).drop(columns="Id")
-    assert predicted(rows, [torch.tensor([1.5, 2.0])]) == "row,Price\n1,1.5\n2,2.0\n"
-
-
-def test_predicted_classes_are_written_with_their_probability(houses: pd.DataFrame) -> None:
-    change_preprocessing(target={"name": "Style", "classes": ["2", "10", "old, or very old"]})
-    probabilities = [torch.tensor([[0.25, 0.5, 0.25], [0.125, 0.125, 0.75]]), torch.tensor([[1.0, 0, 0]])]
-    text = predicted(houses.head(3).assign(Id=[1, 2, 3]), probabilities)
-    assert text == 'Id,Style,probability\n1,10,0.5\n2,"old, or very old",0.75\n3,2,1.0\n'
-
-
-def test_a_trainer_predicts_raw_rows_in_their_order(houses: pd.DataFrame, model: TabularModel) -> None:
-    rows = houses.iloc[split_rows("test")]
-    data = TabularData("houses", input=write_rows(rows, "new.csv"), output=Path("out.csv"))
-    predictions = quiet_trainer().predict(model, datamodule=data)
-    with torch.inference_mode():
-        expected = model.predict(model(load_split(PREPARED, "test")[0]))
-    assert predictions is not None
-    torch.testing.assert_close(torch.cat(predictions), expected)
-    written = pd.read_csv(data.write_predictions(predictions), dtype={"Id": str})
-    assert written["Price"].tolist() == pytest.approx(expected.tolist())

@@ -160,12 +160,12 @@ def test_predictions_of_classes_are_probabilities() -> None:
     model = passing_on(kinds(4, inputs=4), loss="cross_entropy")
     scores = torch.tensor([[1.0, 3.0, 5.0, 10.0]])
     expected = [1.22458e-4, 9.04848e-4, 6.685975e-3, 0.9922867]
-    assert model.predict_step((scores,), 0)[0].tolist() == pytest.approx(expected, rel=1e-5)
+    assert model.predict(model(scores))[0].tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def test_predictions_of_two_classes_are_probabilities_of_both() -> None:
     model = passing_on(kinds(2), loss="bce")
-    found = model.predict_step((column(math.log(0.9 / 0.1), 0),), 0)
+    found = model.predict(model(column(math.log(0.9 / 0.1), 0)))
     torch.testing.assert_close(found, torch.tensor([[0.1, 0.9], [0.5, 0.5]]))
 
 

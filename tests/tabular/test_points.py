@@ -2,17 +2,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
 
 from src.shared.errors import ConfigurationError, DataError
 from src.shared.folders import read_preprocessing
-from src.tabular import data as data_module
-from src.tabular.data import TabularData, load_split
+from src.tabular.data import load_split
 from src.tabular.model import TabularModel
 from src.tabular.networks import perceptron_loss
 from src.tabular.points import forecast, forecast_errors, plot_function, separable, weights_table
+from src.tabular.predict import read_rows
 from src.tabular.prepare import Preparation, prepare
 from src.tabular.preprocessing import feature_names
 
@@ -168,22 +169,21 @@ def test_lags_that_cannot_be_are_refused(settings: dict[str, Any]) -> None:
         Preparation("y", **settings)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
 def test_a_series_is_predicted_one_row_beyond_its_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepared = series(tmp_path, [float(number) for number in range(20)], lags=2)
-    prepared.rename(tmp_path / "rising")
-    monkeypatch.setattr(data_module, "MODELS", tmp_path)
+    monkeypatch.setattr("src.tabular.predict.ROWS_AT_ONCE", size)
+    learnt = read_preprocessing(series(tmp_path, [float(number) for number in range(20)], lags=2))
     raw = tmp_path / "new.csv"
     raw.write_text("y\n5\n7\n9\n")
-    data = TabularData("rising", input=raw, output=tmp_path / "answers.csv")
-    (batch,) = next(iter(data.predict_dataloader()))
-    assert batch.tolist() == [[7, 5], [9, 7]]
-    data.write_predictions([torch.tensor([9.0, 11.0])])
-    assert (tmp_path / "answers.csv").read_text() == "row,y\n3,9.0\n4,11.0\n"
+    rows, tables = read_rows(raw, learnt)
+    found = pd.concat(list(tables))
+    assert found[["y_1", "y_2"]].to_numpy().tolist() == [[7, 5], [9, 7]]
+    assert (rows, found.index.tolist()) == (2, [2, 3])
     raw.write_text("y\n5\n")
     with pytest.raises(DataError, match="1 rows, a forecast needs 2"):
-        data.predict_dataloader()
+        read_rows(raw, learnt)
 
 
 def test_the_truth_of_the_sample_goes_along(tmp_path: Path) -> None:

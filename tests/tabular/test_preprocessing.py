@@ -12,7 +12,6 @@ import pytest
 from src.shared.errors import ConfigurationError, DataError
 from src.shared.folders import read_preprocessing
 from src.tabular.preprocessing import (
-    categorical_columns,
     delimiter_of,
     feature_names,
     read_table,
@@ -335,10 +334,6 @@ def test_a_missing_number_is_refused_by_row_where_nothing_fills_it() -> None:
     with pytest.raises(DataError, match=r"^rows\.csv: row 2, column 'Rooms': .*is missing"):
         features_of(pd.DataFrame({"Rooms": [1.0, math.nan]}), learnt)
     assert features_of(pd.DataFrame({"Rooms": [1.0, 2.0]}), learnt) == [[-2], [0]]
-
-
-def test_categorical_columns_are_those_to_read_as_text() -> None:
-    assert categorical_columns(LEARNT) == ["Alley"]
 
 
 def test_reading_what_was_not_prepared_says_how_to_prepare(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from src.shared.errors import ConfigurationError
 from src.text.data import ContextData, DocumentBatches, DocumentData, contexts, load_split, windows
 from src.text.prepare import Preparation, prepare
-from src.text.preprocessing import BOS, EOS, PAD, SPECIAL, UNK, Composition
+from src.text.preprocessing import BOS, EOS, PAD, SPECIAL, UNK
 
 # three documents of 3, 1 and 5 tokens, from <BOS> to <EOS>
 LENGTHS = (3, 1, 5)
@@ -141,53 +141,16 @@ def test_targets_of_word_vectors_are_the_words_in_the_middle(task: str) -> None:
     assert ContextData(task).targets("train").tolist() == tokens[tokens >= len(SPECIAL)].tolist()
 
 
-def test_poems_are_asked_for_in_batches(task: str, caplog: pytest.LogCaptureFixture) -> None:
-    data = DocumentData(task, compose=Composition(count=600, start="龘"))
-    requests = list(data.predict_dataloader())
-    assert [[*list(request[2])[:1], len(request[2])] for request in requests] == [
-        [0, 256],
-        [256, 256],
-        [512, 88],
-    ]
-    assert "not in the vocabulary, so the network reads <UNK>: 龘" in caplog.text
-
-
-def test_poems_are_written_one_a_line_with_the_start_as_given(
-    task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    output = tmp_path / "new" / "poems.txt"
-    data = DocumentData(task, compose=Composition(lines=1, start="龘"), output=output)
-    list(data.predict_dataloader())
-    number = data.encoder.numbers["甲"]
-    row = [slot.number if slot.number >= 0 else number for slot in data.slots]
-    assert data.write_predictions([torch.tensor([row, row])]) == output
-    poem = "龘甲甲甲甲，甲甲甲甲甲。\n"
-    assert output.read_text(encoding="utf-8") == poem * 2 == capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: DocumentData("poems", batch_size=0), r"data\.batch_size must be at least 1"),
         (lambda: DocumentData("poems", window=0), r"data\.window must be at least 1"),
         (lambda: ContextData("poems", width=0), r"data\.width must be at least 1"),
-        (lambda: ContextData("poems", neighbours=0), r"data\.neighbours must be at least 1"),
-        (lambda: ContextData("poems").predict_dataloader(), r"predict needs words"),
         (lambda: DocumentData("songs"), r"dvc repro prepare@songs"),
-        (lambda: ContextData("poems", words=["甲"]), r"dvc repro train@poems"),
     ],
 )
 @pytest.mark.usefixtures("task")
 def test_what_cannot_be_used_is_refused(make: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         make()
-
-
-def test_neighbours_of_unknown_words_are_refused(task: str, tmp_path: Path) -> None:
-    (tmp_path / "models").mkdir()
-    (tmp_path / "data" / "prepared" / task).rename(tmp_path / "models" / task)
-    with pytest.raises(ConfigurationError, match=r"data\.words: not in the vocabulary: 龘, 春天"):
-        ContextData(task, words=["甲", "龘", "春天"]).predict_dataloader()
-    data = ContextData(task, words=["甲"], neighbours=3)
-    words, count = next(data.predict_dataloader())
-    assert ([data.encoder.vocabulary[word] for word in words], count) == (["甲"], 3)

@@ -1,0 +1,72 @@
+"""Time and peak memory of predicting a large table against pandas.read_csv and a bare forward pass.
+
+    python -m benchmarks.predict [--rows 1000000] [--source FOLDER]
+
+The table is the rows without a price over and over, with Ids of their own; each way runs in its own process,
+and imports count. The bundle is models/house_prices: dvc repro train@house_prices.
+"""
+
+import tempfile
+from pathlib import Path
+
+from jsonargparse import auto_cli
+
+from benchmarks.timing import measured
+
+BARE = """
+import pandas, torch
+from src.shared.bundle import load_model
+from src.tabular.model import TabularModel
+rows = len(pandas.read_csv("rows.csv"))
+model = load_model(Path("bundle"), TabularModel)
+torch.set_num_threads({threads})
+features = torch.zeros({at_once}, {features})
+with torch.inference_mode():
+    for done in range(0, rows, len(features)):
+        model(features[: rows - done])
+"""
+PREDICT = """
+import sys
+from src.cli import main
+sys.argv = "src.cli predict --bundle bundle --data.input rows.csv".split()
+main()
+"""
+
+
+def compare(rows: int = 1_000_000, source: Path = Path("data/raw/house_prices")) -> None:
+    """Print time and peak memory of both, and the ratios.
+
+    Args:
+        rows: of the generated CSV.
+        source: the folder with the house prices' test.csv.
+    """
+    from src.shared.bundle import read_configuration, read_manifest
+    from src.shared.folders import MODELS, read_preprocessing
+    from src.tabular.predict import ROWS_AT_ONCE
+
+    bundle = MODELS / "house_prices"
+    read_manifest(bundle)
+    bare = "from pathlib import Path\n" + BARE.format(
+        threads=read_configuration(bundle)["threads"],
+        at_once=ROWS_AT_ONCE,
+        features=len(read_preprocessing(bundle)["features"]),
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "bundle").symlink_to(bundle.absolute())
+        header, *lines = (source / "test.csv").read_text(encoding="utf-8").splitlines()
+        cells = [line.split(",", 1)[1] for line in lines]
+        with (folder / "rows.csv").open("w", encoding="utf-8") as file:
+            print(header, file=file)
+            file.writelines(f"{number},{cells[number % len(cells)]}\n" for number in range(rows))
+        megabytes = (folder / "rows.csv").stat().st_size / 1e6
+        print(f"{rows:,} rows x {header.count(',') + 1} columns, {megabytes:.0f} MB")
+        by_hand = measured(bare, folder)
+        predicted = measured(PREDICT, folder)
+    for label, (seconds, peak) in {"read_csv and forward pass": by_hand, "predict": predicted}.items():
+        print(f"{label:26} {seconds:6.1f} s  peak {peak:6.0f} MiB")
+    print(f"predict needs {predicted[0] / by_hand[0]:.2f} times the time")
+
+
+if __name__ == "__main__":
+    auto_cli(compare)

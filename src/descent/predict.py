@@ -1,0 +1,48 @@
+"""A surface and raw points -> heights."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from src.descent.model import Descent
+from src.descent.preprocessing import COLUMNS, point_chunks
+from src.shared.folders import file_written_whole
+from src.shared.progress import prediction_progress
+
+
+def write_heights(
+    model: Descent, preprocessing: dict[str, Any], input: Path, output: Path = Path("predictions.csv")
+) -> int:
+    """Write x1, x2 and the height of each point.
+
+    Args:
+        model: gives the surface.
+        preprocessing: not used.
+        input: a CSV file of points, columns x1 and x2.
+        output: the CSV file to write.
+
+    Returns:
+        How many points there are.
+    """
+    done = 0
+    with file_written_whole(output) as file, prediction_progress() as advance:
+        print(*COLUMNS, "height", sep=",", file=file)
+        for points in point_chunks(input):
+            table = np.column_stack([points, heights(model, points)])
+            np.savetxt(file, table, delimiter=",", fmt="%.10g")
+            done += len(points)
+            advance(len(points))
+    return done
+
+
+@torch.inference_mode()
+def heights(model: Descent, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Heights (B,) of points (B, 2)."""
+    found: NDArray[np.float64] = model(torch.from_numpy(points).to(model.device)).cpu().numpy()
+    return found
+
+
+WRITERS = {Descent: write_heights}

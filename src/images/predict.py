@@ -1,0 +1,81 @@
+"""A trained model and raw images -> classes, a bounded number of images at a time.
+
+N images, C channels, H height, W width, K classes
+"""
+
+import csv
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from src.images.model import ImageModel
+from src.images.networks import feature_maps as maps_of
+from src.images.preprocessing import Pixels, read_inputs
+from src.shared.folders import file_written_whole
+from src.shared.plots import plot_feature_maps
+from src.shared.progress import prediction_progress
+
+logger = logging.getLogger(__name__)
+
+IMAGES_AT_ONCE = 500
+
+
+def write_classes(
+    model: ImageModel,
+    preprocessing: dict[str, Any],
+    input: Path,
+    output: Path = Path("predictions.csv"),
+    feature_maps: Path | None = None,
+) -> int:
+    """Write one row an image: its name, its class and the class's probability.
+
+    Args:
+        model: a trained one, in evaluation mode.
+        preprocessing: the content of its preprocessing.json.
+        input: a picture (PNG, JPEG), a folder of them, an idx file or a CSV file of pixels.
+        output: the CSV file to write.
+        feature_maps: a PNG file for what the network's layers make of the first image.
+
+    Returns:
+        How many images there are.
+
+    Raises:
+        DataError: as `read_inputs`.
+    """
+    columns = preprocessing["prediction_columns"]
+    done = adapted = 0
+    first: Pixels | None = None
+    with file_written_whole(output) as file, prediction_progress() as advance:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for images, names, different in read_inputs(input, preprocessing, IMAGES_AT_ONCE):
+            first = images[:1] if first is None else first
+            likeliest, codes = probabilities(model, images).max(dim=1)
+            for name, code, probability in zip(names, codes.tolist(), likeliest.tolist(), strict=True):
+                writer.writerow([name, preprocessing["classes"][code], f"{probability:.6f}"][: len(columns)])
+            done += len(images)
+            adapted += different
+            advance(len(images))
+    if adapted:
+        channels, height, width = preprocessing["shape"]
+        kind = "grey" if channels == 1 else "colour"
+        logger.warning(
+            "%s: %d of %d images were made %d x %d and %s, as in training",
+            *(input, adapted, done, width, height, kind),
+        )
+    if feature_maps is not None and first is not None:
+        scaled = model.scaled(torch.from_numpy(first).to(model.device))
+        plot_feature_maps(first[0], maps_of(model.network, scaled), feature_maps)
+    return done
+
+
+@torch.inference_mode()
+def probabilities(model: ImageModel, images: Pixels) -> Tensor:
+    """Images (N, C, H, W), uint8, to class probabilities (N, K)."""
+    return model.predict(model(torch.tensor(images, device=model.device))).cpu()
+
+
+WRITERS = {ImageModel: write_classes}

@@ -1,0 +1,99 @@
+"""Raw images -> classes."""
+
+import csv
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from src.images.model import ImageModel
+from src.images.networks import LeNet
+from src.images.predict import write_classes
+from src.images.prepare import Preparation, prepare
+from src.shared.folders import read_preprocessing
+
+
+@pytest.fixture
+def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ImageModel, dict[str, Any]]:
+    """A network, its preprocessing, and 60 grey images of two classes, 12 x 12, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    values = np.random.default_rng(0).integers(0, 256, (60, 12, 12), dtype=np.uint8)
+    for number, value in enumerate(values):
+        path = Path("raw", ("cross", "circle")[number % 2], f"{number}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(value).save(path)
+    prepare(Path("raw"), Path("prepared"), Preparation(train="."))
+    learnt = read_preprocessing(Path("prepared"))
+    torch.manual_seed(0)
+    return ImageModel(learnt, LeNet).eval(), learnt  # type: ignore[arg-type]
+
+
+def rows(path: str) -> list[list[str]]:
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_predictions_are_rows_of_name_class_and_probability(
+    network: tuple[ImageModel, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, learnt = network
+    monkeypatch.setattr("src.images.predict.IMAGES_AT_ONCE", 7)
+    assert write_classes(model, learnt, Path("raw/cross"), Path("new/out.csv")) == 30
+    header, *found = rows("new/out.csv")
+    assert header == ["id", "class", "probability"]
+    names = sorted(f"{number}.png" for number in range(0, 60, 2))
+    assert [row[0] for row in found] == names
+    pixels = np.stack([np.asarray(Image.open(Path("raw/cross", name))) for name in names])
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(pixels)[:, None]).softmax(dim=1)
+    likeliest, codes = expected.max(dim=1)
+    assert [row[1] for row in found] == [["circle", "cross"][code] for code in codes]
+    assert [float(row[2]) for row in found] == pytest.approx(likeliest.tolist(), abs=1e-6)
+
+
+def test_two_prediction_columns_leave_the_probability_out(
+    network: tuple[ImageModel, dict[str, Any]],
+) -> None:
+    model, learnt = network
+    learnt["prediction_columns"] = ["ImageId", "Label"]
+    write_classes(model, learnt, Path("raw/cross/0.png"), Path("out.csv"))
+    header, row = rows("out.csv")
+    assert (header, row[0], len(row)) == (["ImageId", "Label"], "0.png", 2)
+
+
+def test_older_predictions_stay_where_new_ones_fail(
+    network: tuple[ImageModel, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.images.predict.IMAGES_AT_ONCE", 7)
+    Path("out.csv").write_text("older")
+    Path("raw/cross/58.png").write_bytes(b"no picture")
+    with pytest.raises(Exception, match=r"58\.png: not a readable image"):
+        write_classes(*network, Path("raw/cross"), Path("out.csv"))
+    assert Path("out.csv").read_text() == "older"
+    assert not list(Path().glob(".*partial"))
+
+
+def test_adapted_images_are_told_once(
+    network: tuple[ImageModel, dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("src.images.predict.IMAGES_AT_ONCE", 7)
+    for name in ("0.jpg", "photo.jpg"):
+        Image.new("RGB", (30, 20), "blue").save(f"raw/cross/{name}")
+    with caplog.at_level(logging.WARNING):
+        write_classes(*network, Path("raw/cross"))
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message == "raw/cross: 2 of 32 images were made 12 x 12 and grey, as in training"
+
+
+def test_feature_maps_of_a_colour_photo_are_drawn(network: tuple[ImageModel, dict[str, Any]]) -> None:
+    Image.new("RGB", (30, 20), "blue").save("photo.jpg")
+    write_classes(*network, Path("photo.jpg"), Path("out.csv"), feature_maps=Path("maps.png"))
+    with Image.open("maps.png") as picture:
+        assert min(picture.size) > 300
+        assert len(picture.convert("L").getcolors(10_000) or []) > 20

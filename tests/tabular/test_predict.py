@@ -1,0 +1,228 @@
+"""Raw rows -> predictions, in chunks of any size."""
+
+import json
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from src.shared.errors import DataError
+from src.shared.folders import read_preprocessing
+from src.tabular.data import load_split
+from src.tabular.model import TabularModel
+from src.tabular.predict import read_rows, write_predictions
+from src.tabular.prepare import Preparation, prepare
+from src.tabular.preprocessing import transform
+
+ROWS = 100
+PREPARED = Path("prepared")
+SIZES = (1, 2, 3, 8192)
+
+
+@pytest.fixture
+def houses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+    """A prepared table in the current folder, and its raw rows."""
+    monkeypatch.chdir(tmp_path)
+    numbers = np.arange(ROWS)
+    table = pd.DataFrame(
+        {
+            "Id": [f"{number:03}" for number in numbers],
+            "Area": numbers * 37 % 101 + 0.5,
+            "Code": ["07", "7", "A"] * (ROWS // 3) + ["A"],
+            "Kind": ["brick", "wood", None, "stone"] * (ROWS // 4),
+            "Price": 100.0 + numbers * 53 % 97,
+        }
+    )
+    Path("raw").mkdir()
+    table.to_csv("raw/train.csv", index=False, na_rep="NA")
+    types: dict[str, Any] = {"Code": "categorical"}
+    settings = Preparation(target="Price", id="Id", column_types=types, target_transform="standardize")
+    prepare(Path("raw"), PREPARED, settings)
+    return table
+
+
+def split_rows(split: str) -> list[int]:
+    """The raw rows of a split, counted from 0."""
+    frame = pd.read_csv(PREPARED / "split.csv")
+    rows: list[int] = (frame.loc[frame["split"] == split, "row"] - 1).tolist()
+    return rows
+
+
+def write_rows(table: pd.DataFrame, name: str) -> Path:
+    path = Path(name)
+    if path.suffix == ".csv":
+        table.to_csv(path, index=False, na_rep="NA")
+    elif path.suffix == ".json":
+        records = table.astype(object).where(table.notna(), None).to_dict("records")
+        path.write_text(json.dumps(records))
+    else:
+        table.to_excel(path, index=False)
+    return path
+
+
+def features_of(path: Path) -> Tensor:
+    learnt = read_preprocessing(PREPARED)
+    _, tables = read_rows(path, learnt)
+    return torch.from_numpy(np.concatenate([transform(table, learnt, path, Counter()) for table in tables]))
+
+
+def model(**changes: Any) -> tuple[TabularModel, dict[str, Any]]:
+    """A model with the weights of a seed, and its preprocessing."""
+    learnt = read_preprocessing(PREPARED) | changes
+    torch.manual_seed(0)
+    loss = "mse" if learnt["target"]["classes"] is None else "cross_entropy"
+    return TabularModel(learnt, [4], loss=loss).eval(), learnt  # type: ignore[arg-type]
+
+
+def predicted(path: Path, output: str = "out/predictions.csv", **changes: Any) -> str:
+    """The file of predictions for a file of raw rows."""
+    count = write_predictions(*model(**changes), path, Path(output))
+    text = Path(output).read_text(encoding="utf-8")
+    assert text.count("\n") == count + 1
+    return text
+
+
+# --------------------------------------------------------------------------------------------- rows
+
+
+@pytest.mark.parametrize("size", [2, 8192])
+@pytest.mark.parametrize("name", ["new.csv", "new.json", "new.xlsx"])
+def test_raw_rows_become_the_features_that_preparing_gave_them(
+    name: str, size: int, houses: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.tabular.predict.ROWS_AT_ONCE", size)
+    rows = houses.iloc[split_rows("test")]
+    # no target, one column more, another order
+    rows = rows.assign(Extra="x")[["Kind", "Extra", "Code", "Id", "Area"]]
+    assert torch.equal(features_of(write_rows(rows, name)), load_split(PREPARED, "test")[0])
+
+
+def test_a_column_of_codes_is_read_as_text_even_where_all_look_like_numbers(houses: pd.DataFrame) -> None:
+    rows = houses[houses["Code"] == "07"].head(2)
+    position = read_preprocessing(PREPARED)["features"].index("Code_07")
+    assert features_of(write_rows(rows, "new.csv"))[:, position].tolist() == [1, 1]
+
+
+# in chunks of two: codes that look like numbers and one that does not, numbers whole and with a fraction, and
+# chunks in which all is missing
+MIXED = """Id,Area,Code,Kind,Price
+007,1,07,brick,1
+8,2,7,wood,2
+
+0x9,NA,NA,NA,NA
+0x9,,,,
+ NA ,1e2,A,True,3
+NA,2.5,7.0,true,4
+012,3,B,glass,5
+"""
+
+
+def test_the_size_of_a_chunk_changes_nothing(
+    houses: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("mixed.csv").write_text(MIXED)
+    texts = []
+    for size in SIZES:
+        monkeypatch.setattr("src.tabular.predict.ROWS_AT_ONCE", size)
+        caplog.clear()
+        texts.append(predicted(Path("mixed.csv")))
+        (record,) = caplog.record_tuples
+        assert record[:2] == ("src.tabular.predict", logging.WARNING)
+        assert record[2].endswith("never seen in training, ignored: Code (4), Kind (3)")
+    assert len(set(texts)) == 1
+    ids = [line.split(",")[0] for line in texts[0].splitlines()]
+    assert ids == ["Id", "007", "8", "0x9", "0x9", " NA ", "", "012"]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("cell", "complaint"),
+    [("large", "'large' is not a number"), ("TRUE", "'TRUE' is not a number"), ("-inf", "is not finite")],
+)
+def test_a_wrong_cell_is_named_by_its_row_and_nothing_is_written(
+    cell: str, complaint: str, size: int, houses: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.tabular.predict.ROWS_AT_ONCE", size)
+    Path("new.csv").write_text(MIXED.replace("012,3,", f"012,{cell},"))
+    with pytest.raises(DataError, match=rf"new\.csv: row 7, column 'Area': .*{complaint}"):
+        predicted(Path("new.csv"))
+    assert not list(Path("out").iterdir())
+
+
+@pytest.mark.parametrize("size", [2, 8192])
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (MIXED.replace("Area", "Space"), "the needed column 'Area' is missing"),
+        (MIXED.replace("Id", "Number"), "the needed column 'Id' is missing"),
+        (MIXED.replace("012,3", "012;3"), "row 7 has 4 cells, the header has 5"),
+        (MIXED.replace("glass", "glass,new"), "row 7 has 6 cells, the header has 5"),
+        (MIXED.splitlines()[0] + "\n", "there are no rows below the header"),
+        ("", "the file is empty"),
+        ("<html>\n<p>no table\n", "the needed column 'Id' is missing"),
+    ],
+)
+def test_what_is_no_table_of_such_rows_is_refused(
+    text: str, complaint: str, size: int, houses: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.tabular.predict.ROWS_AT_ONCE", size)
+    Path("new.csv").write_text(text)
+    with pytest.raises(DataError, match=rf"new\.csv: ({complaint})"):
+        predicted(Path("new.csv"))
+
+
+@pytest.mark.parametrize("offset", [3, (1 << 20) - 1, (1 << 20) + 3])
+def test_bytes_that_are_no_text_are_refused_by_their_place(offset: int, houses: pd.DataFrame) -> None:
+    lines = b"Id,Area\n" + b"1,2\n" * 400_000
+    # an umlaut across the border of two blocks is none of them
+    Path("new.csv").write_bytes(lines[:offset] + b"\xff" + lines[offset:])
+    with pytest.raises(DataError, match=rf"new\.csv: not UTF-8 at byte {offset}$"):
+        predicted(Path("new.csv"))
+
+
+# -------------------------------------------------------------------------------------- predictions
+
+
+def test_predictions_are_those_of_the_network_beside_their_id(houses: pd.DataFrame) -> None:
+    rows = houses.iloc[split_rows("test")]
+    network, _ = model()
+    with torch.inference_mode():
+        expected = network.predict(network(load_split(PREPARED, "test")[0])).numpy()
+    text = predicted(write_rows(rows, "new.csv"))
+    frame = pd.DataFrame({"Id": rows["Id"], "Price": expected})
+    assert text == frame.to_csv(index=False, lineterminator="\n")
+    assert [path.name for path in Path("out").iterdir()] == ["predictions.csv"]
+
+
+def test_an_older_file_of_predictions_is_replaced(houses: pd.DataFrame) -> None:
+    Path("out").mkdir()
+    Path("out/predictions.csv").write_text("older, and longer than what comes after it\n" * 9)
+    assert predicted(write_rows(houses.head(1), "new.csv")).startswith("Id,Price\n000,")
+
+
+def test_predictions_are_numbered_where_rows_have_no_id(
+    houses: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.tabular.predict.ROWS_AT_ONCE", 2)
+    rows = write_rows(houses.head(3).drop(columns="Id"), "new.csv")
+    lines = predicted(rows, id=None).splitlines()
+    assert [line.split(",")[0] for line in lines] == ["row", "1", "2", "3"]
+
+
+def test_predicted_classes_are_written_with_their_probability(houses: pd.DataFrame) -> None:
+    target = {"name": "Style", "classes": ["2", "10", "old, or very old"]}
+    text = predicted(write_rows(houses.head(20), "new.csv"), target=target)
+    frame = pd.read_csv("out/predictions.csv", dtype=str)
+    network, _ = model(target=target)
+    with torch.inference_mode():
+        expected = network.predict(network(features_of(Path("new.csv"))))
+    likeliest, codes = expected.max(dim=1)
+    assert text.startswith("Id,Style,probability\n")
+    assert frame["Style"].tolist() == [target["classes"][code] for code in codes]
+    assert frame["probability"].astype(np.float32).tolist() == likeliest.tolist()
