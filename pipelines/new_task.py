@@ -54,7 +54,7 @@ def new_task(name: str, kind: Kind, path: Path, target: str | None = None) -> No
         text = with_task(file.read(), name, kind, heading + as_yaml(section))
     expected = read_parameters()
     expected["tasks"] = expected["tasks"] | {name: kind}
-    if yaml.safe_load(text) != expected | plain(section):
+    if _parsed(text) != expected | plain(section):
         raise ConfigurationError(
             f"{PARAMETERS}: there is no place for a task: under `tasks:` lines `name: kind` are expected"
         )
@@ -62,7 +62,7 @@ def new_task(name: str, kind: Kind, path: Path, target: str | None = None) -> No
     _write(configuration, _header(name, proposal) + as_yaml({"task": name} | proposal.configuration))
     try:
         _write(PARAMETERS, text)
-    except OSError:
+    except BaseException:
         configuration.unlink()
         raise
 
@@ -146,7 +146,8 @@ def with_task(text: str, name: str, kind: str, section: str) -> str:
             last, indent = number, entry[1]
         elif re.match(r"[^#\s]", lines[number]):
             break
-    place = next((i for i, line in enumerate(lines) if re.match("(more_)?studies:", line)), len(lines))
+    after = range(last + 1, len(lines))
+    place = next((i for i in after if re.match("(more_)?studies:", lines[i])), len(lines))
     while place > last + 1 and lines[place - 1].startswith("#"):  # what is said about the studies
         place -= 1
     block = section.replace("\n", newline)
@@ -154,6 +155,13 @@ def with_task(text: str, name: str, kind: str, section: str) -> str:
     lines.insert(place, block)
     lines.insert(last + 1, f"{indent}{name}: {kind}{newline}")
     return "".join(lines)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
 
 
 def _write(path: Path, text: str) -> None:

@@ -319,6 +319,7 @@ def test_parameters_that_cannot_be_written_leave_no_configuration(monkeypatch: p
     [
         ("tasks:\n a: text\na: 1\n", "tasks:\n a: text\n b: text\na: 1\n\nb: 2\n"),
         ("a: 1\ntasks: # mine\n    a: text", "a: 1\ntasks: # mine\n    a: text\n    b: text\n\nb: 2\n"),
+        ("studies: {}\ntasks:\n  a: text\n", "studies: {}\ntasks:\n  a: text\n  b: text\n\nb: 2\n"),
         (
             "tasks:\n  a: text # one\n  # two\n\na: 1\n\n# compared\nstudies: {}\nmore_studies: {}\n",
             "tasks:\n  a: text # one\n  b: text\n  # two\n\na: 1\n\nb: 2\n\n"
@@ -331,8 +332,9 @@ def test_a_task_has_its_place_in_the_text(before: str, after: str, newline: str)
     assert text == after.replace("\n", newline)
 
 
-def test_tasks_on_one_line_are_told() -> None:
-    text = "tasks: {bowl: descent}\nbowl: {source: sample}\n"
+@pytest.mark.parametrize("tasks", ["tasks: {bowl: descent}", "tasks:\n  {bowl: descent}"])
+def test_tasks_on_one_line_are_told(tasks: str) -> None:
+    text = f"{tasks}\nbowl: {{source: sample}}\n"
     Path("params.yaml").write_text(text)
     with pytest.raises(ConfigurationError, match="under `tasks:` lines"):
         new_task("ships", "tabular", write_table(Path("list.csv")))
