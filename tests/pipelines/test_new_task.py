@@ -47,8 +47,9 @@ def use(name: str, monkeypatch: pytest.MonkeyPatch, *predict: str) -> dict[str, 
     """Fetch, prepare, train an epoch, evaluate and predict; the metrics."""
     fetch(name)
     prepare(name)
-    for verb in (("fit", "--trainer.max_epochs=1"), ("predict", *predict)):
-        arguments = [verb[0], "--config", f"configs/{name}.yaml", "--trainer.accelerator=cpu", *verb[1:]]
+    fit = ("fit", "--trainer.max_epochs=1", "--trainer.accelerator=cpu")
+    for verb in (fit, ("predict", *predict)):
+        arguments = [verb[0], "--config", f"configs/{name}.yaml", *verb[1:]]
         monkeypatch.setattr(sys, "argv", ["src.cli", *arguments])
         cli()
     evaluate(name)
