@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # they take seconds to load, and --help needs none of them
     import numpy as np
     from torch.export import ExportedProgram
 
-    from src.shared.export import Arrays, Exportable
+    from src.shared.exportable import Arrays, Exportable
 
 EXPORTS = Path("exports")
 ONNX, TORCH = "model.onnx", "model.pt2"

@@ -15,7 +15,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from src.shared.bundle import read_configuration, read_manifest
-from src.shared.export import Exportable
+from src.shared.exportable import Exportable
 from src.shared.folders import PREPARED, RAW, REPORTS, file_digest, folder_digest
 
 TEMPLATES = Path(__file__).with_name("templates") / "export"

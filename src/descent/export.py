@@ -13,7 +13,7 @@ from src.descent.model import Descent
 from src.descent.networks import SURFACES
 from src.descent.preprocessing import COLUMNS
 from src.shared.bundle import load_model
-from src.shared.export import Arrays, Exportable
+from src.shared.exportable import Arrays, Exportable
 
 
 class Heights(nn.Module):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from src.images.model import ImageModel
 from src.images.preprocessing import shape_of
 from src.shared.bundle import load_model
-from src.shared.export import Arrays, Exportable
+from src.shared.exportable import Arrays, Exportable
 from src.shared.folders import read_preprocessing
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from src.shared.bundle import load_model
-from src.shared.export import Arrays, Exportable
+from src.shared.exportable import Arrays, Exportable
 from src.shared.folders import read_preprocessing
 from src.tabular.model import TabularModel
 from src.tabular.networks import Step
@@ -138,8 +138,9 @@ def _usual(column: dict[str, Any]) -> float | str | None:
     """A cell as it may stand in a raw row: the mean; nothing, where that is usual; or the first category."""
     if column["kind"] == "numeric":
         return float(f"{_middle(column):.4g}")
-    usual: str | None = None if None in column["categories"] else column["categories"][0]
-    return usual
+    if None in column["categories"]:
+        return None
+    return next(iter([*column["categories"], *_codes(column)["codes"]]), None)
 
 
 def _middle(column: dict[str, Any]) -> float:

@@ -13,7 +13,7 @@ from torch._higher_order_ops import scan  # a prototype of torch; pyproject.toml
 from torch.nn import functional
 
 from src.shared.bundle import load_model
-from src.shared.export import Arrays, Exportable
+from src.shared.exportable import Arrays, Exportable
 from src.shared.folders import read_preprocessing
 from src.text.model import LanguageModel, TokenModel, WordVectors
 from src.text.networks import Recurrent
