@@ -21,7 +21,7 @@ from pipelines.scores import (
     shown_number,
 )
 from src.shared.errors import ConfigurationError, IntegrityError, exit_with_message
-from src.shared.folders import MODELS, RAW, REPORTS
+from src.shared.folders import MANIFEST, MODELS, RAW, REPORTS, SOURCE
 from src.shared.parameters import read_parameters
 
 CONFIGS = Path("configs")
@@ -77,8 +77,8 @@ def report() -> None:
 def _task(name: str, room: str, section: dict[str, Any]) -> Task:
     stage, bundle, reports = f"evaluate@{name}", MODELS / name, REPORTS / name
     metrics: Metrics = _read_json(reports / "metrics.json", stage)
-    origin = _read_json(RAW / name / "SOURCE.json", stage)
-    manifest = _read_json(bundle / "manifest.json", stage)
+    origin = _read_json(RAW / name / SOURCE, stage)
+    manifest = _read_json(bundle / MANIFEST, stage)
     given = _there(CONFIGS / f"{name}.yaml", stage).read_text(encoding="utf-8")
     network = _there(bundle / "summary.txt", stage).read_text(encoding="utf-8")
     parameters = re.search(r"^(\S.*?) +Total params", network, flags=re.MULTILINE)

@@ -32,12 +32,23 @@ from src.shared.bundle import (
     load_weights,
     read_manifest,
     refuse_other_model,
+    require_same_data,
     restrict_imports,
     write_bundle,
 )
 from src.shared.errors import ConfigurationError, LockedError, exit_with_message
 from src.shared.exactness import Exactness, choose_instructions
-from src.shared.folders import MODELS, PREPARED, RECORD, RUNS, folder_digest
+from src.shared.finite import FiniteLoss
+from src.shared.folders import (
+    MANIFEST,
+    MODELS,
+    PREPARED,
+    RECORD,
+    RUNS,
+    file_digest,
+    folder_digest,
+    prepared_manifest,
+)
 from src.shared.layers import LayerRecord
 from src.shared.processes import Termination, launched_by, require_all_processes
 from src.shared.progress import TrainingProgress
@@ -123,9 +134,14 @@ class LockstepCLI(LightningCLI):
         choose_instructions(self.configuration["portable"])
         self.task = self.configuration["task"]
         self.bundle = MODELS / self.task
-        if self.subcommand != "fit":
-            read_manifest(self.bundle)
-            refuse_other_model(self.bundle, self.configuration["model"])
+        prepared = PREPARED / self.task
+        if self.subcommand == "fit":
+            prepared_manifest(prepared)
+            self.prepared = file_digest(prepared / MANIFEST)
+            return
+        read_manifest(self.bundle)
+        refuse_other_model(self.bundle, self.configuration)
+        require_same_data(self.bundle, prepared)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add what each run has: exactness and, for `fit`, the record, the tracker and the bar."""
@@ -138,12 +154,12 @@ class LockstepCLI(LightningCLI):
             kwargs["profiler"] = NoProfiler()
         if self.subcommand != "fit":
             return super().instantiate_trainer(enable_checkpointing=False, logger=False, **kwargs)
-        self.prepared = folder_digest(PREPARED / self.task)
         identity = yaml.safe_dump(self.configuration) + self.prepared + folder_digest(Path("src"), "*.py")
         self.run_folder = RUNS / self.task / sha256(identity.encode()).hexdigest()[:12]
         self.run_folder.mkdir(parents=True, exist_ok=True)
         monitor, mode = self.configuration["monitor"], self.configuration["mode"]
         seconds_between = self.configuration["checkpoint_seconds"]
+        kwargs["callbacks"].append(FiniteLoss())
         self.record = TrainingRecord(self.run_folder, monitor, mode, seconds_between)
         kwargs["callbacks"] += [self.record, Termination()]
         if self.configuration["log_gradient_norms"]:

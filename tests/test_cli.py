@@ -501,7 +501,9 @@ def test_loss_that_is_not_finite_is_told_and_the_older_bundle_stays(
     change("model.init_args.lr_scheduler", None)
     change("model.init_args.optimizer", {"class_path": "torch.optim.SGD", "init_args": {"lr": 1e30}})
     assert cli("fit", "--config", CONFIG) == 5
-    assert re.search(r"error: \S+/loss became (nan|inf) in epoch 1; .*learning rate", capsys.readouterr().err)
+    assert re.search(
+        r"error: \S+/loss became (nan|inf) in epoch 1, step 2; .*learning rate", capsys.readouterr().err
+    )
     assert contents(Path("models")) == before
 
 
