@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test lint bench serve lock
+.PHONY: help setup repro test lint bench docs serve lock
 
 help: ## show the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /	/'
@@ -39,7 +39,7 @@ setup: .venv/ready ## create .venv with the locked requirements and say which de
 
 repro: setup ## run what is not up to date of fetch, prepare, train, evaluate, report
 	dvc repro
-	@echo "the results: report.md"
+	@echo "the results: file://$(CURDIR)/report.html"
 
 test: setup ## run all tests
 	pytest
@@ -57,6 +57,11 @@ bench: setup ## measure speed and memory side by side with hand-written code
 	python -m benchmarks.predict
 	python -m benchmarks.study
 	python -m benchmarks.pipeline
+
+docs: setup ## build the documentation as a site: site/index.html
+	@# the search cuts Chinese text with jieba, whose cache belongs into a folder of ours
+	TMPDIR=$(CURDIR)/.venv NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	@echo "the documentation: site/index.html"
 
 serve: .venv/serve-ready ## open a page on this machine that tries every model out
 	python -m pipelines.serve

@@ -1,9 +1,9 @@
 """Kill the pipeline at random moments until it is done: python -m benchmarks.kills.
 
-Each round clones the last commit and runs `dvc repro` of some tasks again and again. After a random time a
-random part of it gets SIGKILL: all of it, as in a power failure, the stage, or DVC alone, whose stage then
-lives on. What lies in the outputs after a kill must be whole; what lies there at the end must be what the
-project has here (where `dvc status` must be clean), and dvc.lock must be the committed one.
+Each round clones the last commit and runs `dvc repro` again and again. After a random time a random part of
+it gets SIGKILL: all of it, as in a power failure, the stage, or DVC alone, whose stage then lives on. What
+lies in the outputs after a kill must be whole; what lies there at the end, dvc.lock too, must be what the
+project has here, where `dvc status` must be clean.
 """
 
 import os
@@ -14,7 +14,9 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import yaml
@@ -23,8 +25,10 @@ from jsonargparse import auto_cli
 from src.shared.folders import file_digest, folder_digest
 
 KINDS = ("all", "stage", "dvc")
-MEAN_SECONDS = 10.0
-VERBS = ("pipelines.fetch", "pipelines.prepare", "src.cli", "pipelines.evaluate")
+VERBS = {
+    *("pipelines.fetch", "pipelines.prepare", "src.cli", "pipelines.evaluate"),
+    *("pipelines.study", "pipelines.report"),
+}
 BETWEEN = "no stage"
 
 
@@ -38,15 +42,13 @@ def digests(folder: Path, paths: list[str]) -> dict[str, str | None]:
     return found
 
 
-def outputs_of(tasks: list[str]) -> list[str]:
-    """The outputs of the stages of tasks in dvc.lock."""
-    stages = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))["stages"]
-    return [
-        output["path"]
-        for name, stage in stages.items()
-        if name.partition("@")[2] in tasks and not name.startswith("study@")
-        for output in stage.get("outs", [])
-    ]
+def stages_of(project: Path, tasks: list[str] | None) -> dict[str, Any]:
+    """The stages in a project's dvc.lock; with tasks, those from fetch to evaluate of these alone."""
+    stages: dict[str, Any] = yaml.safe_load((project / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    if tasks is None:
+        return stages
+    verbs = ("fetch", "prepare", "train", "evaluate")
+    return {name: stages[name] for task in tasks for name in (f"{verb}@{task}" for verb in verbs)}
 
 
 def kill(process: subprocess.Popen[bytes], kind: str) -> str:
@@ -55,7 +57,7 @@ def kill(process: subprocess.Popen[bytes], kind: str) -> str:
     at_work = BETWEEN
     for child in children:
         with suppress(psutil.Error):
-            for verb in set(VERBS) & set(child.cmdline()[1:4]):
+            for verb in VERBS & set(child.cmdline()[1:4]):
                 at_work = verb
                 if kind == "stage":
                     child.kill()
@@ -70,85 +72,122 @@ def kill(process: subprocess.Popen[bytes], kind: str) -> str:
     return at_work
 
 
-def one_round(
-    clone: Path,
-    tasks: list[str],
-    expected: dict[str, str | None],
-    chance: random.Random,
-    counts: Counter[str],
-) -> None:
-    """Run and kill until `dvc repro` has come to its end in a fresh clone."""
-    command = [sys.executable, "-m", "dvc", "repro", *(f"evaluate@{task}" for task in tasks)]
-    environment = os.environ | {"WANDB_MODE": "disabled", "PYTHONPATH": str(clone)}
-    log = clone.with_name("log.txt")
-    while True:
-        with log.open("wb") as file:
-            process = subprocess.Popen(command, cwd=clone, env=environment, stdout=file, stderr=file)
+@dataclass
+class Campaign:
+    """Rounds of kills in fresh clones of a project.
+
+    Args:
+        project: where the pipeline has run.
+        tasks: which part of it is run; None is all of it.
+        seconds: the mean time from a start to a kill.
+        chance: of moments and kinds.
+    """
+
+    project: Path
+    tasks: list[str] | None
+    seconds: float
+    chance: random.Random
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.stages = stages_of(self.project, self.tasks)
+        self.outputs = [output["path"] for stage in self.stages.values() for output in stage.get("outs", [])]
+        self.expected = digests(self.project, self.outputs)
+
+    def round(self, place: Path) -> None:
+        """Run and kill until `dvc repro` has come to its end in a fresh clone, and compare what it has made.
+
+        Args:
+            place: an empty folder for the clone.
+        """
+        clone = place / "clone"
+        command = ["git", "clone", "--quiet", str(self.project), str(clone)]
+        subprocess.run(command, check=True)
         try:
-            code = process.wait(chance.expovariate(1 / MEAN_SECONDS))
+            while not self._run(clone):
+                pass
+        finally:
+            for process in psutil.process_iter(["cwd"]):
+                if process.info["cwd"] == str(clone):  # of a DVC that was killed
+                    process.kill()
+        found = digests(clone, self.outputs)
+        differing = [path for path in self.outputs if found[path] != self.expected[path]]
+        differing += [
+            name for name, stage in self.stages.items() if stages_of(clone, None).get(name) != stage
+        ]
+        self.counts["rounds"] += 1
+        self.counts["differing results"] += len(differing)
+        print(f"round {self.counts['rounds']} done; differing: {differing or 'nothing'}", flush=True)
+
+    def _run(self, clone: Path) -> bool:
+        """Run once, until a kill or the end; whether that was the end."""
+        targets = [f"evaluate@{task}" for task in self.tasks or []]
+        environment = os.environ | {"WANDB_MODE": "disabled", "PYTHONPATH": str(clone)}
+        log = clone.with_name("log.txt")
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dvc", "repro", *targets],
+                cwd=clone,
+                env=environment,
+                stdout=file,
+                stderr=file,
+            )
+        try:
+            code = process.wait(self.chance.expovariate(1 / self.seconds))
         except subprocess.TimeoutExpired:
-            kind = chance.choice(KINDS)
-            verb = kill(process, kind)
-            counts["kills"] += 1
-            counts[f"kills of {kind}"] += 1
-            counts[f"kills in {verb}"] += 1
-            print(f"{counts['kills']:4}  {kind:5}  {verb}", flush=True)
-            for path, digest in digests(clone, list(expected)).items():
-                if digest not in (None, expected[path]):
-                    counts["half-written outputs"] += 1
-                    print(f"HALF-WRITTEN: {path}", flush=True)
-            continue
+            kind = self.chance.choice(KINDS)
+            self._note_kill(clone, kind, kill(process, kind))
+            return False
         if code == 0:
-            return
+            return True
         said = log.read_text(encoding="utf-8", errors="replace")
         if "another process trains" in said:
-            counts["refusals beside a trainer that lives on"] += 1
+            self.counts["refusals beside a trainer that lives on"] += 1
             time.sleep(1)
         elif "'./dvc.lock' " in said:  # is invalid, or validation failed
             # DVC writes it in place; what has run comes back from its run cache
-            counts["dvc.lock cut off while DVC wrote it, taken from git"] += 1
-            subprocess.run(["git", "checkout", "--quiet", "dvc.lock"], cwd=clone, check=True)  # noqa: S607
+            self.counts["dvc.lock cut off while DVC wrote it, taken from git"] += 1
+            (clone / "dvc.lock").unlink()
+            subprocess.run(["git", "checkout", "--quiet", "dvc.lock"], cwd=clone)  # noqa: S607
         elif "Unable to read RWLock-file" in said:
-            counts["rwlock cut off while DVC wrote it, removed"] += 1
+            self.counts["rwlock cut off while DVC wrote it, removed"] += 1
             (clone / ".dvc/tmp/rwlock").unlink()
         else:
-            counts["failures"] += 1
+            self.counts["failures"] += 1
             print(f"FAILED with {code}: {said[-400:]}", flush=True)
-            return
+            return True
+        return False
+
+    def _note_kill(self, clone: Path, kind: str, verb: str) -> None:
+        self.counts["kills"] += 1
+        self.counts[f"kills of {kind}"] += 1
+        self.counts[f"kills in {verb}"] += 1
+        print(f"{self.counts['kills']:4}  {kind:5}  {verb}", flush=True)
+        for path, digest in digests(clone, self.outputs).items():
+            if digest not in (None, self.expected[path]):
+                self.counts["half-written outputs"] += 1
+                print(f"HALF-WRITTEN: {path}", flush=True)
 
 
-def campaign(kills: int = 200, seed: int = 1, tasks: list[str] | None = None) -> None:
+def campaign(kills: int = 200, seed: int = 1, tasks: list[str] | None = None, seconds: float = 10) -> None:
     """Print each kill, then how many results differ and how many outputs were half-written.
 
     Args:
         kills: how many at least.
         seed: of moments and kinds.
-        tasks: of params.yaml; all if left out.
+        tasks: of params.yaml; the whole pipeline, with studies and report, if left out.
+        seconds: the mean time from a start to a kill.
     """
-    chance = random.Random(seed)  # noqa: S311
-    tasks = tasks or list(yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["tasks"])
-    expected = digests(Path(), outputs_of(tasks))
-    absent = [path for path, digest in expected.items() if digest is None]
+    run = Campaign(Path.cwd(), tasks, seconds, random.Random(seed))  # noqa: S311
+    absent = [path for path, digest in run.expected.items() if digest is None]
     if absent:
         sys.exit(f"{absent[0]} is not here to compare with; run: dvc repro")
-    names = ("kills", "rounds", "differing results", "half-written outputs", "failures")
-    counts: Counter[str] = Counter(dict.fromkeys(names, 0))
-    while counts["kills"] < kills:
+    while run.counts["kills"] < kills:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
-            clone = Path(place, "clone")
-            subprocess.run(["git", "clone", "--quiet", ".", str(clone)], check=True)  # noqa: S607
-            one_round(clone, tasks, expected, chance, counts)
-            counts["rounds"] += 1
-            found = digests(clone, list(expected))
-            differing = [path for path in expected if found[path] != expected[path]]
-            if (clone / "dvc.lock").read_bytes() != Path("dvc.lock").read_bytes():
-                differing.append("dvc.lock")
-            counts["differing results"] += len(differing)
-            print(f"round {counts['rounds']} done; differing: {differing or 'nothing'}", flush=True)
-            for process in psutil.process_iter(["cwd"]):
-                if process.info["cwd"] == str(clone):  # of a DVC that was killed
-                    process.kill()
-    print("\n".join(f"{name}: {count}" for name, count in counts.items()))
+            run.round(Path(place))
+    for name in ("differing results", "half-written outputs", "failures"):
+        run.counts[name] += 0  # told even if there is none
+    print("\n".join(f"{name}: {count}" for name, count in run.counts.items()))
 
 
 if __name__ == "__main__":

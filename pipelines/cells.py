@@ -13,8 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from src.shared.errors import ConfigurationError, LockstepError, NonFiniteError, reported_error
-from src.shared.folders import LOCK, MODELS, PREPARED, RAW, RECORD, RUNS, file_digest, folder_digest
+from src.shared.errors import ConfigurationError, NonFiniteError, reported_error
+from src.shared.folders import (
+    LOCK,
+    MANIFEST,
+    MODELS,
+    PREPARED,
+    RAW,
+    RECORD,
+    RUNS,
+    SOURCE,
+    file_digest,
+    folder_digest,
+    read_source,
+)
 from src.shared.parameters import checked, room_of, task_section
 
 if TYPE_CHECKING:
@@ -53,7 +65,7 @@ class Cell:
         identity = [
             yaml.safe_dump(yaml.safe_load(self.configuration.read_text(encoding="utf-8"))),
             yaml.safe_dump([self.settings, self.seed]),
-            folder_digest(self.prepared),
+            file_digest(self.prepared / MANIFEST),
             file_digest(LOCK) if LOCK.is_file() else "",
             file_digest(Path("src/cli.py")),
             folder_digest(Path("src/shared"), "*.py"),
@@ -85,7 +97,7 @@ class Cell:
     def record(self) -> dict[str, Any] | None:
         """The record of its run; None as long as it is not trained to its end."""
         found = sorted((self.folder / RUNS / self.task).glob(f"*/{RECORD}"))
-        if not found or not (self.bundle / "manifest.json").is_file():
+        if not found or not (self.bundle / MANIFEST).is_file():
             return None
         content: dict[str, Any] = json.loads(found[-1].read_text(encoding="utf-8"))
         return content
@@ -131,7 +143,8 @@ def prepare_anew(task: str, changes: dict[str, Any]) -> Path:
     values = dict(task_section(task).get("prepare") or {}) | changes
     settings = checked(room.Preparation, values, f"{task}.prepare")
     code = folder_digest(Path("src", room_of(task)), "prep*.py")
-    identity = f"{yaml.safe_dump(values)} {folder_digest(RAW / task)} {code}"
+    read_source(RAW / task)
+    identity = f"{yaml.safe_dump(values)} {file_digest(RAW / task / SOURCE)} {code}"
     prepared = RUNS / "prepared" / task / sha256(identity.encode()).hexdigest()[:16]
     if not prepared.is_dir():
         room.prepare(RAW / task, prepared, settings)
@@ -194,7 +207,7 @@ def metric_names(cell: Cell) -> list[str]:
         said = (cell.folder / LOG).read_text(encoding="utf-8")
         raise ConfigurationError(" ".join(said.split("error:")[-1].split())) from None
     except Exception as error:
-        if isinstance(found := reported_error(error), LockstepError):
+        if (found := reported_error(error)) is not None:
             raise found from None  # not what jsonargparse has wrapped it in
         raise
     names = ["train/loss", "validation/loss", "test/loss", "best_epoch"]
@@ -213,6 +226,7 @@ def train(cell: Cell, cli: "type[LockstepCLI] | None" = None) -> float:
 
     Raises:
         NonFiniteError: its loss has grown beyond all bounds, which is noted in its folder.
+        LockstepError: a user can mend it, memory and space included.
     """
     from src.cli import LockstepCLI, run
 
@@ -222,6 +236,10 @@ def train(cell: Cell, cli: "type[LockstepCLI] | None" = None) -> float:
         except NonFiniteError as error:
             Path(DIVERGED).write_text(f"{error}\n", encoding="utf-8")
             raise
+        except Exception as error:
+            if (found := reported_error(error)) is None:
+                raise
+            raise found from None  # what it was wrapped in does not travel between processes
     record = cell.record()
     assert record is not None
     return float(record["seconds"])

@@ -15,7 +15,10 @@ def evaluate(task: str) -> None:
     Args:
         task: a task of params.yaml whose model is trained.
     """
+    from src.shared.bundle import require_same_data  # not needed for --help
+
     room = import_module(f"src.{room_of(task)}.evaluate")
+    require_same_data(MODELS / task, PREPARED / task)
     with written_whole(REPORTS / task) as folder:
         room.evaluate(MODELS / task, PREPARED / task, folder)
     print(f"{task}: evaluated: {REPORTS / task}/")

@@ -6,6 +6,7 @@ import logging
 import shutil
 import sys
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,14 @@ from src.shared.errors import (
     ResourceError,
     exit_with_message,
 )
-from src.shared.folders import RAW, SAMPLES, file_digest, folder_digest, written_whole
+from src.shared.folders import RAW, SAMPLES, SOURCE, file_digest, folder_digest, written_whole
 from src.shared.parameters import checked, room_of, task_section
 
 DOWNLOADS = Path("data/downloads")
 MOST_SHOWN = 6
+ATTEMPTS = 3
+TIMEOUT = 30.0  # seconds without a byte
+PARTIAL_CONTENT = 206  # what HTTP answers with a range of a file
 OFFLINE_WAY = "set `source` to sample, or to a folder that holds the files"
 
 
@@ -71,6 +75,9 @@ def fetch(task: str) -> None:
     files = wanted.files
     if isinstance(files, str):
         files = _registry(task, Path(files)) if wanted.source == "download" else {}
+    for name in files:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ConfigurationError(f"{task}.files: {name!r} leads out of the task's folder")
     description = SAMPLES / f"{task}.yaml"
     if wanted.source.endswith(".yaml"):
         description = Path(wanted.source).expanduser()
@@ -84,10 +91,10 @@ def fetch(task: str) -> None:
         absent = [name for name in files if not (folder / name).exists()]
         if absent:
             raise ConfigurationError(f"{task}.files: the source {wanted.source} brings no {absent[0]}")
-        names = sorted(files) or sorted(path.name for path in folder.iterdir())
-        record = {"source": wanted.source, "files": {name: _description(folder / name) for name in names}}
-        (folder / "SOURCE.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
         _write_labels(description, folder / "labels.json")
+        names = sorted(path.name for path in folder.iterdir() if path.name != SOURCE)
+        record = {"source": wanted.source, "files": {name: _description(folder / name) for name in names}}
+        (folder / SOURCE).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     shown = ", ".join(names) if len(names) <= MOST_SHOWN else f"{len(names)} files"
     print(f"{task}: {shown} from {wanted.source}: {RAW / task}/")
 
@@ -129,17 +136,36 @@ def _download(task: str, files: dict[str, RawFile], folder: Path) -> None:
         base_url="",
         registry={name: file.hash for name, file in files.items()},
         urls={name: file.url for name, file in files.items()},
-        retry_if_failed=2,
+        retry_if_failed=ATTEMPTS - 1,
     )
     pooch.get_logger().setLevel(logging.WARNING)
-    downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=30)
     for name, file in files.items():
         try:
-            shutil.copyfile(store.fetch(name, downloader=downloader), folder / name)
+            shutil.copyfile(store.fetch(name, downloader=_go_on), folder / name)
         except ValueError as error:  # pooch's word for another digest; both stand in its message
             raise IntegrityError(f"{file.url}: {error}") from None
         except requests.RequestException as error:
             raise ResourceError(f"{file.url}: {error}; {OFFLINE_WAY}") from None
+
+
+def _go_on(url: str, output: str, _: Any) -> None:
+    """Download for pooch, from where an earlier attempt broke off if the server knows ranges."""
+    import pooch
+
+    part = Path(output).with_name(f"{sha256(url.encode()).hexdigest()[:16]}.part")
+    with part.open("ab") as file:
+
+        def begin(response: Any, **_: Any) -> None:
+            if response.status_code != PARTIAL_CONTENT:  # the whole file, or an error
+                file.truncate(0)
+
+        pooch.HTTPDownloader(
+            progressbar=sys.stderr.isatty(),
+            timeout=TIMEOUT,
+            headers={"Accept-Encoding": "identity", "Range": f"bytes={file.tell()}-"},
+            hooks={"response": begin},
+        )(url, file, None)
+    part.replace(output)
 
 
 def _copy(task: str, source: Path, files: dict[str, RawFile], folder: Path) -> None:

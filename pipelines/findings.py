@@ -122,7 +122,10 @@ def write_findings(title: str, metric: str, mode: str, cells: dict[str, list[Cel
         row["weight_norm"] = float(np.mean(norms)) if norms else float("nan")
     finding = sentence(rows, metric, mode)
     metrics = {
-        f"{row['cell']}/{name}": value for row in rows for name, value in row.items() if name != "cell"
+        f"{row['cell']}/{name}": value
+        for row in rows
+        for name, value in row.items()
+        if name != "cell" and np.isfinite(value)  # a single run has no noise, one that diverged no mean
     }
     write_metrics(metrics, folder)
     for name in ("plots", "tables"):

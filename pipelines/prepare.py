@@ -5,7 +5,7 @@ from importlib import import_module
 from jsonargparse import auto_cli
 
 from src.shared.errors import exit_with_message
-from src.shared.folders import PREPARED, RAW
+from src.shared.folders import PREPARED, RAW, read_source
 from src.shared.parameters import checked, room_of, task_section
 
 
@@ -17,6 +17,7 @@ def prepare(task: str) -> None:
     """
     room = import_module(f"src.{room_of(task)}.prepare")
     settings = checked(room.Preparation, task_section(task).get("prepare"), f"{task}.prepare")
+    read_source(RAW / task)
     room.prepare(RAW / task, PREPARED / task, settings)
     print(f"{task}: prepared: {PREPARED / task}/")
 

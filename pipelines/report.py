@@ -1,64 +1,183 @@
-"""One Markdown table of all tasks' metrics: report.md, the last stage of the pipeline."""
+"""One page of all results, to show to a colleague: report.html, the last stage of the pipeline."""
 
+import csv
 import json
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import auto_cli
 
-from src.shared.errors import ConfigurationError, exit_with_message
-from src.shared.folders import RAW, REPORTS
+from pipelines.page import Document, Picture, Table, read_documents, read_pictures, render, settings_table
+from pipelines.scores import (
+    Metrics,
+    Score,
+    expectations,
+    metric_names,
+    score_of,
+    shown_metric,
+    shown_number,
+)
+from src.shared.errors import ConfigurationError, IntegrityError, exit_with_message
+from src.shared.folders import MANIFEST, MODELS, RAW, REPORTS, SOURCE
 from src.shared.parameters import read_parameters
 
-REPORT = Path("report.md")
+CONFIGS = Path("configs")
+REPORT = Path("report.html")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the page tells of a task."""
+
+    name: str
+    room: str
+    about: str
+    source: str
+    score: Score
+    parameters: str
+    scores: Table
+    others: Table
+    pictures: list[Picture]
+    documents: list[Document]
+    preparation: Table
+    training: Table
+    configuration: str
+    network: str
+    files: Table
+    digests: Table
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the page tells of a study."""
+
+    name: str
+    title: str
+    task: str
+    metric: str
+    pictures: list[Picture]
+    documents: list[Document]
+    settings: str
 
 
 def report() -> None:
-    """Write report.md from the metrics of every task in params.yaml and the tables of every study."""
-    lines = [
-        "# Results",
-        "",
-        "| task | data | metric | model | best baseline |",
-        "|---|---|---|---|---|",
+    """Write report.html from the results of every task and study in params.yaml."""
+    parameters = read_parameters()
+    tasks = [_task(name, room, parameters.get(name) or {}) for name, room in parameters["tasks"].items()]
+    studies = [_study(name, section) for name, section in (parameters.get("studies") or {}).items()]
+    partial = REPORT.with_name(f".{REPORT.name}.partial")
+    partial.write_text(render(tasks=tasks, studies=studies), encoding="utf-8", newline="\n")
+    partial.replace(REPORT)
+    print(f"the results of {len(tasks)} tasks and {len(studies)} studies: {REPORT}")
+
+
+def _task(name: str, room: str, section: dict[str, Any]) -> Task:
+    stage, bundle, reports = f"evaluate@{name}", MODELS / name, REPORTS / name
+    metrics: Metrics = _read_json(reports / "metrics.json", stage)
+    origin = _read_json(RAW / name / SOURCE, stage)
+    manifest = _read_json(bundle / MANIFEST, stage)
+    given = _there(CONFIGS / f"{name}.yaml", stage).read_text(encoding="utf-8")
+    network = _there(bundle / "summary.txt", stage).read_text(encoding="utf-8")
+    parameters = re.search(r"^(\S.*?) +Total params", network, flags=re.MULTILINE)
+    plots, tables = _there(reports / "plots", stage), _there(reports / "tables", stage)
+    digests = [
+        ["the prepared data", manifest["prepared"]],
+        ["the trained weights", manifest["tensors"]],
+        ["requirements.lock", manifest["requirements.lock"] or ""],
     ]
-    for task in read_parameters()["tasks"]:
-        path = REPORTS / task / "metrics.json"
-        metrics = _read(path, f"evaluate@{task}")
-        source = _read(RAW / task / "SOURCE.json", f"fetch@{task}")["source"]
-        lines += _rows(task, source, metrics)
-    for study in read_parameters().get("studies") or {}:
-        path = REPORTS / "studies" / study / "tables" / "cells.md"
-        if not path.is_file():
-            raise ConfigurationError(f"{path} is not here; run: dvc repro study@{study}")
-        lines += ["", f"#{path.read_text(encoding='utf-8').rstrip()}"]
-    REPORT.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"the table of all tasks: {REPORT}")
+    return Task(
+        name=name,
+        room=room,
+        about=_first_sentence(given),
+        source=origin["source"],
+        score=score_of(metrics, expectations(room).get((name, origin["source"]))),
+        parameters=parameters[1].replace(" ", "\u202f") if parameters else "",
+        scores=_scores_table(metrics),
+        others=_others_table(metrics),
+        pictures=read_pictures(plots, _facts(name, plots / "learning_curve.csv")),
+        documents=read_documents(tables),
+        preparation=settings_table(section.get("prepare") or {}),
+        training=settings_table(yaml.safe_load(given)),
+        configuration=_there(bundle / "config.yaml", stage).read_text(encoding="utf-8"),
+        network=network,
+        files=_files_table(origin["files"]),
+        digests=Table(["what", "sha256"], digests),
+    )
 
 
-def _read(path: Path, stage: str) -> dict[str, Any]:
-    if not path.is_file():
+def _study(name: str, section: dict[str, Any]) -> Study:
+    stage, folder = f"study@{name}", REPORTS / "studies" / name
+    title = section.get("title") or name
+    return Study(
+        name=name,
+        title=title,
+        task=section["task"],
+        metric=shown_metric(section["metric"].removeprefix("test/")),
+        pictures=read_pictures(_there(folder / "plots", stage), {"name": title}),
+        documents=read_documents(_there(folder / "tables", stage)),
+        settings=yaml.safe_dump(section, sort_keys=False, allow_unicode=True),
+    )
+
+
+def _there(path: Path, stage: str) -> Path:
+    if not path.exists():
         raise ConfigurationError(f"{path} is not here; run: dvc repro {stage}")
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return path
+
+
+def _read_json(path: Path, stage: str) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(_there(path, stage).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise IntegrityError(f"{path} is damaged ({error}); run: dvc repro -f {stage}") from None
     return content
 
 
-def _rows(task: str, source: str, metrics: dict[str, float]) -> list[str]:
-    """A row for each test metric, with the baseline that comes closest to the model's answer's aim."""
+def _first_sentence(configuration: str) -> str:
+    """The first sentence of the comment that a configuration begins with."""
+    comment = re.match(r"(# .*\n)*", configuration)
+    assert comment
+    words = " ".join(line.removeprefix("# ") for line in comment[0].splitlines())
+    return re.split(r"(?<=\.)\s", words, maxsplit=1)[0]
+
+
+def _facts(name: str, history: Path) -> dict[str, Any]:
+    """What the pictures' descriptions name: the task, its epochs, the best one and its validation loss."""
+    with history.open(encoding="utf-8", newline="") as file:
+        losses = {int(row["epoch"]): float(row["validation/loss"]) for row in csv.DictReader(file)}
+    best = min(losses, key=lambda epoch: losses[epoch])
+    return {"name": name, "epochs": len(losses), "best": best, "lowest": shown_number(losses[best])}
+
+
+def _scores_table(metrics: Metrics) -> Table:
+    """A row for the test rows, the validation rows and each baseline, a column for each test metric."""
+    names = metric_names(metrics)
+    prefixes = {key.rpartition("/")[0] for key in metrics if key.startswith("baseline/")}
+    titles = {"test": "model, test rows", "validation": "model, validation rows"}
+    titles |= {prefix: prefix.removeprefix("baseline/").replace("_", " ") for prefix in sorted(prefixes)}
     rows = []
-    for name in sorted(name for name in metrics if name.startswith("test/")):
-        metric = name.removeprefix("test/")
-        baselines = {
-            key.split("/")[1]: value
-            for key, value in metrics.items()
-            if key.startswith("baseline/") and key.endswith(f"/{metric}")
-        }
-        best = ""
-        if baselines:
-            choose = max if metric in {"r2", "accuracy", "precision", "recall", "f1"} else min
-            winner = choose(baselines, key=lambda key: baselines[key])
-            best = f"{baselines[winner]:.5g} ({winner})"
-        rows.append(f"| {task} | {source} | {metric} | {metrics[name]:.5g} | {best} |")
-    return rows
+    for prefix, title in titles.items():
+        found = [metrics.get(f"{prefix}/{name}") for name in names]
+        rows.append([title, *("" if value is None else shown_number(value) for value in found)])
+    return Table(["", *map(shown_metric, names)], rows)
+
+
+def _others_table(metrics: Metrics) -> Table:
+    kinds = ("test/", "validation/", "baseline/")
+    others = {name: value for name, value in metrics.items() if not name.startswith(kinds)}
+    rows = [[name.replace("_", " "), shown_number(others[name])] for name in sorted(others)]
+    return Table(["metric", "value"], rows)
+
+
+def _files_table(files: dict[str, dict[str, Any]]) -> Table:
+    rows = [
+        [name, str(entry.get("rows", "")), str(entry["bytes"]), entry["sha256"]]
+        for name, entry in files.items()
+    ]
+    return Table(["file", "rows", "bytes", "sha256"], rows)
 
 
 if __name__ == "__main__":

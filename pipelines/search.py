@@ -120,13 +120,13 @@ class Search:
                 direction="minimize" if self.mode == "min" else "maximize",
                 load_if_exists=True,
             )
-            _give_back(study)
         except Exception as error:  # each kind of storage has its own
             found = str(error).splitlines()[0] if str(error) else ""
             raise ConfigurationError(
                 f"studies.{self.base.study}.storage cannot be used, it is locked, damaged or no storage: "
                 f"{type(error).__name__}: {found}"
             ) from None
+        _give_back(study)
         return study
 
     def left(self) -> int:

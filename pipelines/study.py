@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pipelines.cells import Cell, metric_names, prepare_anew, train, value_name
 from pipelines.workers import Workers
 from src.shared.errors import ConfigurationError, LockstepError, NonFiniteError, exit_with_message
-from src.shared.folders import PREPARED, REPORTS, RUNS, written_whole
+from src.shared.folders import MANIFEST, PREPARED, REPORTS, RUNS, written_whole
 from src.shared.parameters import checked, read_parameters, room_of
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def cells_of(name: str, study: Study, rows: dict[str, Settings] | None = None) -
         for fold in folds:
             part = {"folds": study.folds, "fold": fold} if fold else {}
             prepared[fold] = prepare_anew(study.task, study.prepare | part)
-    if not prepared[folds[0]].is_dir():
+    if not (prepared[folds[0]] / MANIFEST).is_file():
         raise ConfigurationError(f"{PREPARED / study.task} is not here; run: dvc repro prepare@{study.task}")
     return {
         row: [

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import auto_cli
+from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from src.shared.errors import ConfigurationError, IntegrityError, LockstepError, exit_with_message
@@ -208,5 +208,18 @@ def _other_processor() -> Iterator[str]:
         yield f"torch computes with {found}, the results of {LOCK} are those of AVX2 on x86-64"
 
 
+def main() -> None:
+    """Entry point."""
+    parser = ArgumentParser(
+        prog="python -m pipelines.verify", description=str(verify.__doc__).partition("    Args:")[0]
+    )
+    parser.add_argument("task", nargs="?", help="Only the stages of this task.")
+    parser.add_argument(
+        "--keep", type=Path | None, help="A folder for the clone, which stays; it must not exist."
+    )
+    found = parser.parse_args()
+    verify(found["task"], found["keep"])
+
+
 if __name__ == "__main__":
-    exit_with_message(lambda: auto_cli(verify, as_positional=True))
+    exit_with_message(main)

@@ -5,11 +5,14 @@ import logging
 import multiprocessing
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
+
+from src.shared.errors import ResourceError
 
 Item = TypeVar("Item")
 Outcome = tuple[Item, Any, BaseException | None]
@@ -17,6 +20,7 @@ Outcome = tuple[Item, Any, BaseException | None]
 
 def _begin(devices: Any) -> None:
     """Begin a worker process: it ends with its parent, and has a GPU of its own if there are any."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends its workers
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -74,7 +78,12 @@ class Workers:
     def __enter__(self) -> "Workers":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would leave workers behind
+        if kind is not None:
+            for worker in multiprocessing.active_children():
+                worker.kill()  # what it was at goes on from its checkpoint next time
         self.pool.shutdown(cancel_futures=True)
 
     def each(self, function: Callable[[Item], Any], items: Iterable[Item]) -> Iterator[Outcome[Item]]:
@@ -83,7 +92,7 @@ class Workers:
         Yields:
             The item, what the function has returned, and its error if it has failed, in the order in which
             they end. A worker that dies breaks off all that is under way: those items are begun again, one
-            at a time, so that only the one that kills its worker fails.
+            at a time, so that only the one that kills its worker fails, with a ResourceError.
         """
         broken_off: list[Item] = []
         for item, found, error in self._side_by_side(function, items, len(self.devices)):
@@ -91,7 +100,10 @@ class Workers:
                 broken_off.append(item)
             else:
                 yield item, found, error
-        yield from self._side_by_side(function, broken_off, 1)
+        for item, found, error in self._side_by_side(function, broken_off, 1):
+            if isinstance(error, BrokenProcessPool):
+                error = ResourceError("its process was killed, perhaps because memory is exhausted")
+            yield item, found, error
 
     def _side_by_side(
         self, function: Callable[[Item], Any], items: Iterable[Item], width: int

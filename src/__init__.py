@@ -2,7 +2,9 @@
 
 Importing this package pins the x86 instruction set before torch or NumPy load: kernels for AVX-512,
 AVX2 and plain SSE round differently, and the same seed would give other weights on another processor.
-Set the variables yourself before starting to choose another level.
+What torch computes with is a key of the configuration, `portable` (src/shared/exactness.py); NumPy's and
+OpenBLAS' kernels, with which data are prepared and results judged, are always those of AVX2. Set the
+variables yourself before starting to choose another level.
 
 It also has Python look for unreachable cycles of objects less often: torch and Lightning make a million
 objects that stay, and going through them every 700 new ones is a tenth of the time that their import takes.
@@ -12,9 +14,18 @@ import gc
 import os
 import platform
 
+TORCH_INSTRUCTIONS = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_CBWR": "AVX2",
+}
+OTHER_INSTRUCTIONS = {
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+    "OPENBLAS_CORETYPE": "Haswell",
+}
+
 if platform.machine() in {"x86_64", "AMD64"}:
-    os.environ.setdefault("ATEN_CPU_CAPABILITY", "avx2")
-    os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
-    os.environ.setdefault("MKL_CBWR", "AVX2")
+    for name, value in {**TORCH_INSTRUCTIONS, **OTHER_INSTRUCTIONS}.items():
+        os.environ.setdefault(name, value)
 
 gc.set_threshold(10_000)

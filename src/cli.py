@@ -24,7 +24,6 @@ from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from lightning.pytorch.utilities.model_summary import ModelSummary
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
@@ -33,13 +32,25 @@ from src.shared.bundle import (
     load_weights,
     read_manifest,
     refuse_other_model,
+    require_same_data,
     restrict_imports,
     write_bundle,
 )
 from src.shared.errors import ConfigurationError, LockedError, exit_with_message
-from src.shared.exactness import Exactness
-from src.shared.folders import MODELS, PREPARED, RECORD, RUNS, folder_digest
+from src.shared.exactness import Exactness, choose_instructions
+from src.shared.finite import FiniteLoss
+from src.shared.folders import (
+    MANIFEST,
+    MODELS,
+    PREPARED,
+    RECORD,
+    RUNS,
+    file_digest,
+    folder_digest,
+    prepared_manifest,
+)
 from src.shared.layers import LayerRecord
+from src.shared.processes import Termination, launched_by, require_all_processes
 from src.shared.progress import TrainingProgress
 from src.shared.provenance import provenance
 from src.shared.tracking import start_tracker
@@ -80,10 +91,17 @@ class LockstepCLI(LightningCLI):
             "--threads", type=int, default=1, help="CPU threads; another number rounds differently."
         )
         parser.add_argument(
+            "--portable",
+            type=bool,
+            default=True,
+            help="The same weights on all x86 processors of one maker (AVX2); false: all that this one has.",
+        )
+        parser.add_argument(
             "--checkpoint_seconds",
             type=NonNegativeFloat,
             default=10.0,
-            help="From one checkpoint to the next, by whole epochs: what a run cut off repeats.",
+            help="The longest time from one checkpoint to the next, by whole epochs; saving that takes "
+            "little of the time is done more often.",
         )
         parser.add_argument(
             "--log_gradient_norms",
@@ -113,11 +131,17 @@ class LockstepCLI(LightningCLI):
         settings = yaml.safe_load(self.parser.dump(self.config, skip_link_targets=True))
         self.configuration: dict[str, Any] = settings[self.subcommand]
         self.configuration.pop("config", None)
+        choose_instructions(self.configuration["portable"])
         self.task = self.configuration["task"]
         self.bundle = MODELS / self.task
-        if self.subcommand != "fit":
-            read_manifest(self.bundle)
-            refuse_other_model(self.bundle, self.configuration["model"])
+        prepared = PREPARED / self.task
+        if self.subcommand == "fit":
+            prepared_manifest(prepared)
+            self.prepared = file_digest(prepared / MANIFEST)
+            return
+        read_manifest(self.bundle)
+        refuse_other_model(self.bundle, self.configuration)
+        require_same_data(self.bundle, prepared)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add what each run has: exactness and, for `fit`, the record, the tracker and the bar."""
@@ -130,31 +154,38 @@ class LockstepCLI(LightningCLI):
             kwargs["profiler"] = NoProfiler()
         if self.subcommand != "fit":
             return super().instantiate_trainer(enable_checkpointing=False, logger=False, **kwargs)
-        self.prepared = folder_digest(PREPARED / self.task)
         identity = yaml.safe_dump(self.configuration) + self.prepared + folder_digest(Path("src"), "*.py")
         self.run_folder = RUNS / self.task / sha256(identity.encode()).hexdigest()[:12]
         self.run_folder.mkdir(parents=True, exist_ok=True)
-        if _is_first_process():
-            _require_writable(MODELS)
-            self.lock = _only_trainer(self.task)
         monitor, mode = self.configuration["monitor"], self.configuration["mode"]
         seconds_between = self.configuration["checkpoint_seconds"]
+        kwargs["callbacks"].append(FiniteLoss())
         self.record = TrainingRecord(self.run_folder, monitor, mode, seconds_between)
-        kwargs["callbacks"].append(self.record)
+        kwargs["callbacks"] += [self.record, Termination()]
         if self.configuration["log_gradient_norms"]:
             kwargs["callbacks"].append(LayerRecord())
         if terminal:
             kwargs["callbacks"].append(TrainingProgress(monitor))
-        described = {**self.configuration, "prepared_sha256": self.prepared}
-        self.tracker = start_tracker(RUNS, self.task, described) if _is_first_process() else None
-        return super().instantiate_trainer(
-            logger=self.tracker or False, plugins=DurableCheckpointIO(), **kwargs
-        )
+        launcher = launched_by()
+        plugins = [DurableCheckpointIO(), *([launcher] if launcher else [])]
+        trainer = super().instantiate_trainer(logger=False, plugins=plugins, **kwargs)
+        require_all_processes(launcher, trainer)
+        self.tracker = None
+        if trainer.is_global_zero:
+            _require_writable(MODELS)
+            self.lock = _only_trainer(self.task)
+            described = {**self.configuration, "prepared_sha256": self.prepared}
+            self.tracker = start_tracker(RUNS, self.task, described)
+            trainer.logger = self.tracker
+        return trainer
 
     def fit(self, **kwargs: Any) -> None:
         """Train, or go on with an interrupted training of the same configuration, data and code."""
         try:
             self._fit(**kwargs)
+        except SIGTERMException:  # to Lightning this is success, and DVC would keep a model cut off
+            print("terminated", file=sys.stderr)
+            sys.exit(143)
         finally:
             if self.trainer.is_global_zero:
                 self.lock.release()
@@ -163,15 +194,13 @@ class LockstepCLI(LightningCLI):
         self.summary = str(ModelSummary(self.model, max_depth=-1))
         _say(self.trainer, self.summary)
         _say(self.trainer, f"{self.task} on {self.trainer.strategy.root_device}")
-        checkpoint = _usable(self.run_folder / CHECKPOINT)
+        checkpoint = _usable(self.run_folder / CHECKPOINT, self.trainer)
         start = time.perf_counter()
         try:
             self.trainer.fit(**kwargs, ckpt_path=checkpoint, weights_only=True)
-        except SIGTERMException:  # to Lightning this is success, and DVC would keep a model cut off
-            print("terminated", file=sys.stderr)
-            sys.exit(143)
         except SystemExit as error:
-            if self.trainer.interrupted:  # Lightning turns Ctrl-C into exit 1
+            ctrl_c = self.trainer.interrupted and not isinstance(error, SIGTERMException)
+            if ctrl_c:  # Lightning turns it into exit 1
                 raise KeyboardInterrupt from error
             raise
         seconds = time.perf_counter() - start
@@ -229,11 +258,6 @@ class LockstepCLI(LightningCLI):
         print(f"trained in {seconds:.1f} s; the bundle: {self.bundle}/")
 
 
-def _is_first_process() -> bool:
-    """Whether this process was not started by another one of the same run; the trainer is not there yet."""
-    return getattr(rank_zero_only, "rank", 0) == 0
-
-
 def _require_writable(folder: Path) -> None:
     """Fail before the training, not after it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -259,7 +283,7 @@ def _say(trainer: Trainer, text: str) -> None:
         print(text, flush=True)
 
 
-def _usable(checkpoint: Path) -> Path | None:
+def _usable(checkpoint: Path, trainer: Trainer) -> Path | None:
     """The checkpoint to go on from, if there is one that can be read."""
     if not checkpoint.is_file():
         return None
@@ -268,7 +292,7 @@ def _usable(checkpoint: Path) -> Path | None:
     except Exception as error:  # torch raises many kinds for a damaged file
         logger.warning("%s cannot be read (%s): starting afresh", checkpoint, type(error).__name__)
         return None
-    print(f"going on after epoch {epoch + 1}")
+    _say(trainer, f"going on after epoch {epoch + 1}")
     return checkpoint
 
 

@@ -79,7 +79,7 @@ def _bundle_of(path: Path) -> Path:
         resolved = yaml.safe_load(parser.dump(parser.parse_object({"model": values})))
     except ArgumentError as error:
         raise ConfigurationError(f"{path}: {error}") from None
-    refuse_other_model(bundle, resolved["model"])
+    refuse_other_model(bundle, configuration | {"model": resolved["model"]})
     return bundle
 
 

@@ -1,5 +1,8 @@
 """What all tests share: no network, no W&B, and clones of the project in which the pipeline has run."""
 
+import src  # noqa: F401 - before torch and NumPy, since it chooses what they compute with
+
+# isort: split
 import inspect
 import os
 import signal
@@ -46,11 +49,20 @@ def refuse_other_machines() -> None:
     socket.socket.connect_ex = guarded(socket.socket.connect_ex)  # type: ignore[method-assign]
 
 
+def see_fewer_cores() -> None:
+    """Let the process see as many cores as a test says; in sitecustomize.py, too."""
+    import os
+
+    if (cores := os.environ.get("LOCKSTEP_TEST_CORES")) and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(cores)])
+
+
 @pytest.fixture(scope="session", autouse=True)
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No other machine, no W&B and no settings of the user, here and in every subprocess."""
     site = tmp_path_factory.mktemp("site")
     guard = f"from typing import *\n{inspect.getsource(refuse_other_machines)}\nrefuse_other_machines()\n"
+    guard += inspect.getsource(see_fewer_cores) + "see_fewer_cores()\n"
     (site / "sitecustomize.py").write_text(guard)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", socket.socket.connect)
@@ -157,7 +169,8 @@ def runs(
 ) -> Iterator[dict[Path, Future[str]]]:
     """Two clones in which `dvc repro` runs while the tests that need no clone do, if any test needs them.
 
-    They have other names, hash seeds, time zones and locales; the second runs some tasks and a study.
+    They have other names, hash seeds, time zones, locales and temporary folders; the second, which runs some
+    tasks and a study, sees one processor core, and an older processor where libraries ask the C library.
     """
     if not any("clones" in getattr(item, "fixturenames", ()) for item in request.session.items):
         yield {}
@@ -165,10 +178,18 @@ def runs(
     first, repro = request.getfixturevalue("clone"), request.getfixturevalue("repro")
     second = tmp_path_factory.mktemp("other place") / "second clone"
     git(first, "clone", "--quiet", str(first), str(second))
+    other = {
+        "PYTHONHASHSEED": "2",
+        "TZ": "Asia/Tokyo",
+        "LC_ALL": "C",
+        "TMPDIR": str(tmp_path_factory.mktemp("temporary")),
+        "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX512BW,-AVX512DQ",
+        "LOCKSTEP_TEST_CORES": "1",
+    }
     with ThreadPoolExecutor() as pool:
         yield {
             first: pool.submit(repro, first, PYTHONHASHSEED="1", TZ="UTC", LC_ALL="C.UTF-8"),
-            second: pool.submit(repro, second, *TARGETS, PYTHONHASHSEED="2", TZ="Asia/Tokyo", LC_ALL="C"),
+            second: pool.submit(repro, second, *TARGETS, **other),
         }
 
 
@@ -179,3 +200,23 @@ def clones(runs: dict[Path, Future[str]]) -> tuple[Path, Path]:
         run.result()
     first, second = runs
     return first, second
+
+
+@pytest.fixture(scope="session", autouse=True)
+def campaign(
+    runs: dict[Path, Future[str]], request: pytest.FixtureRequest, python: Run
+) -> Iterator[Future[str] | None]:
+    """What benchmarks.kills says of a small campaign in the first clone, which runs while other tests do."""
+    if not any(item.path.name == "test_kills.py" for item in request.session.items):
+        yield None
+        return
+    first, *_ = runs
+
+    def kill() -> str:
+        for run in runs.values():
+            run.result()
+        options = ("--kills=3", "--seed=3", "--tasks=[line]", "--seconds=3")
+        return python("-m", "benchmarks.kills", *options, cwd=first).stdout
+
+    with ThreadPoolExecutor() as pool:
+        yield pool.submit(kill)

@@ -16,6 +16,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -29,6 +30,7 @@ from lightning import Trainer
 
 from src.cli import main
 from src.shared.errors import exit_with_message
+from src.shared.training import TrainingRecord
 from src.tabular.model import TabularModel
 
 TASK = "house_prices"
@@ -221,6 +223,65 @@ main()
     process.wait()
 
 
+SAVING = """
+import io, os, sys, torch
+from pathlib import Path
+from src.cli import main
+point, last = sys.argv.pop(1), int(sys.argv.pop(1))
+save, replace, done = torch.save, Path.replace, []
+def half(checkpoint, file):
+    done.append(1)
+    content = io.BytesIO()
+    save(checkpoint, content)
+    size = len(content.getvalue()) // (2 if (point, len(done)) == ("write", last) else 1)
+    file.write(content.getvalue()[:size])
+    if (point, len(done)) == ("write", last):
+        file.flush()
+        os.kill(os.getpid(), 9)
+def renamed(path, target):
+    if point == "rename" and len(done) == last and Path(target).name == "last.ckpt":
+        os.kill(os.getpid(), 9)
+    return replace(path, target)
+def synced(descriptor):
+    if point == "sync" and len(done) == last:
+        os.kill(os.getpid(), 9)
+torch.save, Path.replace, os.fsync = half, renamed, synced
+main()
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def killed_while_saving(
+    untrained: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, Future[list[tuple[int, str]]]]]:
+    """A project, and how three processes end that train in it, one after the other, while other tests run.
+
+    Each kills itself while it saves a checkpoint: half-way through writing it after the second epoch, before
+    the disk has it after the third, and before its name is changed after the third. TMPDIR is on another file
+    system where there is one.
+    """
+    folder = copy_of(untrained[0], tmp_path_factory.mktemp("saving") / "project")
+    memory = Path("/dev/shm")  # noqa: S108
+    environment = os.environ | ({"TMPDIR": str(memory)} if memory.is_dir() else {})
+
+    def run() -> list[tuple[int, str]]:
+        ends = []
+        for point, last in (("write", "2"), ("sync", "2"), ("rename", "1")):
+            done = subprocess.run(
+                [sys.executable, "-c", SAVING, point, last, "fit", "--config", CONFIG],
+                cwd=folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                encoding="utf-8",
+            )
+            ends.append((done.returncode, done.stdout))
+        return ends
+
+    with ThreadPoolExecutor() as pool:
+        yield folder, pool.submit(run)
+
+
 # ---------------------------------------------------------------------------------------- repetition
 
 
@@ -367,15 +428,53 @@ def test_early_stop_is_kept_over_an_interruption(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.usefixtures("project")
-def test_checkpoints_are_due_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(0, 1000, 4))
-    monkeypatch.setattr("src.shared.training.time", mock.Mock(monotonic=lambda: next(clock)))
-    saved = []
-    monkeypatch.setattr(Trainer, "save_checkpoint", lambda trainer, *_: saved.append(trainer.current_epoch))
+@pytest.mark.parametrize(
+    ("saving_takes", "saved"),
+    [
+        # the clock stands at 0, and 4 s later at the end of each epoch; the seventh is the last but one
+        (1, [1, 4, 7]),  # the first, which is guessed to take little, then every ten seconds
+        (0.18, [1, 3, 5, 7]),  # three hundredths of the time come sooner: 6 s
+        (0, [1, 2, 3, 4, 5, 6, 7, 8]),
+    ],
+)
+def test_checkpoints_are_due_by_the_clock_and_by_what_they_cost(
+    saving_takes: float, saved: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, epochs = 0.0, []
+
+    def end_of_an_epoch(self: TrainingRecord, trainer: Trainer) -> bool:
+        nonlocal now
+        now += 4
+        return due(self, trainer)
+
+    def save(trainer: Trainer, path: Path) -> None:
+        nonlocal now
+        now += saving_takes
+        epochs.append(trainer.current_epoch + 1)
+
+    due = TrainingRecord._due
+    monkeypatch.setattr("src.shared.training.time", mock.Mock(monotonic=lambda: now))
+    monkeypatch.setattr(TrainingRecord, "_due", end_of_an_epoch)
+    monkeypatch.setattr(Trainer, "save_checkpoint", save)
     change("trainer.max_epochs", 8)
     fit()
-    # the clock stands at 0, at the end of each epoch 4 s later, and 4 s later again after a checkpoint
-    assert saved == [2, 5]
+    assert epochs == saved
+
+
+def test_kills_while_saving_leave_the_old_checkpoint(
+    killed_while_saving: tuple[Path, Future[list[tuple[int, str]]]],
+    untrained: tuple[Path, dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, ends = killed_while_saving
+    for (code, said), going_on in zip(ends.result(), (None, 1, 2), strict=True):
+        assert code == -signal.SIGKILL
+        assert ("going on" in said) == (going_on is not None)
+        assert going_on is None or f"going on after epoch {going_on}\n" in said
+    monkeypatch.chdir(folder)
+    assert fit() == untrained[1]
+    assert "going on after epoch 2\n" in capsys.readouterr().out
 
 
 def test_killed_process_goes_on(
@@ -402,7 +501,9 @@ def test_loss_that_is_not_finite_is_told_and_the_older_bundle_stays(
     change("model.init_args.lr_scheduler", None)
     change("model.init_args.optimizer", {"class_path": "torch.optim.SGD", "init_args": {"lr": 1e30}})
     assert cli("fit", "--config", CONFIG) == 5
-    assert re.search(r"error: \S+/loss became (nan|inf) in epoch 1; .*learning rate", capsys.readouterr().err)
+    assert re.search(
+        r"error: \S+/loss became (nan|inf) in epoch 1, step 2; .*learning rate", capsys.readouterr().err
+    )
     assert contents(Path("models")) == before
 
 

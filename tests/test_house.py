@@ -19,7 +19,10 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages
 SOURCES = sorted(
     path.relative_to(ROOT) for part in ("src", "pipelines") for path in (ROOT / part).rglob("*.py")
 )
-ROOM_FILES = ("sample", "prepare", "preprocessing", "data", "model", "networks", "predict", "evaluate")
+ROOM_FILES = (
+    *("sample", "prepare", "preprocessing", "data", "model", "networks"),
+    *("predict", "evaluate", "export"),
+)
 
 
 def tree_of(path: Path) -> ast.Module:
@@ -171,10 +174,13 @@ def test_stages_list_no_module_that_no_task_imports() -> None:
 
 
 def test_light_verbs_load_neither_torch_nor_lightning(python: Callable[..., Any]) -> None:
-    rooms = "".join(f"import src.{room}.prepare, src.{room}.sample\n" for room in sorted(set(TASKS.values())))
+    files = sorted((ROOT / "src").glob("*/prepare.py")) + sorted((ROOT / "src").glob("*/sample.py"))
+    files += sorted((ROOT / "src").glob("*/propose.py"))
+    rooms = "".join(f"import src.{path.parent.name}.{path.stem}\n" for path in files)
     program = (
         "import sys\n"
-        "import pipelines.fetch, pipelines.prepare, pipelines.report, pipelines.serve\n"
+        "import pipelines.fetch, pipelines.new_task, pipelines.prepare, pipelines.report, pipelines.export\n"
+        "import pipelines.serve\n"
         "verbs = {'sklearn', 'pandas', 'pooch'} & set(sys.modules)\n"
         f"{rooms}"
         "print(sorted(verbs), sorted({'torch', 'lightning', 'matplotlib', 'gradio'} & set(sys.modules)))\n"
@@ -183,7 +189,7 @@ def test_light_verbs_load_neither_torch_nor_lightning(python: Callable[..., Any]
     assert (done.returncode, done.stdout) == (0, "[] []\n")
 
 
-@pytest.mark.parametrize("verb", ["fetch", "prepare", "report", "serve"])
+@pytest.mark.parametrize("verb", ["fetch", "new_task", "prepare", "report", "export", "serve"])
 def test_light_verbs_have_help(python: Callable[..., Any], verb: str) -> None:
     done = python("-m", f"pipelines.{verb}", "--help", cwd=ROOT)
     assert done.returncode == 0

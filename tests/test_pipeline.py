@@ -6,6 +6,7 @@ import math
 import re
 import subprocess
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,7 @@ def test_every_task_keeps_the_contract(clones: tuple[Path, Path], task: str) -> 
         assert path.read_bytes().startswith(b"\x89PNG"), path.name
     assert (reports / "plots" / "learning_curve.png").is_file()
     assert any((reports / "tables").iterdir())
-    rows = (clone / "report.md").read_text(encoding="utf-8").partition("\n## ")[0].splitlines()
-    tested = [name for name in metrics if name.startswith("test/")]
-    assert len([row for row in rows if row.startswith(f"| {task} | ")]) == len(tested)
+    assert f'<article aria-labelledby="task-{task}">' in (clone / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -127,13 +126,13 @@ def test_every_study_keeps_the_contract(clones: tuple[Path, Path], study: str) -
         assert metrics[f"{cell}/runs"] == (10 if study == "folds" else 2)
     for name in ("metric", "curves", "weights"):
         assert (folder / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    table = (folder / "tables" / "cells.md").read_text(encoding="utf-8")
-    assert f"#{table.rstrip()}" in (clones[0] / "report.md").read_text(encoding="utf-8")
+    finding = (folder / "tables" / "cells.md").read_text(encoding="utf-8").splitlines()[-1]
+    assert f">{escape(finding)}</p>" in (clones[0] / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_bundles_and_reports_hold_no_path_of_the_machine(clones: tuple[Path, Path], task: str) -> None:
-    files = [clones[0] / "dvc.lock", clones[0] / "report.md"]
+    files = [clones[0] / "dvc.lock", clones[0] / "report.html"]
     for part in ("data/raw", "data/prepared", "models", "reports"):
         files += [path for path in (clones[0] / part / task).rglob("*") if path.is_file()]
     assert len(files) > 15

@@ -2,77 +2,358 @@
 
 import contextlib
 import json
+import os
+import re
+import shutil
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-BUNDLE = Path("models/house_prices")
+from src.cli import run
+from src.shared.batches import Batches
+from src.shared.errors import ConfigurationError
+from src.shared.processes import Termination
+
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node=2")
+TWO = ("--trainer.devices=2", "--trainer.strategy=ddp")
+ONE = ("--trainer.devices=1", "--trainer.strategy=auto")
+# several trainings, each in a folder of its own, for one start of the processes; one is cut off within its
+# second epoch, and begun again
+TRAININGS = """
+import json, os, pathlib, signal
+from unittest import mock
+import pytest
+from src.cli import run
+from src.tabular.model import TabularModel
+
+step, steps = TabularModel.training_step, iter(range(12))
+
+def terminated(self, *arguments):
+    if next(steps, None) is None:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return step(self, *arguments)
+
+for folder, arguments in json.loads(pathlib.Path("trainings.json").read_text()).items():
+    os.chdir(folder)
+    if folder.endswith("cut off"):
+        with mock.patch.object(TabularModel, "training_step", terminated):
+            with pytest.raises(SystemExit, match="143"):
+                run(arguments)
+        assert not pathlib.Path("models/house_prices").exists()
+    run(arguments)
+"""
+EVENLY = ("--trainer.max_epochs=2", "--trainer.limit_train_batches=8")
+QUIET = {  # what sees or draws something else in two halves of a batch than in the whole: norm and noise
+    "house_prices": ("--model.norm=null", "--model.dropout=0"),
+    "digits": (),
+    "poems": ("--model.network.dropout=0", "--model.unknown_share=0"),
+    "words": ("--model.network.dropout=0",),
+}
+WHOLE = {
+    # a last batch of 27 rows, 117 rows to validate
+    "house_prices": ("--trainer.max_epochs=2", "--log_gradient_norms=true"),
+    "digits": ("--trainer.max_epochs=2", "--data.batch_size=101"),  # a last batch of 20 images
+    "poems": ("--trainer.max_epochs=1", "--data.batch_size=9"),
+    "words": ("--trainer.max_epochs=1", "--data.batch_size=65"),
+}
+
+
+def project(clone: Path, folder: Path) -> Path:
+    """A folder with the code and data of a clone, and results of its own."""
+    for part in ("src", "configs", "requirements.lock", "data/prepared"):
+        (folder / part).parent.mkdir(parents=True, exist_ok=True)
+        (folder / part).symlink_to(clone / part)
+    return folder
+
+
+def arguments(task: str, *options: str) -> list[str]:
+    return ["fit", f"--config=configs/{task}.yaml", "--trainer.accelerator=cpu", *options]
+
+
+def weights(folder: Path) -> tuple[dict[str, NDArray[Any]], str]:
+    """Those of the one bundle in a project, and their digest."""
+    (bundle,) = (folder / "models").iterdir()
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    return load_file(bundle / "model.safetensors"), manifest["tensors"]
+
+
+def metrics(folder: Path) -> dict[str, float]:
+    """Those of the one training in a project."""
+    (record,) = folder.glob("runs/*/*/run.json")
+    found: dict[str, float] = json.loads(record.read_text(encoding="utf-8"))["metrics"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def by_two(
+    clones: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory, python: Callable[..., Any]
+) -> Path:
+    """A folder with a project a training, each done by two processes that torchrun has started."""
+    folder = tmp_path_factory.mktemp("by two")
+    options = {
+        "evenly": arguments("house_prices", "--model.norm=null", *EVENLY),
+        "cut off": arguments("house_prices", "--model.norm=null", *EVENLY, "--checkpoint_seconds=0"),
+        "evenly images": arguments("fashion_mnist", *EVENLY),
+        "bowl": arguments("bowl", "--trainer.max_epochs=3"),
+    }
+    options |= {task: arguments(task, *QUIET[task], *WHOLE[task]) for task in WHOLE}
+    for name in options:
+        project(clones[0], folder / name)
+    # one image and one document to validate: less than there are processes
+    for task, names in {"digits": ("images", "target"), "poems": ("offsets",)}.items():
+        (folder / task / "data/prepared").unlink()
+        cut = folder / task / "data/prepared" / task
+        cut.mkdir(parents=True)
+        for path in (clones[0] / "data/prepared" / task).iterdir():
+            (cut / path.name).symlink_to(path)
+        for name in names:
+            path = cut / f"validation_{name}.npy"
+            array = np.load(path)
+            path.unlink()
+            np.save(path, array[: 1 + (name == "offsets")])
+    trainings = {str(folder / name): [*options[name], *TWO] for name in options}
+    (folder / "trainings.json").write_text(json.dumps(trainings))
+    (folder / "trainings.py").write_text(TRAININGS)
+    path = os.pathsep.join([str(clones[0]), os.environ["PYTHONPATH"]])
+    done = python("-m", *TORCHRUN, "trainings.py", cwd=folder, PYTHONPATH=path)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("going on after epoch 1\n") == 1  # told by one of them
+    return folder
 
 
 @pytest.fixture
-def fit(clones: tuple[Path, Path], tmp_path: Path, python: Callable[..., Any]) -> Callable[..., Any]:
-    """Train house_prices for two epochs of eight batches; the weights, and their digest."""
+def fit(
+    clones: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings_of_the_process: None,
+) -> Callable[..., Path]:
+    """Train in this process; the project's folder."""
 
-    def run(name: str, *options: str) -> tuple[dict[str, NDArray[Any]], str]:
-        folder = tmp_path / name
-        for part in ("src", "configs", "requirements.lock", "data/prepared/house_prices"):
-            (folder / part).parent.mkdir(parents=True, exist_ok=True)
-            (folder / part).symlink_to(clones[0] / part)
-        # batch norm looks at the part of the batch that a process has
-        settings = ["--trainer.accelerator=cpu", "--trainer.max_epochs=2", "--model.norm=null", *options]
-        done = python(
-            *("-m", "src.cli", "fit", "--config", "configs/house_prices.yaml", *settings), cwd=folder
-        )
-        assert done.returncode == 0, done.stdout
-        manifest = json.loads((folder / BUNDLE / "manifest.json").read_text(encoding="utf-8"))
-        return load_file(folder / BUNDLE / "model.safetensors"), manifest["tensors"]
+    def train(task: str, *options: str, data: Path | None = None) -> Path:
+        project(clones[0], tmp_path)
+        if data is not None:
+            (tmp_path / "data/prepared").unlink()
+            (tmp_path / "data/prepared").symlink_to(data)
+        monkeypatch.chdir(tmp_path)
+        run(arguments(task, *options))
+        return tmp_path
 
-    return run
-
-
-TWO = ("--trainer.devices=2", "--trainer.strategy=ddp")
+    return train
 
 
-def test_two_processes_give_the_bits_of_one_that_accumulates_two_batches(fit: Callable[..., Any]) -> None:
-    _, together = fit("two", *TWO, "--trainer.limit_train_batches=8")
-    options = ("--trainer.accumulate_grad_batches=2", "--trainer.limit_train_batches=16")
-    _, alone = fit("one", "--data.batch_size=64", *options)
-    assert together == alone
+@pytest.mark.parametrize(
+    ("name", "task", "options"),
+    [("evenly", "house_prices", ("--model.norm=null",)), ("evenly images", "fashion_mnist", ())],
+)
+def test_two_processes_give_the_bits_of_one_that_accumulates_two_batches(
+    name: str, task: str, options: tuple[str, ...], by_two: Path, fit: Callable[..., Path]
+) -> None:
+    doubled = ("--trainer.accumulate_grad_batches=2", "--trainer.limit_train_batches=16")
+    alone = fit(task, *options, "--trainer.max_epochs=2", "--data.batch_size=64", *doubled)
+    assert weights(by_two / name)[1] == weights(alone)[1]
 
 
-def test_two_processes_agree_with_one(fit: Callable[..., Any]) -> None:
-    # dropout draws other noise for two halves of a batch than for the whole
-    options = ("--model.dropout=0", "--trainer.limit_train_batches=8")
-    two, _ = fit("two", *TWO, *options)
-    one, _ = fit("one", *options)
-    for name, weights in one.items():
-        np.testing.assert_allclose(two[name], weights, rtol=1e-4, atol=1e-6)
+def test_two_processes_go_on_to_the_same_weights(by_two: Path) -> None:
+    assert weights(by_two / "cut off")[1] == weights(by_two / "evenly")[1]
+    assert metrics(by_two / "cut off") == metrics(by_two / "evenly")
+
+
+@pytest.mark.parametrize("task", WHOLE)
+def test_two_processes_agree_with_one(
+    task: str, by_two: Path, fit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = by_two / task
+    alone = fit(task, *QUIET[task], *WHOLE[task], data=folder / "data/prepared")
+    one, two = weights(alone)[0], weights(folder)[0]
+    for name in one:
+        np.testing.assert_allclose(two[name], one[name], rtol=1e-4, atol=1e-6, err_msg=name)
+    found = metrics(folder)
+    assert metrics(alone) == pytest.approx(found, rel=1e-4)
+
+    # the same weights, judged by one process
+    monkeypatch.chdir(folder)
+    for command in ("validate", "test"):
+        trainer = run([command, f"--config=models/{task}/config.yaml", *ONE]).trainer
+        judged = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        assert judged == pytest.approx({key: found[key] for key in judged}, rel=1e-6)
+
+
+def test_a_point_slides_down_the_same_way(by_two: Path, fit: Callable[..., Path]) -> None:
+    alone = fit("bowl", "--trainer.max_epochs=3")
+    assert weights(by_two / "bowl")[1] == weights(alone)[1]
+    assert metrics(by_two / "bowl") == metrics(alone)
+
+
+def start(folder: Path, *command: str, **environment: str) -> subprocess.Popen[bytes]:
+    """Start `command` in a project; what it says goes to a file there."""
+    with (folder / "said.txt").open("ab") as said:
+        streams: dict[str, Any] = {"stdout": said, "stderr": subprocess.STDOUT}
+        return subprocess.Popen(command, cwd=folder, env=os.environ | environment, **streams)
+
+
+def wait_for(pattern: str, folder: Path, processes: list[subprocess.Popen[bytes]]) -> None:
+    """Until a file that is not empty is there, while all processes are at work."""
+    while not any(path.stat().st_size for path in folder.glob(pattern)):
+        for process in processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                assert process.wait(timeout=0.1) is None, (folder / "said.txt").read_text()
+
+
+def endless(*options: str) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "src.cli",
+        *arguments("house_prices", "--trainer.max_epochs=100000", *options),
+    ]
 
 
 def test_the_death_of_one_process_ends_the_other(clones: tuple[Path, Path], tmp_path: Path) -> None:
-    for part in ("src", "configs", "requirements.lock", "data/prepared/house_prices"):
-        (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / part).symlink_to(clones[0] / part)
-    options = ("--trainer.accelerator=cpu", "--trainer.max_epochs=100000", *TWO)
-    first = subprocess.Popen(
-        [sys.executable, "-m", "src.cli", "fit", "--config", "configs/house_prices.yaml", *options],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    # until an epoch has ended
-    while not any(path.stat().st_size for path in tmp_path.glob("runs/house_prices/*/history.csv")):
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            assert first.wait(timeout=0.1) is None
+    project(clones[0], tmp_path)
+    first = start(tmp_path, *endless(*TWO))
+    wait_for("runs/house_prices/*/history.csv", tmp_path, [first])
     (second,) = psutil.Process(first.pid).children()
     second.kill()
     assert first.wait(timeout=60) != 0
-    assert not (tmp_path / BUNDLE).exists()
+    assert not (tmp_path / "models/house_prices").exists()
+
+
+def test_slurm_starts_one_run_and_ends_all_processes_with_143(
+    clones: tuple[Path, Path], tmp_path: Path
+) -> None:
+    project(clones[0], tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # what srun sets, and a port that is free
+    job = {
+        "SLURM_JOB_ID": "1234",
+        "SLURM_JOB_NAME": "lockstep",
+        "SLURM_NODELIST": "127.0.0.1",
+        "SLURM_NNODES": "1",
+        "SLURM_NTASKS": "2",
+        "SLURM_NTASKS_PER_NODE": "2",
+        "SLURM_NODEID": "0",
+        "MASTER_PORT": str(port),
+        "WANDB_MODE": "offline",
+    }
+    command = endless(*TWO, "--checkpoint_seconds=0")
+    tasks = [
+        start(tmp_path, *command, **job, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank)) for rank in (0, 1)
+    ]
+    wait_for("runs/house_prices/*/last.ckpt", tmp_path, tasks)
+    for task in tasks:
+        task.terminate()
+    assert [task.wait(timeout=60) for task in tasks] == [143, 143], (tmp_path / "said.txt").read_text()
+    assert len(list(tmp_path.glob("runs/wandb/**/run-*.wandb"))) == 1
+    assert len(list(tmp_path.glob("runs/house_prices/*/last.ckpt"))) == 1
+    assert not (tmp_path / "models").exists() or not list((tmp_path / "models").iterdir())
+
+
+@pytest.fixture
+def nodes() -> Iterator[list[str]]:
+    """Two network namespaces that see each other alone, as 10.0.0.1 and 10.0.0.2."""
+
+    def ip(*words: str) -> None:
+        done = subprocess.run(["ip", *words], stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            pytest.skip(f"no network namespaces here: {done.stderr.strip()}")
+
+    if shutil.which("ip") is None:
+        pytest.skip("no network namespaces here: there is no command ip")
+    names = [f"lockstep-{os.getpid()}-{number}" for number in (0, 1)]
+    try:
+        for name in names:
+            ip("netns", "add", name)
+            ip("netns", "exec", name, "true")
+        ends = [word for name in names for word in ("name", "veth", "netns", name)]
+        ip("link", "add", *ends[:4], "type", "veth", "peer", *ends[4:])
+        for number, name in enumerate(names, start=1):
+            ip("-netns", name, "address", "add", f"10.0.0.{number}/24", "dev", "veth")
+            for device in ("lo", "veth"):
+                ip("-netns", name, "link", "set", device, "up")
+        yield names
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "delete", name], stderr=subprocess.DEVNULL)
+
+
+def test_two_nodes_give_the_bits_of_two_processes(
+    nodes: list[str], by_two: Path, clones: tuple[Path, Path], tmp_path: Path
+) -> None:
+    project(clones[0], tmp_path)
+    options = ("--model.norm=null", *EVENLY, "--trainer.num_nodes=2", *TWO[1:], "--trainer.devices=1")
+    command = [sys.executable, "-m", "src.cli", *arguments("house_prices", *options)]
+    network = {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500", "GLOO_SOCKET_IFNAME": "veth"}
+    running = [
+        start(tmp_path, "ip", "netns", "exec", name, *command, **network, NODE_RANK=str(rank))
+        for rank, name in enumerate(nodes)
+    ]
+    try:
+        assert [process.wait(timeout=120) for process in running] == [0, 0], (
+            tmp_path / "said.txt"
+        ).read_text()
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+    assert weights(tmp_path)[1] == weights(by_two / "evenly")[1]
+    assert metrics(tmp_path) == metrics(by_two / "evenly")
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"TORCHELASTIC_RUN_ID": "1", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}, "world size (2)"),
+        ({"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}, "Set `devices=2`"),
+        ({"SLURM_NTASKS": "2"}, "Use `--ntasks-per-node=2`"),
+    ],
+)
+def test_another_number_of_processes_than_were_started_is_refused(
+    environment: dict[str, str], told: str, fit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (
+        {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"} | environment
+    ).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=re.escape(told)):
+        fit("house_prices")
+
+
+def test_batches_too_small_for_all_processes_are_refused() -> None:
+    assert len(list(Batches((torch.arange(3),), 3, seed=1, process=1, processes=3))) == 1
+    with pytest.raises(
+        ConfigurationError, match=r"^data\.batch_size: 4 processes cannot share a batch of 3 rows$"
+    ):
+        Batches((torch.arange(9),), 3, seed=1, processes=4)
+
+
+def test_termination_goes_on_to_the_processes_that_were_started(settings_of_the_process: None) -> None:
+    sent: list[int] = []
+    before = signal.getsignal(signal.SIGTERM)
+    trainer: Any = SimpleNamespace(
+        world_size=2, strategy=SimpleNamespace(launcher=SimpleNamespace(kill=sent.append))
+    )
+    try:
+        Termination().on_train_start(trainer, LightningModule())
+        with pytest.raises(SIGTERMException):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # a second one does not disturb the end
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert sent == [signal.SIGTERM]

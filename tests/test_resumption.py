@@ -91,6 +91,7 @@ def test_training_goes_on_to_the_same_weights(
     (tmp_path / "configs").mkdir()
     changed = yaml.safe_load((clones[0] / "configs" / f"{task}.yaml").read_text(encoding="utf-8"))
     changed["checkpoint_seconds"] = 0
+    changed["portable"] = True  # one process trains all
     changed["trainer"] = {"max_epochs": 3, "limit_train_batches": STEPS} | TRAINERS.get(task, {})
     changed["model"]["init_args"] |= MODELS.get(task, {})
     (tmp_path / "configs" / f"{task}.yaml").write_text(yaml.safe_dump(changed), encoding="utf-8")

@@ -23,7 +23,7 @@ from pipelines.cells import CELLS, Cell, metric_names
 from pipelines.search import PROCESS, Search, corners, distribution_of, try_next
 from pipelines.study import cells_of, read_study, report_of, study, write_sweep
 from pipelines.workers import devices_of
-from src.shared.errors import ConfigurationError, DataError, LockstepError, NonFiniteError
+from src.shared.errors import ConfigurationError, NonFiniteError, ResourceError
 from src.shared.folders import read_preprocessing
 
 ROOT = Path(__file__).parents[1]
@@ -171,7 +171,7 @@ def test_a_cell_that_fails_is_told_and_the_others_go_on(
     # a run folder that cannot be made
     (failing.folder / "runs").mkdir(parents=True)
     (failing.folder / "runs" / "polynomial").touch()
-    with pytest.raises(LockstepError, match=r"1 of 4 cells failed, the first: relu, seed 1: .*log\.txt"):
+    with pytest.raises(ResourceError, match=r"1 of 4 cells failed, the first: relu, seed 1: .*log\.txt"):
         study("tiny")
     assert last.done
     assert Path("reports/studies/tiny/older").is_file()
@@ -201,7 +201,7 @@ def test_a_worker_that_dies_takes_no_other_cell_with_it(tmp_path: Path, number: 
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, cwd=tmp_path)
     assert sorted(done.stdout.splitlines()) == [
         "1 10 NoneType",
-        "2 None BrokenProcessPool",
+        "2 None ResourceError",
         "3 30 NoneType",
         "4 40 NoneType",
     ], done.stderr
@@ -279,7 +279,7 @@ def test_an_unknown_study_and_data_that_are_not_prepared_are_told(project: Path)
         study("tiny")
     shutil.rmtree("data/raw/polynomial")
     write_study(folds=2)
-    with pytest.raises((DataError, FileNotFoundError)):
+    with pytest.raises(ConfigurationError, match="dvc repro fetch@polynomial"):
         study("tiny")
 
 

@@ -5,5 +5,6 @@ files in data/raw/<task>/, start.npy in data/prepared/<task>/.
 
 Batches: the starting point (1, 2), once an epoch: an epoch is one step of the optimizer.
 Metrics: loss, the height of the surface; distance, from the point to its known minimum.
-Expected: `bowl` 500 steps of SGD with momentum 0.9: test/loss 0.00004 in 1 s, where the start has 6.45.
+Expected test score ± two standard deviations over the seed, and time of training on one core:
+    bowl, sample: loss 4.3e-05 ± 1e-06 in 1 s
 """

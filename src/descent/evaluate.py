@@ -109,7 +109,7 @@ def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
         prefix = name if name in ("test", "validation") else f"baseline/{name}"
         for metric, value in model.metrics_of(torch.from_numpy(end)).items():
             metrics[f"{prefix}/{metric}"] = float(value)
-    metrics = write_metrics(metrics, folder)  # a path that has left the world has none
+    metrics = write_metrics(metrics, folder)
     plots, tables = begin_report(bundle, folder)
     way, rate = _trained_path(bundle / "history.csv")
     _plot_paths({f"trained, {len(way) - 1} steps": way}, surface, plots / "path.png")
@@ -211,7 +211,7 @@ def _write_table(rows: list[list[str]], path: Path) -> None:
 
 
 def _scores(metrics: dict[str, float], prefix: str) -> list[str]:
-    if f"{prefix}/loss" not in metrics:
+    if not math.isfinite(metrics[f"{prefix}/loss"]):
         return ["diverged", ""]
     found = (metrics.get(f"{prefix}/{name}") for name in ("loss", "distance"))
     return ["" if value is None else f"{value:.4g}" for value in found]

@@ -8,7 +8,7 @@ import numpy as np
 
 from src.descent.preprocessing import read_points
 from src.shared.errors import DataError
-from src.shared.folders import written_whole
+from src.shared.folders import write_manifest, written_whole
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Preparation:
 
 
 def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
-    """Write the starting point: start.npy (1, 2) float64, and preprocessing.json.
+    """Write the starting point: start.npy (1, 2) float64, preprocessing.json, manifest.json.
 
     Raises:
         DataError: the file cannot be used, or holds more than one point; nothing is written then.
@@ -36,3 +36,4 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         np.save(folder / "start.npy", points)
         text = json.dumps({"start": points[0].tolist()}, indent=1, sort_keys=True)
         (folder / "preprocessing.json").write_text(text + "\n", encoding="utf-8")
+        write_manifest(folder)

@@ -25,7 +25,7 @@ from src.images.preprocessing import (
     to_shape,
 )
 from src.shared.errors import ConfigurationError, DataError
-from src.shared.folders import written_whole
+from src.shared.folders import write_manifest, written_whole
 from src.shared.splits import check_splitting, cut_fold
 
 Codes = NDArray[np.int64]
@@ -92,7 +92,7 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         raw: the folder with the raw files.
         prepared: the folder to write: `<split>_images.npy` (N, C, H, W) uint8 and `<split>_target.npy`
             (N,) int64 for the splits train, validation and test; split.csv; preprocessing.json;
-            sheet.png, some training images with the names of their classes.
+            sheet.png, some training images with the names of their classes; manifest.json.
         settings: what to do.
 
     Raises:
@@ -128,6 +128,7 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         text = json.dumps(learnt, ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False)
         (folder / "preprocessing.json").write_text(text + "\n", encoding="utf-8")
         _draw_sheet(*splits["train"], names, folder / "sheet.png")
+        write_manifest(folder)
 
 
 def _read(

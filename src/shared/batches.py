@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from src.shared.errors import ConfigurationError
 from src.shared.exactness import derived_seed
 
 
@@ -25,6 +26,9 @@ class Batches:
         seed: shuffles the rows anew each epoch; None keeps their order.
         process: the rank of this process.
         processes: how many there are.
+
+    Raises:
+        ConfigurationError: batches that are shuffled, so for training, are too small for a row a process.
     """
 
     def __init__(
@@ -42,6 +46,11 @@ class Batches:
         self.process = process
         self.processes = processes
         self.epoch = 0
+        smallest = min(self.rows, self.batch_size)
+        if seed is not None and smallest < processes:
+            raise ConfigurationError(
+                f"data.batch_size: {processes} processes cannot share a batch of {smallest} rows"
+            )
         # Lightning tells the epoch to a loader's sampler, and here the two are one
         self.sampler = self
         self.batch_sampler = None

@@ -17,7 +17,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from src.shared.errors import ConfigurationError, IntegrityError
-from src.shared.folders import LOCK, file_digest, folder_digest, read_preprocessing, written_whole
+from src.shared.folders import (
+    LOCK,
+    MANIFEST,
+    file_digest,
+    prepared_manifest,
+    read_preprocessing,
+    require_digests,
+    write_manifest,
+    written_whole,
+)
 
 Model = TypeVar("Model", bound=LightningModule)
 
@@ -86,17 +95,15 @@ def write_bundle(
         shutil.copyfile(prepared / PREPROCESSING, partial / PREPROCESSING)
         for name, text in documents.items():
             (partial / name).write_text(text, encoding="utf-8")
-        manifest = {
+        entries = {
             "format": FORMAT,
             "task": task,
             "room": type(model).__module__.split(".")[1],
             "tensors": tensors_digest(weights),
-            "prepared": folder_digest(prepared),
+            "prepared": file_digest(prepared / MANIFEST),
             "requirements.lock": file_digest(LOCK) if LOCK.is_file() else None,
-            "files": {path.name: file_digest(path) for path in sorted(partial.iterdir())},
         }
-        text = json.dumps(manifest, indent=1, sort_keys=True)
-        (partial / "manifest.json").write_text(text + "\n", encoding="utf-8")
+        write_manifest(partial, **entries)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -106,7 +113,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         ConfigurationError: there is no bundle, or one of another format.
         IntegrityError: a file is missing, differs from the manifest, or lies outside the folder.
     """
-    path = folder / "manifest.json"
+    path = folder / MANIFEST
     if not path.is_file():
         raise ConfigurationError(f"{path} is not here; train first: dvc repro train@{folder.name}")
     try:
@@ -115,24 +122,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         found = manifest.get("format", 0)  # the first bundles had no number
     except (ValueError, KeyError, TypeError) as error:
         raise IntegrityError(f"{path} is damaged: {error}") from None
-    again = f"dvc repro -f train@{manifest.get('task', folder.name)}"
+    again = f"train again: dvc repro -f train@{manifest.get('task', folder.name)}"
     if found != FORMAT:
         raise ConfigurationError(
             f"{folder} is a bundle of format {found}, this version of Lockstep reads format {FORMAT}; "
-            f"use the version that wrote it, or train again: {again}"
+            f"use the version that wrote it, or {again}"
         )
     missing = {WEIGHTS, CONFIGURATION, PREPROCESSING} - set(files)
     if missing:
         raise IntegrityError(f"{path} is damaged: it does not list {min(missing)}")
-    for name, expected in files.items():
+    for name in files:
         if name in ("", ".", "..") or Path(name).name != name:
             raise IntegrityError(f"{path}: '{name}' is not the name of a file in the bundle's folder")
-        file = folder / name
-        found = file_digest(file) if file.is_file() else "no such file"
-        if found != expected:
-            raise IntegrityError(
-                f"{file}: sha256 {found}, expected {expected}; copy it again, or train again: {again}"
-            )
+    require_digests(folder, files, f"copy it again, or {again}")
     return manifest
 
 
@@ -157,6 +159,27 @@ def load_weights(folder: Path, model: LightningModule) -> None:
     model.load_state_dict(weights, strict=False)
 
 
+def require_same_data(folder: Path, prepared: Path) -> None:
+    """Refuse to judge a bundle on other data than it was trained with: their test rows may have taught it.
+
+    Args:
+        folder: models/<task>.
+        prepared: data/prepared/<task>.
+
+    Raises:
+        ConfigurationError: the data are others, or one of the folders is not there.
+        IntegrityError: a file of one of them is damaged.
+    """
+    trained_with = read_manifest(folder)["prepared"]
+    prepared_manifest(prepared)
+    found = file_digest(prepared / MANIFEST)
+    if found != trained_with:
+        raise ConfigurationError(
+            f"{folder} was trained with other data than {prepared}: sha256 of {MANIFEST} {trained_with}, "
+            f"here {found}; run: dvc repro train@{folder.name}"
+        )
+
+
 def read_configuration(folder: Path) -> dict[str, Any]:
     """The resolved configuration of a bundle."""
     configuration: dict[str, Any] = yaml.safe_load((folder / CONFIGURATION).read_text(encoding="utf-8"))
@@ -164,16 +187,16 @@ def read_configuration(folder: Path) -> dict[str, Any]:
 
 
 def refuse_other_model(bundle: Path, wanted: dict[str, Any]) -> None:
-    """Raise ConfigurationError if the bundle's model is not the one that a configuration describes.
+    """Raise ConfigurationError if the bundle's task or model is not that of a configuration.
 
     Args:
         bundle: its folder.
-        wanted: the section `model` of the configuration, resolved.
+        wanted: the configuration; its section `model` is resolved.
     """
-    held = read_configuration(bundle)["model"]
-    if held == wanted:
+    held = read_configuration(bundle)
+    here, there = ({**_flat(each["model"]), "task": each["task"]} for each in (wanted, held))
+    if here == there:
         return
-    here, there = _flat(wanted), _flat(held)
     names = sorted(name for name in here | there if here.get(name) != there.get(name))
     differences = ", ".join(f"{name}: {here.get(name)} (bundle: {there.get(name)})" for name in names)
     raise ConfigurationError(

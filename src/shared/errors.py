@@ -2,6 +2,8 @@
 
 import errno
 import os
+import re
+import signal
 import sys
 from collections.abc import Callable
 
@@ -51,7 +53,7 @@ class LockedError(LockstepError):
 
 
 RESOURCE_ERRNOS = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM),
     *(errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.EEXIST, errno.ENOTDIR),  # a file stands where a folder should be
 }
@@ -65,6 +67,7 @@ def exit_with_message(main: Callable[[], object]) -> None:
     try:
         main()
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process ends now, a second Ctrl-C changes nothing
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
@@ -73,17 +76,35 @@ def exit_with_message(main: Callable[[], object]) -> None:
             raise
         message = " ".join(str(reported).split()) or type(reported).__name__
         print(f"error: {message}", file=sys.stderr)
-        sys.exit(reported.exit_code if isinstance(reported, LockstepError) else ResourceError.exit_code)
+        sys.exit(reported.exit_code)
 
 
-def reported_error(error: BaseException | None) -> BaseException | None:
-    """The error to tell: the first of the chain that a user can mend.
+def reported_error(error: BaseException | None) -> LockstepError | None:
+    """The error to tell: the first of the chain that a user can mend, one of resources as a ResourceError.
 
-    A class that refuses its arguments does so inside jsonargparse, which wraps the error in its own.
+    A class that refuses its arguments does so inside jsonargparse, which wraps the error in its own. What
+    was raised `from None` hides what came before it.
     """
     while error is not None:
-        out_of_resources = getattr(error, "errno", None) in RESOURCE_ERRNOS
-        if isinstance(error, LockstepError | MemoryError) or out_of_resources:
+        if isinstance(error, LockstepError):
             return error
-        error = error.__cause__ or error.__context__
+        if _out_of_memory(error):
+            return ResourceError(f"out of memory: {error}".removesuffix(": "))
+        if _out_of_space(error) or getattr(error, "errno", None) in RESOURCE_ERRNOS:
+            return ResourceError(str(error))
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return None
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether memory was refused; PyTorch's errors are known by their names, so that it is not imported."""
+    refused_to_torch = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or refused_to_torch
+
+
+def _out_of_space(error: BaseException) -> bool:
+    """Whether a file could not be written, as NumPy and what is written in Rust (safetensors) tell it."""
+    if isinstance(error, OSError) and error.errno is None:
+        return re.fullmatch(r"\d+ requested and \d+ written", str(error)) is not None
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return told is not None and int(told[1]) in RESOURCE_ERRNOS

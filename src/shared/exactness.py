@@ -1,10 +1,41 @@
 """What makes a run repeat bit for bit: derived seeds, a fixed thread count, noise tied to the step."""
 
+import os
 from hashlib import sha256
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+
+from src import TORCH_INSTRUCTIONS
+from src.shared.errors import ConfigurationError
+
+# what this process computes with, once that is decided
+_portable: bool | None = None
+
+
+def choose_instructions(portable: bool) -> None:
+    """Compute with the instructions of every x86 processor since 2013, or with all that this one has.
+
+    Importing `src` has set the variables for the former; torch, oneDNN and MKL look at them once, when the
+    first tensor is computed, which importing torch and Lightning does not do.
+
+    Args:
+        portable: AVX2 for all, so that processors of one maker give the same weights.
+
+    Raises:
+        ConfigurationError: this process has computed with the other choice.
+    """
+    global _portable
+    if _portable not in (None, portable):
+        raise ConfigurationError(
+            f"portable: {portable} needs a new process, this one has computed with {_portable}"
+        )
+    _portable = portable
+    if not portable:
+        for name, value in TORCH_INSTRUCTIONS.items():
+            if os.environ.get(name) == value:
+                del os.environ[name]
 
 
 def derived_seed(*numbers: int) -> int:
@@ -34,6 +65,8 @@ class Exactness(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Set the thread count before the first operation of the run."""
         torch.set_num_threads(self.threads)
+        # no operation here reads memory before it writes it, and filling it first takes some of each step
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int

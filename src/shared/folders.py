@@ -2,13 +2,13 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TextIO
 
-from src.shared.errors import ConfigurationError
+from src.shared.errors import ConfigurationError, IntegrityError
 
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
@@ -18,6 +18,8 @@ REPORTS = Path("reports")
 RUNS = Path("runs")
 LOCK = Path("requirements.lock")
 RECORD = "run.json"  # of a training, in its folder below runs/
+SOURCE = "SOURCE.json"  # where the raw files of a task come from, beside them
+MANIFEST = "manifest.json"  # what a folder of prepared data or a bundle holds
 
 
 @contextmanager
@@ -76,6 +78,77 @@ def folder_digest(folder: Path, pattern: str = "*") -> str:
         if path.is_file()
     ]
     return sha256("".join(lines).encode()).hexdigest()
+
+
+def write_manifest(folder: Path, **entries: Any) -> None:
+    """Write manifest.json, the last file of a folder: the sha256 of each other file.
+
+    Args:
+        folder: with files and no folders in it.
+        entries: what else the manifest says.
+    """
+    files = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
+    text = json.dumps({**entries, "files": files}, indent=1, sort_keys=True)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def prepared_manifest(prepared: Path) -> dict[str, Any]:
+    """The manifest of data/prepared/<task>, after a check of every file's digest.
+
+    Raises:
+        ConfigurationError: there is none.
+        IntegrityError: a file is missing or differs from the manifest.
+    """
+    return _checked(prepared / MANIFEST, "prepare", lambda manifest: dict(manifest["files"]))
+
+
+def read_source(raw: Path) -> dict[str, Any]:
+    """The content of SOURCE.json in data/raw/<task>, after a check of every digest in it.
+
+    Raises:
+        ConfigurationError: it is not there.
+        IntegrityError: a raw file is missing or differs from what was fetched.
+    """
+    return _checked(
+        raw / SOURCE,
+        "fetch",
+        lambda source: {name: file["sha256"] for name, file in source["files"].items()},
+    )
+
+
+def _checked(path: Path, verb: str, digests: Callable[[Any], Mapping[str, str]]) -> dict[str, Any]:
+    """The content of a file that says the digests of those beside it, after a check of them."""
+    folder = path.parent
+    stage = f"{verb}@{folder.name}"
+    if not path.is_file():
+        raise ConfigurationError(f"{path} is not here; run: dvc repro {stage}")
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        expected = digests(content)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(f"{path} is damaged: {error}; run: dvc repro -f {stage}") from None
+    require_digests(folder, expected, f"run: dvc repro -f {stage}")
+    return content
+
+
+def require_digests(folder: Path, expected: Mapping[str, str], way_out: str) -> None:
+    """Raise IntegrityError for the first file or folder in `folder` whose sha256 is not the expected one.
+
+    Args:
+        folder: where they lie.
+        expected: the digests by name.
+        way_out: what the message tells to do.
+    """
+    for name, digest in expected.items():
+        place = folder / name
+        found = "no such file"
+        if place.exists():
+            found = folder_digest(place) if place.is_dir() else file_digest(place)
+        if found != digest:
+            raise IntegrityError(
+                f"{place}: sha256 {found}, expected {digest}; {way_out}; where DVC brings "
+                "the damage back from its cache, chmod -R u+w .dvc/cache has it check what lies there"
+            )
 
 
 def read_preprocessing(folder: Path) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class LayerRecord(Callback):
         for name, norm in self.norms.items():
             trainer.callback_metrics[f"gradient_norm/{name.removesuffix('.weight')}"] = norm / self.steps
         for name, alive in self.alive.items():
+            alive = trainer.strategy.reduce(alive.int(), reduce_op="max")  # each process has seen other rows
             trainer.callback_metrics[f"dead/{name}"] = 1 - alive.float().mean()
         self.norms, self.alive, self.steps = {}, {}, 0
 

@@ -1,5 +1,6 @@
 """params.yaml, read through typed signatures: unknown keys and wrong types are refused by name."""
 
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,6 +10,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from src.shared.errors import ConfigurationError
 
 PARAMETERS = Path("params.yaml")
+ROOMS = sorted(path.parent.name for path in Path(__file__).parents[1].glob("*/prepare.py"))
 
 Settings = TypeVar("Settings")
 
@@ -17,7 +19,7 @@ def read_parameters() -> dict[str, Any]:
     """All of params.yaml.
 
     Raises:
-        ConfigurationError: the file is missing, is no YAML, or has no `tasks` section.
+        ConfigurationError: the file is missing, is no YAML, has no `tasks` section or a name that is none.
     """
     try:
         parameters = yaml.safe_load(PARAMETERS.read_text(encoding="utf-8"))
@@ -29,7 +31,18 @@ def read_parameters() -> dict[str, Any]:
         raise ConfigurationError(f"{PARAMETERS} is no YAML: {error}") from None
     if not isinstance(parameters, dict) or not isinstance(parameters.get("tasks"), dict):
         raise ConfigurationError(f"{PARAMETERS} has no section 'tasks' (lines such as 'name: room')")
+    for section in ("tasks", "studies", "more_studies"):
+        for name in parameters.get(section) or {}:
+            _check_name(section, name)
     return parameters
+
+
+def _check_name(section: str, name: Any) -> None:
+    """A name is a part of paths, stages and the commands of dvc.yaml, which a shell reads."""
+    if not re.fullmatch(r"\w[\w-]*", str(name)):
+        raise ConfigurationError(
+            f"{PARAMETERS}, section {section}: {name!r} cannot be a name; use letters, digits, _ and -"
+        )
 
 
 def room_of(task: str) -> str:
@@ -38,7 +51,12 @@ def room_of(task: str) -> str:
     if task not in tasks:
         known = ", ".join(tasks)
         raise ConfigurationError(f"{PARAMETERS} has no task '{task}'; its tasks are: {known}")
-    return str(tasks[task])
+    room = tasks[task]
+    if room not in ROOMS:
+        raise ConfigurationError(
+            f"{PARAMETERS}: tasks.{task}: there is no kind of data {room!r}; there are: {', '.join(ROOMS)}"
+        )
+    return str(room)
 
 
 def task_section(task: str) -> dict[str, Any]:

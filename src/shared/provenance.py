@@ -21,9 +21,10 @@ def provenance(prepared: str, device: torch.device) -> dict[str, Any]:
         prepared: the sha256 over the prepared data.
         device: what was computed on.
     """
+    changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "git_commit": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "git_dirty": None if changes is None else bool(changes),
         "dvc.lock": file_digest(RECEIPT) if RECEIPT.is_file() else None,
         "requirements.lock": file_digest(LOCK) if LOCK.is_file() else None,
         "prepared_sha256": prepared,

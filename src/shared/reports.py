@@ -1,12 +1,15 @@
 """What the report of every task has: metrics.json, plots/ with the learning curve, tables/."""
 
 import json
+import logging
 import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from src.shared.plots import plot_learning_curve
+
+logger = logging.getLogger(__name__)
 
 SIGNIFICANT_DIGITS = 6
 
@@ -30,21 +33,21 @@ def begin_report(bundle: Path, folder: Path) -> tuple[Path, Path]:
 
 
 def write_metrics(metrics: Mapping[str, float], folder: Path) -> dict[str, float]:
-    """Write metrics.json.
+    """Write metrics.json, and warn of the metrics that it leaves out: JSON knows no NaN and no infinity.
 
     Args:
-        metrics: by name, such as test/accuracy; those that are not finite are left out.
+        metrics: by name, such as test/accuracy.
         folder: of the report.
 
     Returns:
-        What was written: six digits, which are what is read, and the same where processors differ in the
+        All metrics, with six digits, which are what is read, and the same where processors differ in the
         last bits.
     """
-    rounded = {
-        name: float(f"{value:.{SIGNIFICANT_DIGITS}g}")
-        for name, value in metrics.items()
-        if math.isfinite(value)
-    }
-    text = json.dumps(rounded, indent=1, sort_keys=True, ensure_ascii=False)
+    rounded = {name: float(f"{value:.{SIGNIFICANT_DIGITS}g}") for name, value in metrics.items()}
+    finite = {name: value for name, value in rounded.items() if math.isfinite(value)}
+    left_out = [f"{name} {value}" for name, value in sorted(rounded.items()) if name not in finite]
+    if left_out:
+        logger.warning("not finite, so left out of metrics.json: %s", ", ".join(left_out))
+    text = json.dumps(finite, indent=1, sort_keys=True, ensure_ascii=False)
     (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
     return rounded

@@ -18,6 +18,7 @@ from torchmetrics.functional.classification import (
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from src.shared.optimization import optimizer_and_schedule
+from src.shared.processes import weighted
 from src.shared.training import log_epoch
 
 Batch = tuple[Tensor, Tensor]
@@ -67,6 +68,10 @@ class SupervisedModel(LightningModule):
         """The best answer (1, O) that looks at no input, learnt from the training target."""
         raise NotImplementedError
 
+    def count_of(self, target: Tensor) -> Tensor | int:
+        """What the loss of a batch is a mean over: rows."""
+        return len(target)
+
     def predict(self, outputs: Tensor) -> Tensor:
         """Outputs (B, O) to what a person asks for: values in the target's unit or probabilities."""
         raise NotImplementedError
@@ -92,8 +97,9 @@ class SupervisedModel(LightningModule):
         return outputs, target
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of a batch, penalty added."""
-        loss = self.loss_of(*self._step(batch, "train"))
+        """The loss of a batch, or of the part that this process has of it, penalty added."""
+        outputs, target = self._step(batch, "train")
+        loss = weighted(self.loss_of(outputs, target), self.count_of(target))
         penalty = self.penalty()
         return loss if penalty is None else loss + penalty
 

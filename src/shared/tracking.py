@@ -1,5 +1,6 @@
 """Weights & Biases, offline unless WANDB_MODE says otherwise; training never fails because of it."""
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable
@@ -24,6 +25,7 @@ class Tracker(WandbLogger):
         except Exception as error:  # whatever W&B's client or its helper process raises
             self.failed = True
             _warn(error)
+            _tear_down()
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         """Log a row of metrics."""
@@ -61,6 +63,9 @@ def start_tracker(folder: Path, task: str, configuration: dict[str, Any]) -> Tra
         return None
     folder = folder.absolute()
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    # at the end of a run W&B would wait for a server that has gone as long as it takes
+    os.environ.setdefault("WANDB_FINISH_TIMEOUT", "60")
+    os.environ.setdefault("WANDB_FINISH_TIMEOUT_RAISES", "true")
     for name in ("CACHE", "CONFIG", "DATA", "ARTIFACT"):
         os.environ.setdefault(f"WANDB_{name}_DIR", str(folder / "wandb" / name.lower()))
     try:
@@ -89,6 +94,14 @@ def start_tracker(folder: Path, task: str, configuration: dict[str, Any]) -> Tra
     except Exception as error:
         _warn(error)
         return None
+
+
+def _tear_down() -> None:
+    """Forget a helper process that is gone: at exit W&B would miss it aloud, and so would the next run."""
+    import wandb
+
+    with contextlib.suppress(Exception, SystemExit):
+        wandb.teardown()
 
 
 def _warn(error: Exception) -> None:

@@ -19,6 +19,8 @@ from src.shared.errors import ConfigurationError, NonFiniteError
 
 CHECKPOINT = "last.ckpt"
 HISTORY = "history.csv"
+MOST_OF_THE_TIME = 0.03  # that checkpoints take, unless they are due by the clock
+FIRST_GUESS = 0.01  # seconds that one takes
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
@@ -61,13 +63,15 @@ class TrainingRecord(Checkpoint):
 
     Best weights stay in memory and travel inside the checkpoint, so that one file is all that is written,
     and a run that is cut off goes on from it as if it had not been. A checkpoint is for resuming only, and
-    what comes after it is trained again to the same bits: so it is due by the clock, not by the epoch.
+    what comes after it is trained again to the same bits: so it is due by the clock, not by the epoch. One
+    that takes a thirtieth of the time since the one before is due at once, and so is the one before the last
+    epoch: who loses a run at its end loses that epoch, not all.
 
     Args:
         folder: where the checkpoint and history.csv lie.
         monitor: the metric that decides which epoch is best.
         mode: "min" or "max", what is better.
-        seconds: from one checkpoint to the next, at the end of the epoch under way.
+        seconds: from one checkpoint to the next at most, at the end of the epoch under way.
     """
 
     def __init__(self, folder: Path, monitor: str, mode: str, seconds: float) -> None:
@@ -76,6 +80,7 @@ class TrainingRecord(Checkpoint):
         self.sign = 1 if mode == "min" else -1
         self.seconds = seconds
         self.saved_at = time.monotonic()
+        self.saving_takes = FIRST_GUESS
         self.epochs = 0
         self.history = ""
         self.row: dict[str, float] = {}
@@ -94,7 +99,17 @@ class TrainingRecord(Checkpoint):
             setattr(self, name, value)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go back to the history of the checkpoint; do not go on past an early stop."""
+        """Go back to the history of the checkpoint; do not go on past an early stop.
+
+        Raises:
+            ConfigurationError: the first process has other code or data than this one, or another checkpoint.
+        """
+        start = self.folder.name, self.epochs
+        if (first := trainer.strategy.broadcast(start)) != start:
+            raise ConfigurationError(
+                f"this process is about to train {start[0]} from epoch {start[1]} on, the first process "
+                f"{first[0]} from epoch {first[1]} on: all nodes need the same project folder"
+            )
         trainer.should_stop = self.stopped
         for config in trainer.lr_scheduler_configs if self.epochs else []:
             # Lightning lets these look at an epoch after its checkpoint, which has their state from before
@@ -140,10 +155,18 @@ class TrainingRecord(Checkpoint):
                 file.write(text)
         for logger in trainer.loggers:
             logger.log_metrics(row, step=int(row["epoch"]))
-        due = time.monotonic() - self.saved_at >= self.seconds
-        if trainer.strategy.reduce_boolean_decision(due, all=False):  # the clocks of processes differ
+        if trainer.strategy.reduce_boolean_decision(self._due(trainer), all=False):  # their clocks differ
+            start = time.monotonic()
             trainer.save_checkpoint(self.folder / CHECKPOINT)
             self.saved_at = time.monotonic()
+            self.saving_takes = self.saved_at - start
+
+    def _due(self, trainer: Trainer) -> bool:
+        """Whether a checkpoint is due at the end of this epoch."""
+        if self.epochs + 1 == trainer.max_epochs:
+            return True
+        elapsed = time.monotonic() - self.saved_at
+        return elapsed >= min(self.seconds, self.saving_takes / MOST_OF_THE_TIME)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the module with the weights of the best epoch."""

@@ -15,7 +15,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
 
 from src.shared.errors import ConfigurationError, DataError
-from src.shared.folders import written_whole
+from src.shared.folders import write_manifest, written_whole
 from src.shared.splits import check_splitting, cut_fold
 from src.tabular.preprocessing import (
     MISSING,
@@ -131,7 +131,7 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         raw: the folder with the raw files, and labels.json if the columns have labels for people.
         prepared: the folder to write: `<split>_features.npy` (rows, features) float32,
             `<split>_target.npy` (rows, 1) float32 or, for classes, (rows,) int64, for the splits
-            train, validation and test; split.csv; preprocessing.json.
+            train, validation and test; split.csv; preprocessing.json; manifest.json.
         settings: what to do.
 
     Raises:
@@ -173,6 +173,7 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         _write_split(folder / "split.csv", rows, settings)
         text = json.dumps(learnt, ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False)
         (folder / "preprocessing.json").write_text(text + "\n", encoding="utf-8")
+        write_manifest(folder)
 
 
 def _split(
@@ -399,13 +400,12 @@ def _write_features(
     source: Path,
 ) -> None:
     """Transform the rows chunk by chunk straight into the file."""
-    shape = (len(rows), len(learnt["features"]))
-    features = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-    position = 0
-    for chunk in chunks(table, rows):
-        features[position : position + len(chunk)] = transform(chunk, learnt, source, Counter())
-        position += len(chunk)
-    features.flush()
+    header = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), len(learnt["features"]))}
+    # not a memory map: where the disk is full, writing to one kills the process
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for chunk in chunks(table, rows):
+            file.write(transform(chunk, learnt, source, Counter()).astype("<f4").tobytes())
 
 
 def _write_split(path: Path, rows: dict[str, NDArray[np.int64]], settings: Preparation) -> None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from src.shared.errors import DataError
 
 CHUNK_ROWS = 50_000
+DELIMITERS = ",;\t|"
 LARGEST = float(np.finfo(np.float32).max)
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 
@@ -27,10 +28,11 @@ MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 def read_table(
     path: Path, text_columns: Collection[str] = (), missing: Collection[str] = MISSING
 ) -> pd.DataFrame:
-    """Read a raw table; the ending .csv, .json or .xlsx says how.
+    """Read a raw table; the ending .csv, .json, .xlsx or .tsv says how.
 
     Args:
-        path: the file. JSON is a list of objects, one a row; Excel is the first sheet.
+        path: the file; `delimiter_of` finds what cuts the rows of CSV. JSON is a list of objects, one a row;
+            Excel is the first sheet.
         text_columns: columns to keep as the text that the file holds (`007` stays `007`).
         missing: cell texts that mean "no value".
 
@@ -42,7 +44,7 @@ def read_table(
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
-    readers = {".csv": _read_csv, ".json": _read_json, ".xlsx": _read_excel}
+    readers = {".csv": _read_csv, ".json": _read_json, ".xlsx": _read_excel, ".tsv": _read_csv}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"{path}: expected one of {', '.join(readers)}")
@@ -75,6 +77,7 @@ def _read_csv(path: Path, text_columns: Collection[str], missing: list[str]) -> 
     def read(columns: list[str] | None, text: Collection[str]) -> pd.DataFrame:
         return pd.read_csv(
             path,
+            sep=delimiter_of(path),
             usecols=columns,
             dtype={name: object for name in text if name in header},
             keep_default_na=False,
@@ -89,6 +92,13 @@ def _read_csv(path: Path, text_columns: Collection[str], missing: list[str]) -> 
     if booleans:
         table[booleans] = read(booleans, booleans)[booleans]
     return table
+
+
+def delimiter_of(path: Path) -> str:
+    """The one of comma, semicolon, tab and bar that cuts the header of a CSV file into most columns."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header = next(filter(str.strip, file), "")
+    return max(DELIMITERS, key=lambda sign: len(next(csv.reader([header], delimiter=sign), [])))
 
 
 def table_chunks(
@@ -110,18 +120,18 @@ def table_chunks(
     Raises:
         DataError: as `read_table`, or a column is missing.
     """
-    if path.suffix.lower() != ".csv" or not path.is_file():
+    if path.suffix.lower() not in (".csv", ".tsv") or not path.is_file():
         table = read_table(path, texts, missing)
         require_columns(table, [*texts, *numbers], path)
         starts = range(0, len(table), size)
         return len(table), (table.iloc[start : start + size] for start in starts)
     try:
-        rows = _checked_header(path)[1]
+        header, rows = _checked_header(path)
     except UnicodeDecodeError:
         raise DataError(f"{path}: not UTF-8 at byte {_first_wrong_byte(path)}") from None
     if not rows:
         raise DataError(f"{path}: there are no rows below the header")
-    require_columns(pd.read_csv(path, nrows=0, encoding="utf-8-sig"), [*texts, *numbers], path)
+    require_columns(pd.DataFrame(columns=header), [*texts, *numbers], path)
     return rows, _csv_chunks(path, numbers, texts, list(missing), size)
 
 
@@ -131,6 +141,7 @@ def _csv_chunks(
     def read(texts: Collection[str]) -> Iterator[pd.DataFrame]:
         return pd.read_csv(
             path,
+            sep=delimiter_of(path),
             usecols=[*numbers, *texts],
             # not "category": pandas makes numbers of categories where all of a chunk look like them
             dtype=dict.fromkeys(texts, object),
@@ -157,7 +168,7 @@ def _checked_header(path: Path) -> tuple[list[str], int]:
     """The column names of a CSV file and its number of rows, after a pass that counts the cells of each."""
     number = 0
     with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.reader(file, strict=True)
+        rows = csv.reader(file, delimiter=delimiter_of(path), strict=True)
         try:
             filled = filter(None, rows)  # pandas skips blank lines too
             header = next(filled, [])

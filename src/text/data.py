@@ -91,7 +91,9 @@ class DocumentBatches(Batches):
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         for starts, lengths in super().__iter__():
-            steps = torch.arange(int(lengths.max()), device=self.tokens.device)
+            # <BOS> and <EOS> at least, also where a process has no document of a small split
+            longest = int(lengths.max()) if len(lengths) else 2
+            steps = torch.arange(longest, device=self.tokens.device)
             places = (starts[:, None] + steps).clamp(max=len(self.tokens) - 1)
             yield (self.tokens[places].masked_fill(steps >= lengths[:, None], PAD),)  # (B, T)
 

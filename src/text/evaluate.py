@@ -252,7 +252,8 @@ def _plot_words(vectors: NDArray[Any], words: list[str], path: Path) -> None:
     As SVG with text: the viewer's font has Chinese characters, matplotlib's has not.
     """
     directions = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-12)
-    places = PCA(2, svd_solver="full").fit_transform(directions)
+    # rounded, since the last bits are those of the processor
+    places = PCA(2, svd_solver="full").fit_transform(directions).round(3)
     figure = Figure(figsize=(9, 7), layout="constrained")
     axes = figure.subplots()
     axes.scatter(places[:, 0], places[:, 1], s=4, color="0.7")

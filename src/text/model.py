@@ -86,12 +86,12 @@ class TokenModel(SupervisedModel):
     def surprise(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Nats (B,) of a batch (B, T), and how many tokens and characters they are for (B, 2)."""
         inputs, target = self.split(tokens)
-        logits = self(inputs)
+        logits = self(inputs)  # (B, V) of a word, (B, T, V) of a document
         nats = functional.cross_entropy(
             logits.flatten(0, -2), target.flatten(), ignore_index=PAD, reduction="none"
         )
         sizes = torch.stack([(target != PAD).long(), self.characters[target]], dim=-1)
-        return nats.view(len(tokens), -1).sum(dim=1), sizes.view(len(tokens), -1, 2).sum(dim=1)
+        return nats.view_as(target).sum(dim=1), sizes.sum(dim=1)
 
     def _step(self, batch: tuple[Tensor, ...], stage: str) -> tuple[Tensor, Tensor]:
         tokens = batch[0].long()
@@ -109,7 +109,11 @@ class TokenModel(SupervisedModel):
             outputs: nats (B,).
             target: tokens and characters (B, 2).
         """
-        return outputs.sum() / target[:, 0].sum()
+        return outputs.sum() / self.count_of(target)
+
+    def count_of(self, target: Tensor) -> Tensor:
+        """Tokens: the documents of a process may be longer than those of another."""
+        return target[:, 0].sum()
 
     def trivial_outputs(self, target: Tensor) -> Tensor:
         """Logarithms (1, V) of the shares of the tokens (B,), each of which occurs once more."""
@@ -133,9 +137,9 @@ class WordVectors(TokenModel):
     """Word vectors by the words around a word; batches are (B, W + 1) with the word in the middle."""
 
     def split(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """The words around (B, W), and the word (B,)."""
+        """The words around (B, W), and the word (B, 1)."""
         middle = tokens.shape[1] // 2
-        return torch.cat([tokens[:, :middle], tokens[:, middle + 1 :]], dim=1), tokens[:, middle]
+        return torch.cat([tokens[:, :middle], tokens[:, middle + 1 :]], dim=1), tokens[:, middle, None]
 
     def metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
         """The perplexity."""

@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from src.shared.errors import ConfigurationError, DataError
-from src.shared.folders import written_whole
+from src.shared.folders import write_manifest, written_whole
 from src.shared.splits import check_splitting, cut_fold
 from src.text.preprocessing import BOS, EOS, SPECIAL, UNK, TextEncoder, read_documents
 
@@ -94,7 +94,7 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         prepared: the folder to write: `<split>_tokens.npy`, all documents of a split one after the other
             (each from `<BOS>` to `<EOS>`) int32, and `<split>_offsets.npy` (N + 1,) int64, where each
             begins, for the splits train, validation and test; split.csv; preprocessing.json; corpus.json,
-            what is worth knowing about the corpus.
+            what is worth knowing about the corpus; manifest.json.
         settings: what to do.
 
     Raises:
@@ -142,6 +142,7 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         for name, content in (("preprocessing", learnt), ("corpus", corpus)):
             text = json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True)
             (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        write_manifest(folder)
     print(
         f"{len(documents):,} documents ({empty} empty ones skipped, {corpus['doubled']} doubled ones kept "
         f"together), {corpus['vocabulary']:,} different tokens, unknown in the test part: "

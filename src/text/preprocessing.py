@@ -25,8 +25,8 @@ MARK = re.compile("(//|/|□)")
 PATTERNS = ("*.txt", "*.json")
 
 
-def read_documents(folder: Path) -> tuple[list[str], int]:
-    """All documents of a folder: the lines of its .txt files, or the poems of its .json files.
+def read_documents(place: Path) -> tuple[list[str], int]:
+    """All documents of a file or of a folder: the lines of its .txt files, or the poems of its .json files.
 
     The .json files are those of the chinese-poetry collection: a list of objects with `paragraphs`.
 
@@ -36,10 +36,12 @@ def read_documents(folder: Path) -> tuple[list[str], int]:
     Raises:
         DataError: no such file, not UTF-8, a NUL, or JSON of another form.
     """
-    files = [path for pattern in PATTERNS for path in sorted(folder.glob(pattern))]
+    files = [path for pattern in PATTERNS for path in sorted(place.glob(pattern))]
     files = [path for path in files if path.name not in ("SOURCE.json", "labels.json")]
+    if place.is_file():
+        files = [place]
     if not files:
-        raise DataError(f"{folder}: there is no {' or '.join(PATTERNS)} file in it")
+        raise DataError(f"{place}: there is no {' or '.join(PATTERNS)} file in it")
     documents: list[str] = []
     empty = 0
     for path in files:

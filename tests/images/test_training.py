@@ -29,6 +29,7 @@ def project(
     monkeypatch.chdir(folder)
     config = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
     config["checkpoint_seconds"] = 0
+    config["portable"] = True  # one process trains all
     config["trainer"] = {"max_epochs": 3, "limit_train_batches": STEPS}
     config["model"]["init_args"] |= {
         "network": {"class_path": "src.images.networks.ConvNet", "init_args": {"width": 4, "dropout": 0.3}},

@@ -2,12 +2,13 @@ import hashlib
 import json
 import os
 import re
+import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from torchvision.datasets import FashionMNIST
 from pipelines import fetch as verb
 from pipelines.fetch import fetch
 from src.shared.errors import ConfigurationError, DataError, IntegrityError, ResourceError
+from src.shared.parameters import room_of
 
 ROOT = Path(__file__).parents[2]
 CONTENT = {"train.csv": b"a,b\n1,2\n3,4\n", "notes.txt": b"two rows\n"}
@@ -78,10 +80,15 @@ def test_sample_is_written_and_described() -> None:
     fetch("tiny")
     content = b"number,kind\n5,only\n6,only\n7,only\n"
     assert raw("train.csv").read_bytes() == content
-    expected = {"sha256": sha256(content), "bytes": len(content), "rows": 3}
-    assert record() == {"source": "sample", "files": {"train.csv": expected}}
-    labels = json.loads(raw("labels.json").read_text(encoding="utf-8"))
-    assert labels == {"number": {"en": "Number", "zh": "号"}}
+    labels = raw("labels.json").read_bytes()
+    assert json.loads(labels) == {"number": {"en": "Number", "zh": "号"}}
+    assert record() == {
+        "source": "sample",
+        "files": {
+            "labels.json": {"sha256": sha256(labels), "bytes": len(labels)},
+            "train.csv": {"sha256": sha256(content), "bytes": len(content), "rows": 3},
+        },
+    }
 
 
 @pytest.mark.usefixtures("project")
@@ -278,6 +285,28 @@ def test_mistakes_in_the_section_are_told(section: Any, named: str) -> None:
     assert written() == []
 
 
+@pytest.mark.parametrize(
+    "name", ["x; touch canary", "$(touch canary)", "a b", "a\nb", "-a", "", 'a"b', "../a"]
+)
+@pytest.mark.parametrize("section", ["tasks", "studies"])
+@pytest.mark.usefixtures("project")
+def test_names_that_a_shell_could_misread_are_refused(section: str, name: str) -> None:
+    parameters = {"tasks": {"tiny": "tabular"}, "tiny": {"source": "sample", "files": {}}}
+    parameters[section] = {name: "tabular"}
+    Path("params.yaml").write_text(yaml.safe_dump(parameters), encoding="utf-8")
+    with pytest.raises(ConfigurationError) as caught:
+        fetch("tiny")
+    assert str(caught.value).startswith(f"params.yaml, section {section}: {name!r} cannot be a name; ")
+
+
+@pytest.mark.parametrize("room", ["shared", "os; touch canary", "Tabular", None, 3])
+@pytest.mark.usefixtures("project")
+def test_kinds_of_data_that_there_are_not_are_told(room: Any) -> None:
+    Path("params.yaml").write_text(yaml.safe_dump({"tasks": {"tiny": room}, "tiny": {}}))
+    with pytest.raises(ConfigurationError, match=r"tasks\.tiny: there is no kind of data .*descent, images"):
+        room_of("tiny")
+
+
 @pytest.mark.parametrize("text", [None, "tasks: {tiny: [", "tiny: {}", "tasks: [tiny]", "", "text"], ids=repr)
 @pytest.mark.usefixtures("project")
 def test_unusable_params_yaml_is_told(text: str | None) -> None:
@@ -402,6 +431,120 @@ def test_file_that_the_server_lacks_is_told(server: Server, source: Path) -> Non
     with pytest.raises(ResourceError, match=r"/train\.csv: 404.*set `source`"):
         fetch("tiny")
     assert written() == []
+
+
+class BreakingOff(BaseHTTPRequestHandler):
+    """Closes the connection after half of what was asked for, as often as `times` says; knows ranges."""
+
+    content = bytes(range(256)) * 128
+    times = 0
+    ranges: ClassVar[list[str]] = []
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        wanted = self.headers["Range"]
+        self.ranges.append(wanted)
+        rest = self.content[int(wanted.removeprefix("bytes=").removesuffix("-")) :]
+        self.send_response(206 if rest else 416)
+        self.send_header("Content-Length", str(len(rest)))
+        self.end_headers()
+        breaks_off = len(self.ranges) <= self.times
+        self.wfile.write(rest[: len(rest) // 2] if breaks_off else rest)
+
+
+class Silent(BreakingOff):
+    """Says nothing as long as the client waits."""
+
+    def do_GET(self) -> None:
+        self.ranges.append(self.headers["Range"])
+        self.connection.recv(1)
+
+
+@pytest.fixture
+def breaking_off(
+    project: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[type[BreakingOff]]:
+    """A server that breaks off, and params.yaml with a file there."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    handler = getattr(request, "param", BreakingOff)
+    monkeypatch.setattr(handler, "ranges", [])
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}/file.bin"
+    write_parameters("download", {"file.bin": {"url": url, "hash": f"sha256:{sha256(handler.content)}"}})
+    yield handler
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_download_that_broke_off_goes_on(
+    breaking_off: type[BreakingOff], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaking_off, "times", 2)
+    fetch("tiny")
+    assert raw("file.bin").read_bytes() == breaking_off.content
+    assert breaking_off.ranges == ["bytes=0-", "bytes=16384-", "bytes=24576-"]
+    assert [path.name for path in Path("data/downloads/tiny").iterdir()] == ["file.bin"]
+
+
+def test_a_server_that_always_breaks_off_is_told_and_the_next_fetch_goes_on(
+    breaking_off: type[BreakingOff], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaking_off, "times", 3)
+    with pytest.raises(ResourceError, match=r"/file\.bin: .*set `source` to sample, or to a folder"):
+        fetch("tiny")
+    assert len(breaking_off.ranges) == 3
+    assert written() == []
+    fetch("tiny")
+    assert raw("file.bin").read_bytes() == breaking_off.content
+    assert breaking_off.ranges[3:] == ["bytes=28672-"]
+
+
+@pytest.mark.parametrize("breaking_off", [Silent], indirect=True)
+def test_a_server_that_does_not_answer_is_told(
+    breaking_off: type[BreakingOff], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verb, "TIMEOUT", 0.1)
+    with pytest.raises(ResourceError, match=r"(?i)timed out.*set `source` to sample, or to a folder"):
+        fetch("tiny")
+    assert breaking_off.ranges == ["bytes=0-"] * 3
+    assert written() == []
+
+
+def test_what_is_left_of_a_download_does_not_spoil_another(breaking_off: type[BreakingOff]) -> None:
+    url = yaml.safe_load(Path("params.yaml").read_text())["tiny"]["files"]["file.bin"]["url"]
+    part = Path("data/downloads/tiny", f"{sha256(url.encode())[:16]}.part")
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"another file" * 10_000)  # longer than the file
+    fetch("tiny")
+    assert raw("file.bin").read_bytes() == breaking_off.content
+    assert breaking_off.ranges == ["bytes=120000-", "bytes=0-"]
+
+
+@pytest.mark.parametrize("name", ["../evil.csv", "/evil.csv", "a/../../evil.csv"])
+def test_names_of_files_stay_in_the_folder(source: Path, project: Path, name: str) -> None:
+    (source.parent / "evil.csv").write_text("a\n1\n")
+    write_parameters(str(source), {name: {}})
+    with pytest.raises(
+        ConfigurationError, match=r"tiny\.files: '\S*evil\.csv' leads out of the task's folder"
+    ):
+        fetch("tiny")
+    assert not list(project.rglob("*.csv"))
+
+
+def test_archives_and_odd_paths_are_files_like_any_other(source: Path, project: Path) -> None:
+    odd = source.rename(source.with_name("两 words; touch canary\n$(touch canary)"))
+    with tarfile.open(odd / "evil.tar.gz", "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("../../../canary"))
+    write_parameters(str(odd), {})
+    fetch("tiny")
+    assert sorted(record()["files"]) == ["evil.tar.gz", "notes.txt", "train.csv"]
+    assert raw("evil.tar.gz").read_bytes() == (odd / "evil.tar.gz").read_bytes()
+    assert not list(project.parent.rglob("canary"))
 
 
 @pytest.mark.parametrize("missing", ["url", "hash"])

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import yaml
 
+from pipelines.fetch import fetch
 from pipelines.prepare import prepare
-from src.shared.errors import ConfigurationError, DataError
+from src.shared.errors import ConfigurationError, DataError, IntegrityError
 
 PREPARED = Path("data/prepared/tiny")
 SETTINGS: dict[str, Any] = {"target": "price", "validation_share": 0.25}
@@ -17,14 +18,15 @@ SETTINGS: dict[str, Any] = {"target": "price", "validation_share": 0.25}
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A project with the raw files of one task."""
     monkeypatch.chdir(tmp_path)
-    Path("data/raw/tiny").mkdir(parents=True)
+    Path("mine").mkdir()
     rows = "".join(f"{number % 7},{'ab'[number % 2]},{number * 10}\n" for number in range(1, 21))
-    Path("data/raw/tiny/train.csv").write_text(f"size,kind,price\n{rows}")
+    Path("mine/train.csv").write_text(f"size,kind,price\n{rows}")
     write_parameters(SETTINGS)
+    fetch("tiny")
 
 
 def write_parameters(settings: Any) -> None:
-    parameters = {"tasks": {"tiny": "tabular"}, "tiny": {"source": "sample", "prepare": settings}}
+    parameters = {"tasks": {"tiny": "tabular"}, "tiny": {"source": "mine", "files": {}, "prepare": settings}}
     Path("params.yaml").write_text(yaml.safe_dump(parameters))
 
 
@@ -34,6 +36,7 @@ def contents() -> dict[str, bytes]:
 
 
 def test_the_section_decides_how_the_task_is_prepared(capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
     prepare("tiny")
     assert capsys.readouterr().out == "tiny: prepared: data/prepared/tiny/\n"
     shapes = {
@@ -52,7 +55,7 @@ def test_twice_gives_the_same_bytes() -> None:
     before = contents()
     prepare("tiny")
     assert contents() == before
-    assert len(before) == 8
+    assert len(before) == 9
 
 
 @pytest.mark.parametrize(
@@ -78,16 +81,40 @@ def test_mistakes_in_the_section_are_told_and_the_older_data_stay(settings: Any,
 
 def test_raw_data_that_are_not_there_are_told() -> None:
     Path("data/raw/tiny/train.csv").unlink()
-    with pytest.raises(DataError, match=r"data/raw/tiny/train\.csv"):
+    with pytest.raises(IntegrityError, match=r"data/raw/tiny/train\.csv: .*no such file.*-f fetch@tiny"):
+        prepare("tiny")
+    Path("data/raw/tiny/SOURCE.json").unlink()
+    with pytest.raises(ConfigurationError, match=r"data/raw/tiny/SOURCE\.json is not here; .* fetch@tiny"):
         prepare("tiny")
     assert contents() == {}
+
+
+@pytest.mark.parametrize("name", ["train.csv", "SOURCE.json"])
+def test_damaged_raw_data_are_told_and_the_older_data_stay(name: str) -> None:
+    prepare("tiny")
+    before = contents()
+    path = Path("data/raw/tiny", name)
+    path.write_bytes(path.read_bytes().replace(b"7", b"8"))
+    with pytest.raises(
+        IntegrityError, match=r"raw/tiny/train\.csv: sha256 \w{64}, expected \w{64}; run: dvc"
+    ):
+        prepare("tiny")
+    assert contents() == before
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"files": [1]}', '{"files": {"train.csv": "x"}}'])
+def test_a_damaged_record_of_the_source_is_told(text: str) -> None:
+    Path("data/raw/tiny/SOURCE.json").write_text(text)
+    with pytest.raises(IntegrityError, match=r"data/raw/tiny/SOURCE\.json is damaged: .* -f fetch@tiny"):
+        prepare("tiny")
 
 
 def test_a_wrong_cell_is_told_and_the_older_data_stay() -> None:
     prepare("tiny")
     before = contents()
-    with Path("data/raw/tiny/train.csv").open("a") as file:
+    with Path("mine/train.csv").open("a") as file:
         file.write("7,a,dear\n")
+    fetch("tiny")
     with pytest.raises(DataError, match=r"train\.csv: row 21, column 'price': 'dear' is not a number"):
         prepare("tiny")
     assert contents() == before

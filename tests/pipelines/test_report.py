@@ -1,15 +1,22 @@
+"""The page of a small project: what stands on it, what is escaped, what is told when something is missing."""
+
 import json
+import re
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from pipelines.report import report
-from src.shared.errors import ConfigurationError, LockstepError
+from pipelines.report import REPORT, report
+from src.shared.errors import ConfigurationError, IntegrityError
 
-HEAD = """# Results
-
-| task | data | metric | model | best baseline |
-|---|---|---|---|---|
+HOSTILE = '<script>alert("x")</script>'
+CONFIG = """# Prices of things, 0.5
+# of all. 2 more words.
+#
+task: prices
+model: {class_path: a.B, init_args: {lr: 0.1}}
 """
 
 
@@ -17,68 +24,232 @@ HEAD = """# Results
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A project whose two tasks are evaluated."""
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text("tasks: {prices: tabular, kinds: tabular}\n")
-    write("prices", "sample", {"test/rmse": 28672.7512, "validation/rmse": 1.0})
-    write("kinds", "download", {"test/accuracy": 0.93751234})
+    Path("params.yaml").write_text("tasks: {prices: tabular, kinds: images}\nprices: {prepare: {seed: 42}}\n")
+    write(
+        "prices", "sample", {"test/rmse": 28672.7512, "validation/rmse": 1.0, "baseline/ridge/rmse": 30000.0}
+    )
+    write("kinds", "download", {"test/accuracy": 0.93751234, "shifted/1/accuracy": 0.5})
 
 
-def write(task: str, source: str, metrics: dict[str, float]) -> None:
-    for folder in (Path("reports", task), Path("data/raw", task)):
-        folder.mkdir(parents=True, exist_ok=True)
-    Path("reports", task, "metrics.json").write_text(json.dumps(metrics))
-    Path("data/raw", task, "SOURCE.json").write_text(json.dumps({"source": source, "files": {}}))
+def write(
+    task: str, source: str, metrics: dict[str, float], table: str = "| a | b |\n|---|---|\n| x | 1 |\n"
+) -> None:
+    digest = "0123456789abcdef" * 4
+    files = {
+        f"reports/{task}/metrics.json": json.dumps(metrics),
+        f"reports/{task}/plots/learning_curve.csv": "epoch,validation/loss\n1,0.5\n2,0.25\n3,0.75\n",
+        f"reports/{task}/tables/columns.md": table,
+        f"data/raw/{task}/SOURCE.json": json.dumps(
+            {"source": source, "files": {"train.csv": {"bytes": 12, "rows": 3, "sha256": digest}}}
+        ),
+        f"models/{task}/manifest.json": json.dumps(
+            {"prepared": digest, "tensors": digest[::-1], "requirements.lock": None}
+        ),
+        f"models/{task}/summary.txt": "0 | network\n36.2 K    Trainable params\n36.5 K    Total params\n",
+        f"models/{task}/config.yaml": "every: key\n",
+        f"configs/{task}.yaml": CONFIG,
+    }
+    for name, content in files.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(content, encoding="utf-8")
+    Image.new("RGBA", (30, 20), "red").save(f"reports/{task}/plots/learning_curve.png")
 
 
-def rows() -> str:
+def page() -> str:
     report()
-    return Path("report.md").read_text(encoding="utf-8").removeprefix(HEAD)
+    return REPORT.read_text(encoding="utf-8")
 
 
-def test_one_row_a_test_metric_in_the_order_of_the_tasks() -> None:
-    expected = "| prices | sample | rmse | 28673 |  |\n| kinds | download | accuracy | 0.93751 |  |\n"
-    assert rows() == expected
-    assert rows() == expected
+class Text(HTMLParser):
+    """The words of a page, and its elements."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if not self.elements or self.elements[-1][0] != "style":
+            self.words += data.split()
+
+    def __str__(self) -> str:
+        return " ".join(self.words)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        """The attributes of all elements of a kind."""
+        return [attributes for name, attributes in self.elements if name == tag]
 
 
-def test_the_tables_of_studies_follow() -> None:
-    Path("params.yaml").write_text("tasks: {prices: tabular}\nstudies: {speed: {task: prices}}\n")
-    with pytest.raises(ConfigurationError, match=r"dvc repro study@speed"):
-        report()
-    Path("reports/studies/speed/tables").mkdir(parents=True)
-    Path("reports/studies/speed/tables/cells.md").write_text("# Speed: test/rmse\n\nFast.\n")
-    assert rows() == "| prices | sample | rmse | 28673 |  |\n\n## Speed: test/rmse\n\nFast.\n"
+def test_the_overview_has_a_row_a_task_in_their_order() -> None:
+    text = str(Text(page()))
+    for row in (
+        "prices 28,673 RMSE ↓ , lower is better no expectation 30,000 ridge 4.4 % lower 36.5 K sample",
+        "kinds 0.9375 accuracy ↑ , higher is better no expectation 36.5 K download images",
+    ):
+        assert row in text
+    assert text.index("prices 28,673") < text.index("kinds 0.9375")
+    assert "2 tasks, 0 studies" in text
 
 
-def test_the_best_baseline_is_the_lowest_error_or_the_highest_score() -> None:
-    baselines = {"ridge": (30.0, 0.8), "boosting": (25.0, 0.7), "trivial": (90.0, -0.1)}
-    metrics = {"test/rmse": 20.0, "test/r2": 0.9}
-    for name, (rmse, r2) in baselines.items():
-        metrics |= {f"baseline/{name}/rmse": rmse, f"baseline/{name}/r2": r2}
-    write("prices", "sample", metrics)
-    assert rows().splitlines()[:2] == [
-        "| prices | sample | r2 | 0.9 | 0.8 (ridge) |",
-        "| prices | sample | rmse | 20 | 25 (boosting) |",
+def test_a_task_shows_its_settings_and_where_it_comes_from() -> None:
+    text = str(Text(page()))
+    assert "Prices of things, 0.5 of all. RMSE 28,673" in text
+    assert "more words" not in text
+    for part in ("model a.B", "model.lr 0.1", "seed 42", "every: key", "shifted/1/accuracy 0.5", "x 1"):
+        assert part in text, part
+    assert f"train.csv 3 12 {'0123456789abcdef' * 4}" in text
+    assert f"the trained weights {'fedcba9876543210' * 4}" in text
+
+
+def test_the_expectation_of_the_door_plate_is_green_or_amber() -> None:
+    Path("params.yaml").write_text("tasks: {line: tabular}\n")
+    for rmse, verdict, colour in ((0.0851, "as expected", "green"), (0.2, "below", "amber")):
+        write("line", "sample", {"test/rmse": rmse})
+        html = page()
+        assert f"{verdict} 0.0851 ± 0.0002" in str(Text(html))
+        assert html.count(f'class="badge {colour}"') == 2
+        assert html.count('class="badge ') == 2
+
+
+def test_pictures_are_inside_the_page_with_words_for_them() -> None:
+    write("prices", "sample", {"test/rmse": 1.0})
+    Path("reports/prices/plots/new_kind.svg").write_text('<svg viewBox="0 0 60 40.4"></svg>')
+    images = Text(page()).all("img")
+    assert [image["alt"] for image in images[:2]] == [
+        "Training and validation loss of prices over 3 epochs, on a logarithmic scale; the lowest"
+        " validation loss, 0.25, is marked at epoch 2.",
+        "New kind of prices.",
     ]
+    assert [(image["width"], image["height"]) for image in images[:2]] == [("30", "20"), ("60", "40")]
+    assert all(str(image["src"]).startswith("data:image/") for image in images)
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "precision", "recall", "f1"])
-def test_scores_of_classes_are_better_when_higher(metric: str) -> None:
-    metrics = {f"test/{metric}": 0.9, f"baseline/a/{metric}": 0.6, f"baseline/b/{metric}": 0.8}
-    write("kinds", "sample", metrics)
-    assert rows().splitlines()[1] == f"| kinds | sample | {metric} | 0.9 | 0.8 (b) |"
+def test_the_page_names_no_other_file_and_holds_no_script() -> None:
+    text = Text(page())
+    for tag in ("script", "iframe", "object", "embed", "form"):
+        assert not text.all(tag)
+    links = [
+        str(value) for _, attributes in text.elements for name, value in attributes.items() if name == "href"
+    ]
+    assert links
+    assert all(link.startswith("#") or link == "data:," for link in links)
+    targets = {attributes.get("id") for _, attributes in text.elements}
+    assert {link[1:] for link in links if link.startswith("#")} <= targets
+    policy = next(meta["content"] for meta in text.all("meta") if "http-equiv" in meta)
+    assert str(policy).startswith("default-src 'none'")
 
 
-def test_a_task_that_is_not_evaluated_is_told_with_the_command_that_mends_it() -> None:
-    report()
-    before = Path("report.md").read_bytes()
-    Path("reports/kinds/metrics.json").unlink()
-    with pytest.raises(ConfigurationError, match=r"reports/kinds/metrics\.json.*dvc repro evaluate@kinds"):
+def test_names_from_outside_are_text() -> None:
+    table = (
+        f"| {HOSTILE} | [b](https://example.org) |\n|---|---|\n| ![c](https://example.org/d.png) | *e* |\n"
+    )
+    parameters = {
+        "tasks": {HOSTILE: "tabular"},
+        "studies": {"speed": {"title": HOSTILE, "task": HOSTILE, "metric": "test/rmse"}},
+    }
+    Path("params.yaml").write_text(json.dumps(parameters))
+    # a file's name cannot hold the slash of the closing tag: the task's folder is a nested one
+    write(HOSTILE, HOSTILE, {"test/rmse": 1.0, f"baseline/{HOSTILE}/rmse": 2.0, f"{HOSTILE}": 1.0}, table)
+    Path(f"configs/{HOSTILE}.yaml").write_text(f"# {HOSTILE}\n'{HOSTILE}': '{HOSTILE}'\n")
+    Path(f"models/{HOSTILE}/summary.txt").write_text(f"{HOSTILE}    Total params\n")
+    for folder in ("plots", "tables"):
+        Path("reports/studies/speed", folder).mkdir(parents=True)
+    Path("reports/studies/speed/tables/cells.md").write_text(f"# {HOSTILE}\n\n> {HOSTILE}\n\n{HOSTILE}\n")
+    html = page()
+    text = Text(html)
+    assert not text.all("script")
+    assert "alert" in str(text)
+    assert len(text.all("img")) == 1
+    assert "[b](https://example.org)" in str(text)
+    assert "*e*" in str(text)
+
+
+def test_a_table_can_be_a_csv_file() -> None:
+    Path("reports/prices/tables/my_table.csv").write_text('name,value\n"a, b",1.5\n')
+    text = str(Text(page()))
+    assert "My table, prices name value a, b 1.5" in text
+
+
+def test_tables_tell_their_headings_and_rows() -> None:
+    html = page()
+    assert html.count("<table") == html.count("<caption")
+    assert '<th scope="col">a</th>\n<th scope="col" class="number">b</th>' in html
+    assert '<th scope="row">x</th>\n<td class="number">1</td>' in html
+
+
+def test_poems_are_set_from_top_to_bottom() -> None:
+    poems = """# Two poems
+
+`--data.compose.start 春 --data.compose.seed 4`
+
+> 春风思一日，万一觉休一。
+> 秋门树抱重。
+
+`--data.compose.seed 1`
+
+> roses are red
+"""
+    Path("reports/prices/tables/samples.md").write_text(poems, encoding="utf-8")
+    html = page()
+    verses = "春风思一日，<br>万一觉休一。<br>秋门树抱重。"
+    assert f'<p class="verses vertical" lang="zh-Hans">{verses}</p>' in html
+    assert '<p class="verses">roses are red</p>' in html
+    assert "<figcaption><code>start 春</code>, <code>seed 4</code></figcaption>" in html
+    assert "<h4>Two poems</h4>" in html
+
+
+def test_studies_follow_with_their_sentence() -> None:
+    section = "speed: {title: Speed of things, task: prices, metric: test/rmse, seeds: [1, 2]}"
+    Path("params.yaml").write_text(f"tasks: {{prices: tabular}}\nstudies: {{{section}}}\n")
+    with pytest.raises(ConfigurationError, match=r"reports/studies/speed/plots .*dvc repro study@speed"):
         report()
-    assert Path("report.md").read_bytes() == before
+    for folder in ("plots", "tables"):
+        Path("reports/studies/speed", folder).mkdir(parents=True)
+    Path("reports/studies/speed/tables/cells.md").write_text(
+        "# Speed: rmse\n\n|  | mean |\n|---|---|\n| a | 1 |\n\nFast.\n"
+    )
+    text = str(Text(page()))
+    assert "Speed of things Task prices , compared by RMSE on test rows. Fast. Speed: rmse mean a 1" in text
+    assert "seeds: - 1 - 2" in text
 
 
-def test_raw_data_that_are_not_there_are_told() -> None:
-    # as in a fresh clone: git holds metrics.json, DVC holds the raw data
-    Path("data/raw/kinds/SOURCE.json").unlink()
-    with pytest.raises(LockstepError, match=r"data/raw/kinds"):
+def test_the_same_results_make_the_same_bytes() -> None:
+    report()
+    first = REPORT.read_bytes()
+    report()
+    assert REPORT.read_bytes() == first
+    assert not list(Path().glob(".report*"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "reports/kinds/metrics.json",
+        "reports/kinds/plots",
+        "reports/kinds/tables",
+        "models/kinds/manifest.json",
+        "data/raw/kinds/SOURCE.json",
+    ],
+)
+def test_a_task_that_is_not_evaluated_is_told_with_the_command_that_mends_it(path: str) -> None:
+    before = page()
+    Path(path).rename("elsewhere")
+    with pytest.raises(
+        ConfigurationError, match=rf"^{re.escape(path)} is not here; run: dvc repro evaluate@kinds$"
+    ):
+        report()
+    assert REPORT.read_text(encoding="utf-8") == before
+
+
+def test_damaged_results_are_told() -> None:
+    Path("reports/kinds/metrics.json").write_text("{")
+    with pytest.raises(IntegrityError, match=r"metrics\.json is damaged .*dvc repro -f evaluate@kinds"):
+        report()
+    write("kinds", "sample", {"test/accuracy": 1.0})
+    Path("reports/kinds/plots/learning_curve.png").write_bytes(b"nothing")
+    with pytest.raises(IntegrityError, match=r"reports/kinds/plots/learning_curve\.png is no picture"):
         report()

@@ -10,9 +10,17 @@ import yaml
 from lightning import LightningModule
 from torch import Tensor
 
-from src.shared.bundle import FORMAT, load_model, load_weights, read_manifest, tensors_digest, write_bundle
+from src.shared.bundle import (
+    FORMAT,
+    load_model,
+    load_weights,
+    read_manifest,
+    require_same_data,
+    tensors_digest,
+    write_bundle,
+)
 from src.shared.errors import ConfigurationError, IntegrityError
-from src.shared.folders import file_digest, folder_digest
+from src.shared.folders import file_digest, write_manifest
 from src.tabular.model import TabularModel
 
 PREPROCESSING: dict[str, Any] = {
@@ -36,6 +44,7 @@ PREPROCESSING: dict[str, Any] = {
 }
 FILES = ["config.yaml", "history.csv", "manifest.json", "model.safetensors", "preprocessing.json"]
 BUNDLE = Path("models/boxes")
+PREPARED = Path("data/prepared/boxes")
 
 
 def make_model(seed: int = 0, **changes: Any) -> TabularModel:
@@ -45,13 +54,14 @@ def make_model(seed: int = 0, **changes: Any) -> TabularModel:
 
 
 def write(model: TabularModel, folder: Path = BUNDLE, **init_args: Any) -> None:
-    prepared = Path("data/prepared/boxes")
-    prepared.mkdir(parents=True, exist_ok=True)
-    (prepared / "preprocessing.json").write_text(json.dumps(PREPROCESSING))
+    PREPARED.mkdir(parents=True, exist_ok=True)
+    (PREPARED / "manifest.json").unlink(missing_ok=True)
+    (PREPARED / "preprocessing.json").write_text(json.dumps(PREPROCESSING))
+    write_manifest(PREPARED)
     arguments = {"hidden_sizes": [4], "norm": "batch", "dropout": 0.1} | init_args
     configuration = {"model": {"class_path": "src.tabular.model.TabularModel", "init_args": arguments}}
     write_bundle(
-        folder, model, "boxes", yaml.safe_dump(configuration), prepared, {"history.csv": "epoch\n1\n"}
+        folder, model, "boxes", yaml.safe_dump(configuration), PREPARED, {"history.csv": "epoch\n1\n"}
     )
 
 
@@ -90,7 +100,7 @@ def test_manifest_describes_the_bundle() -> None:
         "task": "boxes",
         "room": "tabular",
         "tensors": tensors_digest(model.state_dict()),
-        "prepared": folder_digest(Path("data/prepared/boxes")),
+        "prepared": file_digest(PREPARED / "manifest.json"),
         "requirements.lock": file_digest(Path("requirements.lock")),
         "files": {name: file_digest(BUNDLE / name) for name in FILES if name != "manifest.json"},
     }
@@ -210,9 +220,28 @@ def test_missing_bundle_is_told_with_the_command_that_mends_it(missing: str) -> 
     if missing == "manifest":
         write(make_model())
         (BUNDLE / "manifest.json").unlink()
-    for load in (read_manifest, lambda folder: load_model(folder, TabularModel)):
+    for load in (lambda: read_manifest(BUNDLE), lambda: load_model(BUNDLE, TabularModel)):
         with pytest.raises(ConfigurationError, match=r"dvc repro train@boxes"):
-            load(BUNDLE)
+            load()
+
+
+def test_bundle_is_not_judged_on_other_data() -> None:
+    write(make_model())
+    require_same_data(BUNDLE, PREPARED)
+    trained_with = file_digest(PREPARED / "manifest.json")
+    (PREPARED / "preprocessing.json").write_text("{}")
+    with pytest.raises(IntegrityError, match=r"data/prepared/boxes/preprocessing\.json: sha256 44136fa3"):
+        require_same_data(BUNDLE, PREPARED)
+    (PREPARED / "manifest.json").unlink()
+    with pytest.raises(ConfigurationError, match=r"manifest\.json is not here; run: dvc repro prepare@boxes"):
+        require_same_data(BUNDLE, PREPARED)
+    write_manifest(PREPARED)
+    with pytest.raises(
+        ConfigurationError, match="trained with other data than data/prepared/boxes"
+    ) as caught:
+        require_same_data(BUNDLE, PREPARED)
+    assert trained_with in str(caught.value)
+    assert file_digest(PREPARED / "manifest.json") in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,18 @@
 import errno
+import os
+import re
+import signal
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
 
 from src.shared.errors import (
     ConfigurationError,
@@ -12,6 +22,7 @@ from src.shared.errors import (
     NonFiniteError,
     ResourceError,
     exit_with_message,
+    reported_error,
 )
 
 
@@ -31,8 +42,9 @@ def raising(error: BaseException) -> Callable[[], None]:
         (IntegrityError("a.csv: sha256"), 4, "a.csv: sha256"),
         (NonFiniteError("the loss"), 5, "the loss"),
         (ResourceError("no answer"), 6, "no answer"),
-        (MemoryError(), 6, "MemoryError"),
-        (MemoryError("8 GB"), 6, "8 GB"),
+        (MemoryError(), 6, "out of memory"),
+        (MemoryError("8 GB"), 6, "out of memory: 8 GB"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 6, "[Errno 12] Cannot allocate memory"),
         (
             OSError(errno.ENOSPC, "No space left on device", "a.npy"),
             6,
@@ -71,18 +83,78 @@ def test_an_error_that_a_library_wrapped_is_told_as_itself(capsys: pytest.Captur
         except ValueError:
             raise TypeError("no subtype") from None
 
-    for main in (wrapping, hiding):
-        with pytest.raises(SystemExit) as stopped:
-            exit_with_message(main)
-        assert stopped.value.code == 2
-        assert capsys.readouterr() == ("", "error: dropout: 1.5\n")
+    with pytest.raises(SystemExit) as stopped:
+        exit_with_message(wrapping)
+    assert stopped.value.code == 2
+    assert capsys.readouterr() == ("", "error: dropout: 1.5\n")
+    with pytest.raises(TypeError, match="no subtype"):
+        exit_with_message(hiding)
 
 
+def fill_memory_with_torch() -> None:
+    torch.empty(10**15)
+
+
+def fill_memory_with_numpy() -> None:
+    np.empty(10**15)
+
+
+@pytest.mark.parametrize("fill", [fill_memory_with_torch, fill_memory_with_numpy])
+def test_memory_that_a_library_is_refused_is_told(
+    fill: Callable[[], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        exit_with_message(fill)
+    assert stopped.value.code == 6
+    error = capsys.readouterr().err
+    assert error.startswith("error: out of memory: ")
+    assert re.search("allocate", error)
+
+
+@pytest.mark.parametrize("name", ["OutOfMemoryError", "Surprise"])
+def test_memory_of_an_accelerator_is_known_by_its_name(name: str) -> None:
+    error = type(name, (RuntimeError,), {})("CUDA out of memory. Tried to allocate 8 GiB")
+    assert torch.OutOfMemoryError.__name__ == "OutOfMemoryError"
+    reported = reported_error(error)
+    assert (type(reported) is ResourceError) == (name == "OutOfMemoryError")
+
+
+def save_with_torch(path: Path) -> None:
+    with path.open("wb") as file:
+        torch.save(torch.zeros(100_000), file)
+
+
+SAVERS: dict[str, Callable[[Path], None]] = {
+    "NumPy": lambda path: np.save(path, np.zeros(100_000)),
+    "PyTorch": save_with_torch,
+    "safetensors": lambda path: save_file({"x": torch.zeros(100_000)}, path),
+    "pandas": lambda path: pd.DataFrame({"x": range(100_000)}).to_csv(path),
+    "Pillow": lambda path: Image.effect_noise((500, 500), 50.0).save(path),
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of a file's size")
+@pytest.mark.parametrize("library", SAVERS)
+def test_a_full_disk_is_told_whatever_library_meets_it(library: str, tmp_path: Path) -> None:
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, most))
+    try:
+        with pytest.raises(Exception) as caught:  # noqa: PT011 - each library has its own
+            SAVERS[library](tmp_path / "file.png")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    assert type(reported_error(caught.value)) is ResourceError
+
+
+@pytest.mark.usefixtures("settings_of_the_process")
 def test_interruption_ends_with_130(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         exit_with_message(raising(KeyboardInterrupt()))
     assert stopped.value.code == 130
     assert capsys.readouterr() == ("", "interrupted\n")
+    os.kill(os.getpid(), signal.SIGINT)  # a second one while the process ends
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ class Two(LightningModule):
 
 def test_norms_are_means_over_the_steps_and_dead_units_are_of_the_whole_epoch() -> None:
     model, record = Two(), LayerRecord()
-    trainer: Any = SimpleNamespace(callback_metrics={})
+    strategy = SimpleNamespace(reduce=lambda alive, reduce_op: alive)  # of a single process
+    trainer: Any = SimpleNamespace(callback_metrics={}, strategy=strategy)
     record.setup(trainer, model, "fit")
     for inputs, norm in [([[3.0]], 3.0), ([[1.0], [4.0]], 5.0)]:
         model.zero_grad()

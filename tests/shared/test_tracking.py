@@ -1,5 +1,7 @@
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ import wandb
 
 from src.shared import tracking
 from src.shared.tracking import Tracker, start_tracker
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -175,6 +179,61 @@ def test_offline_run_of_wandb_itself(tmp_path: Path, caplog: pytest.LogCaptureFi
     (file,) = tmp_path.rglob("*.wandb")
     assert b"test/rmse" in file.read_bytes()
     assert warnings_of(caplog) == []
+
+
+def test_helper_process_that_is_killed_costs_one_warning(tmp_path: Path) -> None:
+    program = """
+import logging, sys
+from pathlib import Path
+import psutil
+from src.shared.tracking import start_tracker
+logging.basicConfig()
+for number in (1, 2):  # the second run of the process has a helper of its own
+    tracker = start_tracker(Path(sys.argv[1]), "boxes", {})
+    tracker.log_metrics({"train/loss": 1.0}, step=1)
+    for helper in psutil.Process().children() if number == 1 else []:
+        helper.kill()
+        helper.wait()
+    for epoch in (2, 3):
+        tracker.log_metrics({"train/loss": 1.0}, step=epoch)
+    tracker.finish({"test/rmse": 2.0})
+print("went on")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=120, cwd=ROOT
+    )
+    assert (done.returncode, done.stdout) == (0, "went on\n")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("WARNING:src.shared.tracking:W&B failed (")
+    finished = [b"test/rmse" in file.read_bytes() for file in sorted(tmp_path.rglob("*.wandb"))]
+    assert sorted(finished) == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, "UsageError: No API key"),
+        ({"WANDB_API_KEY": "a" * 40, "WANDB_INIT_TIMEOUT": "0.5"}, "CommError: Timed out"),
+    ],
+    ids=["no key", "server down"],
+)
+def test_wandb_that_cannot_be_reached_costs_one_warning(
+    settings: dict[str, str], told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.environ |= {"WANDB_MODE": "online", "WANDB_BASE_URL": "http://127.0.0.1:9", "HOME": str(tmp_path)}
+    os.environ |= settings
+    assert start_tracker(tmp_path, "boxes", {}) is None
+    wandb.teardown()
+    (warning,) = [record.getMessage() for record in caplog.records if record.name == tracking.__name__]
+    assert told in warning
+
+
+def test_the_end_of_a_run_does_not_wait_for_ever(tmp_path: Path) -> None:
+    tracker = start_tracker(tmp_path, "boxes", {})
+    assert tracker is not None
+    settings = tracker.experiment.settings
+    wandb.teardown()
+    assert (settings.finish_timeout, settings.finish_timeout_raises) == (60, True)
 
 
 def test_disabled_wandb_is_not_even_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

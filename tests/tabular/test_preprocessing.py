@@ -12,6 +12,7 @@ import pytest
 from src.shared.errors import ConfigurationError, DataError
 from src.shared.folders import read_preprocessing
 from src.tabular.preprocessing import (
+    delimiter_of,
     feature_names,
     read_table,
     text_values,
@@ -94,6 +95,27 @@ def test_every_format_gives_the_same_arrays(tmp_path: Path) -> None:
 def test_csv_may_have_a_byte_order_mark_and_other_line_ends(tmp_path: Path, start: bytes, end: str) -> None:
     path = write(tmp_path / "rows.csv", start + AS_CSV.replace("\n", end).encode())
     assert cells(read_table(path)) == EXPECTED_CELLS
+
+
+@pytest.mark.parametrize(("name", "delimiter"), [("rows.csv", ";"), ("rows.csv", "|"), ("rows.tsv", "\t")])
+def test_csv_may_be_cut_by_other_signs_than_commas(tmp_path: Path, name: str, delimiter: str) -> None:
+    path = write(tmp_path / name, AS_CSV.replace(",", delimiter))
+    assert cells(read_table(path)) == EXPECTED_CELLS
+
+
+@pytest.mark.parametrize(
+    ("header", "delimiter"),
+    [
+        ("a,b", ","),
+        ("a;b,c;d", ";"),
+        ('"a;b;c",d', ","),
+        ("a;b,c", ","),
+        ("\na\tb", "\t"),
+        ("a", ","),
+    ],
+)
+def test_the_header_says_what_cuts_the_rows(tmp_path: Path, header: str, delimiter: str) -> None:
+    assert delimiter_of(write(tmp_path / "rows.csv", f"{header}\n1,2;3;4;5\n")) == delimiter
 
 
 def test_json_may_have_a_byte_order_mark(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_the_middle_word_is_predicted_from_those_around_it() -> None:
     model = WordVectors(LEARNT, lambda size: ContinuousBagOfWords(size, 4))
     inputs, target = model.split(torch.tensor([[6, 7, 8, 9, 10], [PAD, PAD, 11, 12, PAD]]))
     assert inputs.tolist() == [[6, 7, 9, 10], [PAD, PAD, 12, PAD]]
-    assert target.tolist() == [8, 11]
+    assert target.tolist() == [[8], [11]]
 
 
 def test_neighbours_are_by_cosine_without_the_word_and_the_special_tokens() -> None:

@@ -32,6 +32,7 @@ def project(
     monkeypatch.chdir(folder)
     config = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
     config["checkpoint_seconds"] = 0
+    config["portable"] = True  # one process trains all
     config["trainer"] = {"max_epochs": 3, "limit_train_batches": STEPS, "gradient_clip_val": 1}
     CONFIG.write_text(yaml.safe_dump(config), encoding="utf-8")
 

@@ -1,0 +1,197 @@
+"""Make a task out of data: look at them, and write its section in params.yaml and its configuration."""
+
+import contextlib
+import io
+import re
+import shutil
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from src.shared.errors import ConfigurationError, DataError, exit_with_message
+from src.shared.parameters import PARAMETERS, checked, read_parameters
+from src.shared.proposals import Noted, Proposal, as_yaml, one_line, plain
+
+CONFIGURATIONS = Path("configs")
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")
+# what stands in params.yaml, in runs/ and in dvc.yaml under these names is no task
+RESERVED = ("tasks", "studies", "more_studies", "cells", "prepared", "wandb", "key", "item")
+Kind = Literal["tabular", "images", "text"]
+
+DESCRIPTION = """Look at data that nobody has described yet, and write what a task needs: its line and
+section in params.yaml, and configs/NAME.yaml, both with comments that say what was found. Then `dvc repro
+evaluate@NAME` fetches, prepares, trains and evaluates. The values are a start: change any of them."""
+
+
+def new_task(name: str, kind: Kind, path: Path, target: str | None = None) -> None:
+    """Write the section `name` of params.yaml and configs/<name>.yaml.
+
+    Both are written by rename, and only after the preparation has worked on the data in a folder of its own.
+
+    Args:
+        name: of the new task.
+        kind: of its data, a folder of src/ with a propose.py.
+        path: the file, or the folder with the files.
+        target: of a table, the column to predict.
+
+    Raises:
+        ConfigurationError: the name cannot be used, or the target is no column.
+        DataError: there are no such data, or they cannot be prepared.
+    """
+    _check_name(name)
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file or folder")
+    proposal = import_module(f"src.{kind}.propose").propose(path, target)
+    _try_preparation(kind, proposal)
+
+    section = {name: _section(proposal, kind)}
+    heading = "".join(f"# {one_line(finding)}\n" for finding in proposal.findings)
+    with PARAMETERS.open(encoding="utf-8", newline="") as file:
+        text = with_task(file.read(), name, kind, heading + as_yaml(section))
+    expected = read_parameters()
+    expected["tasks"] = expected["tasks"] | {name: kind}
+    if _parsed(text) != expected | plain(section):
+        raise ConfigurationError(
+            f"{PARAMETERS}: there is no place for a task: under `tasks:` lines `name: kind` are expected"
+        )
+    configuration = CONFIGURATIONS / f"{name}.yaml"
+    _write(configuration, _header(name, proposal) + as_yaml({"task": name} | proposal.configuration))
+    try:
+        _write(PARAMETERS, text)
+    except BaseException:
+        configuration.unlink()
+        raise
+
+    for finding in proposal.findings:
+        print(one_line(finding))
+    print(f"\nwritten: the section {name} of {PARAMETERS}, and {configuration}; read both, then run:\n")
+    print("\n".join(_commands(name, proposal)))
+
+
+def _check_name(name: str) -> None:
+    parameters = read_parameters()
+    studies = {**(parameters.get("studies") or {}), **(parameters.get("more_studies") or {})}
+    if not NAME.fullmatch(name) or yaml.safe_load(name) != name:  # `yes` and `null` are no texts in YAML
+        raise ConfigurationError(
+            f"name: expected a letter, then letters, digits or _, at most 60 in all, found {name!r}"
+        )
+    # some file systems take Wine and wine for one folder
+    taken = {str(other).lower() for other in (*RESERVED, *parameters, *parameters["tasks"], *studies)}
+    if name.lower() in taken:
+        raise ConfigurationError(f"name: '{name}' is taken in {PARAMETERS}; choose another one")
+    configuration = CONFIGURATIONS / f"{name}.yaml"
+    if configuration.exists():
+        raise ConfigurationError(f"{configuration} is there already; remove it, or choose another name")
+
+
+def _try_preparation(kind: Kind, proposal: Proposal) -> None:
+    """Prepare the data as proposed, and forget the result: what is refused is told before it is written."""
+    room = import_module(f"src.{kind}.prepare")
+    settings = checked(room.Preparation, plain(proposal.prepare), "prepare")
+    with TemporaryDirectory() as temporary:
+        raw = proposal.source
+        if proposal.files:
+            raw = Path(temporary, "raw")
+            raw.mkdir()
+        for name in proposal.files:
+            original = proposal.source / name
+            copy = shutil.copytree if original.is_dir() else shutil.copyfile
+            copy(original, raw / name)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                room.prepare(raw, Path(temporary, "prepared"), settings)
+        except DataError as error:
+            raise DataError(str(error).replace(str(raw), str(proposal.source))) from None
+
+
+def _section(proposal: Proposal, kind: Kind) -> dict[str, Any]:
+    return {
+        # with the slash no folder's name is taken for `sample` or `download`
+        "source": f"{proposal.source.as_posix()}/",
+        "files": {name: {} for name in proposal.files},
+        "prepare": Noted(proposal.prepare, f"every key: class Preparation in src/{kind}/prepare.py"),
+    }
+
+
+def _commands(name: str, proposal: Proposal) -> list[str]:
+    predict = f"python -m src.cli predict --config configs/{name}.yaml {proposal.predict}"
+    return [f"dvc repro evaluate@{name}", predict]
+
+
+def _header(name: str, proposal: Proposal) -> str:
+    about = "A first proposal of pipelines.new_task. The data side stands in params.yaml."
+    commands = [f"  {one_line(command)}" for command in _commands(name, proposal)]
+    lines = [one_line(proposal.findings[0]), about, "", *commands]
+    return "".join(f"# {line}".rstrip() + "\n" for line in lines)
+
+
+def with_task(text: str, name: str, kind: str, section: str) -> str:
+    """The text of params.yaml with a line more under `tasks` and a section before the studies.
+
+    Nothing else changes, so that comments and layout stay; a new line ends as the others do.
+    """
+    newline = "\r\n" if "\r\n" in text else "\n"
+    lines = re.split(r"(?<=\n)", text if text.endswith("\n") else text + newline)
+    first = next((i for i, line in enumerate(lines) if re.match(r"tasks:\s*(#|$)", line)), None)
+    if first is None:
+        return text
+    last, indent = first, "  "
+    for number in range(first + 1, len(lines)):
+        entry = re.match(r"( +)[^#\s]", lines[number])
+        if entry:
+            last, indent = number, entry[1]
+        elif re.match(r"[^#\s]", lines[number]):
+            break
+    after = range(last + 1, len(lines))
+    place = next((i for i in after if re.match("(more_)?studies:", lines[i])), len(lines))
+    while place > last + 1 and lines[place - 1].startswith("#"):  # what is said about the studies
+        place -= 1
+    block = section.replace("\n", newline)
+    block = newline + block if place == len(lines) else block + newline
+    lines.insert(place, block)
+    lines.insert(last + 1, f"{indent}{name}: {kind}{newline}")
+    return "".join(lines)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
+
+
+def _write(path: Path, text: str) -> None:
+    """By a name of its own and a rename: an older file is replaced whole or kept."""
+    partial = path.with_name(f".{path.name}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def main() -> None:
+    """Entry point."""
+    parser = ArgumentParser(prog="python -m pipelines.new_task", description=DESCRIPTION)
+    parser.add_argument("name", type=str, help="Of the new task: letters, digits and _.")
+    parser.add_argument("--kind", type=Kind, required=True, help="The kind of the data.")
+    parser.add_argument(
+        "--from",
+        type=Path,
+        required=True,
+        help="A CSV, Excel or JSON table; a folder with a folder of pictures a class, idx files or a CSV "
+        "file of pixels; a .txt file with one document a line. Or the folder of such a file.",
+    )
+    parser.add_argument("--target", type=str | None, help="Of a table: the column to predict.")
+    found = parser.parse_args()
+    new_task(found["name"], found["kind"], found["from"].expanduser(), found["target"])
+
+
+if __name__ == "__main__":
+    exit_with_message(main)

@@ -1,0 +1,63 @@
+"""Bundle -> the surface: a module from points to heights.
+
+B batch
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from src.descent.model import Descent
+from src.descent.networks import SURFACES
+from src.descent.preprocessing import COLUMNS
+from src.shared.bundle import load_model
+from src.shared.exportable import Arrays, Exportable
+
+
+class Heights(nn.Module):
+    """The function that was minimised; the point where the descent ended is not part of it.
+
+    Args:
+        surface: a name of `SURFACES`.
+    """
+
+    def __init__(self, surface: str) -> None:
+        super().__init__()
+        self.surface = surface
+
+    def forward(self, points: Tensor) -> Tensor:
+        """Points (B, 2) float64 to heights (B,)."""
+        return SURFACES[self.surface].height(points)
+
+
+def exportable(bundle: Path) -> Exportable:
+    """The surface of a bundle, and the point where its descent ended as the example.
+
+    Args:
+        bundle: models/<task>.
+    """
+    model = load_model(bundle, Descent)
+    window = np.array(SURFACES[model.surface].window)
+
+    def sample(generator: np.random.Generator, rows: int) -> tuple[Arrays, Arrays]:
+        points = generator.uniform(-window, window, size=(rows, 2))
+        with torch.inference_mode():
+            heights = model(torch.from_numpy(points))
+        return {"points": points}, {"heights": heights.numpy()}
+
+    return Exportable(
+        kind="descent",
+        network=model.surface,
+        module=Heights(model.surface).eval(),
+        inputs={"points": torch.zeros(2, 2, dtype=torch.float64)},
+        axes={"points": {0: "batch"}},
+        outputs=("heights",),
+        sample=sample,
+        description={
+            "surface": model.surface,
+            "columns": list(COLUMNS),
+            "example": model.x.detach().tolist(),
+        },
+    )

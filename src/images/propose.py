@@ -1,0 +1,270 @@
+"""Images that nobody has described yet -> a proposal for their preparation and their network."""
+
+import shlex
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from PIL import Image
+
+from src.images.preprocessing import class_folders, labels_path, pictures_of, read_idx, read_pixel_csv
+from src.shared.errors import ConfigurationError, DataError
+from src.shared.proposals import Noted, Proposal, configuration, count, listed, one_cycle
+
+TRAIN_NAMES = ("train", "training")
+TEST_NAMES = ("test", "testing", "t10k", "validation", "val", "valid", "dev")
+LABEL_NAMES = ("label", "class", "target", "y")
+
+SIZES = (16, 32, 48, 64)
+LARGEST_KEPT = 64
+SMALLEST = 16  # what ConvNet needs
+UNBALANCED = 3
+FEW_IMAGES, MANY_IMAGES = 1000, 10_000
+WIDTHS = (32, 16)
+EPOCHS = 30
+FEWEST_EPOCHS = 6
+RATE = 0.01
+MULTIPLICATIONS = 1e13  # of a training: about 5 minutes on one core
+
+
+class Seen(NamedTuple):
+    """What was found: the keys of `prepare` that say where, the files, and what the images are like."""
+
+    where: dict[str, Any]
+    files: list[str]
+    counts: Counter[str]
+    sizes: Counter[tuple[int, int]]
+    colour: bool
+    findings: list[str]
+    example: Path
+
+
+def propose(path: Path, target: str | None) -> Proposal:
+    """Look at images and say how they may be prepared and learnt.
+
+    Args:
+        path: a folder of class folders, of the folders train and test with class folders, of idx files or
+            of train.csv (and test.csv) with a pixel a column; or such an idx or CSV file.
+        target: of a CSV file, the column with the class codes; None takes the one whose name says so.
+
+    Raises:
+        ConfigurationError: there is no such column.
+        DataError: there are no images that could be read, or they are of one class.
+    """
+    folder, files = (path.parent, [path]) if path.is_file() else (path, sorted(path.iterdir()))
+    idx = [file for file in files if _is_idx(file)]
+    tables = [file for file in files if file.suffix.lower() == ".csv"]
+    if target is not None and not tables:
+        raise ConfigurationError("--target: only tables of pixels have a column of classes")
+    if idx:
+        seen = _idx_files(idx)
+    elif tables:
+        seen = _pixel_tables(tables, target)
+    elif path.is_dir():
+        seen = _folders(path)
+    else:
+        raise DataError(f"{path}: expected an idx or CSV file, or the folder above the class folders")
+
+    total = sum(seen.counts.values())
+    resize, why = _resize(seen.sizes)
+    prepare = dict(seen.where)
+    if resize:
+        prepare["resize"] = Noted(resize, why)
+    prepare["scale"] = "standardize"
+    if "test" not in prepare:
+        prepare["test_share"] = 0.2
+    prepare |= {"validation_share": 0.2 if total < FEW_IMAGES else 0.1, "seed": 42}
+    return Proposal(
+        source=folder,
+        files=seen.files,
+        prepare=prepare,
+        configuration=_configuration(total, resize or max(next(iter(seen.sizes)))),
+        findings=_told(path, seen, resize, why),
+        predict=f"--data.input {shlex.quote(str(seen.example))} --data.output predictions.csv",
+    )
+
+
+def _told(path: Path, seen: Seen, resize: int | None, why: str) -> list[str]:
+    total, rarest = sum(seen.counts.values()), min(seen.counts.values())
+    commonest = max(seen.counts.values())
+    colour = "colour" if seen.colour else "grey"
+    each = f"{rarest:,} to {commonest:,}" if rarest != commonest else f"{rarest:,}"
+    training = " for training" if "test" in seen.where else ""
+    told = [
+        f"{path.name or path}: {count(total, 'image')}{training}, {colour}, {_sizes_told(seen.sizes)}",
+        f"{count(len(seen.counts), 'class')} ({listed(list(seen.counts))}), {each} images each",
+        *seen.findings,
+    ]
+    if commonest > UNBALANCED * rarest:
+        told.append("unbalanced: look at test/f1, which counts each class alike, beside test/accuracy")
+    if resize:
+        told.append(f"brought to {resize} x {resize}: {why}")
+    return told
+
+
+def _split_of(name: str) -> str | None:
+    """train or test, if a name says so."""
+    word = name.lower().split(".")[0].split("-")[0].split("_")[0]
+    return "train" if word in TRAIN_NAMES else "test" if word in TEST_NAMES else None
+
+
+def _one_each(paths: list[Path], what: str) -> dict[str, Path]:
+    """The train and the test part among some paths; a single path is the train part."""
+    if len(paths) == 1:
+        return {"train": paths[0]}
+    parts: dict[str, Path] = {}
+    names = (*TRAIN_NAMES, *TEST_NAMES)  # a test part proper comes before one for validation
+    for path in sorted(paths, key=lambda path: _rank(path.name, names)):
+        split = _split_of(path.name)
+        if split and split not in parts:
+            parts[split] = path
+    if "train" not in parts:
+        found = listed([path.name for path in paths])
+        raise DataError(f"{paths[0].parent}: {found}: which {what} is for training? call it train")
+    return parts
+
+
+def _rank(name: str, names: tuple[str, ...]) -> int:
+    return min((i for i, known in enumerate(names) if name.lower().startswith(known)), default=len(names))
+
+
+def _official(parts: dict[str, Path]) -> tuple[dict[str, Any], list[str]]:
+    where: dict[str, Any] = {"train": parts["train"].name}
+    if "test" not in parts:
+        return where, []
+    where["test"] = Noted(parts["test"].name, "the official test part")
+    return where, [f"test part: {parts['test'].name}; the validation part is cut from {parts['train'].name}"]
+
+
+def _folders(folder: Path) -> Seen:
+    below = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] not in "._"]
+    split = [path for path in below if _split_of(path.name) and not pictures_of(path)]
+    where: dict[str, Any] = {"train": Noted(".", "the class folders in it")}
+    files: list[str] = []
+    findings: list[str] = []
+    train = folder
+    if split:
+        parts = _one_each(split, "folder")
+        where, findings = _official(parts)
+        files, train = [path.name for path in parts.values()], parts["train"]
+    elif not below and pictures_of(folder):
+        raise DataError(
+            f"{folder}: the pictures lie together; put those of a class into a folder of its name"
+        )
+    members = class_folders(train)
+    sizes, colour = Counter[tuple[int, int]](), False
+    for path in (path for paths in members.values() for path in paths):
+        try:
+            with Image.open(path) as picture:  # the header only
+                sizes[picture.size] += 1
+                colour = colour or picture.mode not in ("1", "L", "I;16")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise DataError(f"{path}: not a readable image: {error}") from None
+    counts = Counter({name: len(paths) for name, paths in members.items()})
+    return Seen(where, files, counts, sizes, colour, findings, next(iter(members.values()))[0].parent)
+
+
+def _is_idx(path: Path) -> bool:
+    return "images-idx3" in path.name and path.is_file()
+
+
+def _idx_files(paths: list[Path]) -> Seen:
+    parts = _one_each(paths, "idx file")
+    where, findings = _official(parts)
+    images, codes = read_idx(parts["train"]), read_idx(labels_path(parts["train"]))
+    files = [file.name for path in parts.values() for file in (path, labels_path(path))]
+    counts = Counter(map(str, sorted(codes.tolist())))
+    sizes = Counter({(int(images.shape[2]), int(images.shape[1])): len(images)})
+    example = parts.get("test", parts["train"])
+    return Seen(where, files, counts, sizes, False, [*findings, _names_wanted()], example)
+
+
+def _names_wanted() -> str:
+    return "classes are numbers; give them names under `classes`, as fashion_mnist does"
+
+
+def _pixel_tables(paths: list[Path], target: str | None) -> Seen:
+    parts = _one_each(paths, "table")
+    columns = _columns(parts["train"])
+    label = target if target is not None else next((c for c in columns if c.lower() in LABEL_NAMES), None)
+    if label not in columns:
+        if target is not None:
+            raise ConfigurationError(f"--target: {parts['train']} has no column '{target}'")
+        raise DataError(
+            f"{parts['train']}: needs a column of the classes ({', '.join(LABEL_NAMES)}, or --target), and "
+            "one a pixel"
+        )
+    example = Path("IMAGES.csv")
+    if "test" in parts and label not in _columns(parts["test"]):
+        example = parts.pop("test")  # as Kaggle's, which is for predictions
+    where, findings = _official(parts)
+    images, codes = read_pixel_csv(parts["train"], label)
+    assert codes is not None
+    counts = Counter(map(str, sorted(codes.tolist())))
+    sizes = Counter({(int(images.shape[3]), int(images.shape[2])): len(images)})
+    files = [path.name for path in parts.values()]
+    return Seen(where | {"label": label}, files, counts, sizes, False, [*findings, _names_wanted()], example)
+
+
+def _columns(path: Path) -> list[str]:
+    try:
+        return list(map(str, pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns))
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def _sizes_told(sizes: Counter[tuple[int, int]]) -> str:
+    if len(sizes) == 1:
+        return "{} x {} pixels".format(*next(iter(sizes)))
+    (width, height), (wide, high) = map(min, zip(*sizes, strict=True)), map(max, zip(*sizes, strict=True))
+    return f"{width} to {wide} pixels wide, {height} to {high} high"
+
+
+def _resize(sizes: Counter[tuple[int, int]]) -> tuple[int | None, str]:
+    """The side to bring all images to, and why; None where they can stay as they are."""
+    sides = sorted(min(size) for size in sizes.elements())
+    median = sides[len(sides) // 2]
+    side = max((size for size in SIZES if size <= median), default=SMALLEST)
+    if len(sizes) > 1:
+        return side, "they have several sizes; a larger one shows more, and takes longer"
+    if sides[0] < SMALLEST:
+        return SMALLEST, "the convolutions need that much"
+    if max(next(iter(sizes))) > LARGEST_KEPT:
+        return side, "quick to learn from; a larger one shows more, and takes longer"
+    return None, ""
+
+
+def _multiplications(side: int, width: int) -> float:
+    """Of an image in ConvNet, there and back: five convolutions, the backward pass costs two forward ones."""
+    return 3 * 27 * side**2 * width**2
+
+
+def _configuration(images: int, side: int) -> dict[str, Any]:
+    """The network and its training, by the number of images and their size."""
+    cost = {width: images * _multiplications(side, width) for width in WIDTHS}
+    width = next((width for width in WIDTHS if EPOCHS * cost[width] <= MULTIPLICATIONS), WIDTHS[-1])
+    epochs = min(max(int(MULTIPLICATIONS / cost[width]), FEWEST_EPOCHS), EPOCHS)
+    batch_size = 32 if images < FEW_IMAGES else 64 if images < MANY_IMAGES else 128
+    network = {
+        "class_path": "src.images.networks.ConvNet",
+        "init_args": {"width": Noted(width, "twice as wide takes four times as long")},
+    }
+    return configuration(
+        epochs,
+        data={"class_path": "src.images.data.ImageData", "init_args": {"batch_size": batch_size}},
+        model={
+            "class_path": "src.images.model.ImageModel",
+            "init_args": {
+                "network": Noted(
+                    network, "or LeNet, MLP, or TorchvisionNetwork with a name such as resnet18"
+                ),
+                "augmentation": {
+                    "flip": Noted(0.0, "0.5 if a picture and its mirror image are of one class"),
+                    "crop": Noted(max(side // 16, 1), "pixels that a picture may be moved by"),
+                },
+                "label_smoothing": 0.1,
+                **one_cycle("AdamW", RATE, weight_decay=0.05),
+            },
+        },
+    )

@@ -1,0 +1,58 @@
+"""The end of a training whose loss is no longer a number."""
+
+import math
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from src.shared.errors import NonFiniteError
+
+ADVICE = "try a lower learning rate or --trainer.gradient_clip_val=1"
+
+
+class FiniteLoss(Callback):
+    """End the training at the first step whose loss is NaN or infinite.
+
+    One process on a CPU looks at each loss before it changes a weight. To look at one on an accelerator is
+    to wait for it, and several processes have to end together: there the losses of `together` steps are
+    looked at at once. Nothing is kept in between, as checkpoints and the best weights are those of the end
+    of an epoch, and this callback looks before them.
+
+    Args:
+        together: how many steps.
+    """
+
+    def __init__(self, together: int = 100) -> None:
+        self.together = together
+        self.noted: list[tuple[int, Tensor]] = []
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        """Look at the loss, or note it."""
+        step = int(trainer.fit_loop.batch_idx) + 1
+        if loss.device.type == "cpu" and trainer.world_size == 1:
+            _require_finite(loss.item(), step, trainer)
+            return
+        self.noted.append((step, loss.detach()))
+        if len(self.noted) == self.together:
+            self._look(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the losses that are left."""
+        if self.noted:
+            self._look(trainer)
+
+    def _look(self, trainer: Trainer) -> None:
+        steps, losses = zip(*self.noted, strict=True)
+        self.noted.clear()
+        # a sum is not finite where one of its parts is not, so all processes find the same
+        found: Tensor = trainer.strategy.reduce(torch.stack(losses), reduce_op="sum")
+        for step, value in zip(steps, found.tolist(), strict=True):
+            _require_finite(value, step, trainer)
+
+
+def _require_finite(value: float, step: int, trainer: Trainer) -> None:
+    if not math.isfinite(value):
+        # current_epoch is stale after going on from a checkpoint
+        epoch = int(trainer.fit_loop.epoch_progress.current.processed) + 1  # type: ignore[attr-defined]
+        raise NonFiniteError(f"train/loss became {value} in epoch {epoch}, step {step}; {ADVICE}")

@@ -1,0 +1,115 @@
+"""What a kind of data suggests for data that it has not seen before, and how that becomes YAML."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+
+class Noted(NamedTuple):
+    """A value of a proposal, and the comment that goes beside it."""
+
+    value: Any
+    note: str
+
+
+@dataclass
+class Proposal:
+    """The two sections of a new task. In both, a value may be `Noted`.
+
+    Args:
+        source: the folder that holds the raw files.
+        files: which of its files or folders are wanted; none for all.
+        prepare: of the section in params.yaml.
+        configuration: of configs/<task>.yaml, without the task's name.
+        findings: what was seen in the data and what follows from it, the data themselves first.
+        predict: the options of a first `predict`.
+    """
+
+    source: Path
+    files: list[str]
+    prepare: dict[str, Any]
+    configuration: dict[str, Any]
+    findings: list[str]
+    predict: str
+
+
+def configuration(epochs: int, data: dict[str, Any], model: dict[str, Any], **trainer: Any) -> dict[str, Any]:
+    """A configuration but for the task's name, with what proposals of all kinds have in common.
+
+    Args:
+        epochs: of the training.
+        data: the section `data`.
+        model: the section `model`.
+        trainer: further keys of the trainer.
+    """
+    return {
+        "seed_everything": 42,
+        "monitor": Noted("validation/loss", "chooses the best epoch"),
+        "mode": "min",
+        "trainer": {"max_epochs": epochs, **trainer},
+        "data": data,
+        "model": model,
+    }
+
+
+def one_cycle(optimizer: str, rate: float, **options: Any) -> dict[str, Any]:
+    """The keys of a model for an optimizer of torch.optim under a one-cycle schedule."""
+    return {
+        "optimizer": {
+            "class_path": f"torch.optim.{optimizer}",
+            "init_args": {"lr": rate, **options, "fused": True},
+        },
+        "lr_scheduler": {
+            "class_path": "torch.optim.lr_scheduler.OneCycleLR",
+            "init_args": {"max_lr": Noted(rate, "that of the optimizer")},
+        },
+        "lr_interval": "step",
+    }
+
+
+def plain(value: Any) -> Any:
+    """A value of a proposal without its comments."""
+    if isinstance(value, Noted):
+        return plain(value.value)
+    return {name: plain(item) for name, item in value.items()} if isinstance(value, dict) else value
+
+
+def as_yaml(mapping: dict[str, Any], indent: int = 0) -> str:
+    """A mapping as YAML: mappings in it as blocks, all else on the line of its key, before its comment."""
+    text = ""
+    for name, value in mapping.items():
+        value, note = value if isinstance(value, Noted) else (value, "")
+        comment = f" # {one_line(note)}" if note else ""
+        block = isinstance(value, dict) and value
+        shown = "" if block else f" {_inline(value)}"
+        text += f"{' ' * indent}{_inline(name)}:{shown}{comment}\n"
+        if block:
+            text += as_yaml(value, indent + 2)
+    return text
+
+
+def _inline(value: Any) -> str:
+    options: dict[str, Any] = {"allow_unicode": True, "sort_keys": False, "width": float("inf")}
+    text = yaml.safe_dump(value, default_flow_style=True, **options).removesuffix("\n...\n").strip("\n")
+    if "\n" in text:  # in double quotes a line's end is written as \n
+        text = yaml.safe_dump(value, default_flow_style=True, default_style='"', **options).strip("\n")
+    return text
+
+
+def one_line(text: str) -> str:
+    """A text that may hold names out of a file, without what would end a comment or steer a terminal."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+
+
+def count(number: int, noun: str) -> str:
+    """`1 row`, `1,200 rows`, `3 classes`."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}"
+
+
+def listed(names: list[str], most: int = 6) -> str:
+    """Names for people, the first ones of many."""
+    shown = ", ".join(f"'{name}'" for name in names[:most])
+    return shown + (f" and {len(names) - most:,} more" if len(names) > most else "")

@@ -1,0 +1,176 @@
+"""Bundle -> a module from token numbers to logits, or from word numbers to vectors and cosines.
+
+B batch, T tokens, V vocabulary, E embedding, H hidden
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch._higher_order_ops import scan  # a prototype of torch; pyproject.toml holds torch at one release
+from torch.nn import functional
+
+from src.shared.bundle import load_model
+from src.shared.exportable import Arrays, Exportable
+from src.shared.folders import read_preprocessing
+from src.text.model import LanguageModel, TokenModel, WordVectors
+from src.text.networks import Recurrent
+from src.text.preprocessing import BOS, PAD, SPECIAL, UNK
+
+LONGEST = 24
+NO_NEIGHBOUR = -1.0  # the lowest cosine, so that no search finds it
+
+CELLS: dict[str, type[nn.RNNCellBase]] = {
+    "RNN_TANH": nn.RNNCell,
+    "GRU": nn.GRUCell,
+    "LSTM": nn.LSTMCell,
+}
+
+
+class Unrolled(nn.Module):
+    """A recurrent network cell by cell; torch.export would fix the number of tokens of nn.GRU and its like.
+
+    Args:
+        network: in evaluation mode.
+    """
+
+    def __init__(self, network: Recurrent) -> None:
+        super().__init__()
+        self.embedding, self.projection, self.output = network.embedding, network.projection, network.output
+        self.skip = network.skip
+        recurrent = network.recurrent
+        self.cells = nn.ModuleList()
+        for layer in range(recurrent.num_layers):
+            inputs = recurrent.hidden_size if layer else recurrent.input_size
+            cell: nn.Module = CELLS[recurrent.mode](inputs, recurrent.hidden_size)  # type: ignore[call-arg]
+            weights = recurrent.state_dict()
+            cell.load_state_dict({name: weights[f"{name}_l{layer}"] for name in cell.state_dict()})
+            self.cells.append(cell)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, T) to logits (B, T, V) of the token after each."""
+        embedded = self.embedding(tokens)  # (B, T, E)
+        hidden = embedded.transpose(0, 1)  # (T, B, E)
+        for cell in self.cells:
+            hidden = _over_time(cell, hidden)  # (T, B, H)
+        hidden = hidden.transpose(0, 1)  # (B, T, H)
+        seen = torch.cat([hidden, embedded], dim=2) if self.skip else hidden
+        logits: Tensor = self.output(self.projection(seen))
+        return logits
+
+
+def _over_time(cell: Any, inputs: Tensor) -> Tensor:
+    """What a cell makes of (T, B, E), one step after the other: (T, B, H)."""
+    zeros = inputs.new_zeros(inputs.shape[1], cell.hidden_size)
+
+    def step(state: Any, input: Tensor) -> tuple[Any, Tensor]:
+        state = cell(input, state)
+        hidden = state[0] if isinstance(state, tuple) else state
+        return state, hidden.clone()  # scan wants no tensor twice
+
+    start = (zeros, zeros.clone()) if isinstance(cell, nn.LSTMCell) else zeros
+    outputs: Tensor = scan(step, start, inputs)[1]
+    return outputs
+
+
+class Neighbours(nn.Module):
+    """Word vectors and their cosines.
+
+    Args:
+        vectors: (V, E).
+    """
+
+    def __init__(self, vectors: Tensor) -> None:
+        super().__init__()
+        self.vectors = nn.Buffer(vectors)
+        self.directions = nn.Buffer(functional.normalize(vectors, dim=1))
+        numbers = torch.arange(len(vectors))
+        self.numbers = nn.Buffer(numbers)
+        self.special = nn.Buffer(numbers < len(SPECIAL))
+
+    def forward(self, words: Tensor) -> tuple[Tensor, Tensor]:
+        """Word numbers (B,) to vectors (B, E) and cosines (B, V); itself and special tokens have -1."""
+        cosines = self.directions[words] @ self.directions.T
+        itself = words[:, None] == self.numbers  # (B, V)
+        return self.vectors[words], cosines.masked_fill(itself | self.special, NO_NEIGHBOUR)
+
+
+def exportable(bundle: Path) -> Exportable:
+    """The language model or the word vectors of a bundle.
+
+    Args:
+        bundle: models/<task>.
+    """
+    model: TokenModel = load_model(bundle, TokenModel)  # type: ignore[type-abstract]
+    preprocessing = read_preprocessing(bundle)
+    if isinstance(model, WordVectors):
+        return _word_vectors(model, preprocessing)
+    assert isinstance(model, LanguageModel)
+    return _language_model(model, preprocessing)
+
+
+def _language_model(model: LanguageModel, preprocessing: dict[str, Any]) -> Exportable:
+    network = model.network
+
+    def sample(generator: np.random.Generator, rows: int) -> tuple[Arrays, Arrays]:
+        length = generator.integers(1, LONGEST, endpoint=True)
+        tokens = generator.integers(len(model.vocabulary), size=(rows, length))
+        tokens[:, 0] = BOS
+        with torch.inference_mode():
+            logits = model(torch.from_numpy(tokens))
+        return {"tokens": tokens}, {"logits": logits.numpy()}
+
+    return Exportable(
+        kind="language_model",
+        network=type(network).__name__,
+        module=Unrolled(network).eval() if isinstance(network, Recurrent) else network,
+        inputs={"tokens": torch.full((2, 8), UNK)},
+        axes={"tokens": {0: "batch", 1: "time"}},
+        outputs=("logits",),
+        sample=sample,
+        description={**_encoding(preprocessing), "begin": BOS},
+        vocabulary=model.vocabulary,
+    )
+
+
+def _word_vectors(model: WordVectors, preprocessing: dict[str, Any]) -> Exportable:
+    everything = len(model.vocabulary)
+
+    def sample(generator: np.random.Generator, rows: int) -> tuple[Arrays, Arrays]:
+        words = torch.from_numpy(generator.integers(len(SPECIAL), everything, size=rows))
+        cosines = torch.full((rows, everything), NO_NEIGHBOUR)
+        with torch.inference_mode():
+            for row, (values, numbers) in enumerate(model.predict_step((words, everything), 0)):
+                cosines[row, numbers] = values
+        return (
+            {"words": words.numpy()},
+            {"vectors": model.vectors[words].numpy(), "cosines": cosines.numpy()},
+        )
+
+    return Exportable(
+        kind="word_vectors",
+        network=type(model.network).__name__,
+        module=Neighbours(model.vectors).eval(),
+        inputs={"words": torch.full((2,), UNK)},
+        axes={"words": {0: "batch"}},
+        outputs=("vectors", "cosines"),
+        sample=sample,
+        description=_encoding(preprocessing),
+        vocabulary=model.vocabulary,
+    )
+
+
+def _encoding(preprocessing: dict[str, Any]) -> dict[str, Any]:
+    """How text becomes tokens, and the most frequent token that is a word."""
+    vocabulary = preprocessing["vocabulary"]
+    words = [token for token in vocabulary[len(SPECIAL) :] if token.isalpha()]
+    kept = ("tokenizer", "convert", "replace", "stopwords")
+    return {
+        **{name: preprocessing[name] for name in kept},
+        "special": list(SPECIAL),
+        "padding": PAD,
+        "unknown": UNK,
+        "example": words[0] if words else SPECIAL[UNK],
+    }

@@ -1,0 +1,112 @@
+import gzip
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from src.images.propose import propose
+from src.shared.errors import ConfigurationError, DataError
+from src.shared.proposals import plain
+
+
+def draw(folder: Path, size: tuple[int, int], mode: str = "L", each: int = 2) -> None:
+    for name in "ab":
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number in range(each):
+            Image.new(mode, size).save(folder / name / f"{size[0]} {number}.png")
+
+
+def write_idx(path: Path, values: Any) -> None:
+    header = struct.pack(">BBBB", 0, 0, 8, values.ndim) + struct.pack(f">{values.ndim}I", *values.shape)
+    content = header + values.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "resize", "crop"),
+    [
+        ([(8, 8)], 16, 1),
+        ([(28, 28)], None, 1),
+        ([(40, 64)], None, 4),
+        ([(200, 150)], 64, 4),
+        ([(30, 30), (40, 50), (60, 60)], 32, 2),
+    ],
+)
+def test_the_size_that_images_are_brought_to(
+    sizes: list[tuple[int, int]], resize: int | None, crop: int, tmp_path: Path
+) -> None:
+    for size in sizes:
+        draw(tmp_path, size)
+    proposal = propose(tmp_path, None)
+    assert plain(proposal.prepare).get("resize") == resize
+    assert plain(proposal.configuration)["model"]["init_args"]["augmentation"]["crop"] == crop
+    assert (proposal.files, plain(proposal.prepare)["train"]) == ([], ".")
+
+
+@pytest.mark.parametrize(("mode", "told"), [("L", "grey"), ("RGB", "colour"), ("P", "colour")])
+def test_colours(mode: str, told: str, tmp_path: Path) -> None:
+    draw(tmp_path, (20, 20), mode)
+    assert f"4 images, {told}, 20 x 20 pixels" in propose(tmp_path, None).findings[0]
+
+
+@pytest.mark.parametrize(
+    ("folders", "test"),
+    [(("train", "val", "test"), "test"), (("Training", "valid"), "valid"), (("train",), None)],
+)
+def test_folders_of_the_parts(folders: tuple[str, ...], test: str | None, tmp_path: Path) -> None:
+    for folder in folders:
+        draw(tmp_path / folder, (20, 20))
+    proposal = propose(tmp_path, None)
+    assert plain(proposal.prepare).get("test") == test
+    assert proposal.files == [folders[0], *([test] if test else [])]
+    assert ("test_share" in proposal.prepare) == (test is None)
+
+
+def test_idx_files(tmp_path: Path) -> None:
+    for part in ("train", "t10k"):
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte.gz", np.zeros((8, 28, 20)))
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte.gz", np.array([0, 0, 0, 0, 0, 0, 1, 1]))
+    proposal = propose(tmp_path, None)
+    assert len(proposal.files) == 4
+    assert plain(proposal.prepare)["test"] == "t10k-images-idx3-ubyte.gz"
+    assert proposal.findings[:2] == [
+        f"{tmp_path.name}: 8 images for training, grey, 20 x 28 pixels",
+        "2 classes ('0', '1'), 2 to 6 images each",
+    ]
+
+
+@pytest.mark.parametrize(("column", "target"), [("label", None), ("Y", None), ("digit", "digit")])
+def test_a_table_of_pixels(column: str, target: str | None, tmp_path: Path) -> None:
+    table = pd.DataFrame(np.zeros((6, 400), int)).assign(**{column: [0, 1, 2, 0, 1, 2]})
+    table.to_csv(tmp_path / "train.csv", index=False)
+    table.drop(columns=column).to_csv(tmp_path / "test.csv", index=False)
+    proposal = propose(tmp_path, target)
+    assert (plain(proposal.prepare)["label"], proposal.files) == (column, ["train.csv"])
+    assert proposal.predict.startswith(f"--data.input {tmp_path / 'test.csv'} ")
+
+
+def test_more_images_have_a_narrower_network_and_fewer_epochs(tmp_path: Path) -> None:
+    write_idx(tmp_path / "train-images-idx3-ubyte", np.zeros((70_000, 28, 28), np.uint8))
+    write_idx(tmp_path / "train-labels-idx1-ubyte", np.arange(70_000) % 10)
+    configuration = plain(propose(tmp_path, None).configuration)
+    assert configuration["model"]["init_args"]["network"]["init_args"]["width"] == 16
+    assert configuration["trainer"]["max_epochs"] == 8
+
+
+def test_what_is_no_set_of_images(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no folders, one a class"):
+        propose(tmp_path, None)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.png").write_bytes(b"text")
+    with pytest.raises(DataError, match=r"1\.png: not a readable image"):
+        propose(tmp_path, None)
+    with pytest.raises(ConfigurationError, match="only tables of pixels"):
+        propose(tmp_path, "label")
+    for part in ("one", "two"):
+        (tmp_path / f"{part}.csv").write_text("label,pixel\n0,1\n")
+    with pytest.raises(DataError, match="which table is for training"):
+        propose(tmp_path, None)

@@ -1,0 +1,284 @@
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pandas as pd
+import pytest
+import torch
+
+from pipelines import export as exporter
+from pipelines.export import export, relative_difference
+from src.shared.bundle import load_model
+from src.shared.errors import ConfigurationError, IntegrityError, exit_with_message
+from src.shared.exportable import Exportable
+from src.shared.folders import folder_digest, read_preprocessing
+from src.tabular.model import TabularModel
+from src.tabular.preprocessing import categorical_columns, read_table, transform
+from src.text.export import _language_model
+from src.text.model import LanguageModel
+from src.text.networks import Transformer
+from src.text.preprocessing import SPECIAL
+
+TASKS = ("house_prices", "digits", "poems", "words", "line", "bowl")
+SAMPLES = 200
+COMMON = ["README.md", "example.py", "inputs.json", "model.onnx", "model.pt2"]
+
+
+@pytest.fixture(scope="module")
+def exports(clones: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The exports of some tasks, at least one of each kind of network."""
+    folder = tmp_path_factory.mktemp("exports")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(clones[0])
+        for task in TASKS:
+            export(task, output=folder / task, samples=SAMPLES)
+    return folder
+
+
+@pytest.fixture
+def session(exports: Path) -> Callable[..., Any]:
+    """Run an exported ONNX program by its task."""
+
+    def run(task: str, **inputs: Any) -> list[Any]:
+        program = onnxruntime.InferenceSession(
+            exports / task / "model.onnx", providers=["CPUExecutionProvider"]
+        )
+        outputs: list[Any] = program.run(None, inputs)
+        return outputs
+
+    return run
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_an_export_is_whole_and_knows_no_path(clones: tuple[Path, Path], exports: Path, task: str) -> None:
+    texts = ["vocabulary.json"] if task in ("poems", "words") else []
+    assert sorted(path.name for path in (exports / task).iterdir()) == sorted(COMMON + texts)
+    onnx.checker.check_model(exports / task / "model.onnx", full_check=True)
+    for path in (exports / task).iterdir():
+        for place in (clones[0], Path(exporter.__file__).parents[1], Path(sys.prefix)):
+            assert os.fsencode(place) not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_model_card_tells_scores_and_digests(clones: tuple[Path, Path], exports: Path, task: str) -> None:
+    card = (exports / task / "README.md").read_text(encoding="utf-8")
+    manifest = read_json(clones[0] / "models" / task / "manifest.json")
+    source = read_json(clones[0] / "data" / "raw" / task / "SOURCE.json")
+    metrics = read_json(clones[0] / "reports" / task / "metrics.json")
+    for digest in (manifest["tensors"], manifest["prepared"], *manifest["files"].values()):
+        assert f"| {digest} |" in card
+    assert all(file["sha256"] in card for file in source["files"].values())
+    for name, value in metrics.items():
+        if name.startswith("test/"):
+            assert re.search(rf"^\| {name.removeprefix('test/')} \| {value:.5g} \|", card, re.MULTILINE)
+    sections = re.findall("^## (.*)", card, re.MULTILINE)
+    assert sections[:3] == ["Model details", "Uses", "Bias, risks and limitations"]
+    assert sections[-2:] == ["Evaluation", "Provenance"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_example_runs_without_the_project(exports: Path, tmp_path: Path, task: str) -> None:
+    copied = shutil.copytree(exports / task, tmp_path / "elsewhere")
+    program = (
+        "import runpy, sys\n"
+        f"runpy.run_path({str(copied / 'example.py')!r}, run_name='__main__')\n"
+        "assert not {'torch', 'src', 'pipelines'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    if task in ("house_prices", "line"):
+        number = float(done.stdout.partition(": ")[2])
+        assert math.isfinite(number)
+    else:
+        assert done.stdout
+
+
+def test_raw_rows_get_the_prices_of_the_bundle(
+    clones: tuple[Path, Path], exports: Path, session: Callable[..., Any]
+) -> None:
+    raw = clones[0] / "data" / "raw" / "house_prices" / "test.csv"
+    bundle = clones[0] / "models" / "house_prices"
+    learnt = read_preprocessing(bundle)
+    table = read_table(raw, categorical_columns(learnt), learnt["missing"])
+    model = load_model(bundle, TabularModel)
+    with torch.inference_mode():
+        expected = model.predict(model(torch.from_numpy(transform(table, learnt, raw, Counter()))))
+
+    # as a stranger would, by inputs.json
+    known = read_json(exports / "house_prices" / "inputs.json")
+    cells = pd.read_csv(raw, dtype=str, keep_default_na=False)
+    numbers = cells[known["numbers"]].replace(known["missing_texts"], "nan").to_numpy(np.float64)
+    codes = [
+        [
+            column["missing"]
+            if text in known["missing_texts"]
+            else column["codes"].get(text, known["unknown"])
+            for text in cells[column["name"]]
+        ]
+        for column in known["categories"]
+    ]
+    (prices,) = session("house_prices", numbers=numbers, categories=np.array(codes).T)
+    assert len(prices) > 1000
+    np.testing.assert_allclose(prices, expected.numpy(), rtol=1e-5)
+
+
+def test_batches_and_texts_of_any_length(session: Callable[..., Any]) -> None:
+    for rows, length in ((1, 1), (1, 30), (3, 5)):
+        (logits,) = session("poems", tokens=np.full((rows, length), SPECIAL.index("<BOS>")))
+        assert logits.shape[:2] == (rows, length)
+    for rows in (1, 7):
+        assert session("digits", images=np.zeros((rows, 1, 8, 8), np.uint8))[0].shape == (rows, 10)
+        assert session("line", numbers=np.full((rows, 1), np.nan))[0].shape == (rows,)
+
+
+def test_a_transformer_is_exported(tmp_path: Path) -> None:
+    learnt = {
+        "vocabulary": [*SPECIAL, *"abcdefgh"],
+        "counts": [0] * 6 + [1] * 8,
+        "tokenizer": "char",
+        "convert": None,
+        "replace": [],
+        "stopwords": [],
+    }
+    model = LanguageModel(learnt, lambda size: Transformer(size, 8, heads=2, layers=1)).eval()
+    exportable = _language_model(model, learnt)
+    exporter._write_programs(exportable, tmp_path)
+    exporter._compare(exportable, {"onnx": exporter._onnx_runner(exportable, tmp_path)}, SAMPLES)
+
+
+def test_the_same_bundle_gives_the_same_bytes(
+    clones: tuple[Path, Path], exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(clones[0])
+    export("line", output=tmp_path / "again", samples=SAMPLES)
+    assert folder_digest(tmp_path / "again") == folder_digest(exports / "line")
+
+
+def test_a_program_that_differs_is_not_kept(
+    clones: tuple[Path, Path], exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = shutil.copytree(exports / "line", tmp_path / "line")
+    right = exporter._onnx_runner
+
+    def wrong(*arguments: Any) -> Any:
+        run = right(*arguments)
+        return lambda inputs: {name: array * np.float32(1.0001) for name, array in run(inputs).items()}
+
+    monkeypatch.setattr(exporter, "_onnx_runner", wrong)
+    monkeypatch.chdir(clones[0])
+    with pytest.raises(
+        IntegrityError, match=f"ONNX Runtime differs from the bundle in {SAMPLES} of {SAMPLES}"
+    ):
+        export("line", output=older, samples=SAMPLES)
+    assert folder_digest(older) == folder_digest(exports / "line")
+    assert [path.name for path in tmp_path.iterdir()] == ["line"]
+
+
+def exportable_of(module: torch.nn.Module, **changes: Any) -> Exportable:
+    known: dict[str, Any] = {
+        "kind": "tabular",
+        "network": type(module).__name__,
+        "module": module,
+        "inputs": {"numbers": torch.ones(2, 1)},
+        "axes": {"numbers": {0: "batch"}},
+        "outputs": ("answer",),
+        "sample": lambda generator, rows: ({}, {"answer": np.ones(rows)}),
+        "description": {},
+    }
+    return Exportable(**known | changes)
+
+
+def test_a_network_that_cannot_be_exported_is_named(tmp_path: Path) -> None:
+    class Branching(torch.nn.Module):
+        def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+            return numbers if numbers.sum() > 0 else -numbers
+
+    with pytest.raises(ConfigurationError, match=r"Branching cannot be exported: .*data-dependent"):
+        exporter._write_programs(exportable_of(Branching()), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_answer_in_a_thousand_may_lie_at_a_jump(capsys: pytest.CaptureFixture[str]) -> None:
+    def one_flipped(inputs: Any) -> dict[str, Any]:
+        return {"answer": np.array([0.0] + [1.0] * 99) if next(batches) == 7 else np.ones(100)}
+
+    batches = iter(range(100))
+    exporter._compare(exportable_of(torch.nn.Identity(), jumps=True), {"it": one_flipped}, 1000)
+    assert capsys.readouterr().out == (
+        "it: 1000 random inputs differ from the bundle by 0.0e+00, 1 at a jump left out\n"
+    )
+    batches = iter(range(100))
+    with pytest.raises(IntegrityError, match="it differs from the bundle in 1 of 1000 random inputs, by 1"):
+        exporter._compare(exportable_of(torch.nn.Identity()), {"it": one_flipped}, 1000)
+    batches = iter([7, 7, *range(8)])
+    with pytest.raises(IntegrityError, match="it differs from the bundle in 3 of 1000"):
+        exporter._compare(exportable_of(torch.nn.Identity(), jumps=True), {"it": one_flipped}, 1000)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "difference"),
+    [
+        ([[200002.0, 1.0]], [[200000.0, 1.0]], 1e-5),  # relative
+        ([[1e-3, 300.0]], [[0.0, 300.0]], 1e-3),  # next to 0
+        ([[1e-6, 3e-6]], [[1e-6, 2e-6]], 0.5),  # small answers
+        ([[0.0]], [[0.0]], 0.0),
+        ([[np.nan]], [[0.5]], np.nan),
+    ],
+)
+def test_relative_difference(found: Any, expected: Any, difference: float) -> None:
+    assert relative_difference(np.array(found), np.array(expected)) == pytest.approx(
+        [difference], nan_ok=True
+    )
+
+
+def exit_code_of(*arguments: Any, **options: Any) -> Any:
+    with pytest.raises(SystemExit) as ended:
+        exit_with_message(lambda: export(*arguments, **options))
+    return ended.value.code
+
+
+def test_bad_input_is_told(
+    clones: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert exit_code_of("line") == 2
+    assert "models/line/manifest.json is not here" in capsys.readouterr().err
+    bundle = shutil.copytree(clones[0] / "models" / "line", tmp_path / "copied")
+    assert exit_code_of("polynomial", bundle=bundle) == 2
+    assert "is a bundle of line, not of polynomial" in capsys.readouterr().err
+
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    assert exit_code_of("line", bundle=bundle, output=tmp_path / "mine") == 2
+    assert "letter.txt, which is no export" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
+
+    (tmp_path / "file").write_text("")
+    assert exit_code_of("line", bundle=bundle, output=tmp_path / "file") == 6
+    assert exit_code_of("line", bundle=bundle, output=tmp_path / "file" / "line") == 6
+
+    weights = bundle / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert exit_code_of("line", bundle=bundle) == 4
+    manifest = read_json(bundle / "manifest.json")
+    (bundle / "manifest.json").write_text(json.dumps(manifest | {"files": {}, "room": "shared"}))
+    assert exit_code_of("line", bundle=bundle) == 4
+    assert not (tmp_path / "exports").exists()

@@ -1,0 +1,343 @@
+"""Data that the project has never seen become tasks, by the same functions as on the command line."""
+
+import csv
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+
+from pipelines.evaluate import evaluate
+from pipelines.fetch import fetch
+from pipelines.new_task import main, new_task, with_task
+from pipelines.prepare import prepare
+from src.cli import main as cli
+from src.shared.errors import ConfigurationError, DataError, LockstepError
+
+ROOT = Path(__file__).parents[2]
+PARAMETERS = (ROOT / "params.yaml").read_bytes()
+POEM = "{}山不见人，但闻人语{}。返景入深{}，复照青{}上。"
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings_of_the_process: None) -> Path:
+    """An empty project with the parameters of this one."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    Path("params.yaml").write_bytes(PARAMETERS)
+    return folder
+
+
+def section(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))[name]
+    return content
+
+
+def configuration(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(Path(f"configs/{name}.yaml").read_text(encoding="utf-8"))
+    return content
+
+
+def use(name: str, monkeypatch: pytest.MonkeyPatch, *predict: str) -> dict[str, float]:
+    """Fetch, prepare, train an epoch, evaluate and predict; the metrics."""
+    fetch(name)
+    prepare(name)
+    fit = ("fit", "--trainer.max_epochs=1", "--trainer.accelerator=cpu")
+    for verb in (fit, ("predict", *predict)):
+        arguments = [verb[0], "--config", f"configs/{name}.yaml", *verb[1:]]
+        monkeypatch.setattr(sys, "argv", ["src.cli", *arguments])
+        cli()
+    evaluate(name)
+    metrics: dict[str, float] = json.loads(Path(f"reports/{name}/metrics.json").read_text(encoding="utf-8"))
+    return metrics
+
+
+def write_table(path: Path, rows: int = 120) -> Path:
+    """Passengers: a number and a name a row, an answer, and columns of every kind."""
+    draws = random.Random(0)  # noqa: S311
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.writer(file, delimiter=";")
+        writer.writerow(["Nr", "Name", "Day", "Zip", "Age.years", "Deck", "Ship", "Ticket", "Saved"])
+        for row in range(rows):
+            deck = draws.choice("ABC")
+            age: Any = draws.randint(1, 80) if row % 9 else "?"
+            day, zip_code = f"2024-05-{row % 28 + 1:02}", f"{draws.randint(1, 9):03}"
+            saved = "yes" if (deck == "A") != (draws.random() < 0.1) else "no"
+            names = [row + 7, f"Passenger {row}", day, zip_code, age, deck, "one ship", f"T{row % 90}"]
+            writer.writerow([*names, saved])
+    return path
+
+
+def write_pictures(folder: Path, each: int = 12) -> Path:
+    """Bright and dark pictures of several sizes."""
+    draws = random.Random(0)  # noqa: S311
+    for name, brightness in (("a moon", 220), ("night", 30)):
+        (folder / name).mkdir(parents=True)
+        for number in range(each):
+            size = (18 + number % 3, 20)
+            picture = Image.new("RGB", size, (brightness + draws.randint(-20, 20),) * 3)
+            picture.save(folder / name / f"{number}.png")
+    return folder
+
+
+def write_poems(path: Path) -> Path:
+    draws = random.Random(0)  # noqa: S311
+    lines = [POEM.format(*(draws.choice("空秋响声林苔石水月") for _ in range(4))) for _ in range(40)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def test_a_table_becomes_a_task(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = write_table(Path("my ships/list.csv"))
+    monkeypatch.setattr(sys, "argv", ["new_task", "ships", "--kind=tabular", f"--from={table}"])
+    main()
+    told = capsys.readouterr().out
+    assert "list.csv: 120 rows, 9 columns, cut by semicolons\n" in told
+    assert "target: 'Saved' (a guess: the last column; another one: --target): 2 classes" in told
+    assert "'my ships/list.csv'" in told.splitlines()[-1]
+    assert section("ships") == {
+        "source": "my ships/",
+        "files": {"list.csv": {}},
+        "prepare": {
+            "target": "Saved",
+            "task": "classification",
+            "train": "list.csv",
+            "id": "Nr",
+            "drop": ["Day", "Ship", "Ticket", "Name"],
+            "column_types": {"Zip": "categorical"},
+            "min_frequency": 5,
+            "missing": ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "?"],
+            "test_share": 0.2,
+            "validation_share": 0.2,
+            "seed": 42,
+        },
+    }
+    metrics = use("ships", monkeypatch, "--data.input", str(table))
+    assert {"test/accuracy", "baseline/logistic/accuracy"} <= set(metrics)
+    learnt = json.loads(Path("models/ships/preprocessing.json").read_text(encoding="utf-8"))
+    assert {column["name"] for column in learnt["columns"]} == {"Zip", "Age.years", "Deck"}
+    with Path("predictions.csv").open(encoding="utf-8") as file:
+        predicted = list(csv.DictReader(file))
+    assert (len(predicted), predicted[0]["Nr"]) == (120, "7")
+
+
+def test_the_rest_of_the_parameters_stays_as_it_is() -> None:
+    new_task("ships", "tabular", write_table(Path("list.csv")))
+    new_task("again", "tabular", Path("list.csv"), "Deck")
+    before, after = PARAMETERS.splitlines(keepends=True), Path("params.yaml").read_bytes()
+    left = iter(before)
+    waiting = next(left)
+    added = []
+    for line in after.splitlines(keepends=True):
+        if line == waiting:
+            waiting = next(left, b"")
+        else:
+            added.append(line)
+    assert waiting == b""
+    assert added[:2] == [b"  ships: tabular\n", b"  again: tabular\n"]
+    parsed, old = yaml.safe_load(after), yaml.safe_load(PARAMETERS)
+    assert {name: parsed[name] for name in old if name != "tasks"} == {
+        name: value for name, value in old.items() if name != "tasks"
+    }
+    assert parsed["tasks"] == {**old["tasks"], "ships": "tabular", "again": "tabular"}
+    assert section("again")["prepare"]["target"] == "Deck"
+    names = set(section("ships")) | set(section("ships")["prepare"])
+    assert names & (set(configuration("ships")) - {"task"}) == set()
+
+
+def test_pictures_become_a_task(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_pictures(Path("sky"))
+    new_task("sky", "images", folder)
+    told = capsys.readouterr().out
+    assert "24 images, colour, 18 to 20 pixels wide, 20 to 20 high" in told
+    assert section("sky")["prepare"] == {
+        "train": ".",
+        "resize": 16,
+        "scale": "standardize",
+        "test_share": 0.2,
+        "validation_share": 0.2,
+        "seed": 42,
+    }
+    assert configuration("sky")["model"]["init_args"]["network"]["init_args"] == {"width": 32}
+    metrics = use("sky", monkeypatch, "--data.input", str(folder / "night"))
+    assert {"test/accuracy", "baseline/logistic/accuracy"} <= set(metrics)
+    with Path("predictions.csv").open(encoding="utf-8") as file:
+        assert {row["class"] for row in csv.DictReader(file)} <= {"a moon", "night"}
+
+
+def test_poems_become_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    new_task("verses", "text", write_poems(Path("verses/poems.txt")))
+    prepared = section("verses")["prepare"]
+    assert (prepared["tokenizer"], prepared["rhymes"]) == ("char", True)
+    assert configuration("verses")["model"]["class_path"] == "src.text.model.LanguageModel"
+    for name, fewer in (("JUDGED_POEMS", 4), ("SAMPLES", ())):
+        monkeypatch.setattr(f"src.text.evaluate.{name}", fewer)
+    metrics = use("verses", monkeypatch, "--data.compose.start", "空")
+    assert metrics["generated/format"] == 1
+    assert Path("poems.txt").read_text(encoding="utf-8").startswith("空")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("house_prices", "taken"),
+        ("House_Prices", "taken"),
+        ("studies", "taken"),
+        ("tasks", "taken"),
+        ("activations", "taken"),
+        ("item", "taken"),
+        ("yes", "letter"),
+        ("1st", "letter"),
+        ("a b", "letter"),
+        ("a;rm", "letter"),
+        ("$(x)", "letter"),
+        ("../a", "letter"),
+        ("", "letter"),
+        ("a" * 61, "letter"),
+    ],
+)
+def test_names_that_cannot_be_used_are_refused(name: str, told: str) -> None:
+    table = write_table(Path("list.csv"))
+    with pytest.raises(ConfigurationError, match=told):
+        new_task(name, "tabular", table)
+    assert Path("params.yaml").read_bytes() == PARAMETERS
+    assert not Path("configs").exists()
+
+
+def lie_together(folder: Path) -> Path:
+    folder.mkdir()
+    Image.new("L", (8, 8)).save(folder / "a.png")
+    return folder
+
+
+def written(path: str, content: str) -> Path:
+    Path(path).write_text(content, encoding="utf-8")
+    return Path(path)
+
+
+def table_of(cells: list[str]) -> str:
+    return "a,b,price\n" + "".join(f"{row % 7},{row % 5},{cell}\n" for row, cell in enumerate(cells))
+
+
+@pytest.mark.parametrize(
+    ("kind", "make", "target", "error", "told"),
+    [
+        ("tabular", lambda: Path("nowhere.csv"), None, DataError, "no such file"),
+        ("tabular", lambda: written("a.csv", ""), None, DataError, "empty"),
+        ("tabular", lambda: written("a.csv", "a,b\n"), None, DataError, "no rows"),
+        (
+            "tabular",
+            lambda: written("a.csv", "5.1,3.5,0\n4.9,3.0,0\n"),
+            None,
+            DataError,
+            "names of the columns",
+        ),
+        ("tabular", lambda: written("a.csv", table_of(["1"] * 9 + ["1,5"])), None, DataError, "row 10"),
+        (
+            "tabular",
+            lambda: written("a.csv", table_of(['"1,5"'] * 40)),
+            None,
+            DataError,
+            "row 1, column 'price': '1,5'",
+        ),
+        ("tabular", lambda: written("a.csv", table_of(["1.5", "2"] * 20 + [""])), None, DataError, "row 41"),
+        ("tabular", lambda: written("a.csv", table_of(["x"] * 20 + ["y"])), None, DataError, "too few"),
+        (
+            "tabular",
+            lambda: written("a.csv", table_of([f"t{n}" for n in range(40)])),
+            None,
+            LockstepError,
+            "classes",
+        ),
+        (
+            "tabular",
+            lambda: write_table(Path("list.csv")),
+            "Nowhere",
+            ConfigurationError,
+            "there are: Nr, Name",
+        ),
+        ("tabular", lambda: Path(), None, DataError, "found none"),
+        ("images", lambda: lie_together(Path("flat")), None, DataError, "lie together"),
+        ("images", lambda: write_pictures(Path("few"), 2), None, DataError, "too few"),
+        ("images", lambda: written("a.csv", "a,b,c\n1,2,3\n"), None, DataError, "a column of the classes"),
+        ("text", lambda: Path(), None, DataError, r"no \*.txt"),
+        (
+            "text",
+            lambda: written("a.txt", "独坐幽篁里，弹琴复长啸。\n" * 2),
+            None,
+            DataError,
+            "1 different documents",
+        ),
+        ("text", lambda: written("a.txt", "one\n"), "words", ConfigurationError, "no columns"),
+    ],
+)
+def test_data_that_cannot_be_used_are_told_and_nothing_is_written(
+    kind: Any, make: Any, target: str | None, error: type[Exception], told: str
+) -> None:
+    path = make()
+    with pytest.raises(error, match=told):
+        new_task("mine", kind, path, target)
+    assert Path("params.yaml").read_bytes() == PARAMETERS
+    assert not Path("configs").exists()
+
+
+def test_a_configuration_that_is_there_stays() -> None:
+    Path("configs").mkdir()
+    Path("configs/ships.yaml").write_text("task: other\n")
+    with pytest.raises(ConfigurationError, match=r"configs/ships\.yaml is there already"):
+        new_task("ships", "tabular", write_table(Path("list.csv")))
+    assert Path("configs/ships.yaml").read_text() == "task: other\n"
+
+
+def test_parameters_that_cannot_be_written_leave_no_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Path.replace
+
+    def full(self: Path, target: Path) -> Path:
+        if target.name == "params.yaml":
+            raise OSError(28, "No space left on device")
+        return original(self, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        new_task("ships", "tabular", write_table(Path("list.csv")))
+    assert Path("params.yaml").read_bytes() == PARAMETERS
+    assert list(Path("configs").iterdir()) == []
+    assert not list(Path().glob(".*.partial"))
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("tasks:\n a: text\na: 1\n", "tasks:\n a: text\n b: text\na: 1\n\nb: 2\n"),
+        ("a: 1\ntasks: # mine\n    a: text", "a: 1\ntasks: # mine\n    a: text\n    b: text\n\nb: 2\n"),
+        ("studies: {}\ntasks:\n  a: text\n", "studies: {}\ntasks:\n  a: text\n  b: text\n\nb: 2\n"),
+        (
+            "tasks:\n  a: text # one\n  # two\n\na: 1\n\n# compared\nstudies: {}\nmore_studies: {}\n",
+            "tasks:\n  a: text # one\n  b: text\n  # two\n\na: 1\n\nb: 2\n\n"
+            "# compared\nstudies: {}\nmore_studies: {}\n",
+        ),
+    ],
+)
+def test_a_task_has_its_place_in_the_text(before: str, after: str, newline: str) -> None:
+    text = with_task(before.replace("\n", newline), "b", "text", "b: 2\n")
+    assert text == after.replace("\n", newline)
+
+
+@pytest.mark.parametrize("tasks", ["tasks: {bowl: descent}", "tasks:\n  {bowl: descent}"])
+def test_tasks_on_one_line_are_told(tasks: str) -> None:
+    text = f"{tasks}\nbowl: {{source: sample}}\n"
+    Path("params.yaml").write_text(text)
+    with pytest.raises(ConfigurationError, match="under `tasks:` lines"):
+        new_task("ships", "tabular", write_table(Path("list.csv")))
+    assert Path("params.yaml").read_text() == text
+    assert not Path("configs").exists()

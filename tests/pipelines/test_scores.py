@@ -1,0 +1,109 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.scores import (
+    Expectation,
+    baselines_of,
+    expectations,
+    metric_names,
+    score_of,
+    shown_number,
+)
+
+ROOT = Path(__file__).parents[2]
+PARAMETERS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+ERRORS = {
+    "test/rmse": 20.0,
+    "test/r2": 0.9,
+    "validation/rmse": 1.0,
+    "baseline/ridge/rmse": 30.0,
+    "baseline/ridge/r2": 0.8,
+    "baseline/boosting/rmse": 25.0,
+    "baseline/boosting/r2": 0.7,
+}
+
+
+@pytest.mark.parametrize(("task", "room"), PARAMETERS["tasks"].items())
+def test_the_door_plate_says_what_the_committed_metrics_are(task: str, room: str) -> None:
+    expectation = expectations(room)[task, "sample"]
+    metrics = json.loads((ROOT / "reports" / task / "metrics.json").read_text(encoding="utf-8"))
+    score = score_of(metrics, expectation)
+    assert score.metric == expectation.metric
+    # shown with fewer digits than measured
+    assert math.isclose(score.value, expectation.score, rel_tol=0.01)
+    assert score.verdict == "as expected"
+    assert expectation.time.endswith((" s", " min"))
+
+
+@pytest.mark.parametrize(
+    ("metric", "score", "verdict"),
+    [
+        ("rmse", 2.0, "as expected"),
+        ("rmse", 2.25, "as expected"),
+        ("rmse", 2.26, "below"),
+        ("rmse", 1.74, "better"),
+        ("accuracy", 2.26, "better"),
+        ("accuracy", 1.74, "below"),
+    ],
+)
+def test_a_score_is_judged_by_the_tolerance(metric: str, score: float, verdict: str) -> None:
+    assert Expectation(metric, 2.0, 0.25, "1 s").verdict(score) == verdict
+
+
+def test_a_score_that_is_not_finite_is_below_expectation() -> None:
+    # metrics.json holds finite numbers only
+    score = score_of({"baseline/ridge/rmse": 1.0}, Expectation("rmse", 2.0, 0.25, "1 s"))
+    assert (score.metric, score.verdict, score.difference, score.ahead) == ("rmse", "below", "", False)
+    assert shown_number(score.value) == "not finite"
+    assert score_of({}, None).metric == "loss"
+
+
+def test_the_best_baseline_is_the_lowest_error_or_the_highest_score() -> None:
+    assert metric_names(ERRORS) == ["r2", "rmse"]
+    assert baselines_of(ERRORS, "rmse") == {"ridge": 30.0, "boosting": 25.0}
+    score = score_of(ERRORS, None)
+    assert (score.metric, score.value, score.baseline, score.baseline_value) == (
+        "rmse",
+        20.0,
+        "boosting",
+        25.0,
+    )
+    score = score_of(ERRORS, Expectation("r2", 0.9, 0.01, "1 s"))
+    assert (score.metric, score.value, score.baseline, score.baseline_value) == ("r2", 0.9, "ridge", 0.8)
+
+
+@pytest.mark.parametrize(
+    ("metric", "score", "baseline", "difference", "ahead"),
+    [
+        ("rmse", 20.0, 25.0, "20 % lower", True),
+        ("rmse", 30.0, 25.0, "20 % higher", False),
+        ("rmse", 25.0, 25.0, "equal", False),
+        ("rmse", 1.0, 1e-45, "more than ten times higher", False),
+        ("rmse", 1.0, 0.0, "more than ten times higher", False),
+        ("accuracy", 0.9, 0.8, "10 points higher", True),
+        ("accuracy", 0.8, 0.805, "0.5 points lower", False),
+    ],
+)
+def test_the_difference_to_the_baseline_is_told_in_words(
+    metric: str, score: float, baseline: float, difference: str, ahead: bool
+) -> None:
+    found = score_of({f"test/{metric}": score, f"baseline/a/{metric}": baseline}, None)
+    assert (found.difference, found.ahead) == (difference, ahead)
+
+
+def test_a_metric_without_baselines_and_expectation_stands_alone() -> None:
+    score = score_of({"test/strange": 1.0}, Expectation("rmse", 1.0, 0.1, "1 s"))
+    assert (score.metric, score.baseline, score.difference, score.verdict) == ("strange", None, "", "unknown")
+    assert not score.ahead
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(28672.7512, "28,673"), (0.93751234, "0.9375"), (4.31379e-05, "4.314e-05"), (2.0, "2")],
+)
+def test_numbers_are_short(value: float, shown: str) -> None:
+    assert shown_number(value) == shown

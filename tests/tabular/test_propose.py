@@ -1,0 +1,156 @@
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from src.shared.errors import ConfigurationError, DataError
+from src.shared.proposals import plain
+from src.tabular.preprocessing import MISSING
+from src.tabular.propose import propose
+
+ROWS = range(60)
+COLUMNS: dict[str, list[Any]] = {
+    "x": [row % 13 + 0.5 for row in ROWS],
+    "price": [100 + row % 31 for row in ROWS],
+}
+
+
+def proposed(folder: Path, columns: dict[str, list[Any]], target: str | None = None) -> dict[str, Any]:
+    """The section `prepare` for a table of some columns."""
+    path = folder / "table.csv"
+    pd.DataFrame(COLUMNS | columns).to_csv(path, index=False)
+    prepare: dict[str, Any] = plain(propose(path, target).prepare)
+    return prepare
+
+
+@pytest.mark.parametrize(
+    ("columns", "target", "found"),
+    [
+        ({}, None, ("price", "regression")),
+        ({"z": [row % 3 for row in ROWS]}, "z", ("z", "classification")),
+        ({"z": [row % 30 for row in ROWS]}, "z", ("z", "regression")),
+        ({"z": [row % 3 + 0.5 for row in ROWS]}, "z", ("z", "regression")),
+        ({"z": [row % 2 + 0.5 for row in ROWS]}, "z", ("z", "classification")),
+        ({"z": ["no" if row % 3 else "yes" for row in ROWS]}, "z", ("z", "classification")),
+        ({"z": [row % 3 == 0 for row in ROWS]}, "z", ("z", "classification")),
+        ({"Label": [row % 3 for row in ROWS], "z": list(ROWS)}, None, ("Label", "classification")),
+    ],
+)
+def test_the_target_and_what_it_is(
+    columns: dict[str, list[Any]], target: str | None, found: tuple[str, str], tmp_path: Path
+) -> None:
+    prepare = proposed(tmp_path, columns, target)
+    assert (prepare["target"], prepare["task"]) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "key", "found"),
+    [
+        ("house_id", [9 * row % 61 for row in ROWS], "id", "house_id"),
+        ("t", list(ROWS), "id", "t"),
+        ("z", [7 * row % 1009 for row in ROWS], "id", None),
+        ("z", [row + 0.25 for row in ROWS], "id", None),
+        ("z", [f"name {row}" for row in ROWS], "id", "z"),
+        ("z", [f"name {row % 40}" for row in ROWS], "drop", ["z"]),
+        ("z", [f"name {row % 4}" for row in ROWS], "drop", None),
+        ("z", [None] * len(ROWS), "drop", ["z"]),
+        ("z", [5] * len(ROWS), "drop", ["z"]),
+        ("z", [5, *[None] * (len(ROWS) - 1)], "drop", None),
+        ("z", [f"2024-01-{row % 28 + 1:02}" for row in ROWS], "drop", ["z"]),
+        ("z", [f"{row % 28 + 1}.1.2024 10:30" for row in ROWS], "drop", ["z"]),
+        ("zip", [row % 5 for row in ROWS], "column_types", {"zip": "categorical"}),
+        ("zip", [row % 2 for row in ROWS], "column_types", None),
+        ("z", [row % 5 for row in ROWS], "column_types", None),
+        ("z", [f"{row % 5:03}" for row in ROWS], "column_types", {"z": "categorical"}),
+        ("z", ["?", *ROWS[1:]], "missing", [*MISSING, "?"]),
+        (
+            "z",
+            ["none", "unknown", *ROWS[2:]],
+            "missing",
+            [*MISSING, "none", "unknown"],
+        ),
+        ("z", [*ROWS[2:], "not seen", "not seen"], "missing", [*MISSING, "not seen"]),
+        ("z", [f"{row}" if row % 3 else f"A{row}" for row in ROWS], "missing", None),
+        ("z", ["none" if row % 2 else "some" for row in ROWS], "missing", None),
+        ("z", ["none" if row % 2 else "some" for row in ROWS], "min_frequency", 5),
+        ("z", [1.5 * row for row in ROWS], "min_frequency", None),
+    ],
+)
+def test_what_becomes_of_a_column(name: str, values: list[Any], key: str, found: Any, tmp_path: Path) -> None:
+    assert proposed(tmp_path, {name: values}).get(key) == found
+
+
+def test_a_row_number_is_learnt_from_where_there_is_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "line.csv"
+    pd.DataFrame({"x": ROWS, "y": [2.5 * row + row % 2 for row in ROWS]}).to_csv(path, index=False)
+    assert "id" not in propose(path, None).prepare
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ([2.0**row for row in range(60)], ["log", "standardize"]),
+        ([2.0**row - 1 for row in range(60)], "standardize"),
+        ([100.0 + row for row in range(60)], "standardize"),
+    ],
+)
+def test_the_logarithm_of_a_skewed_positive_target(values: list[float], found: Any, tmp_path: Path) -> None:
+    assert proposed(tmp_path, {"price": values})["target_transform"] == found
+
+
+def test_unbalanced_classes_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    pd.DataFrame({"x": COLUMNS["x"], "sick": [row % 10 == 0 for row in ROWS]}).to_csv(path, index=False)
+    assert any("90% of the rows are 'False'" in finding for finding in propose(path, "sick").findings)
+
+
+@pytest.mark.parametrize(("with_target", "test"), [(True, "test.csv"), (False, None)])
+def test_an_official_test_part_has_the_target(with_target: bool, test: str | None, tmp_path: Path) -> None:
+    table = pd.DataFrame(COLUMNS)
+    table.to_csv(tmp_path / "train.csv", index=False)
+    (table if with_target else table[["x"]]).to_csv(tmp_path / "test.csv", index=False)
+    proposal = propose(tmp_path, None)
+    assert proposal.prepare.get("test", (None,))[0] == test
+    assert proposal.files == ["train.csv", *([test] if test else [])]
+
+
+@pytest.mark.parametrize("ending", ["json", "xlsx", "tsv"])
+def test_other_kinds_of_tables(ending: str, tmp_path: Path) -> None:
+    path, table = tmp_path / f"table.{ending}", pd.DataFrame(COLUMNS)
+    if ending == "json":
+        table.to_json(path, orient="records")
+    elif ending == "xlsx":
+        table.to_excel(path, index=False)
+    else:
+        table.to_csv(path, index=False, sep="\t")
+    proposal = propose(tmp_path, None)
+    assert proposal.files == [path.name]
+    assert plain(proposal.prepare)["target_transform"] == "standardize"
+
+
+def test_more_rows_have_larger_batches_and_layers(tmp_path: Path) -> None:
+    found = []
+    for times in (1, 500):
+        pd.DataFrame({name: values * times for name, values in COLUMNS.items()}).to_csv(
+            tmp_path / "t.csv", index=False
+        )
+        configuration = plain(propose(tmp_path / "t.csv", None).configuration)
+        sizes = configuration["model"]["init_args"]["hidden_sizes"]
+        found.append(
+            (configuration["data"]["init_args"]["batch_size"], configuration["trainer"]["max_epochs"], sizes)
+        )
+    assert found == [(16, 100, [64, 64]), (256, 17, [256, 128])]
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "told"),
+    [
+        ([f"text {row}" for row in ROWS], ConfigurationError, "60 texts in 60 rows are no classes"),
+        ([*ROWS[4:], "a", "b", "c", "d"], DataError, "row 57, column 'z': 'a' stands among numbers"),
+        (["1,5", *["2,5"] * 59], DataError, "row 1, column 'z': '1,5' is a number with a comma"),
+    ],
+)
+def test_targets_that_are_none(values: list[Any], error: type[Exception], told: str, tmp_path: Path) -> None:
+    with pytest.raises(error, match=told):
+        proposed(tmp_path, {"z": values}, "z")
