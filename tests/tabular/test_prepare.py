@@ -107,7 +107,7 @@ def test_the_worked_example_of_three_columns(tmp_path: Path) -> None:
 def test_arrays_and_descriptions_are_written(tmp_path: Path) -> None:
     prepared = run(tmp_path, {"train.csv": PLAIN, "labels.json": '{"Area": {"en": "area"}}'})
     names = [f"{split}_{part}.npy" for split in SPLITS for part in ("features", "target")]
-    assert names_in(prepared) == sorted([*names, "preprocessing.json", "split.csv"])
+    assert names_in(prepared) == sorted([*names, "manifest.json", "preprocessing.json", "split.csv"])
     learnt = learnt_in(prepared)
     assert learnt["features"] == ["Area", "Kind_brick", "Kind_stone", "Kind_wood"]
     assert learnt["labels"] == {"Area": {"en": "area"}}
