@@ -247,8 +247,9 @@ def _plot_weights(cells: dict[str, list[Cell]], path: Path) -> None:
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes, (name, group) in zip(panels, cells.items(), strict=False):
         trained = next(cell for cell in group if cell.record())
-        values = np.concatenate([weight.ravel() for weight in _weights(trained.bundle).values()])
-        axes.hist(values, bins=50)
+        weights = [weight.ravel() for weight in _weights(trained.bundle).values()]
+        if weights:  # a point on a surface has none
+            axes.hist(np.concatenate(weights), bins=50)
         axes.set_title(name, fontsize=8)
         axes.tick_params(labelsize=7)
     for axes in panels[len(cells) :]:
