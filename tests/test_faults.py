@@ -198,6 +198,63 @@ def test_a_study_interrupted_twice_leaves_no_worker() -> None:
     assert not Path("reports/studies/endless").exists()
 
 
+# kills itself at each place where a verb opens a file to write, makes, renames or removes one
+KILLS = """
+import os, shutil, signal, sys
+from pathlib import Path
+from pipelines.fetch import fetch
+from pipelines.prepare import prepare
+from src.shared.folders import folder_digest
+
+def state(folder):
+    return folder_digest(folder) if folder.is_dir() else None
+
+for verb, folder in ((fetch, Path("data/raw/line")), (prepare, Path("data/prepared/line"))):
+    verb("line")
+    new = state(folder)
+    (folder / "older").touch()
+    old = state(folder)
+    shutil.copytree(folder, "older")
+    for number in range(1, 1000):
+        shutil.rmtree(folder)
+        shutil.copytree("older", folder)
+        child = os.fork()
+        if not child:
+            left = [number]
+            def hook(event, arguments):
+                writing = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+                if writing or event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir"):
+                    left[0] -= 1
+                    if not left[0]:
+                        os.kill(os.getpid(), signal.SIGKILL)
+            sys.addaudithook(hook)
+            verb("line")
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        found = state(folder)
+        if found is None:
+            (beside,) = folder.parent.glob(".*.older")
+            found = state(beside)
+        assert found in (old, new), (verb, number)
+        if os.WIFEXITED(status):
+            assert os.WEXITSTATUS(status) == 0
+            break
+        verb("line")
+        assert state(folder) == new, (verb, number)
+        assert not list(folder.parent.glob(".*")), (verb, number)
+    print("killed at", number - 1, "places", file=sys.stderr)
+    shutil.rmtree("older")
+"""
+
+
+def test_a_kill_at_any_place_leaves_nothing_half_written(project: Path, python: Callable[..., Any]) -> None:
+    done = python("-c", KILLS, cwd=project)
+    assert done.returncode == 0, done.stdout
+    places = [int(line.split()[2]) for line in done.stdout.splitlines() if line.startswith("killed")]
+    assert len(places) == 2
+    assert min(places) >= 10
+
+
 # -------------------------------------------------------------------------------------- disk and folders
 
 

@@ -244,6 +244,8 @@ def _learn(
         if training.isna().all():
             logger.warning("column '%s' is missing in every training row: left out", name)
         elif _kind(table[name], train, path, settings) == "numeric":
+            if training.nunique() == 1:
+                logger.warning("column '%s' has one number only in the training rows", name)
             columns.append(_learn_numeric(training, path, settings))
         else:
             columns.append(_learn_categories(training, settings))

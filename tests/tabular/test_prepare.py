@@ -381,6 +381,13 @@ def test_a_column_that_training_rows_lack_is_left_out_with_a_warning(
     assert learnt_in(prepared)["features"] == ["Area", "Kind_brick", "Kind_stone", "Kind_wood"]
 
 
+def test_a_constant_column_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run(tmp_path, {"train.csv": csv_of(**HOUSES, Rooms=[3] * (ROWS - 1) + [None])})
+    assert [record.getMessage() for record in caplog.records] == [
+        "column 'Rooms' has one number only in the training rows"
+    ]
+
+
 def test_numbers_become_categories_where_the_settings_say_so(tmp_path: Path) -> None:
     codes = [["060", "60", "7"][row % 3] for row in range(ROWS)]
     text = csv_of(Code=codes, Price=PRICES)

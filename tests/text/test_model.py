@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from src.shared.bundle import load_model, write_bundle
 from src.shared.errors import ConfigurationError
+from src.shared.folders import write_manifest
 from src.text.model import LanguageModel, WordVectors, nearest, sample
 from src.text.networks import ContinuousBagOfWords, Recurrent
 from src.text.preprocessing import BOS, EOS, PAD, SPECIAL, UNK, Composition, TextEncoder, slots_of
@@ -300,6 +301,7 @@ def test_a_bundle_writes_the_same_poems(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     Path("prepared").mkdir()
     Path("prepared/preprocessing.json").write_text(json.dumps(LEARNT), encoding="utf-8")
+    write_manifest(Path("prepared"))
     sizes = {"embedding_size": 6, "hidden_size": 8}
     network = {"class_path": "src.text.networks.Recurrent", "init_args": sizes}
     config = {"model": {"class_path": "src.text.model.LanguageModel", "init_args": {"network": network}}}
