@@ -394,6 +394,17 @@ def test_a_trial_whose_process_died_is_tried_once_more(search: Search) -> None:
     assert [trial.state.name for trial in search.open().trials] == ["FAIL", "FAIL"]
 
 
+def test_a_mistake_of_the_program_is_not_taken_for_one_of_the_storage(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistaken(study: optuna.Study) -> None:
+        raise TypeError("a mistake")
+
+    monkeypatch.setattr("pipelines.search._give_back", mistaken)
+    with pytest.raises(TypeError, match="a mistake"):
+        search.open()
+
+
 def test_a_trial_far_behind_is_pruned(search: Search) -> None:
     search = replace(search, budget=10)
     study = search.open()
