@@ -408,6 +408,19 @@ def test_another_configuration_does_not_go_on(
     assert len(history()) == 4
 
 
+def test_a_checkpoint_of_another_run_is_refused(
+    half_way: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (checkpoint,) = Path("runs").rglob("last.ckpt")
+    change("seed_everything", 43)
+    break_off(steps(1) + 1)
+    (other,) = set(Path("runs").rglob("last.ckpt")) - {checkpoint}
+    shutil.copyfile(checkpoint, other)
+    assert cli("fit", "--config", CONFIG) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert f"is a checkpoint of the run {checkpoint.parent.name}, not of {other.parent.name}" in message
+
+
 @pytest.mark.usefixtures("project")
 def test_early_stop_is_kept_over_an_interruption(capsys: pytest.CaptureFixture[str]) -> None:
     stopping = {

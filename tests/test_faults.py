@@ -527,6 +527,7 @@ def test_several_processes_look_at_the_losses_of_some_steps_together(together: i
     with pytest.raises(NonFiniteError, match="became nan in epoch 5, step 2;"):  # noqa: PT012
         for trainer.fit_loop.batch_idx in range(4):
             watch.on_before_backward(trainer, module, torch.tensor(1.0))
+        trainer.fit_loop.epoch_progress.current.processed = 5  # as Lightning counts before its end
         watch.on_train_epoch_end(trainer, module)
     assert trainer.fit_loop.batch_idx == min(together, 4) - 1
     assert watch.noted == []

@@ -25,15 +25,16 @@ class FiniteLoss(Callback):
 
     def __init__(self, together: int = 100) -> None:
         self.together = together
-        self.noted: list[tuple[int, Tensor]] = []
+        self.noted: list[tuple[str, Tensor]] = []
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Look at the loss, or note it."""
-        step = int(trainer.fit_loop.batch_idx) + 1
         if loss.device.type == "cpu" and trainer.world_size == 1:
-            _require_finite(loss.item(), step, trainer)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise _error(value, _place(trainer))
             return
-        self.noted.append((step, loss.detach()))
+        self.noted.append((_place(trainer), loss.detach()))
         if len(self.noted) == self.together:
             self._look(trainer)
 
@@ -43,16 +44,21 @@ class FiniteLoss(Callback):
             self._look(trainer)
 
     def _look(self, trainer: Trainer) -> None:
-        steps, losses = zip(*self.noted, strict=True)
+        places, losses = zip(*self.noted, strict=True)
         self.noted.clear()
         # a sum is not finite where one of its parts is not, so all processes find the same
         found: Tensor = trainer.strategy.reduce(torch.stack(losses), reduce_op="sum")
-        for step, value in zip(steps, found.tolist(), strict=True):
-            _require_finite(value, step, trainer)
+        for place, value in zip(places, found.tolist(), strict=True):
+            if not math.isfinite(value):
+                raise _error(value, place)
 
 
-def _require_finite(value: float, step: int, trainer: Trainer) -> None:
-    if not math.isfinite(value):
-        # current_epoch is stale after going on from a checkpoint
-        epoch = int(trainer.fit_loop.epoch_progress.current.processed) + 1  # type: ignore[attr-defined]
-        raise NonFiniteError(f"train/loss became {value} in epoch {epoch}, step {step}; {ADVICE}")
+def _place(trainer: Trainer) -> str:
+    """The epoch and its step that are under way, from 1."""
+    # current_epoch is stale after going on from a checkpoint
+    epoch = int(trainer.fit_loop.epoch_progress.current.processed) + 1  # type: ignore[attr-defined]
+    return f"epoch {epoch}, step {trainer.fit_loop.batch_idx + 1}"
+
+
+def _error(value: float, place: str) -> NonFiniteError:
+    return NonFiniteError(f"train/loss became {value} in {place}; {ADVICE}")

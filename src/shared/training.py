@@ -91,11 +91,20 @@ class TrainingRecord(Checkpoint):
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds of this callback."""
         names = ("epochs", "history", "row", "best_row", "best_weights", "stopped")
-        return {name: getattr(self, name) for name in names}
+        return {"run": self.folder.name, **{name: getattr(self, name) for name in names}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        for name, value in state_dict.items():
+        """Go on from a checkpoint.
+
+        Raises:
+            ConfigurationError: it is one of another configuration, other data or other code.
+        """
+        state = dict(state_dict)
+        if (run := state.pop("run", None)) != self.folder.name:
+            raise ConfigurationError(
+                f"{self.folder / CHECKPOINT} is a checkpoint of the run {run}, not of {self.folder.name}: remove it"
+            )
+        for name, value in state.items():
             setattr(self, name, value)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -24,7 +24,7 @@ from src.shared.errors import ConfigurationError, IntegrityError, exit_with_mess
 from src.shared.exportable import Exportable
 from src.shared.folders import folder_digest, read_preprocessing
 from src.tabular.model import TabularModel
-from src.tabular.preprocessing import categorical_columns, read_table, transform
+from src.tabular.preprocessing import read_table, transform
 from src.text.export import _language_model
 from src.text.model import LanguageModel
 from src.text.networks import Transformer
@@ -114,7 +114,8 @@ def test_raw_rows_get_the_prices_of_the_bundle(
     raw = clones[0] / "data" / "raw" / "house_prices" / "test.csv"
     bundle = clones[0] / "models" / "house_prices"
     learnt = read_preprocessing(bundle)
-    table = read_table(raw, categorical_columns(learnt), learnt["missing"])
+    texts = [column["name"] for column in learnt["columns"] if column["kind"] == "categorical"]
+    table = read_table(raw, texts, learnt["missing"])
     model = load_model(bundle, TabularModel)
     with torch.inference_mode():
         expected = model.predict(model(torch.from_numpy(transform(table, learnt, raw, Counter()))))
