@@ -102,7 +102,8 @@ class TrainingRecord(Checkpoint):
         state = dict(state_dict)
         if (run := state.pop("run", None)) != self.folder.name:
             raise ConfigurationError(
-                f"{self.folder / CHECKPOINT} is a checkpoint of the run {run}, not of {self.folder.name}: remove it"
+                f"{self.folder / CHECKPOINT} is a checkpoint of the run {run}, not of {self.folder.name}: "
+                "remove it"
             )
         for name, value in state.items():
             setattr(self, name, value)
