@@ -26,6 +26,9 @@ STUDIES = ("activations", "losses_with_outliers", "folds")
 TARGETS = [f"evaluate@{task}" for task in ("house_prices", "fashion_mnist", "poems", "words", "bowl")]
 TARGETS.append("study@losses_with_outliers")
 
+PARSING = dict(parsing_settings)
+INTERRUPTION = signal.getsignal(signal.SIGINT)
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -81,9 +84,17 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def parsing() -> Iterator[None]:
-    """What a test lets configurations import, put back."""
-    with mock.patch.dict(parsing_settings):
+    """What configurations may import as at the start, whatever other tests and their fixtures have chosen."""
+    with mock.patch.dict(parsing_settings, PARSING, clear=True):
         yield
+
+
+@pytest.fixture(autouse=True)
+def interruption() -> Iterator[None]:
+    """Ctrl-C as at the start; a command that was interrupted has switched it off for the rest of its process."""
+    signal.signal(signal.SIGINT, INTERRUPTION)
+    yield
+    signal.signal(signal.SIGINT, INTERRUPTION)
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from safetensors.numpy import load_file
 from src.cli import run
 from src.shared.batches import Batches
 from src.shared.errors import ConfigurationError
+from src.shared.folders import write_manifest
 from src.shared.processes import Termination
 
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node=2")
@@ -125,6 +126,8 @@ def by_two(
             array = np.load(path)
             path.unlink()
             np.save(path, array[: 1 + (name == "offsets")])
+        (cut / "manifest.json").unlink()
+        write_manifest(cut)
     trainings = {str(folder / name): [*options[name], *TWO] for name in options}
     (folder / "trainings.json").write_text(json.dumps(trainings))
     (folder / "trainings.py").write_text(TRAININGS)

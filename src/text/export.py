@@ -15,7 +15,7 @@ from torch.nn import functional
 from src.shared.bundle import load_model
 from src.shared.exportable import Arrays, Exportable
 from src.shared.folders import read_preprocessing
-from src.text.model import LanguageModel, TokenModel, WordVectors
+from src.text.model import LanguageModel, TokenModel, WordVectors, nearest
 from src.text.networks import Recurrent
 from src.text.preprocessing import BOS, PAD, SPECIAL, UNK
 
@@ -141,8 +141,9 @@ def _word_vectors(model: WordVectors, preprocessing: dict[str, Any]) -> Exportab
     def sample(generator: np.random.Generator, rows: int) -> tuple[Arrays, Arrays]:
         words = torch.from_numpy(generator.integers(len(SPECIAL), everything, size=rows))
         cosines = torch.full((rows, everything), NO_NEIGHBOUR)
+        found = nearest(model.vectors, words, everything)
         with torch.inference_mode():
-            for row, (values, numbers) in enumerate(model.predict_step((words, everything), 0)):
+            for row, (values, numbers) in enumerate(zip(*found, strict=True)):
                 cosines[row, numbers] = values
         return (
             {"words": words.numpy()},

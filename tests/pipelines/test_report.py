@@ -148,14 +148,13 @@ def test_names_from_outside_are_text() -> None:
         f"| {HOSTILE} | [b](https://example.org) |\n|---|---|\n| ![c](https://example.org/d.png) | *e* |\n"
     )
     parameters = {
-        "tasks": {HOSTILE: "tabular"},
-        "studies": {"speed": {"title": HOSTILE, "task": HOSTILE, "metric": "test/rmse"}},
+        "tasks": {"attack": "tabular"},
+        "studies": {"speed": {"title": HOSTILE, "task": "attack", "metric": "test/rmse"}},
     }
     Path("params.yaml").write_text(json.dumps(parameters))
-    # a file's name cannot hold the slash of the closing tag: the task's folder is a nested one
-    write(HOSTILE, HOSTILE, {"test/rmse": 1.0, f"baseline/{HOSTILE}/rmse": 2.0, f"{HOSTILE}": 1.0}, table)
-    Path(f"configs/{HOSTILE}.yaml").write_text(f"# {HOSTILE}\n'{HOSTILE}': '{HOSTILE}'\n")
-    Path(f"models/{HOSTILE}/summary.txt").write_text(f"{HOSTILE}    Total params\n")
+    write("attack", HOSTILE, {"test/rmse": 1.0, f"baseline/{HOSTILE}/rmse": 2.0, f"{HOSTILE}": 1.0}, table)
+    Path("configs/attack.yaml").write_text(f"# {HOSTILE}\n'{HOSTILE}': '{HOSTILE}'\n")
+    Path("models/attack/summary.txt").write_text(f"{HOSTILE}    Total params\n")
     for folder in ("plots", "tables"):
         Path("reports/studies/speed", folder).mkdir(parents=True)
     Path("reports/studies/speed/tables/cells.md").write_text(f"# {HOSTILE}\n\n> {HOSTILE}\n\n{HOSTILE}\n")
