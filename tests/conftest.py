@@ -91,7 +91,7 @@ def parsing() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def interruption() -> Iterator[None]:
-    """Ctrl-C as at the start; a command that was interrupted has switched it off for the rest of its process."""
+    """Ctrl-C as at the start; a command that was interrupted switches it off for the rest of its process."""
     signal.signal(signal.SIGINT, INTERRUPTION)
     yield
     signal.signal(signal.SIGINT, INTERRUPTION)
