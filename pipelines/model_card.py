@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from src.shared.bundle import read_configuration, read_manifest
 from src.shared.exportable import Exportable
-from src.shared.folders import PREPARED, RAW, REPORTS, file_digest, folder_digest
+from src.shared.folders import MANIFEST, PREPARED, RAW, REPORTS, SOURCE, file_digest
 
 TEMPLATES = Path(__file__).with_name("templates") / "export"
 ROUNDING = 1e-4  # metrics.json keeps six digits
@@ -98,8 +98,8 @@ def _scores(task: str, best: dict[str, float]) -> dict[str, dict[str, float]]:
 
 def _source(task: str, manifest: dict[str, Any]) -> dict[str, Any] | None:
     """Kind and files of the raw data, if the prepared data here are those of the training."""
-    path = RAW / task / "SOURCE.json"
-    if not path.is_file() or folder_digest(PREPARED / task) != manifest["prepared"]:
+    path, prepared = RAW / task / SOURCE, PREPARED / task / MANIFEST
+    if not (path.is_file() and prepared.is_file()) or file_digest(prepared) != manifest["prepared"]:
         return None
     source = json.loads(path.read_text(encoding="utf-8"))
     # a folder or a file of this machine goes by its name alone

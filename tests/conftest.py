@@ -27,7 +27,6 @@ TARGETS = [f"evaluate@{task}" for task in ("house_prices", "fashion_mnist", "poe
 TARGETS.append("study@losses_with_outliers")
 
 PARSING = dict(parsing_settings)
-INTERRUPTION = signal.getsignal(signal.SIGINT)
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -91,10 +90,12 @@ def parsing() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def interruption() -> Iterator[None]:
-    """Ctrl-C as at the start; a command that was interrupted switches it off for the rest of its process."""
-    signal.signal(signal.SIGINT, INTERRUPTION)
+    """Ctrl-C interrupts, though a command that was interrupted switches that off for its process, and a
+    shell for what it starts in the background.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGINT, INTERRUPTION)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
