@@ -56,6 +56,7 @@ bench: setup ## measure speed and memory side by side with hand-written code
 	python -m benchmarks.preparation
 	python -m benchmarks.predict
 	python -m benchmarks.study
+	python -m benchmarks.exactness
 	python -m benchmarks.pipeline
 
 docs: setup ## build the documentation as a site: site/index.html

@@ -141,8 +141,8 @@ class Campaign:
         if code == 0:
             return True
         said = log.read_text(encoding="utf-8", errors="replace")
-        if "another process trains" in said:
-            self.counts["refusals beside a trainer that lives on"] += 1
+        if "error: another process " in said:
+            self.counts["refusals beside a stage that lives on"] += 1
             time.sleep(1)
         elif "'./dvc.lock' " in said:  # is invalid, or validation failed
             # DVC writes it in place; what has run comes back from its run cache

@@ -1,6 +1,7 @@
 """Folders that appear whole or not at all, and the places every part of the pipeline agrees on."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -8,7 +9,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TextIO
 
-from src.shared.errors import ConfigurationError, IntegrityError
+from src.shared.errors import ConfigurationError, IntegrityError, LockedError
+
+try:
+    import fcntl
+except ImportError:  # on Windows, where a folder cannot be held this way
+    fcntl = None  # type: ignore[assignment]
 
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
@@ -28,11 +34,18 @@ def written_whole(folder: Path) -> Iterator[Path]:
 
     The new folder lies beside the old one, so that a rename is enough; after an error it is removed
     and `folder` is as it was.
+
+    Raises:
+        LockedError: another process is writing it. A stage whose DVC was killed lives on while the next DVC
+            starts it once more; what two had filled together would be whole for neither.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     older = folder.with_name(f".{folder.name}.older")
-    shutil.rmtree(partial, ignore_errors=True)
+    if partial.exists():
+        os.close(_claim(partial, folder))  # nobody's: what filled it was killed
+        shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    claim = _claim(partial, folder)
     if older.exists() and not folder.exists():  # a kill came between the two renames
         older.rename(folder)
     shutil.rmtree(older, ignore_errors=True)
@@ -46,6 +59,20 @@ def written_whole(folder: Path) -> Iterator[Path]:
             older.rename(folder)
         shutil.rmtree(older, ignore_errors=True)
         shutil.rmtree(partial, ignore_errors=True)
+        os.close(claim)
+
+
+def _claim(partial: Path, folder: Path) -> int:
+    """Hold a folder until the descriptor is closed or the process ends, however it ends."""
+    if fcntl is None:
+        return os.open(os.devnull, os.O_RDONLY)
+    descriptor = os.open(partial, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise LockedError(f"another process is writing {folder}; wait for it to end, or end it") from None
+    return descriptor
 
 
 @contextmanager

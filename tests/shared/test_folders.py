@@ -1,11 +1,13 @@
 import errno
 import hashlib
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from src.shared.errors import LockedError
 from src.shared.folders import file_digest, folder_digest, written_whole
 
 ROOT = Path(__file__).parents[2]
@@ -162,3 +164,23 @@ def test_folder_digest_changes_with_names_and_contents(folder: Path) -> None:
     (folder / "e.txt").unlink()
     assert folder_digest(folder) == digests[3]
     assert len(set(digests)) == 5
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders cannot be held on Windows")
+def test_a_second_writer_is_refused_and_the_first_ends_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    with written_whole(folder) as partial:
+        (partial / "first.txt").write_text("1")
+        with pytest.raises(LockedError, match="another process is writing"), written_whole(folder):
+            pass
+        (partial / "last.txt").write_text("2")
+    assert sorted(path.name for path in folder.iterdir()) == ["first.txt", "last.txt"]
+    with written_whole(folder):  # it lets go of it
+        pass
+
+
+def test_what_a_killed_writer_left_is_nobodys(tmp_path: Path) -> None:
+    (tmp_path / ".results.partial").mkdir()
+    (tmp_path / ".results.partial" / "half.txt").touch()
+    with written_whole(tmp_path / "results") as partial:
+        assert not list(partial.iterdir())
