@@ -13,6 +13,7 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from src.shared.errors import ConfigurationError, DataError, exit_with_message
+from src.shared.folders import file_written_whole
 from src.shared.parameters import PARAMETERS, checked, read_parameters
 from src.shared.proposals import Noted, Proposal, as_yaml, one_line, plain
 
@@ -59,9 +60,11 @@ def new_task(name: str, kind: Kind, path: Path, target: str | None = None) -> No
             f"{PARAMETERS}: there is no place for a task: under `tasks:` lines `name: kind` are expected"
         )
     configuration = CONFIGURATIONS / f"{name}.yaml"
-    _write(configuration, _header(name, proposal) + as_yaml({"task": name} | proposal.configuration))
+    with file_written_whole(configuration) as file:
+        file.write(_header(name, proposal) + as_yaml({"task": name} | proposal.configuration))
     try:
-        _write(PARAMETERS, text)
+        with file_written_whole(PARAMETERS) as file:
+            file.write(text)
     except BaseException:
         configuration.unlink()
         raise
@@ -162,18 +165,6 @@ def _parsed(text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         return None
-
-
-def _write(path: Path, text: str) -> None:
-    """By a name of its own and a rename: an older file is replaced whole or kept."""
-    partial = path.with_name(f".{path.name}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def main() -> None:
