@@ -21,7 +21,7 @@ from pipelines.scores import (
     shown_number,
 )
 from src.shared.errors import ConfigurationError, IntegrityError, exit_with_message
-from src.shared.folders import MANIFEST, MODELS, RAW, REPORTS, SOURCE
+from src.shared.folders import MANIFEST, MODELS, RAW, REPORTS, SOURCE, file_written_whole
 from src.shared.parameters import read_parameters
 
 CONFIGS = Path("configs")
@@ -68,9 +68,9 @@ def report() -> None:
     parameters = read_parameters()
     tasks = [_task(name, room, parameters.get(name) or {}) for name, room in parameters["tasks"].items()]
     studies = [_study(name, section) for name, section in (parameters.get("studies") or {}).items()]
-    partial = REPORT.with_name(f".{REPORT.name}.partial")
-    partial.write_text(render(tasks=tasks, studies=studies), encoding="utf-8", newline="\n")
-    partial.replace(REPORT)
+    page = render(tasks=tasks, studies=studies)
+    with file_written_whole(REPORT) as file:
+        file.write(page)
     print(f"the results of {len(tasks)} tasks and {len(studies)} studies: {REPORT}")
 
 

@@ -27,7 +27,6 @@ from lightning.pytorch.utilities.model_summary import ModelSummary
 from rich.console import Console
 from rich.table import Table
 
-from src.predict import predict
 from src.shared.bundle import (
     load_weights,
     read_manifest,
@@ -46,6 +45,7 @@ from src.shared.folders import (
     RECORD,
     RUNS,
     file_digest,
+    file_written_whole,
     folder_digest,
     prepared_manifest,
 )
@@ -198,6 +198,12 @@ class LockstepCLI(LightningCLI):
         start = time.perf_counter()
         try:
             self.trainer.fit(**kwargs, ckpt_path=checkpoint, weights_only=True)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ConfigurationError(
+                "data.batch_size: batch norm knows no variance of one row; take 2 or more, or no batch norm"
+            ) from error
         except SystemExit as error:
             ctrl_c = self.trainer.interrupted and not isinstance(error, SIGTERMException)
             if ctrl_c:  # Lightning turns it into exit 1
@@ -242,9 +248,8 @@ class LockstepCLI(LightningCLI):
             "seconds": seconds,
             "provenance": provenance(self.prepared, self.trainer.strategy.root_device),
         }
-        partial = self.run_folder / f"{RECORD}.partial"
-        partial.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(self.run_folder / RECORD)
+        with file_written_whole(self.run_folder / RECORD) as file:
+            file.write(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
     def _print_scores(self, scores: dict[str, float], trivial: dict[str, float], seconds: float) -> None:
         table = Table(title=f"{self.task}, best of {self.record.epochs} epochs: {scores['best_epoch']}")
@@ -335,6 +340,8 @@ def run(arguments: list[str] | None = None, cli: type[LockstepCLI] = LockstepCLI
 def main() -> None:
     """Entry point."""
     if sys.argv[1:2] == ["predict"]:
+        from src.predict import predict  # here, so that a change of it is none of `fit`
+
         predict(sys.argv[2:])
     else:
         run()

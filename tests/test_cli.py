@@ -446,7 +446,7 @@ def test_early_stop_is_kept_over_an_interruption(capsys: pytest.CaptureFixture[s
     [
         # the clock stands at 0, and 4 s later at the end of each epoch; the seventh is the last but one
         (1, [1, 4, 7]),  # the first, which is guessed to take little, then every ten seconds
-        (0.18, [1, 3, 5, 7]),  # three hundredths of the time come sooner: 6 s
+        (0.06, [1, 3, 5, 7]),  # a hundredth of the time comes sooner: 6 s
         (0, [1, 2, 3, 4, 5, 6, 7, 8]),
     ],
 )
@@ -518,6 +518,15 @@ def test_loss_that_is_not_finite_is_told_and_the_older_bundle_stays(
         r"error: \S+/loss became (nan|inf) in epoch 1, step 2; .*learning rate", capsys.readouterr().err
     )
     assert contents(Path("models")) == before
+
+
+@pytest.mark.usefixtures("project")
+def test_batches_of_one_row_are_refused_where_batch_norm_needs_two(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    change("model.init_args.norm", "batch")
+    assert cli("fit", "--config", CONFIG, "--data.batch_size=1") == 2
+    assert "error: data.batch_size: batch norm knows no variance of one row" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("project")

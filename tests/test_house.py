@@ -19,6 +19,7 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages
 SOURCES = sorted(
     path.relative_to(ROOT) for part in ("src", "pipelines") for path in (ROOT / part).rglob("*.py")
 )
+PREDICT = Path("src/predict.py")
 ROOM_FILES = (
     *("sample", "prepare", "preprocessing", "data", "model", "networks"),
     *("predict", "evaluate", "export"),
@@ -80,9 +81,10 @@ def closure(module: str, task: str) -> set[str]:
         found = found.union(*(files_of(name.rpartition(".")[0]) for name in class_paths(config)))
     if module == "pipelines.evaluate":  # the bundle names the class of the model
         found = found.union(*(files_of(name.rpartition(".")[0]) for name in class_paths(config["model"])))
+    other_verbs = {PREDICT} if module == "src.cli" else set()
     waiting = list(found)
     while waiting:
-        new = imported(waiting.pop(), TASKS[task]) - found
+        new = imported(waiting.pop(), TASKS[task]) - found - other_verbs
         found |= new
         waiting += new
     return {path.as_posix() for path in found}
@@ -171,6 +173,12 @@ def test_stages_list_no_module_that_no_task_imports() -> None:
             surplus = modules_listed(stage) - closure(module, task)
             unused[name] = unused.get(name, surplus) & surplus
     assert not any(unused.values()), unused
+
+
+def test_training_loads_nothing_that_only_predict_needs(python: Callable[..., Any]) -> None:
+    assert PREDICT in imported(Path("src/cli.py"), None)
+    done = python("-c", "import sys, src.cli; print('src.predict' in sys.modules)", cwd=ROOT)
+    assert (done.returncode, done.stdout) == (0, "False\n")
 
 
 def test_light_verbs_load_neither_torch_nor_lightning(python: Callable[..., Any]) -> None:

@@ -66,6 +66,7 @@ class LeNet(nn.Sequential):
             for layer in self:
                 if isinstance(layer, nn.Conv2d | nn.Linear):
                     nn.init.xavier_uniform_(layer.weight)
+        self.to(memory_format=torch.channels_last)
 
 
 class ConvNet(nn.Sequential):
@@ -97,11 +98,6 @@ class ConvNet(nn.Sequential):
         layers += [nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels, classes)]
         super().__init__(*layers)
         self.to(memory_format=torch.channels_last)
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(B, C, H, W) to logits (B, K); convolutions are faster with channels last."""
-        logits: Tensor = super().forward(input.contiguous(memory_format=torch.channels_last))
-        return logits
 
 
 class TorchvisionNetwork(nn.Module):

@@ -19,7 +19,7 @@ from src.shared.errors import ConfigurationError, NonFiniteError
 
 CHECKPOINT = "last.ckpt"
 HISTORY = "history.csv"
-MOST_OF_THE_TIME = 0.03  # that checkpoints take, unless they are due by the clock
+MOST_OF_THE_TIME = 0.01  # that checkpoints take, unless they are due by the clock
 FIRST_GUESS = 0.01  # seconds that one takes
 
 
@@ -64,7 +64,7 @@ class TrainingRecord(Checkpoint):
     Best weights stay in memory and travel inside the checkpoint, so that one file is all that is written,
     and a run that is cut off goes on from it as if it had not been. A checkpoint is for resuming only, and
     what comes after it is trained again to the same bits: so it is due by the clock, not by the epoch. One
-    that takes a thirtieth of the time since the one before is due at once, and so is the one before the last
+    that takes a hundredth of the time since the one before is due at once, and so is the one before the last
     epoch: who loses a run at its end loses that epoch, not all.
 
     Args:
