@@ -55,8 +55,8 @@ def documents(split: str) -> tuple[torch.Tensor, torch.Tensor]:
 def hand_written(model: LanguageModel, epochs: int, batch_size: int, clip: float) -> float:
     """Seconds of a plain loop over padded poems of like length."""
     network = model.network
-    train = DocumentBatches(*documents("train"), batch_size, seed=0)
-    validation = DocumentBatches(*documents("validation"), 64)
+    train = DocumentBatches(documents("train"), batch_size, seed=0)
+    validation = DocumentBatches(documents("validation"), 64)
     optimizer = model.optimizer(network.parameters())
     assert model.lr_scheduler is not None
     scheduler = model.lr_scheduler(optimizer, total_steps=epochs * len(train))  # type: ignore[call-arg]

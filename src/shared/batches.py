@@ -2,13 +2,17 @@
 
 import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from lightning import LightningDataModule
 from torch import Tensor
 
 from src.shared.errors import ConfigurationError
 from src.shared.exactness import derived_seed
+from src.shared.folders import PREPARED, read_preprocessing
+
+BatchSize = int | Literal["full"]
 
 
 class Batches:
@@ -34,7 +38,7 @@ class Batches:
     def __init__(
         self,
         tensors: tuple[Tensor, ...],
-        batch_size: int | Literal["full"],
+        batch_size: BatchSize,
         seed: int | None = None,
         process: int = 0,
         processes: int = 1,
@@ -91,3 +95,62 @@ class Batches:
         generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch))
         # drawn on the CPU so that every device sees the same order
         return torch.randperm(self.rows, generator=generator).to(self.tensors[0].device)
+
+
+class WholeData(LightningDataModule):
+    """The prepared data of a task, whole in memory, on the device that trains.
+
+    Args:
+        task: a name under `tasks` in params.yaml.
+        batch_size: rows of a training batch over all devices, or `full`.
+        seed: of the batch order.
+
+    Raises:
+        ConfigurationError: a batch size below 1, or data that are not prepared.
+    """
+
+    evaluation_size = 1024  # rows of a batch when nothing is learnt
+
+    def __init__(self, task: str, batch_size: BatchSize = 64, seed: int = 0) -> None:
+        super().__init__()
+        if batch_size != "full" and batch_size < 1:
+            raise ConfigurationError(f"data.batch_size must be at least 1 or 'full': {batch_size}")
+        self.batch_size = batch_size
+        self.seed = seed
+        self.prepared = PREPARED / task
+        self.preprocessing = read_preprocessing(self.prepared)
+
+    def tensors(self, split: str) -> tuple[Tensor, ...]:
+        """The tensors of a split that batches are cut from, each of shape (rows, ...)."""
+        raise NotImplementedError
+
+    def targets(self, split: str) -> Tensor:
+        """The target of a split, (rows, ...)."""
+        return self.tensors(split)[-1]
+
+    def kind(self, split: str) -> type[Batches]:
+        """What cuts the batches of a split."""
+        return Batches
+
+    def _batches(self, split: str, batch_size: BatchSize, seed: int | None = None) -> Batches:
+        assert self.trainer is not None
+        device = self.trainer.strategy.root_device
+        tensors = tuple(tensor.to(device) for tensor in self.tensors(split))
+        process, processes = self.trainer.global_rank, self.trainer.world_size
+        return self.kind(split)(tensors, batch_size, seed, process, processes)
+
+    def train_dataloader(self) -> Batches:
+        """Shuffled batches."""
+        return self._batches("train", self.batch_size, self.seed)
+
+    def val_dataloader(self) -> Batches:
+        """Batches in the order of the rows."""
+        return self._batches("validation", self.evaluation_size)
+
+    def test_dataloader(self) -> Batches:
+        """Batches in the order of the rows."""
+        return self._batches("test", self.evaluation_size)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Nothing: `_batches` put the whole split on the device."""
+        return batch

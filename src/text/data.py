@@ -7,25 +7,19 @@ import logging
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import torch
-from lightning import LightningDataModule
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src.shared.batches import Batches
+from src.shared.batches import Batches, BatchSize, WholeData
 from src.shared.errors import ConfigurationError
 from src.shared.exactness import derived_seed
-from src.shared.folders import PREPARED, read_preprocessing
 from src.text.preprocessing import PAD, UNK
 
 logger = logging.getLogger(__name__)
-
-EVALUATION_DOCUMENTS = 64
-EVALUATION_WINDOWS = 1024
 
 Numbers = NDArray[np.int32]
 Offsets = NDArray[np.int64]
@@ -69,8 +63,8 @@ class DocumentBatches(Batches):
     """Whole documents, padded to the longest of their batch; documents of like length share a batch.
 
     Args:
-        tokens: of all documents, on the device where the batches are wanted.
-        offsets: (N + 1,), where each begins.
+        tensors: the tokens of all documents, on the device where the batches are wanted; (N + 1,), where
+            each document begins.
         batch_size: documents of one batch over all processes, or "full".
         seed: shuffles the documents anew each epoch; None keeps one order.
         process: the rank of this process.
@@ -79,15 +73,14 @@ class DocumentBatches(Batches):
 
     def __init__(
         self,
-        tokens: Tensor,
-        offsets: Tensor,
-        batch_size: int | Literal["full"],
+        tensors: tuple[Tensor, ...],
+        batch_size: BatchSize,
         seed: int | None = None,
         process: int = 0,
         processes: int = 1,
     ) -> None:
+        self.tokens, offsets = tensors
         super().__init__((offsets[:-1], offsets.diff()), batch_size, seed, process, processes)
-        self.tokens = tokens
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         for starts, lengths in super().__iter__():
@@ -111,45 +104,7 @@ class DocumentBatches(Batches):
         return torch.cat([mixed, order[full * self.batch_size :]])
 
 
-class TextData(LightningDataModule):
-    """What both kinds of batches have in common: the prepared documents of a task, whole in memory.
-
-    Args:
-        task: a name under `tasks` in params.yaml.
-        batch_size: rows of a training batch over all devices, or `full`.
-        seed: of the batch order.
-    """
-
-    def __init__(self, task: str, batch_size: int | Literal["full"], seed: int) -> None:
-        super().__init__()
-        if batch_size != "full" and batch_size < 1:
-            raise ConfigurationError(f"data.batch_size must be at least 1 or 'full': {batch_size}")
-        self.batch_size = batch_size
-        self.seed = seed
-        self.prepared = PREPARED / task
-        self.preprocessing = read_preprocessing(self.prepared)
-
-    def targets(self, split: str) -> Tensor:
-        """All tokens of a split that are to be predicted, as one row."""
-        tokens, offsets = load_split(self.prepared, split)
-        predicted = np.ones(len(tokens), dtype=bool)
-        predicted[offsets[:-1]] = False
-        return torch.from_numpy(tokens[predicted]).long()
-
-    def _place(self) -> dict[str, Any]:
-        assert self.trainer is not None
-        return {"process": self.trainer.global_rank, "processes": self.trainer.world_size}
-
-    def _on_device(self, array: NDArray[Any]) -> Tensor:
-        assert self.trainer is not None
-        return torch.from_numpy(array).to(self.trainer.strategy.root_device)
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Nothing: `_on_device` put the whole split on the device."""
-        return batch
-
-
-class DocumentData(TextData):
+class DocumentData(WholeData):
     """Whole documents for a language model.
 
     Args:
@@ -160,23 +115,21 @@ class DocumentData(TextData):
         seed: of the batch order.
     """
 
+    evaluation_size = 64
+
     def __init__(
-        self,
-        task: str,
-        batch_size: int | Literal["full"] = 16,
-        window: int | None = None,
-        seed: int = 0,
+        self, task: str, batch_size: BatchSize = 16, window: int | None = None, seed: int = 0
     ) -> None:
         super().__init__(task, batch_size, seed)
         if window is not None and window < 1:
             raise ConfigurationError(f"data.window must be at least 1: {window}")
         self.window = window
 
-    def train_dataloader(self) -> Batches:
-        """Shuffled batches of (tokens,)."""
-        tokens, offsets = load_split(self.prepared, "train")
-        if self.window is None:
-            return self._documents("train", self.batch_size, self.seed)
+    def tensors(self, split: str) -> tuple[Tensor, ...]:
+        """Tokens and where each document begins, or the windows (rows, window + 1) of the training part."""
+        tokens, offsets = load_split(self.prepared, split)
+        if self.window is None or split != "train":
+            return torch.from_numpy(tokens), torch.from_numpy(offsets)
         found, dropped = windows(tokens, offsets, self.window + 1)
         if not len(found):
             raise ConfigurationError(f"data.window: no document has more than {self.window} tokens")
@@ -184,23 +137,21 @@ class DocumentData(TextData):
             "window %d: %d stretches; %d of %d documents are too short and dropped",
             *(self.window, len(found), dropped, len(offsets) - 1),
         )
-        return Batches((self._on_device(found),), self.batch_size, self.seed, **self._place())
+        return (torch.from_numpy(found),)
 
-    def val_dataloader(self) -> Batches:
-        """Batches in the order of the lengths."""
-        return self._documents("validation", EVALUATION_DOCUMENTS)
-
-    def test_dataloader(self) -> Batches:
-        """Batches in the order of the lengths."""
-        return self._documents("test", EVALUATION_DOCUMENTS)
-
-    def _documents(self, split: str, batch_size: int | Literal["full"], seed: int | None = None) -> Batches:
+    def targets(self, split: str) -> Tensor:
+        """All tokens of a split that are to be predicted, as one row."""
         tokens, offsets = load_split(self.prepared, split)
-        arrays = self._on_device(tokens), self._on_device(offsets)
-        return DocumentBatches(*arrays, batch_size, seed, **self._place())
+        predicted = np.ones(len(tokens), dtype=bool)
+        predicted[offsets[:-1]] = False
+        return torch.from_numpy(tokens[predicted]).long()
+
+    def kind(self, split: str) -> type[Batches]:
+        """Documents of like length in a batch; windows have one length."""
+        return DocumentBatches if self.window is None or split != "train" else Batches
 
 
-class ContextData(TextData):
+class ContextData(WholeData):
     """Words and the words around them, for word vectors.
 
     Args:
@@ -210,34 +161,16 @@ class ContextData(TextData):
         seed: of the batch order.
     """
 
-    def __init__(
-        self,
-        task: str,
-        batch_size: int | Literal["full"] = 64,
-        width: int = 2,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, task: str, batch_size: BatchSize = 64, width: int = 2, seed: int = 0) -> None:
         super().__init__(task, batch_size, seed)
         if width < 1:
             raise ConfigurationError(f"data.width must be at least 1: {width}")
         self.width = width
 
+    def tensors(self, split: str) -> tuple[Tensor, ...]:
+        """Each row a word and the words around it, as `contexts`."""
+        return (torch.from_numpy(contexts(*load_split(self.prepared, split), self.width)),)
+
     def targets(self, split: str) -> Tensor:
         """The words in the middle."""
-        return torch.from_numpy(contexts(*load_split(self.prepared, split), self.width)[:, self.width]).long()
-
-    def _batches(self, split: str, batch_size: int | Literal["full"], seed: int | None = None) -> Batches:
-        found = contexts(*load_split(self.prepared, split), self.width)
-        return Batches((self._on_device(found),), batch_size, seed, **self._place())
-
-    def train_dataloader(self) -> Batches:
-        """Shuffled batches of (tokens,), each row a word and the words around it."""
-        return self._batches("train", self.batch_size, self.seed)
-
-    def val_dataloader(self) -> Batches:
-        """Batches in the order of the text."""
-        return self._batches("validation", EVALUATION_WINDOWS)
-
-    def test_dataloader(self) -> Batches:
-        """Batches in the order of the text."""
-        return self._batches("test", EVALUATION_WINDOWS)
+        return self.tensors(split)[0][:, self.width].long()

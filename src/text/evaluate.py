@@ -77,7 +77,7 @@ def _judge_poems(model: LanguageModel, bundle: Path, prepared: Path, plots: Path
     metrics: Metrics = {}
     for split in ("validation", "test"):
         tokens, offsets = map(torch.from_numpy, load_split(prepared, split))
-        metrics |= _scores(model, ((batch[0],) for batch in DocumentBatches(tokens, offsets, 64)), split)
+        metrics |= _scores(model, ((batch[0],) for batch in DocumentBatches((tokens, offsets), 64)), split)
     documents = {split: _documents(prepared, split, encoder) for split in ("train", "test")}
     train = _with_unknown(documents["train"][:BASELINE_DOCUMENTS], model)
     sizes = [_sizes(document, model) for document in documents["test"]]

@@ -28,7 +28,7 @@ def batches_of(lengths: list[int], **settings: Any) -> DocumentBatches:
     """Documents whose tokens are all the number of the document plus 10."""
     tokens = torch.cat([torch.full((length,), 10 + number) for number, length in enumerate(lengths)])
     offsets = torch.tensor([0, *lengths]).cumsum(0)
-    return DocumentBatches(tokens, offsets, **settings)
+    return DocumentBatches((tokens, offsets), **settings)
 
 
 def test_windows_are_all_stretches_inside_a_document() -> None:
