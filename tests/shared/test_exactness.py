@@ -19,6 +19,17 @@ choose_instructions(False)
 print(torch.backends.cpu.get_cpu_capability())
 """
 
+# what a step frees is more than glibc keeps by itself
+STEPS = """
+import resource, src
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        [bytearray(2**24) for _ in range(5)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults(), faults())
+"""
+
 
 def flags() -> set[str]:
     lines = CPUINFO.read_text().splitlines() if CPUINFO.is_file() else []
@@ -47,3 +58,10 @@ def test_numpy_and_openblas_are_pinned_for_every_process() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     )
     assert done.stdout.split() == ["X86_V4", "AVX512_ICL", "AVX512_SPR", "Haswell"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another library gives memory")
+def test_freed_memory_is_kept_for_the_next_step() -> None:
+    done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=True)
+    first, later = map(int, done.stdout.split())
+    assert later < 100 < first
