@@ -6,7 +6,6 @@ lies in the outputs after a kill must be whole; what lies there at the end, dvc.
 project has here, where `dvc status` must be clean.
 """
 
-import os
 import random
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import psutil
 import yaml
 from jsonargparse import auto_cli
 
+from pipelines.verify import environment_of
 from src.shared.folders import file_digest, folder_digest
 
 KINDS = ("all", "stage", "dvc")
@@ -122,13 +122,12 @@ class Campaign:
     def _run(self, clone: Path) -> bool:
         """Run once, until a kill or the end; whether that was the end."""
         targets = [f"evaluate@{task}" for task in self.tasks or []]
-        environment = os.environ | {"WANDB_MODE": "disabled", "PYTHONPATH": str(clone)}
         log = clone.with_name("log.txt")
         with log.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, "-m", "dvc", "repro", *targets],
                 cwd=clone,
-                env=environment,
+                env=environment_of(clone),
                 stdout=file,
                 stderr=file,
             )

@@ -76,13 +76,19 @@ def _stages(clone: Path) -> Stages:
     return stages
 
 
+def environment_of(clone: Path) -> dict[str, str]:
+    """The variables for a `dvc repro` in a clone: its modules, and this Python, activated or not."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return os.environ | {"PATH": path, "PYTHONPATH": str(clone), "WANDB_MODE": "disabled"}
+
+
 def _run(clone: Path, targets: list[str]) -> list[str]:
     """Run `dvc repro` with nothing kept from earlier runs; the stages in the order in which they ran."""
     command = [sys.executable, "-m", "dvc", "repro", "--no-run-cache", *targets]
     process = subprocess.Popen(  # noqa: S603
         command,
         cwd=clone,
-        env=os.environ | {"WANDB_MODE": "disabled", "PYTHONPATH": str(clone)},
+        env=environment_of(clone),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -1,5 +1,6 @@
 """Verification of a small repository of one stage: what is told when something is not as it was."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,17 @@ def test_what_is_as_it_was_is_said_output_by_output(capsys: pytest.CaptureFixtur
     assert Path("../kept/tiny.txt").is_file()
     with pytest.raises(ConfigurationError, match="is there already"):
         verify(keep=Path("../kept"))
+
+
+def test_stages_run_with_this_python_also_where_another_one_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "bin/python"
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\nexit 1\n")
+    other.chmod(0o755)
+    monkeypatch.setenv("PATH", str(other.parent), prepend=os.pathsep)
+    verify("tiny")
 
 
 def test_other_bits_are_told_by_tensor_metric_and_byte(
