@@ -37,7 +37,8 @@ def verify(task: str | None = None, keep: Path | None = None) -> None:
         raise ConfigurationError(f"--keep: {keep} is there already")
     if _git(Path(), "status", "--porcelain", "--untracked-files=no"):
         print("there are uncommitted changes: what is verified is the last commit")
-    with tempfile.TemporaryDirectory() as place:
+    # what was found is told, whatever a process that lives on may still write there
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         clone = keep or Path(place, "clone")
         _git(Path(), "clone", "--quiet", ".", str(clone))
         committed = _stages(clone)
