@@ -11,7 +11,7 @@ help: ## show the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /	/'
 
 setup: .venv/ready ## create .venv with the locked requirements and say which devices there are
-	@$(BIN)/python -m src.shared.devices
+	@$(BIN)/python -m src.training.devices
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -27,14 +27,14 @@ EPOCHS = {"fashion_mnist": 2, "poems": 2, "words": 10, "line": 100, "digits": 60
 def serve(task: str, kind: str, epochs: int) -> None:
     """Time a fit for each line of the standard input."""
     from benchmarks.timing import fit
-    from src.shared.exactness import Exactness
-    from src.shared.training import TrainingRecord
+    from src.training.checkpoint import ResumableCheckpoint
+    from src.training.exactness import Exactness
 
     options = [f"--trainer.max_epochs={epochs}", f"--portable={str(kind == 'portable').lower()}"]
     if kind == "inexact":
         options.append("--trainer.deterministic=false")
         Exactness.on_train_batch_start = lambda *_: None  # type: ignore[method-assign]
-        TrainingRecord._due = lambda *_: False  # type: ignore[method-assign]
+        ResumableCheckpoint._due = lambda *_: False  # type: ignore[method-assign]
     print("ready", flush=True)
     for _ in sys.stdin:
         with contextlib.redirect_stderr(io.StringIO()):

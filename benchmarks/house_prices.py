@@ -20,10 +20,10 @@ from jsonargparse import auto_cli
 from torch.nn import functional
 
 from benchmarks.timing import TimedCLI, fit
-from src.shared.folders import PREPARED
+from src.core.paths import PREPARED
 from src.tabular.data import load_split
+from src.tabular.losses import log_rmse, weight_penalty
 from src.tabular.model import TabularModel
-from src.tabular.networks import log_rmse, weight_penalty
 
 TASK = "house_prices"
 CONFIG = f"configs/{TASK}.yaml"

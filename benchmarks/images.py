@@ -32,9 +32,9 @@ from torchvision import datasets
 from torchvision.transforms import v2
 
 from benchmarks.timing import TimedCLI, fit
+from src.core.paths import PREPARED, RAW
 from src.images.data import EVALUATION_IMAGES, load_split
 from src.images.model import ImageModel
-from src.shared.folders import PREPARED, RAW
 
 TASK = "fashion_mnist"
 CONFIG = f"configs/{TASK}.yaml"

@@ -22,7 +22,7 @@ import yaml
 from jsonargparse import auto_cli
 
 from pipelines.verify import environment_of
-from src.shared.folders import file_digest, folder_digest
+from src.core.digests import file_digest, folder_digest
 
 KINDS = ("all", "stage", "dvc")
 VERBS = {

@@ -26,8 +26,8 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.timing import TimedCLI, fit, measured
-from src.shared.bundle import load_model
-from src.shared.folders import MODELS, PREPARED, RAW, read_preprocessing
+from src.bundle.bundle import Bundle
+from src.core.paths import MODELS, PREPARED, RAW
 from src.text.data import DocumentBatches, load_split, windows
 from src.text.model import LanguageModel
 from src.text.networks import Recurrent
@@ -40,7 +40,7 @@ MANY = 57_000
 WINDOW, WINDOWS_A_BATCH, COURSE_EPOCHS, TIMED_STEPS = 24, 32, 20, 100
 PREPARE = """
 from pathlib import Path
-from src.shared.parameters import checked
+from pipelines.parameters import checked
 from src.text.prepare import Preparation, prepare
 prepare(Path("raw"), Path("prepared"), checked(Preparation, {settings}, "prepare"))
 """
@@ -116,9 +116,10 @@ def course(vocabulary: list[str]) -> tuple[float, int]:
 
 def generation(rounds: int) -> list[tuple[float, float]]:
     """Seconds of writing the poems at once and one by one, round by round."""
-    model = load_model(MODELS / TASK, LanguageModel)
+    bundle = Bundle.open(MODELS / TASK)
+    model = bundle.model_of(LanguageModel)
     wanted = Composition(count=POEMS)
-    slots = slots_of(wanted, TextEncoder(read_preprocessing(MODELS / TASK)))
+    slots = slots_of(wanted, TextEncoder(bundle.preprocessing))
     found = []
     for _ in range(rounds):
         start = time.perf_counter()

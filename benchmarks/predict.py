@@ -15,10 +15,9 @@ from benchmarks.timing import measured
 
 BARE = """
 import pandas, torch
-from src.shared.bundle import load_model
-from src.tabular.model import TabularModel
+from src.bundle.bundle import Bundle
 rows = len(pandas.read_csv("rows.csv"))
-model = load_model(Path("bundle"), TabularModel)
+model = Bundle.open(Path("bundle")).model
 torch.set_num_threads({threads})
 features = torch.zeros({at_once}, {features})
 with torch.inference_mode():
@@ -40,20 +39,19 @@ def compare(rows: int = 1_000_000, source: Path = Path("data/raw/house_prices"))
         rows: of the generated CSV.
         source: the folder with the house prices' test.csv.
     """
-    from src.shared.bundle import read_configuration, read_manifest
-    from src.shared.folders import MODELS, read_preprocessing
+    from src.bundle.bundle import Bundle
+    from src.core.paths import MODELS
     from src.tabular.predict import ROWS_AT_ONCE
 
-    bundle = MODELS / "house_prices"
-    read_manifest(bundle)
+    bundle = Bundle.open(MODELS / "house_prices")
     bare = "from pathlib import Path\n" + BARE.format(
-        threads=read_configuration(bundle)["threads"],
+        threads=bundle.configuration["threads"],
         at_once=ROWS_AT_ONCE,
-        features=len(read_preprocessing(bundle)["features"]),
+        features=len(bundle.preprocessing["features"]),
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "bundle").symlink_to(bundle.absolute())
+        (folder / "bundle").symlink_to(bundle.folder.absolute())
         header, *lines = (source / "test.csv").read_text(encoding="utf-8").splitlines()
         cells = [line.split(",", 1)[1] for line in lines]
         with (folder / "rows.csv").open("w", encoding="utf-8") as file:

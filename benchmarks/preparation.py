@@ -17,7 +17,7 @@ from src.tabular.sample import write_sample
 READ = "import pandas; pandas.read_csv('train.csv')"
 PREPARE = """
 from pathlib import Path
-from src.shared.parameters import checked
+from pipelines.parameters import checked
 from src.tabular.prepare import Preparation, prepare
 settings = checked(Preparation, {settings}, "prepare")
 prepare(Path("."), Path("prepared"), settings)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from jsonargparse import auto_cli
 
-from pipelines.cells import Cell
-from pipelines.study import cells_of, read_study
+from pipelines.study.cells import Cell
+from pipelines.study.study import cells_of, read_study
 
 LINKED = ("configs", "data", "params.yaml", "pipelines", "requirements.lock", "src")
 

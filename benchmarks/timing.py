@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from src.cli import LockstepCLI, run
+from src.cli import LockstepCLI, main
 
 MEASURE = """
 import resource, time
@@ -45,7 +45,7 @@ def fit(config: str, *options: str, wandb_mode: str = "disabled") -> float:
     """Seconds of trainer.fit through the command line."""
     os.environ["WANDB_MODE"] = wandb_mode
     with contextlib.redirect_stdout(io.StringIO()):
-        run(["fit", "--config", config, *options], TimedCLI)
+        main(["fit", "--config", config, *options], TimedCLI)
     return TimedCLI.seconds
 
 

@@ -10,9 +10,9 @@ from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
-from src.shared.errors import ConfigurationError, exit_with_message
-from src.shared.folders import RECORD, RUNS
-from src.shared.parameters import read_parameters
+from pipelines.parameters import read_parameters
+from src.core.errors import ConfigurationError, exit_with_message
+from src.core.paths import RECORD, RUNS
 
 CELLS = RUNS / "cells"
 PIPE_WIDTH = 160

@@ -4,9 +4,10 @@ from importlib import import_module
 
 from jsonargparse import auto_cli
 
-from src.shared.errors import exit_with_message
-from src.shared.folders import MODELS, PREPARED, REPORTS, written_whole
-from src.shared.parameters import room_of
+from pipelines.parameters import room_of
+from src.core.atomic import written_whole
+from src.core.errors import exit_with_message
+from src.core.paths import MODELS, PREPARED, REPORTS
 
 
 def evaluate(task: str) -> None:
@@ -15,12 +16,13 @@ def evaluate(task: str) -> None:
     Args:
         task: a task of params.yaml whose model is trained.
     """
-    from src.shared.bundle import require_same_data  # not needed for --help
+    from src.bundle.bundle import Bundle  # not needed for --help
 
     room = import_module(f"src.{room_of(task)}.evaluate")
-    require_same_data(MODELS / task, PREPARED / task)
+    bundle = Bundle.open(MODELS / task)
+    bundle.require_data(PREPARED / task)
     with written_whole(REPORTS / task) as folder:
-        room.evaluate(MODELS / task, PREPARED / task, folder)
+        room.evaluate(bundle, PREPARED / task, folder)
     print(f"{task}: evaluated: {REPORTS / task}/")
 
 

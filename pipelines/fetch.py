@@ -14,15 +14,11 @@ from typing import Any
 import yaml
 from jsonargparse import auto_cli
 
-from src.shared.errors import (
-    ConfigurationError,
-    DataError,
-    IntegrityError,
-    ResourceError,
-    exit_with_message,
-)
-from src.shared.folders import RAW, SAMPLES, SOURCE, file_digest, folder_digest, written_whole
-from src.shared.parameters import checked, room_of, task_section
+from pipelines.parameters import checked, room_of, task_section
+from src.core.atomic import written_whole
+from src.core.digests import file_digest, folder_digest
+from src.core.errors import ConfigurationError, DataError, IntegrityError, ResourceError, exit_with_message
+from src.core.paths import RAW, SAMPLES, SOURCE
 
 DOWNLOADS = Path("data/downloads")
 MOST_SHOWN = 6

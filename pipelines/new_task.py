@@ -12,10 +12,10 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ArgumentParser
 
-from src.shared.errors import ConfigurationError, DataError, exit_with_message
-from src.shared.folders import file_written_whole
-from src.shared.parameters import PARAMETERS, checked, read_parameters
-from src.shared.proposals import Noted, Proposal, as_yaml, one_line, plain
+from pipelines.parameters import PARAMETERS, checked, read_parameters
+from src.core.atomic import file_written_whole
+from src.core.errors import ConfigurationError, DataError, exit_with_message
+from src.preparation.proposals import Noted, Proposal, as_yaml, one_line, plain
 
 CONFIGURATIONS = Path("configs")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")

@@ -4,9 +4,10 @@ from importlib import import_module
 
 from jsonargparse import auto_cli
 
-from src.shared.errors import exit_with_message
-from src.shared.folders import PREPARED, RAW, read_source
-from src.shared.parameters import checked, room_of, task_section
+from pipelines.parameters import checked, room_of, task_section
+from src.core.digests import read_source
+from src.core.errors import exit_with_message
+from src.core.paths import PREPARED, RAW
 
 
 def prepare(task: str) -> None:

@@ -15,7 +15,7 @@ import yaml
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from src.shared.errors import ConfigurationError, IntegrityError, LockstepError, exit_with_message
+from src.core.errors import ConfigurationError, IntegrityError, LockstepError, exit_with_message
 
 LOCK = "dvc.lock"
 Stages = dict[str, dict[str, Any]]

@@ -2,7 +2,7 @@
 
 Importing this package pins the x86 instruction set before torch or NumPy load: kernels for AVX-512,
 AVX2 and plain SSE round differently, and the same seed would give other weights on another processor.
-What torch computes with is a key of the configuration, `portable` (src/shared/exactness.py); NumPy's and
+What torch computes with is a key of the configuration, `portable` (src/training/exactness.py); NumPy's and
 OpenBLAS' kernels, with which data are prepared and results judged, are always those of AVX2. Set the
 variables yourself before starting to choose another level.
 

@@ -1,7 +1,7 @@
 """The command line: python -m src.cli fit | validate | test | predict --config configs/<task>.yaml.
 
 `fit` trains on the prepared data and writes the bundle models/<task>/; the others use that bundle.
-`predict` takes any bundle (--bundle FOLDER) and raw input, and stands in src/predict.py: it needs no Trainer.
+`predict` takes any bundle (--bundle FOLDER) and raw input; it needs no Trainer (src/bundle/predict.py).
 """
 
 import json
@@ -11,6 +11,8 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -27,40 +29,21 @@ from lightning.pytorch.utilities.model_summary import ModelSummary
 from rich.console import Console
 from rich.table import Table
 
-from src.shared.bundle import (
-    load_weights,
-    read_manifest,
-    refuse_other_model,
-    require_same_data,
-    restrict_imports,
-    write_bundle,
-)
-from src.shared.errors import ConfigurationError, LockedError, exit_with_message
-from src.shared.exactness import Exactness, choose_instructions
-from src.shared.finite import FiniteLoss
-from src.shared.folders import (
-    MANIFEST,
-    MODELS,
-    PREPARED,
-    RECORD,
-    RUNS,
-    file_digest,
-    file_written_whole,
-    folder_digest,
-    prepared_manifest,
-)
-from src.shared.layers import LayerRecord
-from src.shared.processes import Termination, launched_by, require_all_processes
-from src.shared.progress import TrainingProgress
-from src.shared.provenance import provenance
-from src.shared.tracking import start_tracker
-from src.shared.training import (
-    CHECKPOINT,
-    HISTORY,
-    DurableCheckpointIO,
-    NoProfiler,
-    TrainingRecord,
-)
+from src.bundle.bundle import Bundle, restrict_imports, write_bundle
+from src.core.atomic import file_written_whole
+from src.core.code import code_digest, modules_named
+from src.core.digests import file_digest, prepared_manifest
+from src.core.errors import ConfigurationError, LockedError, exit_with_message
+from src.core.paths import MANIFEST, MODELS, PREPARED, RECORD, RUNS
+from src.training.checkpoint import CHECKPOINT, HISTORY, DurableCheckpointIO, ResumableCheckpoint
+from src.training.distributed import Termination, launched_by, require_all_processes
+from src.training.exactness import Exactness, choose_instructions
+from src.training.gradient_norms import GradientNorms
+from src.training.non_finite_loss import NonFiniteLossGuard
+from src.training.overhead import NoProfiler
+from src.training.progress import TrainingProgress
+from src.training.provenance import provenance
+from src.training.tracking import start_tracker
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +98,7 @@ class LockstepCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Lightning's subcommands; which weights they use is not a choice, so those options go."""
+        """Lightning's subcommands without the options that choose weights; `main` takes `predict` itself."""
         fixed = {
             "model",
             "datamodule",
@@ -124,7 +107,7 @@ class LockstepCLI(LightningCLI):
             "verbose",
         }
         loaders = {"train_dataloaders", "val_dataloaders", "dataloaders"}
-        return dict.fromkeys(("fit", "validate", "test"), fixed | loaders)
+        return dict.fromkeys(("fit", "validate", "test", "predict"), fixed | loaders)
 
     def before_instantiate_classes(self) -> None:
         """Resolve what the run is about before anything is built."""
@@ -133,15 +116,14 @@ class LockstepCLI(LightningCLI):
         self.configuration.pop("config", None)
         choose_instructions(self.configuration["portable"])
         self.task = self.configuration["task"]
-        self.bundle = MODELS / self.task
         prepared = PREPARED / self.task
         if self.subcommand == "fit":
             prepared_manifest(prepared)
             self.prepared = file_digest(prepared / MANIFEST)
             return
-        read_manifest(self.bundle)
-        refuse_other_model(self.bundle, self.configuration)
-        require_same_data(self.bundle, prepared)
+        self.bundle = Bundle.open(MODELS / self.task)
+        self.bundle.require_model(self.configuration)
+        self.bundle.require_data(prepared)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add what each run has: exactness and, for `fit`, the record, the tracker and the bar."""
@@ -154,16 +136,17 @@ class LockstepCLI(LightningCLI):
             kwargs["profiler"] = NoProfiler()
         if self.subcommand != "fit":
             return super().instantiate_trainer(enable_checkpointing=False, logger=False, **kwargs)
-        identity = yaml.safe_dump(self.configuration) + self.prepared + folder_digest(Path("src"), "*.py")
+        code = code_digest("src.cli", *sorted(modules_named(self.configuration)))
+        identity = yaml.safe_dump(self.configuration) + self.prepared + code
         self.run_folder = RUNS / self.task / sha256(identity.encode()).hexdigest()[:12]
         self.run_folder.mkdir(parents=True, exist_ok=True)
         monitor, mode = self.configuration["monitor"], self.configuration["mode"]
         seconds_between = self.configuration["checkpoint_seconds"]
-        kwargs["callbacks"].append(FiniteLoss())
-        self.record = TrainingRecord(self.run_folder, monitor, mode, seconds_between)
+        kwargs["callbacks"].append(NonFiniteLossGuard())
+        self.record = ResumableCheckpoint(self.run_folder, monitor, mode, seconds_between)
         kwargs["callbacks"] += [self.record, Termination()]
         if self.configuration["log_gradient_norms"]:
-            kwargs["callbacks"].append(LayerRecord())
+            kwargs["callbacks"].append(GradientNorms())
         if terminal:
             kwargs["callbacks"].append(TrainingProgress(monitor))
         launcher = launched_by()
@@ -181,75 +164,58 @@ class LockstepCLI(LightningCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Train, or go on with an interrupted training of the same configuration, data and code."""
+        summary = str(ModelSummary(self.model, max_depth=-1))
+        _say(self.trainer, summary)
+        _say(self.trainer, f"{self.task} on {self.trainer.strategy.root_device}")
         try:
-            self._fit(**kwargs)
-        except SIGTERMException:  # to Lightning this is success, and DVC would keep a model cut off
-            print("terminated", file=sys.stderr)
-            sys.exit(143)
+            with _interruptions(self.trainer):
+                checkpoint = _usable(self.run_folder / CHECKPOINT, self.trainer)
+                start = time.perf_counter()
+                self.trainer.fit(**kwargs, ckpt_path=checkpoint, weights_only=True)
+                seconds = time.perf_counter() - start
+                scores = self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)[0]
+                if self.trainer.is_global_zero:
+                    self._keep(summary, scores, seconds)
         finally:
             if self.trainer.is_global_zero:
                 self.lock.release()
 
-    def _fit(self, **kwargs: Any) -> None:
-        self.summary = str(ModelSummary(self.model, max_depth=-1))
-        _say(self.trainer, self.summary)
-        _say(self.trainer, f"{self.task} on {self.trainer.strategy.root_device}")
-        checkpoint = _usable(self.run_folder / CHECKPOINT, self.trainer)
-        start = time.perf_counter()
-        try:
-            self.trainer.fit(**kwargs, ckpt_path=checkpoint, weights_only=True)
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            raise ConfigurationError(
-                "data.batch_size: batch norm knows no variance of one row; take 2 or more, or no batch norm"
-            ) from error
-        except SystemExit as error:
-            ctrl_c = self.trainer.interrupted and not isinstance(error, SIGTERMException)
-            if ctrl_c:  # Lightning turns it into exit 1
-                raise KeyboardInterrupt from error
-            raise
-        seconds = time.perf_counter() - start
-        scores = self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)[0]
-        scores = {"best_epoch": self.record.best_row["epoch"], **scores}
-        targets = (self.datamodule.targets(split) for split in ("train", "test"))
-        trivial = self.model.trivial_metrics(*targets)
-        if self.trainer.is_global_zero:
-            history = (self.run_folder / HISTORY).read_text(encoding="utf-8")
-            write_bundle(
-                self.bundle,
-                self.model,
-                self.task,
-                yaml.safe_dump(self.configuration, allow_unicode=True),
-                PREPARED / self.task,
-                {HISTORY: history, "summary.txt": self.summary + "\n"},
-            )
-            if self.tracker is not None:
-                self.tracker.finish(scores)
-            self._keep_record({**self.record.best_row, **scores}, seconds)
-            (self.run_folder / CHECKPOINT).unlink(missing_ok=True)
-            self._print_scores(scores, trivial, seconds)
-
-    def validate(self, **kwargs: Any) -> None:
-        """Metrics of the bundle on the validation rows."""
-        load_weights(self.bundle, self.model)
-        self.trainer.validate(**kwargs)
-
-    def test(self, **kwargs: Any) -> None:
-        """Metrics of the bundle on the test rows."""
-        load_weights(self.bundle, self.model)
-        self.trainer.test(**kwargs)
-
-    def _keep_record(self, metrics: dict[str, float], seconds: float) -> None:
-        """What `pipelines.compare` and `pipelines.study` want to know of this run."""
+    def _keep(self, summary: str, test_metrics: Mapping[str, float], seconds: float) -> None:
+        """Write the bundle and the record of a finished training, and print its scores."""
+        scores = {"best_epoch": self.record.best_row["epoch"], **test_metrics}
+        history = (self.run_folder / HISTORY).read_text(encoding="utf-8")
+        write_bundle(
+            MODELS / self.task,
+            self.model,
+            self.task,
+            yaml.safe_dump(self.configuration, allow_unicode=True),
+            PREPARED / self.task,
+            {HISTORY: history, "summary.txt": summary + "\n"},
+        )
+        if self.tracker is not None:
+            self.tracker.finish(scores)
+        # what `pipelines.compare` and `pipelines.study` read
         record = {
             "configuration": self.configuration,
-            "metrics": metrics,
+            "metrics": {**self.record.best_row, **scores},
             "seconds": seconds,
             "provenance": provenance(self.prepared, self.trainer.strategy.root_device),
         }
         with file_written_whole(self.run_folder / RECORD) as file:
             file.write(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        (self.run_folder / CHECKPOINT).unlink(missing_ok=True)
+        targets = (self.datamodule.targets(split) for split in ("train", "test"))
+        self._print_scores(scores, self.model.trivial_metrics(*targets), seconds)
+
+    def validate(self, **kwargs: Any) -> None:
+        """Metrics of the bundle on the validation rows."""
+        self.bundle.load_weights(self.model)
+        self.trainer.validate(**kwargs)
+
+    def test(self, **kwargs: Any) -> None:
+        """Metrics of the bundle on the test rows."""
+        self.bundle.load_weights(self.model)
+        self.trainer.test(**kwargs)
 
     def _print_scores(self, scores: dict[str, float], trivial: dict[str, float], seconds: float) -> None:
         table = Table(title=f"{self.task}, best of {self.record.epochs} epochs: {scores['best_epoch']}")
@@ -260,7 +226,7 @@ class LockstepCLI(LightningCLI):
                 baseline = trivial.get(name.removeprefix("test/"))
                 table.add_row(name, f"{value:.5g}", "" if baseline is None else f"{baseline:.5g}")
         Console().print(table)
-        print(f"trained in {seconds:.1f} s; the bundle: {self.bundle}/")
+        print(f"trained in {seconds:.1f} s; the bundle: {MODELS / self.task}/")
 
 
 def _require_writable(folder: Path) -> None:
@@ -301,13 +267,43 @@ def _usable(checkpoint: Path, trainer: Trainer) -> Path | None:
     return checkpoint
 
 
-def run(arguments: list[str] | None = None, cli: type[LockstepCLI] = LockstepCLI) -> LockstepCLI:
-    """Do what the arguments say.
+@contextmanager
+def _interruptions(trainer: Trainer) -> Iterator[None]:
+    """End with 143 after SIGTERM and with KeyboardInterrupt after Ctrl-C; explain a batch of one row."""
+    try:
+        yield
+    except SIGTERMException:  # to Lightning this is success, and DVC would keep a model cut off
+        print("terminated", file=sys.stderr)
+        sys.exit(143)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ConfigurationError(
+            "data.batch_size: batch norm needs at least 2 rows in a batch; raise it, or leave batch norm out"
+        ) from error
+    except SystemExit as error:
+        if trainer.interrupted:  # Lightning turns Ctrl-C into exit 1
+            raise KeyboardInterrupt from error
+        raise
+
+
+def main(arguments: list[str] | None = None, cli: type[LockstepCLI] = LockstepCLI) -> LockstepCLI | None:
+    """Run a command line.
 
     Args:
-        arguments: as on the command line, which is where they come from if left out.
-        cli: what does it.
+        arguments: those behind `python -m src.cli`; left out, those of this process.
+        cli: the class that trains.
+
+    Returns:
+        The command line's object; None of `predict`.
     """
+    if arguments is None:
+        arguments = sys.argv[1:]
+    if arguments[:1] == ["predict"]:
+        from src.bundle.predict import predict  # needs no Trainer
+
+        predict(arguments[1:])
+        return None
     restrict_imports()
     # Lightning has every question for CUDA, also those of each step of Adam, load NVML anew
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
@@ -335,16 +331,6 @@ def run(arguments: list[str] | None = None, cli: type[LockstepCLI] = LockstepCLI
         )
     except MisconfigurationException as error:  # such as a GPU asked for where there is none
         raise ConfigurationError(f"Lightning refuses the configuration: {error}") from None
-
-
-def main() -> None:
-    """Entry point."""
-    if sys.argv[1:2] == ["predict"]:
-        from src.predict import predict  # here, so that a change of it is none of `fit`
-
-        predict(sys.argv[2:])
-    else:
-        run()
 
 
 if __name__ == "__main__":

@@ -29,9 +29,9 @@ from jsonargparse._common import parsing_settings
 from lightning import Trainer
 
 from src.cli import main
-from src.shared.errors import exit_with_message
-from src.shared.training import TrainingRecord
+from src.core.errors import exit_with_message
 from src.tabular.model import TabularModel
+from src.training.checkpoint import ResumableCheckpoint
 
 TASK = "house_prices"
 CONFIG = f"configs/{TASK}.yaml"
@@ -455,7 +455,7 @@ def test_checkpoints_are_due_by_the_clock_and_by_what_they_cost(
 ) -> None:
     now, epochs = 0.0, []
 
-    def end_of_an_epoch(self: TrainingRecord, trainer: Trainer) -> bool:
+    def end_of_an_epoch(self: ResumableCheckpoint, trainer: Trainer) -> bool:
         nonlocal now
         now += 4
         return due(self, trainer)
@@ -465,9 +465,9 @@ def test_checkpoints_are_due_by_the_clock_and_by_what_they_cost(
         now += saving_takes
         epochs.append(trainer.current_epoch + 1)
 
-    due = TrainingRecord._due
-    monkeypatch.setattr("src.shared.training.time", mock.Mock(monotonic=lambda: now))
-    monkeypatch.setattr(TrainingRecord, "_due", end_of_an_epoch)
+    due = ResumableCheckpoint._due
+    monkeypatch.setattr("src.training.checkpoint.time", mock.Mock(monotonic=lambda: now))
+    monkeypatch.setattr(ResumableCheckpoint, "_due", end_of_an_epoch)
     monkeypatch.setattr(Trainer, "save_checkpoint", save)
     change("trainer.max_epochs", 8)
     fit()

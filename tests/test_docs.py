@@ -41,8 +41,8 @@ def test_each_operation_of_the_course_stands_in_the_line_that_is_named() -> None
 
 
 def test_a_moved_line_is_found_and_a_missing_operation_is_told() -> None:
-    line = "| `class Batches` | `src/shared/batches.py:{}` | |"
-    right = (ROOT / "src/shared/batches.py").read_text(encoding="utf-8").splitlines().index(
+    line = "| `class Batches` | `src/training/loading.py:{}` | |"
+    right = (ROOT / "src/training/loading.py").read_text(encoding="utf-8").splitlines().index(
         "class Batches:"
     ) + 1
     assert mended(line.format(1)) == line.format(right)

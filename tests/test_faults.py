@@ -24,9 +24,9 @@ from pipelines.evaluate import evaluate
 from pipelines.fetch import fetch
 from pipelines.prepare import prepare
 from src.cli import main
-from src.shared.errors import NonFiniteError, exit_with_message
-from src.shared.finite import FiniteLoss
+from src.core.errors import NonFiniteError, exit_with_message
 from src.tabular.model import TabularModel
+from src.training.non_finite_loss import NonFiniteLossGuard
 
 resource = pytest.importorskip("resource", reason="limits of a process are those of Unix")
 
@@ -204,7 +204,7 @@ import os, shutil, signal, sys
 from pathlib import Path
 from pipelines.fetch import fetch
 from pipelines.prepare import prepare
-from src.shared.folders import folder_digest
+from src.core.digests import folder_digest
 
 def state(folder):
     return folder_digest(folder) if folder.is_dir() else None
@@ -523,7 +523,7 @@ def test_several_processes_look_at_the_losses_of_some_steps_together(together: i
 
     trainer: Any = TwoProcesses()
     module: Any = None
-    watch = FiniteLoss(together)
+    watch = NonFiniteLossGuard(together)
     with pytest.raises(NonFiniteError, match="became nan in epoch 5, step 2;"):  # noqa: PT012
         for trainer.fit_loop.batch_idx in range(4):
             watch.on_before_backward(trainer, module, torch.tensor(1.0))

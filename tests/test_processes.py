@@ -23,11 +23,11 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from src.cli import run
-from src.shared.batches import Batches
-from src.shared.errors import ConfigurationError
-from src.shared.folders import write_manifest
-from src.shared.processes import Termination
+from src.cli import main
+from src.core.digests import write_manifest
+from src.core.errors import ConfigurationError
+from src.training.distributed import Termination
+from src.training.loading import Batches
 
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node=2")
 TWO = ("--trainer.devices=2", "--trainer.strategy=ddp")
@@ -38,7 +38,7 @@ TRAININGS = """
 import json, os, pathlib, signal
 from unittest import mock
 import pytest
-from src.cli import run
+from src.cli import main
 from src.tabular.model import TabularModel
 
 step, steps = TabularModel.training_step, iter(range(12))
@@ -53,9 +53,9 @@ for folder, arguments in json.loads(pathlib.Path("trainings.json").read_text()).
     if folder.endswith("cut off"):
         with mock.patch.object(TabularModel, "training_step", terminated):
             with pytest.raises(SystemExit, match="143"):
-                run(arguments)
+                main(arguments)
         assert not pathlib.Path("models/house_prices").exists()
-    run(arguments)
+    main(arguments)
 """
 EVENLY = ("--trainer.max_epochs=2", "--trainer.limit_train_batches=8")
 QUIET = {  # what sees or draws something else in two halves of a batch than in the whole: norm and noise
@@ -153,7 +153,7 @@ def fit(
             (tmp_path / "data/prepared").unlink()
             (tmp_path / "data/prepared").symlink_to(data)
         monkeypatch.chdir(tmp_path)
-        run(arguments(task, *options))
+        main(arguments(task, *options))
         return tmp_path
 
     return train
@@ -191,7 +191,7 @@ def test_two_processes_agree_with_one(
     # the same weights, judged by one process
     monkeypatch.chdir(folder)
     for command in ("validate", "test"):
-        trainer = run([command, f"--config=models/{task}/config.yaml", *ONE]).trainer
+        trainer = main([command, f"--config=models/{task}/config.yaml", *ONE]).trainer
         judged = {key: float(value) for key, value in trainer.callback_metrics.items()}
         assert judged == pytest.approx({key: found[key] for key in judged}, rel=1e-6)
 

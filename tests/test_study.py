@@ -18,13 +18,13 @@ import pytest
 import torch
 import yaml
 
-from pipelines import workers as workers_module
-from pipelines.cells import CELLS, Cell, metric_names
-from pipelines.search import PROCESS, Search, corners, distribution_of, try_next
-from pipelines.study import cells_of, read_study, report_of, study, write_sweep
-from pipelines.workers import devices_of
-from src.shared.errors import ConfigurationError, NonFiniteError, ResourceError
-from src.shared.folders import read_preprocessing
+from pipelines.study.cells import CELLS, Cell, metric_names
+from pipelines.study.search import PROCESS, Search, corners, distribution_of, try_next
+from pipelines.study.study import cells_of, read_study, report_of, study, write_sweep
+from pipelines.study.study import workers as workers_module
+from pipelines.study.workers import devices_of
+from src.core.digests import read_preprocessing
+from src.core.errors import ConfigurationError, NonFiniteError, ResourceError
 
 ROOT = Path(__file__).parents[1]
 STUDIES = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -185,7 +185,7 @@ def test_a_cell_that_fails_is_told_and_the_others_go_on(
 def test_a_worker_that_dies_takes_no_other_cell_with_it(tmp_path: Path, number: int) -> None:
     (tmp_path / "dying.py").write_text(
         "import os\n"
-        "from pipelines.workers import Workers\n"
+        "from pipelines.study.workers import Workers\n"
         "def work(item):\n"
         "    if item == 2:\n"
         "        os._exit(9)\n"
@@ -400,7 +400,7 @@ def test_a_mistake_of_the_program_is_not_taken_for_one_of_the_storage(
     def mistaken(study: optuna.Study) -> None:
         raise TypeError("a mistake")
 
-    monkeypatch.setattr("pipelines.search._give_back", mistaken)
+    monkeypatch.setattr("pipelines.study.search._give_back", mistaken)
     with pytest.raises(TypeError, match="a mistake"):
         search.open()
 

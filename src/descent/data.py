@@ -5,8 +5,9 @@ import torch
 from lightning import LightningDataModule
 from torch import Tensor
 
-from src.shared.batches import Batches
-from src.shared.folders import PREPARED, read_preprocessing
+from src.core.digests import read_preprocessing
+from src.core.paths import PREPARED
+from src.training.loading import Batches
 
 
 class DescentData(LightningDataModule):

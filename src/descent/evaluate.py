@@ -16,12 +16,12 @@ from rich.table import Table
 from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
+from src.bundle.bundle import Bundle
 from src.descent.model import Descent
 from src.descent.networks import SURFACES, Surface
 from src.descent.optimizers import AdaGrad, Adam, GradientDescent, Momentum, RMSprop
-from src.shared.bundle import load_model
-from src.shared.plots import save_figure
-from src.shared.reports import begin_report, write_metrics
+from src.reporting.figures import save_figure
+from src.reporting.metrics import begin_report, write_metrics
 
 LEVELS = 30
 GRID = 200
@@ -89,15 +89,15 @@ def descend(surface: Surface, start: list[float], setting: Setting) -> tuple[Poi
     return np.array(points), rates
 
 
-def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
+def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
     """Judge a descent beside those of the course's optimizers from the same start on the same surface.
 
     Args:
-        bundle: models/<task>.
+        bundle: of the trained model.
         prepared: data/prepared/<task>.
         folder: where metrics.json, plots/ and tables/ go; it exists and is empty.
     """
-    model = load_model(bundle, Descent)
+    model = bundle.model_of(Descent)
     surface = SURFACES[model.surface]
     start: list[float] = np.load(prepared / "start.npy")[0].tolist()
     paths = {name: descend(surface, start, setting)[0] for name, setting in OPTIMIZERS.items()}
@@ -110,8 +110,8 @@ def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
         for metric, value in model.metrics_of(torch.from_numpy(end)).items():
             metrics[f"{prefix}/{metric}"] = float(value)
     metrics = write_metrics(metrics, folder)
-    plots, tables = begin_report(bundle, folder)
-    way, rate = _trained_path(bundle / "history.csv")
+    plots, tables = begin_report(bundle.folder, folder)
+    way, rate = _trained_path(bundle.folder / "history.csv")
     _plot_paths({f"trained, {len(way) - 1} steps": way}, surface, plots / "path.png")
     titles = {f"{name}, {OPTIMIZERS[name].steps} steps": path for name, path in paths.items()}
     _plot_paths(titles, surface, plots / "optimizers.png")

@@ -3,17 +3,15 @@
 B batch
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from src.bundle.bundle import Bundle
+from src.bundle.exportable import Arrays, Exportable
 from src.descent.model import Descent
 from src.descent.networks import SURFACES
 from src.descent.preprocessing import COLUMNS
-from src.shared.bundle import load_model
-from src.shared.exportable import Arrays, Exportable
 
 
 class Heights(nn.Module):
@@ -32,13 +30,13 @@ class Heights(nn.Module):
         return SURFACES[self.surface].height(points)
 
 
-def exportable(bundle: Path) -> Exportable:
+def exportable(bundle: Bundle) -> Exportable:
     """The surface of a bundle, and the point where its descent ended as the example.
 
     Args:
-        bundle: models/<task>.
+        bundle: of the trained model.
     """
-    model = load_model(bundle, Descent)
+    model = bundle.model_of(Descent)
     window = np.array(SURFACES[model.surface].window)
 
     def sample(generator: np.random.Generator, rows: int) -> tuple[Arrays, Arrays]:

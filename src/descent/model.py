@@ -11,8 +11,8 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from src.descent.networks import SURFACES
-from src.shared.optimization import optimizer_and_schedule
-from src.shared.training import log_epoch
+from src.training.optimizers import optimizer_and_schedule
+from src.training.overhead import log_epoch
 
 
 class Descent(LightningModule):
@@ -66,7 +66,7 @@ class Descent(LightningModule):
         return {name: float(value) for name, value in self.metrics_of(train[0]).items()}
 
     def _log(self, stage: str, values: dict[str, Tensor]) -> None:
-        log_epoch(self, {f"{stage}/{name}": value.detach().clone() for name, value in values.items()})
+        log_epoch(self, stage, {name: value.detach().clone() for name, value in values.items()})
 
     def training_step(self, batch: tuple[Tensor], batch_idx: int) -> Tensor:
         """The height of the point."""

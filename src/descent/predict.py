@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from src.bundle.progress import prediction_progress
+from src.core.atomic import file_written_whole
 from src.descent.model import Descent
 from src.descent.preprocessing import COLUMNS, point_chunks
-from src.shared.folders import file_written_whole
-from src.shared.progress import prediction_progress
 
 
 def write_heights(

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from src.core.atomic import written_whole
+from src.core.digests import write_manifest
+from src.core.errors import DataError
 from src.descent.preprocessing import read_points
-from src.shared.errors import DataError
-from src.shared.folders import write_manifest, written_whole
 
 
 @dataclass

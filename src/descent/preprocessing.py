@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src.shared.errors import DataError
+from src.core.errors import DataError
 
 COLUMNS = ("x1", "x2")
 POINTS_AT_ONCE = 8192

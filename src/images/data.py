@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.shared.batches import WholeData
+from src.training.loading import WholeData
 
 # a network's first layers make a hundred numbers of each pixel
 EVALUATION_IMAGES = 500

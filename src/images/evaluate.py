@@ -17,13 +17,12 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn import functional
 
+from src.bundle.bundle import Bundle
 from src.images.data import EVALUATION_IMAGES, load_split
 from src.images.model import ImageModel
 from src.images.networks import MLP, central_differences, feature_maps
-from src.shared.bundle import load_model
-from src.shared.folders import read_preprocessing
-from src.shared.plots import plot_feature_maps, save_figure
-from src.shared.reports import begin_report, write_metrics
+from src.reporting.figures import plot_feature_maps, save_figure
+from src.reporting.metrics import begin_report, write_metrics
 
 BASELINE_IMAGES = 5000
 MOST_WRONG = (4, 6)
@@ -32,16 +31,16 @@ GRADIENT_SAMPLES = 50
 GRADIENT_IMAGES = 10
 
 
-def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
+def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
     """Judge a trained model on the test images of the prepared data.
 
     Args:
-        bundle: models/<task>.
+        bundle: of the trained model.
         prepared: data/prepared/<task>.
         folder: where metrics.json, plots/ and tables/ go; it exists and is empty.
     """
-    model = load_model(bundle, ImageModel)
-    preprocessing = read_preprocessing(bundle)
+    model = bundle.model_of(ImageModel)
+    preprocessing = bundle.preprocessing
     splits = {name: load_split(prepared, name) for name in ("train", "validation", "test")}
     images, target = splits["test"]
     metrics: dict[str, float] = {}
@@ -57,7 +56,7 @@ def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
     for pixels in SHIFTS:
         metrics[f"shifted/{pixels}/accuracy"] = _accuracy_of_shifted(model, images, target, pixels)
 
-    plots, tables = begin_report(bundle, folder)
+    plots, tables = begin_report(bundle.folder, folder)
     shutil.copyfile(prepared / "sheet.png", plots / "sheet.png")
     probabilities = model.predict(outputs)
     _plot_confusion(target, probabilities, model.classes, plots / "confusion_matrix.png")

@@ -3,17 +3,14 @@
 B batch, C channels, H height, W width, K classes
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from src.bundle.bundle import Bundle
+from src.bundle.exportable import Arrays, Exportable
 from src.images.model import ImageModel
 from src.images.preprocessing import shape_of
-from src.shared.bundle import load_model
-from src.shared.exportable import Arrays, Exportable
-from src.shared.folders import read_preprocessing
 
 
 class Classifier(nn.Module):
@@ -32,14 +29,14 @@ class Classifier(nn.Module):
         return self.model.predict(self.model(images))
 
 
-def exportable(bundle: Path) -> Exportable:
+def exportable(bundle: Bundle) -> Exportable:
     """The trained model of a bundle with its scaling.
 
     Args:
-        bundle: models/<task>.
+        bundle: of the trained model.
     """
-    model = load_model(bundle, ImageModel)
-    preprocessing = read_preprocessing(bundle)
+    model = bundle.model_of(ImageModel)
+    preprocessing = bundle.preprocessing
     shape, brightest = shape_of(preprocessing), preprocessing["brightest"]
 
     def sample(generator: np.random.Generator, rows: int) -> tuple[Arrays, Arrays]:

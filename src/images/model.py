@@ -7,13 +7,20 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.transforms import v2
 
 from src.images.networks import MLP, NetworkCallable
-from src.shared.supervised import SupervisedModel, classification_metrics
+from src.training.distributed import mean_over_processes
+from src.training.epoch_outputs import EpochOutputs
+from src.training.metrics import classification_metrics
+from src.training.optimizers import optimizer_and_schedule
+from src.training.overhead import log_epoch
+
+Batch = tuple[Tensor, Tensor]
 
 GROUPS = 16
 
@@ -52,7 +59,7 @@ class Augmentation:
         return v2.Compose(parts) if parts else None
 
 
-class ImageModel(SupervisedModel):
+class ImageModel(LightningModule):
     """A classifier of images; pixels come as bytes and are scaled here, on the device.
 
     Args:
@@ -75,7 +82,11 @@ class ImageModel(SupervisedModel):
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
     ) -> None:
-        super().__init__(optimizer, lr_scheduler, lr_interval)
+        super().__init__()
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.lr_interval = lr_interval
+        self.epoch_outputs = EpochOutputs()
         channels, height, width = preprocessing["shape"]
         self.classes = preprocessing["classes"]
         self.network = network((channels, height, width), len(self.classes))
@@ -96,7 +107,7 @@ class ImageModel(SupervisedModel):
         logits: Tensor = self.network(self.scaled(images))
         return logits
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch, augmented first.
 
         The transforms draw from the generator that is seeded for this batch. Each of them draws once for
@@ -106,7 +117,41 @@ class ImageModel(SupervisedModel):
         if self.augmentation is not None:
             parts = (images / self.brightest).chunk(GROUPS)
             images = torch.cat([self.augmentation(part) for part in parts]) * self.brightest
-        return super().training_step((images, target), batch_idx)
+        outputs = self(images)
+        self.epoch_outputs.add("train", outputs, target)
+        return mean_over_processes(self.loss_of(outputs, target), len(target))
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the outputs."""
+        images, target = batch
+        self.epoch_outputs.add("validation", self(images), target)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the outputs."""
+        images, target = batch
+        self.epoch_outputs.add("test", self(images), target)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the training loss and accuracy, with the network as it was at each step."""
+        outputs, target = self.epoch_outputs.take("train")
+        accuracy = (outputs.argmax(dim=1) == target).float().mean()
+        log_epoch(self, "train", {"loss": self.loss_of(outputs, target), "accuracy": accuracy})
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation loss and metrics."""
+        self._log_metrics("validation")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test loss and metrics."""
+        self._log_metrics("test")
+
+    def _log_metrics(self, stage: str) -> None:
+        outputs, target = self.epoch_outputs.take(stage)
+        log_epoch(self, stage, {"loss": self.loss_of(outputs, target), **self.metrics_of(outputs, target)})
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer and schedule of the configuration."""
+        return optimizer_and_schedule(self, self.optimizer, self.lr_scheduler, self.lr_interval)
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Logits (B, K) to probabilities (B, K)."""
@@ -115,6 +160,16 @@ class ImageModel(SupervisedModel):
     def trivial_outputs(self, target: Tensor) -> Tensor:
         """Logits (1, K) that are right for the shares of the classes (B,)."""
         return target.bincount(minlength=len(self.classes)).log()[None]
+
+    def trivial_metrics(self, train: Tensor, test: Tensor) -> dict[str, float]:
+        """Metrics of the trivial answer.
+
+        Args:
+            train: the training target (N,).
+            test: the test target (M,).
+        """
+        outputs = self.trivial_outputs(train).expand(len(test), -1)
+        return {name: float(value) for name, value in self.metrics_of(outputs, test).items()}
 
     def loss_of(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Mean cross-entropy."""
@@ -125,7 +180,3 @@ class ImageModel(SupervisedModel):
     def metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Accuracy, and macro precision, recall and F1."""
         return classification_metrics(outputs, target)
-
-    def training_metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """The accuracy."""
-        return {"accuracy": (outputs.argmax(dim=1) == target).float().mean()}

@@ -16,7 +16,7 @@ from torch.autograd import Function
 from torch.func import functional_call
 from torch.nn import functional
 
-from src.shared.errors import ConfigurationError
+from src.core.errors import ConfigurationError
 
 Shape = tuple[int, int, int]
 NetworkCallable = Callable[[Shape, int], nn.Module]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from src.shared.plots import save_figure
+from src.reporting.figures import save_figure
 
 STEPS = np.logspace(-1, -12, 23)
 

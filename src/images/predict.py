@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from src.bundle.progress import prediction_progress
+from src.core.atomic import file_written_whole
 from src.images.model import ImageModel
 from src.images.networks import feature_maps as maps_of
 from src.images.preprocessing import Pixels, read_inputs
-from src.shared.folders import file_written_whole
-from src.shared.plots import plot_feature_maps
-from src.shared.progress import prediction_progress
+from src.reporting.figures import plot_feature_maps
 
 logger = logging.getLogger(__name__)
 

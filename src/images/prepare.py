@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from sklearn.model_selection import train_test_split
 
+from src.core.atomic import written_whole
+from src.core.digests import write_manifest
+from src.core.errors import ConfigurationError, DataError
 from src.images.preprocessing import (
     BRIGHTEST,
     Pixels,
@@ -24,9 +27,7 @@ from src.images.preprocessing import (
     resized,
     to_shape,
 )
-from src.shared.errors import ConfigurationError, DataError
-from src.shared.folders import write_manifest, written_whole
-from src.shared.splits import check_splitting, cut_fold
+from src.preparation.splits import check_splitting, cut_fold
 
 Codes = NDArray[np.int64]
 

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.shared.errors import DataError
+from src.core.errors import DataError
 
 Pixels = NDArray[np.uint8]
 Shape = tuple[int, int, int]

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 from PIL import Image
 
+from src.core.errors import ConfigurationError, DataError
 from src.images.preprocessing import class_folders, labels_path, pictures_of, read_idx, read_pixel_csv
-from src.shared.errors import ConfigurationError, DataError
-from src.shared.proposals import Noted, Proposal, configuration, count, listed, one_cycle
+from src.preparation.proposals import Noted, Proposal, configuration, count, listed, one_cycle
 
 TRAIN_NAMES = ("train", "training")
 TEST_NAMES = ("test", "testing", "t10k", "validation", "val", "valid", "dev")

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.shared.batches import WholeData
+from src.training.loading import WholeData
 
 
 def load_split(prepared: Path, split: str) -> tuple[Tensor, Tensor]:

@@ -15,10 +15,9 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from src.shared.bundle import load_model
-from src.shared.folders import read_preprocessing
-from src.shared.plots import readable_logarithm, save_figure
-from src.shared.reports import begin_report, write_metrics
+from src.bundle.bundle import Bundle
+from src.reporting.figures import readable_logarithm, save_figure
+from src.reporting.metrics import begin_report, write_metrics
 from src.tabular.data import load_split
 from src.tabular.model import TabularModel
 from src.tabular.points import (
@@ -30,16 +29,16 @@ from src.tabular.points import (
 )
 
 
-def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
+def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
     """Judge a trained model on the test rows of the prepared data.
 
     Args:
-        bundle: models/<task>.
+        bundle: of the trained model.
         prepared: data/prepared/<task>.
         folder: where metrics.json, plots/ and tables/ go; it exists and is empty.
     """
-    model = load_model(bundle, TabularModel)
-    preprocessing = read_preprocessing(bundle)
+    model = bundle.model_of(TabularModel)
+    preprocessing = bundle.preprocessing
     splits = {name: load_split(prepared, name) for name in ("train", "validation", "test")}
     metrics: dict[str, float] = {}
     for name in ("validation", "test"):
@@ -58,7 +57,7 @@ def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
         apart = separable(*splits["train"])
         metrics["train/separable"] = float(apart)
         print(f"{'a' if apart else 'no'} line (or plane) separates the two classes of the training rows")
-    plots, tables = begin_report(bundle, folder)
+    plots, tables = begin_report(bundle.folder, folder)
     if preprocessing["lags"] and preprocessing["lags"] == len(preprocessing["columns"]):
         metrics |= forecast_errors(model, splits, preprocessing, plots / "forecast.png")
     elif numeric_inputs(preprocessing) and len(preprocessing["columns"]) <= 2:

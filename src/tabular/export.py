@@ -14,12 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from src.shared.bundle import load_model
-from src.shared.exportable import Arrays, Exportable
-from src.shared.folders import read_preprocessing
+from src.bundle.bundle import Bundle
+from src.bundle.exportable import Arrays, Exportable
 from src.tabular.model import TabularModel
-from src.tabular.networks import Step
 from src.tabular.preprocessing import transform
+from src.training.networks import Step
 
 UNKNOWN = -1  # the code of a category that training has not seen: all zeros
 NEVER_SEEN = "a category that training has not seen"
@@ -63,14 +62,14 @@ class RawTable(nn.Module):
         return self.model.predict(self.model(features))
 
 
-def exportable(bundle: Path) -> Exportable:
+def exportable(bundle: Bundle) -> Exportable:
     """The trained model of a bundle with its preprocessing.
 
     Args:
-        bundle: models/<task>.
+        bundle: of the trained model.
     """
-    model = load_model(bundle, TabularModel)
-    preprocessing = read_preprocessing(bundle)
+    model = bundle.model_of(TabularModel)
+    preprocessing = bundle.preprocessing
     columns: Columns = preprocessing["columns"]
 
     def sample(generator: np.random.Generator, rows: int) -> tuple[Arrays, Arrays]:

@@ -7,27 +7,27 @@ from typing import Any, Literal
 
 import torch
 from jsonargparse.typing import NonNegativeFloat
+from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.nn import functional
 from torchmetrics.functional import mean_absolute_error, mean_squared_error, r2_score
 
-from src.shared.errors import ConfigurationError
-from src.shared.supervised import SupervisedModel, classification_metrics
-from src.tabular.networks import (
-    MLP,
-    Choice,
-    binary_cross_entropy,
-    cross_entropy,
-    log_rmse,
-    perceptron_loss,
-    weight_penalty,
-)
+from src.core.errors import ConfigurationError
+from src.tabular.losses import binary_cross_entropy, cross_entropy, log_rmse, perceptron_loss, weight_penalty
+from src.training.distributed import mean_over_processes
+from src.training.epoch_outputs import EpochOutputs
+from src.training.metrics import classification_metrics
+from src.training.networks import MLP, Choice
+from src.training.optimizers import optimizer_and_schedule
+from src.training.overhead import log_epoch
+
+Batch = tuple[Tensor, Tensor]
 
 REGRESSION_LOSSES = ("mse", "mae", "smooth_l1", "log_rmse")
 
 
-class TabularModel(SupervisedModel):
+class TabularModel(LightningModule):
     """A multilayer perceptron on prepared rows.
 
     Args:
@@ -68,7 +68,11 @@ class TabularModel(SupervisedModel):
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
     ) -> None:
-        super().__init__(optimizer, lr_scheduler, lr_interval)
+        super().__init__()
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.lr_interval = lr_interval
+        self.epoch_outputs = EpochOutputs()
         self.target = preprocessing["target"]
         classes = self.target["classes"]
         if (loss in REGRESSION_LOSSES) != (classes is None):
@@ -92,6 +96,50 @@ class TabularModel(SupervisedModel):
         """Features (B, F) to outputs (B, O): the transformed target, or logits."""
         return self.network(features)
 
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of a batch, or of the part that this process has of it, penalty added."""
+        features, target = batch
+        outputs = self(features)
+        self.epoch_outputs.add("train", outputs, target)
+        loss = mean_over_processes(self.loss_of(outputs, target), len(target))
+        if self.l1 or self.l2:
+            loss = loss + weight_penalty(self.network, self.l1, self.l2)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the outputs."""
+        features, target = batch
+        self.epoch_outputs.add("validation", self(features), target)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the outputs."""
+        features, target = batch
+        self.epoch_outputs.add("test", self(features), target)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the training loss, penalty left out, with the network as it was at each step."""
+        outputs, target = self.epoch_outputs.take("train")
+        metrics = {"loss": self.loss_of(outputs, target)}
+        if self.target["classes"] is not None:
+            metrics["accuracy"] = classification_metrics(self.predict(outputs), target)["accuracy"]
+        log_epoch(self, "train", metrics)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation loss and metrics."""
+        self._log_metrics("validation")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test loss and metrics."""
+        self._log_metrics("test")
+
+    def _log_metrics(self, stage: str) -> None:
+        outputs, target = self.epoch_outputs.take(stage)
+        log_epoch(self, stage, {"loss": self.loss_of(outputs, target), **self.metrics_of(outputs, target)})
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer and schedule of the configuration."""
+        return optimizer_and_schedule(self, self.optimizer, self.lr_scheduler, self.lr_interval)
+
     def predict(self, outputs: Tensor) -> Tensor:
         """Outputs (B, O) to values in the target's unit (B,), or to class probabilities (B, C)."""
         if self.target["classes"] is None:
@@ -112,6 +160,16 @@ class TabularModel(SupervisedModel):
         logits = target.bincount(minlength=len(self.target["classes"])).log()[None]  # (1, C)
         return logits if self.loss == "cross_entropy" else logits[:, 1:] - logits[:, :1]
 
+    def trivial_metrics(self, train: Tensor, test: Tensor) -> dict[str, float]:
+        """Metrics of the trivial answer.
+
+        Args:
+            train: the training target.
+            test: the test target.
+        """
+        outputs = self.trivial_outputs(train).expand(len(test), -1)
+        return {name: float(value) for name, value in self.metrics_of(outputs, test).items()}
+
     def loss_of(self, outputs: Tensor, target: Tensor) -> Tensor:
         """The loss that the configuration names, on the prepared target (log_rmse: in its unit)."""
         if self.loss == "cross_entropy":
@@ -129,10 +187,6 @@ class TabularModel(SupervisedModel):
         }
         return losses[self.loss](outputs, target)
 
-    def penalty(self) -> Tensor | None:
-        """The L1 and L2 penalties on the weights."""
-        return weight_penalty(self.network, self.l1, self.l2) if self.l1 or self.l2 else None
-
     def metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
         """RMSE, MAE, R2 and, for targets from 1 up, log-RMSE in the target's unit; or those of classes."""
         predicted = self.predict(outputs)
@@ -147,9 +201,3 @@ class TabularModel(SupervisedModel):
         if self.target["at_least_one"]:
             metrics["log_rmse"] = log_rmse(predicted, actual)
         return metrics
-
-    def training_metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """The accuracy of classes."""
-        if self.target["classes"] is None:
-            return {}
-        return {"accuracy": classification_metrics(self.predict(outputs), target)["accuracy"]}

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from src.shared.plots import save_figure
-from src.tabular.networks import ACTIVATIONS
+from src.reporting.figures import save_figure
+from src.training.networks import ACTIVATIONS
 
 POINTS = 1000
 RANGE = 5.0

@@ -17,7 +17,7 @@ from scipy.optimize import linprog
 from sklearn.linear_model import LinearRegression
 from torch import Tensor, nn
 
-from src.shared.plots import save_figure
+from src.reporting.figures import save_figure
 from src.tabular.model import TabularModel
 from src.tabular.preprocessing import transform
 

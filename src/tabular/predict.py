@@ -13,9 +13,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from src.shared.errors import DataError
-from src.shared.folders import file_written_whole
-from src.shared.progress import prediction_progress
+from src.bundle.progress import prediction_progress
+from src.core.atomic import file_written_whole
+from src.core.errors import DataError
 from src.tabular.model import TabularModel
 from src.tabular.preprocessing import table_chunks, transform, with_lags
 

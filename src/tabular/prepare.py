@@ -14,9 +14,10 @@ from sklearn.impute import SimpleImputer
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
 
-from src.shared.errors import ConfigurationError, DataError
-from src.shared.folders import write_manifest, written_whole
-from src.shared.splits import check_splitting, cut_fold
+from src.core.atomic import written_whole
+from src.core.digests import write_manifest
+from src.core.errors import ConfigurationError, DataError
+from src.preparation.splits import check_splitting, cut_fold
 from src.tabular.preprocessing import (
     MISSING,
     chunks,

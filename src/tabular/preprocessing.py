@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from src.shared.errors import DataError
+from src.core.errors import DataError
 
 CHUNK_ROWS = 50_000
 DELIMITERS = ",;\t|"

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from src.shared.errors import ConfigurationError, DataError
-from src.shared.proposals import Noted, Proposal, configuration, count, listed, one_cycle
+from src.core.errors import ConfigurationError, DataError
+from src.preparation.proposals import Noted, Proposal, configuration, count, listed, one_cycle
 from src.tabular.preprocessing import MISSING, delimiter_of, is_numeric, read_table, text_values
 
 ENDINGS = (".csv", ".json", ".xlsx", ".tsv")

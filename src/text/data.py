@@ -14,10 +14,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src.shared.batches import Batches, BatchSize, WholeData
-from src.shared.errors import ConfigurationError
-from src.shared.exactness import derived_seed
+from src.core.errors import ConfigurationError
 from src.text.preprocessing import PAD, UNK
+from src.training.exactness import derived_seed
+from src.training.loading import Batches, BatchSize, WholeData
 
 logger = logging.getLogger(__name__)
 

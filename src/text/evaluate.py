@@ -17,10 +17,9 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.decomposition import PCA
 
-from src.shared.bundle import load_model, read_configuration
-from src.shared.folders import read_preprocessing
-from src.shared.plots import save_figure
-from src.shared.reports import begin_report, write_metrics
+from src.bundle.bundle import Bundle
+from src.reporting.figures import save_figure
+from src.reporting.metrics import begin_report, write_metrics
 from src.text.baselines import CountedVectors, bits, ngram_models
 from src.text.data import DocumentBatches, contexts, load_split
 from src.text.model import LanguageModel, TokenModel, WordVectors, nearest
@@ -52,16 +51,16 @@ SAMPLES = (
 Metrics = dict[str, float]
 
 
-def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
+def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
     """Judge a trained model on the test documents of the prepared data.
 
     Args:
-        bundle: models/<task>.
+        bundle: of the trained model.
         prepared: data/prepared/<task>.
         folder: where metrics.json, plots/ and tables/ go; it exists and is empty.
     """
-    model = load_model(bundle, TokenModel)  # type: ignore[type-abstract]
-    plots, tables = begin_report(bundle, folder)
+    model = bundle.model_of(TokenModel)  # type: ignore[type-abstract]
+    plots, tables = begin_report(bundle.folder, folder)
     if isinstance(model, LanguageModel):
         metrics = _judge_poems(model, bundle, prepared, plots, tables)
     else:
@@ -72,8 +71,8 @@ def evaluate(bundle: Path, prepared: Path, folder: Path) -> None:
     _print_metrics(write_metrics(metrics, folder))
 
 
-def _judge_poems(model: LanguageModel, bundle: Path, prepared: Path, plots: Path, tables: Path) -> Metrics:
-    encoder = TextEncoder(read_preprocessing(bundle))
+def _judge_poems(model: LanguageModel, bundle: Bundle, prepared: Path, plots: Path, tables: Path) -> Metrics:
+    encoder = TextEncoder(bundle.preprocessing)
     metrics: Metrics = {}
     for split in ("validation", "test"):
         tokens, offsets = map(torch.from_numpy, load_split(prepared, split))
@@ -205,9 +204,9 @@ def _plot_perplexities(metrics: Metrics, path: Path) -> None:
     save_figure(figure, path)
 
 
-def _judge_words(model: WordVectors, bundle: Path, prepared: Path, plots: Path, tables: Path) -> Metrics:
+def _judge_words(model: WordVectors, bundle: Bundle, prepared: Path, plots: Path, tables: Path) -> Metrics:
     vocabulary = model.vocabulary
-    width = read_configuration(bundle)["data"]["init_args"]["width"]
+    width = bundle.configuration["data"]["init_args"]["width"]
     windows = {name: contexts(*load_split(prepared, name), width) for name in ("train", "validation", "test")}
     metrics: Metrics = {}
     for split in ("validation", "test"):

@@ -3,7 +3,6 @@
 B batch, T tokens, V vocabulary, E embedding, H hidden
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,8 @@ from torch import Tensor, nn
 from torch._higher_order_ops import scan  # a prototype of torch; pyproject.toml holds torch at one release
 from torch.nn import functional
 
-from src.shared.bundle import load_model
-from src.shared.exportable import Arrays, Exportable
-from src.shared.folders import read_preprocessing
+from src.bundle.bundle import Bundle
+from src.bundle.exportable import Arrays, Exportable
 from src.text.model import LanguageModel, TokenModel, WordVectors, nearest
 from src.text.networks import Recurrent
 from src.text.preprocessing import BOS, PAD, SPECIAL, UNK
@@ -97,14 +95,14 @@ class Neighbours(nn.Module):
         return self.vectors[words], cosines.masked_fill(itself | self.special, NO_NEIGHBOUR)
 
 
-def exportable(bundle: Path) -> Exportable:
+def exportable(bundle: Bundle) -> Exportable:
     """The language model or the word vectors of a bundle.
 
     Args:
-        bundle: models/<task>.
+        bundle: of the trained model.
     """
-    model: TokenModel = load_model(bundle, TokenModel)  # type: ignore[type-abstract]
-    preprocessing = read_preprocessing(bundle)
+    model = bundle.model_of(TokenModel)  # type: ignore[type-abstract]
+    preprocessing = bundle.preprocessing
     if isinstance(model, WordVectors):
         return _word_vectors(model, preprocessing)
     assert isinstance(model, LanguageModel)

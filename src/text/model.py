@@ -13,17 +13,23 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
+from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional
 
-from src.shared.errors import ConfigurationError
-from src.shared.exactness import derived_seed
-from src.shared.supervised import SupervisedModel
+from src.core.errors import ConfigurationError
 from src.text.networks import NetworkCallable
 from src.text.preprocessing import BOS, PAD, RHYME, SPECIAL, UNK, Composition, Slot
+from src.training.distributed import mean_over_processes
+from src.training.epoch_outputs import EpochOutputs
+from src.training.exactness import derived_seed
+from src.training.optimizers import optimizer_and_schedule
+from src.training.overhead import log_epoch
 
 logger = logging.getLogger(__name__)
+
+Batch = tuple[Tensor, ...]
 
 RARE = 1
 # some times what rounding to 32 bits moves the edges between the choices by: 2.4e-6 at most when measured
@@ -32,7 +38,12 @@ BLOCK = 64
 WORTH_ALL_CORES = 16
 
 
-class TokenModel(SupervisedModel):
+def nats_per_token(nats: Tensor, sizes: Tensor) -> Tensor:
+    """The mean over tokens, of nats (B,) for tokens and characters (B, 2)."""
+    return nats.sum() / sizes[:, 0].sum()
+
+
+class TokenModel(LightningModule):
     """What predicts tokens from tokens; it is judged by the probability that it gives to the right ones.
 
     An epoch keeps two numbers a document, not its logits: the surprise (negative log-likelihood in nats)
@@ -57,7 +68,11 @@ class TokenModel(SupervisedModel):
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
     ) -> None:
-        super().__init__(optimizer, lr_scheduler, lr_interval)
+        super().__init__()
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.lr_interval = lr_interval
+        self.epoch_outputs = EpochOutputs()
         if not 0 <= unknown_share <= 1:
             raise ConfigurationError(f"model.unknown_share must lie between 0 and 1: {unknown_share}")
         self.unknown_share = unknown_share
@@ -93,27 +108,47 @@ class TokenModel(SupervisedModel):
         sizes = torch.stack([(target != PAD).long(), self.characters[target]], dim=-1)
         return nats.view_as(target).sum(dim=1), sizes.sum(dim=1)
 
-    def _step(self, batch: tuple[Tensor, ...], stage: str) -> tuple[Tensor, Tensor]:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Nats a token of a batch, or of the part that this process has of it."""
         tokens = batch[0].long()
-        if stage == "train" and self.unknown_share:
+        if self.unknown_share:
             drawn = torch.rand(tokens.shape, device=tokens.device) < self.unknown_share
             tokens = tokens.masked_fill(self.rare[tokens] & drawn, UNK)
         nats, sizes = self.surprise(tokens)
-        self.seen.setdefault(stage, []).append((nats.detach(), sizes))
-        return nats, sizes
+        self.epoch_outputs.add("train", nats, sizes)
+        return mean_over_processes(nats_per_token(nats, sizes), sizes[:, 0].sum())
 
-    def loss_of(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """Nats a token.
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the surprise of each document."""
+        self.epoch_outputs.add("validation", *self.surprise(batch[0].long()))
 
-        Args:
-            outputs: nats (B,).
-            target: tokens and characters (B, 2).
-        """
-        return outputs.sum() / self.count_of(target)
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the surprise of each document."""
+        self.epoch_outputs.add("test", *self.surprise(batch[0].long()))
 
-    def count_of(self, target: Tensor) -> Tensor:
-        """Tokens: the documents of a process may be longer than those of another."""
-        return target[:, 0].sum()
+    def on_train_epoch_end(self) -> None:
+        """Log the training loss, with the network as it was at each step."""
+        log_epoch(self, "train", {"loss": nats_per_token(*self.epoch_outputs.take("train"))})
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation loss and metrics."""
+        self._log_metrics("validation")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test loss and metrics."""
+        self._log_metrics("test")
+
+    def _log_metrics(self, stage: str) -> None:
+        nats, sizes = self.epoch_outputs.take(stage)
+        log_epoch(self, stage, {"loss": nats_per_token(nats, sizes), **self.metrics_of(nats, sizes)})
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer and schedule of the configuration."""
+        return optimizer_and_schedule(self, self.optimizer, self.lr_scheduler, self.lr_interval)
+
+    @abstractmethod
+    def metrics_of(self, nats: Tensor, sizes: Tensor) -> dict[str, Tensor]:
+        """Metrics by name, of nats (B,) for tokens and characters (B, 2)."""
 
     def trivial_outputs(self, target: Tensor) -> Tensor:
         """Logarithms (1, V) of the shares of the tokens (B,), each of which occurs once more."""
@@ -129,7 +164,7 @@ class TokenModel(SupervisedModel):
         """
         nats = -self.trivial_outputs(train)[0, test]
         sizes = torch.stack([torch.ones_like(test), self.characters.to(test.device)[test]], dim=1)
-        metrics = {"loss": self.loss_of(nats, sizes), **self.metrics_of(nats, sizes)}
+        metrics = {"loss": nats_per_token(nats, sizes), **self.metrics_of(nats, sizes)}
         return {name: float(value) for name, value in metrics.items()}
 
 
@@ -141,9 +176,9 @@ class WordVectors(TokenModel):
         middle = tokens.shape[1] // 2
         return torch.cat([tokens[:, :middle], tokens[:, middle + 1 :]], dim=1), tokens[:, middle, None]
 
-    def metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def metrics_of(self, nats: Tensor, sizes: Tensor) -> dict[str, Tensor]:
         """The perplexity."""
-        return {"perplexity": self.loss_of(outputs, target).exp()}
+        return {"perplexity": nats_per_token(nats, sizes).exp()}
 
     @property
     def vectors(self) -> Tensor:
@@ -177,10 +212,10 @@ class LanguageModel(TokenModel):
         """All tokens but the last (B, T - 1), and the one after each (B, T - 1)."""
         return tokens[:, :-1], tokens[:, 1:]
 
-    def metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def metrics_of(self, nats: Tensor, sizes: Tensor) -> dict[str, Tensor]:
         """Perplexity a token, and bits a character; the end of a document costs, but is no character."""
-        bits = outputs.sum() / math.log(2) / target[:, 1].sum()
-        return {"perplexity": self.loss_of(outputs, target).exp(), "bits_per_character": bits}
+        bits = nats.sum() / math.log(2) / sizes[:, 1].sum()
+        return {"perplexity": nats_per_token(nats, sizes).exp(), "bits_per_character": bits}
 
     @torch.inference_mode()
     def compose(self, slots: list[Slot], composition: Composition, poems: range) -> Tensor:

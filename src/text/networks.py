@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from src.shared.errors import ConfigurationError
+from src.core.errors import ConfigurationError
 from src.text.preprocessing import PAD
 
 NetworkCallable = Callable[[int], nn.Module]

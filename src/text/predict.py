@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from src.shared.errors import ConfigurationError
-from src.shared.folders import file_written_whole
-from src.shared.progress import prediction_progress
+from src.bundle.progress import prediction_progress
+from src.core.atomic import file_written_whole
+from src.core.errors import ConfigurationError
 from src.text.model import LanguageModel, WordVectors, nearest
 from src.text.preprocessing import UNK, Composition, TextEncoder, slots_of
 

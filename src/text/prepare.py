@@ -14,9 +14,10 @@ from typing import Any, Literal
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from src.shared.errors import ConfigurationError, DataError
-from src.shared.folders import write_manifest, written_whole
-from src.shared.splits import check_splitting, cut_fold
+from src.core.atomic import written_whole
+from src.core.digests import write_manifest
+from src.core.errors import ConfigurationError, DataError
+from src.preparation.splits import check_splitting, cut_fold
 from src.text.preprocessing import BOS, EOS, SPECIAL, UNK, TextEncoder, read_documents
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from src.shared.errors import ConfigurationError, DataError
+from src.core.errors import ConfigurationError, DataError
 
 SPECIAL = ("<PAD>", "<UNK>", "<BOS>", "<EOS>", "<LINE>", "<STANZA>")
 PAD, UNK, BOS, EOS, LINE, STANZA = range(len(SPECIAL))

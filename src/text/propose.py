@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from src.shared.errors import ConfigurationError
-from src.shared.proposals import Noted, Proposal, configuration, count, one_cycle
+from src.core.errors import ConfigurationError
+from src.preparation.proposals import Noted, Proposal, configuration, count, one_cycle
 from src.text.preprocessing import MARKS, TextEncoder, read_documents
 
 VERSE_LENGTHS = (5, 7)  # those that `compose` writes

@@ -10,6 +10,8 @@ from lightning import Trainer
 from torch.optim import SGD
 from torch.optim.lr_scheduler import MultiStepLR
 
+from src.bundle.bundle import write_bundle
+from src.core.errors import DataError, NonFiniteError
 from src.descent import data as data_module
 from src.descent import evaluate as room
 from src.descent.data import DescentData
@@ -27,9 +29,7 @@ from src.descent.networks import SURFACES
 from src.descent.predict import write_heights
 from src.descent.prepare import Preparation, prepare
 from src.descent.sample import write_sample
-from src.shared.bundle import write_bundle
-from src.shared.errors import DataError, NonFiniteError
-from src.shared.training import TrainingRecord
+from src.training.checkpoint import ResumableCheckpoint
 
 START = {"start": [-7.0, 2.0]}
 
@@ -135,7 +135,7 @@ def fitted(prepared: Path, monkeypatch: pytest.MonkeyPatch, steps: int, **settin
         enable_model_summary=False,
         num_sanity_val_steps=0,
         accelerator="cpu",
-        callbacks=TrainingRecord(prepared.parent, "validation/loss", "min", seconds=60),
+        callbacks=ResumableCheckpoint(prepared.parent, "validation/loss", "min", seconds=60),
     )
     trainer.fit(model, datamodule=DescentData(prepared.name))
     return model

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from src.core.errors import ConfigurationError
 from src.images.data import ImageData, load_split
 from src.images.model import ImageModel
 from src.images.prepare import Preparation, prepare
-from src.shared.errors import ConfigurationError
 
 PREPARED, MODELS = Path("data/prepared/marks"), Path("models/marks")
 

@@ -9,13 +9,13 @@ import yaml
 from PIL import Image
 from torch import Tensor, nn
 
+from src.bundle.bundle import Bundle, write_bundle
+from src.core.digests import read_preprocessing
 from src.images import evaluate as room
 from src.images.evaluate import evaluate
 from src.images.model import ImageModel
 from src.images.networks import MLP
 from src.images.prepare import Preparation, prepare
-from src.shared.bundle import write_bundle
-from src.shared.folders import read_preprocessing
 
 
 class LeftOrRight(nn.Module):
@@ -65,7 +65,7 @@ def judged(tmp_path: Path) -> Path:
         tmp_path / "bundle", model, "pictures", text, tmp_path / "prepared", {"history.csv": history}
     )
     (tmp_path / "report").mkdir()
-    evaluate(tmp_path / "bundle", tmp_path / "prepared", tmp_path / "report")
+    evaluate(Bundle.open(tmp_path / "bundle"), tmp_path / "prepared", tmp_path / "report")
     return tmp_path / "report"
 
 

@@ -10,9 +10,9 @@ from lightning import LightningModule
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from src.bundle.bundle import weights_of
 from src.images.model import GROUPS, Augmentation, ImageModel
 from src.images.networks import LeNet
-from src.shared.bundle import weights_of
 
 
 def preprocessing(
@@ -84,7 +84,7 @@ def test_the_trivial_answer_is_the_commonest_class() -> None:
 def test_accuracy_of_training_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     model = passing_on(shape=(1, 1, 2))
     rows: list[dict[str, Tensor]] = []
-    monkeypatch.setattr("src.shared.supervised.log_epoch", lambda module, metrics: rows.append(metrics))
+    monkeypatch.setattr("src.training.supervised.log_epoch", lambda module, metrics: rows.append(metrics))
     trainer: Any = SimpleNamespace(world_size=1)
     model.trainer = trainer
     model.training_step((LOGITS[:1], torch.tensor([0])), 0)

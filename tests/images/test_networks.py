@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch.nn import functional
 
+from src.core.errors import ConfigurationError
 from src.images.networks import (
     MLP,
     Affine,
@@ -20,7 +21,6 @@ from src.images.networks import (
     feature_maps,
     numerical_gradients,
 )
-from src.shared.errors import ConfigurationError
 
 WAYS = ("autograd", "manual", "numerical")
 

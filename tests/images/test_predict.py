@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from src.core.digests import read_preprocessing
 from src.images.model import ImageModel
 from src.images.networks import LeNet
 from src.images.predict import write_classes
 from src.images.prepare import Preparation, prepare
-from src.shared.folders import read_preprocessing
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from src.core.digests import read_preprocessing
+from src.core.errors import ConfigurationError, DataError
 from src.images.prepare import Preparation, prepare
 from src.images.preprocessing import read_inputs
-from src.shared.errors import ConfigurationError, DataError
-from src.shared.folders import read_preprocessing
 
 Pixels = NDArray[np.uint8]
 IMAGES, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"

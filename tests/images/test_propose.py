@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from src.core.errors import ConfigurationError, DataError
 from src.images.propose import propose
-from src.shared.errors import ConfigurationError, DataError
-from src.shared.proposals import plain
+from src.preparation.proposals import plain
 
 
 def draw(folder: Path, size: tuple[int, int], mode: str = "L", each: int = 2) -> None:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from pipelines.compare import compare
-from src.shared.errors import ConfigurationError
+from src.core.errors import ConfigurationError
 
 
 def keep(folder: Path, metrics: dict[str, float], seconds: float, **settings: Any) -> None:

@@ -17,12 +17,12 @@ import pandas as pd
 import pytest
 import torch
 
-from pipelines import export as exporter
-from pipelines.export import export, relative_difference
-from src.shared.bundle import load_model
-from src.shared.errors import ConfigurationError, IntegrityError, exit_with_message
-from src.shared.exportable import Exportable
-from src.shared.folders import folder_digest, read_preprocessing
+from pipelines.export.export import export, relative_difference
+from pipelines.export.export import export as exporter
+from src.bundle.bundle import load_model
+from src.bundle.exportable import Exportable
+from src.core.digests import folder_digest, read_preprocessing
+from src.core.errors import ConfigurationError, IntegrityError, exit_with_message
 from src.tabular.model import TabularModel
 from src.tabular.preprocessing import read_table, transform
 from src.text.export import _language_model

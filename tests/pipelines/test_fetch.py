@@ -16,8 +16,8 @@ from torchvision.datasets import FashionMNIST
 
 from pipelines import fetch as verb
 from pipelines.fetch import fetch
-from src.shared.errors import ConfigurationError, DataError, IntegrityError, ResourceError
-from src.shared.parameters import room_of
+from pipelines.parameters import room_of
+from src.core.errors import ConfigurationError, DataError, IntegrityError, ResourceError
 
 ROOT = Path(__file__).parents[2]
 CONTENT = {"train.csv": b"a,b\n1,2\n3,4\n", "notes.txt": b"two rows\n"}

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from pipelines.findings import compare, interval, sentence
+from pipelines.study.findings import compare, interval, sentence
 
 NAN = float("nan")
 

@@ -16,7 +16,7 @@ from pipelines.fetch import fetch
 from pipelines.new_task import main, new_task, with_task
 from pipelines.prepare import prepare
 from src.cli import main as cli
-from src.shared.errors import ConfigurationError, DataError, LockstepError
+from src.core.errors import ConfigurationError, DataError, LockstepError
 
 ROOT = Path(__file__).parents[2]
 PARAMETERS = (ROOT / "params.yaml").read_bytes()

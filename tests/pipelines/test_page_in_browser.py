@@ -11,8 +11,8 @@ import pytest
 import yaml
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from pipelines.captions import PICTURES
-from pipelines.report import REPORT, report
+from pipelines.report.captions import PICTURES
+from pipelines.report.report import REPORT, report
 
 MEGABYTE = 10**6
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}

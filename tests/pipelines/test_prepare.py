@@ -8,7 +8,7 @@ import yaml
 
 from pipelines.fetch import fetch
 from pipelines.prepare import prepare
-from src.shared.errors import ConfigurationError, DataError, IntegrityError
+from src.core.errors import ConfigurationError, DataError, IntegrityError
 
 PREPARED = Path("data/prepared/tiny")
 SETTINGS: dict[str, Any] = {"target": "price", "validation_share": 0.25}

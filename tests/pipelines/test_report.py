@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipelines.report import REPORT, report
-from src.shared.errors import ConfigurationError, IntegrityError
+from pipelines.report.report import REPORT, report
+from src.core.errors import ConfigurationError, IntegrityError
 
 HOSTILE = '<script>alert("x")</script>'
 CONFIG = """# Prices of things, 0.5

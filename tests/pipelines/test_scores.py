@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.scores import (
+from pipelines.report.scores import (
     Expectation,
     baselines_of,
     expectations,

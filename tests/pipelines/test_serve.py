@@ -16,9 +16,9 @@ from unittest import mock
 import pytest
 from PIL import Image
 
-from pipelines.serve import launch, main, page, serve
-from src.predict import predict
-from src.shared.errors import ConfigurationError, IntegrityError, ResourceError, exit_with_message
+from pipelines.serve.serve import launch, main, page, serve
+from src.bundle.predict import predict
+from src.core.errors import ConfigurationError, IntegrityError, ResourceError, exit_with_message
 
 LOOPBACK = "127.0.0.1"
 SHOWN = ("house_prices", "digits", "poems", "words")

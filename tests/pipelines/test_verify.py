@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.verify import verify
-from src.shared.errors import ConfigurationError, IntegrityError, LockstepError
+from src.core.errors import ConfigurationError, IntegrityError, LockstepError
 
 STAGE = """
 stages:

@@ -8,12 +8,12 @@ import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from src.shared.batches import Batches
-from src.shared.errors import ConfigurationError
-from src.shared.folders import read_preprocessing
+from src.core.digests import read_preprocessing
+from src.core.errors import ConfigurationError
 from src.tabular.data import TabularData, load_split
 from src.tabular.model import TabularModel
 from src.tabular.prepare import Preparation, prepare
+from src.training.loading import Batches
 
 ROWS = 100
 PREPARED = Path("data/prepared/houses")

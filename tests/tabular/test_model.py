@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import SGD, lr_scheduler
 
-from src.shared.bundle import weights_of
-from src.shared.errors import ConfigurationError
-from src.shared.folders import read_preprocessing
-from src.shared.optimization import optimizer_and_schedule
+from src.bundle.bundle import weights_of
+from src.core.digests import read_preprocessing
+from src.core.errors import ConfigurationError
 from src.tabular.data import load_split
 from src.tabular.model import TabularModel
 from src.tabular.prepare import Preparation, prepare
+from src.training.optimizers import optimizer_and_schedule
 
 Batch = tuple[Tensor, Tensor]
 
@@ -226,7 +226,7 @@ def test_metrics_of_classes() -> None:
 def logged(model: TabularModel, stage: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """What a stage's epoch logs at its end."""
     rows: list[dict[str, Tensor]] = []
-    monkeypatch.setattr("src.shared.supervised.log_epoch", lambda module, metrics: rows.append(metrics))
+    monkeypatch.setattr("src.training.supervised.log_epoch", lambda module, metrics: rows.append(metrics))
     trainer: Any = SimpleNamespace(world_size=1)
     model.trainer = trainer
     getattr(model, f"on_{stage}_epoch_end")()

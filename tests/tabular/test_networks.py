@@ -7,16 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.shared.errors import ConfigurationError
-from src.tabular.networks import (
-    ACTIVATIONS,
-    INITIALISATIONS,
-    MLP,
-    binary_cross_entropy,
-    cross_entropy,
-    log_rmse,
-    weight_penalty,
-)
+from src.core.errors import ConfigurationError
+from src.tabular.losses import binary_cross_entropy, cross_entropy, log_rmse, weight_penalty
+from src.training.networks import ACTIVATIONS, INITIALISATIONS, MLP
 
 POINTS = [-2.0, -1.0, 0.0, 0.5, 3.0]
 

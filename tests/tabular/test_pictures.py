@@ -3,8 +3,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from src.tabular import pictures
-from src.tabular.networks import ACTIVATIONS
 from src.tabular.pictures import POINTS, plot_activations
+from src.training.networks import ACTIVATIONS
 
 
 def test_every_activation_is_drawn_beside_its_derivative(tmp_path: Path, monkeypatch) -> None:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.shared.errors import ConfigurationError, DataError
-from src.shared.folders import read_preprocessing
+from src.core.digests import read_preprocessing
+from src.core.errors import ConfigurationError, DataError
 from src.tabular.data import load_split
+from src.tabular.losses import perceptron_loss
 from src.tabular.model import TabularModel
-from src.tabular.networks import perceptron_loss
 from src.tabular.points import forecast, forecast_errors, plot_function, separable, weights_table
 from src.tabular.predict import read_rows
 from src.tabular.prepare import Preparation, prepare

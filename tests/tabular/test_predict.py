@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.shared.errors import DataError
-from src.shared.folders import read_preprocessing
+from src.core.digests import read_preprocessing
+from src.core.errors import DataError
 from src.tabular.data import load_split
 from src.tabular.model import TabularModel
 from src.tabular.predict import read_rows, write_predictions

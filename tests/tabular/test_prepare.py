@@ -14,8 +14,8 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, RobustScaler, StandardScaler
 
-from src.shared.errors import ConfigurationError, DataError
-from src.shared.parameters import checked
+from pipelines.parameters import checked
+from src.core.errors import ConfigurationError, DataError
 from src.tabular import preprocessing
 from src.tabular.prepare import Preparation, _learn, prepare
 from src.tabular.preprocessing import feature_names, read_table, transform

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.shared.errors import ConfigurationError, DataError
-from src.shared.folders import read_preprocessing
+from src.core.digests import read_preprocessing
+from src.core.errors import ConfigurationError, DataError
 from src.tabular.preprocessing import (
     delimiter_of,
     feature_names,

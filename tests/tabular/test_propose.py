@@ -4,8 +4,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from src.shared.errors import ConfigurationError, DataError
-from src.shared.proposals import plain
+from src.core.errors import ConfigurationError, DataError
+from src.preparation.proposals import plain
 from src.tabular.preprocessing import MISSING
 from src.tabular.propose import propose
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.shared.errors import ConfigurationError
+from src.core.errors import ConfigurationError
 from src.text.data import ContextData, DocumentBatches, DocumentData, contexts, load_split, windows
 from src.text.prepare import Preparation, prepare
 from src.text.preprocessing import BOS, EOS, PAD, SPECIAL, UNK

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.shared.bundle import load_model, write_bundle
-from src.shared.errors import ConfigurationError
-from src.shared.folders import write_manifest
+from src.bundle.bundle import load_model, write_bundle
+from src.core.digests import write_manifest
+from src.core.errors import ConfigurationError
 from src.text.model import LanguageModel, WordVectors, nearest, sample
 from src.text.networks import ContinuousBagOfWords, Recurrent
 from src.text.preprocessing import BOS, EOS, PAD, SPECIAL, UNK, Composition, TextEncoder, slots_of

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from src.shared.errors import ConfigurationError
+from src.core.errors import ConfigurationError
 from src.text.networks import ContinuousBagOfWords, Recurrent, Transformer
 from src.text.preprocessing import PAD
 

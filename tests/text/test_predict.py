@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 import torch
 
-from src.shared.errors import ConfigurationError
+from src.core.errors import ConfigurationError
 from src.text.predict import compose_poems, neighbours_of, write_neighbours, write_poems
 from src.text.preprocessing import SPECIAL, Composition, TextEncoder
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from src.shared.errors import ConfigurationError, DataError
-from src.shared.folders import read_preprocessing
+from src.core.digests import read_preprocessing
+from src.core.errors import ConfigurationError, DataError
 from src.text.prepare import Preparation, prepare, rhyme_of
 from src.text.preprocessing import BOS, EOS, SPECIAL, UNK
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from src.shared.errors import ConfigurationError, DataError
+from src.core.errors import ConfigurationError, DataError
 from src.text.preprocessing import (
     FREE,
     RHYME,

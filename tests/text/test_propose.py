@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from src.shared.proposals import Proposal, plain
+from src.preparation.proposals import Proposal, plain
 from src.text.propose import propose
 
 POEMS = ["床前明月光，疑是地上霜。", "白日依山尽，黄河入海流。", "千山鸟飞绝，万径人踪灭。"]

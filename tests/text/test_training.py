@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from src.cli import main
-from src.shared.errors import exit_with_message
+from src.core.errors import exit_with_message
 
 CONFIG = Path("configs/poems.yaml")
 BUNDLE = Path("models/poems")

@@ -1,0 +1,1 @@
+"""A trained model as ONNX and torch.export programs: python -m pipelines.export TASK."""

@@ -1,0 +1,228 @@
+"""A trained model as ONNX and torch.export programs that need nothing of this project.
+
+Preprocessing is part of the programs where their formats have room for it, and stands in a JSON file beside
+them where they have not:
+
+| input | in model.onnx and model.pt2 | in inputs.json and vocabulary.json |
+|---|---|---|
+| numbers of a table | imputing, scaling | the order of the columns |
+| categories of a table | one-hot encoding of codes, rare and unseen ones too | the code of each text |
+| target of a table | the way back to its unit; probabilities of classes | the names of the classes |
+| images | scaling of bytes; probabilities | size, brightness range, the names of the classes |
+| texts | from token numbers on | the number of each token; tokenizer and patterns |
+| points of a surface | everything | |
+
+ONNX could look up texts, torch.export cannot: both take codes, so that both are the same function.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse.typing import PositiveInt
+
+from src.core.atomic import written_whole
+from src.core.errors import ConfigurationError, IntegrityError
+from src.core.paths import MODELS
+
+if TYPE_CHECKING:  # they take seconds to load, and --help needs none of them
+    import numpy as np
+    from torch.export import ExportedProgram
+
+    from src.bundle.bundle import Bundle
+    from src.bundle.exportable import Arrays, Exportable
+
+EXPORTS = Path("exports")
+ONNX, TORCH = "model.onnx", "model.pt2"
+FILES = {ONNX, TORCH, "inputs.json", "vocabulary.json", "example.py", "README.md"}
+TOLERANCE = 1e-5
+SEED = 0
+ROWS_AT_ONCE = 100
+SHARE_AT_JUMPS = 0.001
+
+
+def export(
+    task: str, bundle: Path | None = None, output: Path | None = None, samples: PositiveInt = 10_000
+) -> None:
+    """Write exports/<task>/: model.onnx, model.pt2, what goes with them, example.py and a model card.
+
+    Args:
+        task: a task whose model is trained.
+        bundle: its folder, if it is not models/<task>.
+        output: the folder to write, if it is not exports/<task>.
+        samples: so many random inputs must give the bundle's answers.
+    """
+    from pipelines.export.model_card import write_documents
+    from src.bundle.bundle import Bundle
+
+    output = output or EXPORTS / task
+    opened = Bundle.open(bundle or MODELS / task)
+    exportable = _exportable(task, opened)
+    _refuse_other_files(output)
+    with written_whole(output.resolve()) as folder, _one_thread():
+        _write_programs(exportable, folder)
+        runners = {"ONNX Runtime": _onnx_runner, "torch.export": _torch_runner}
+        _compare(exportable, {name: run(exportable, folder) for name, run in runners.items()}, samples)
+        write_documents(exportable, task, opened, folder)
+    print(f"{task}: exported: {output}/")
+
+
+def _exportable(task: str, bundle: "Bundle") -> "Exportable":
+    if bundle.configuration["task"] != task:
+        raise ConfigurationError(
+            f"{bundle.folder} is a bundle of {bundle.configuration['task']}, not of {task}"
+        )
+    if not find_spec(f"src.{bundle.kind}.export"):
+        raise ConfigurationError(f"{bundle.folder}: models of kind {bundle.kind} cannot be exported")
+    exportable: Exportable = import_module(f"src.{bundle.kind}.export").exportable(bundle)
+    return exportable
+
+
+def _refuse_other_files(output: Path) -> None:
+    """The folder is replaced as a whole, so it must hold nothing but an earlier export."""
+    others = sorted({path.name for path in output.iterdir()} - FILES) if output.exists() else []
+    if others:
+        raise ConfigurationError(
+            f"{output} holds {others[0]}, which is no export; --output names a new folder"
+        )
+
+
+def _write_programs(exportable: "Exportable", folder: Path) -> None:
+    """Write both programs, the ONNX one made from the other.
+
+    Raises:
+        ConfigurationError: the network does something that cannot be exported; it is named.
+    """
+    import torch
+
+    dimensions = {name: torch.export.Dim(name) for axes in exportable.axes.values() for name in axes.values()}
+    free = {
+        input: {axis: dimensions[name] for axis, name in axes.items()}
+        for input, axes in exportable.axes.items()
+    }
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # about torch's own use of what is going away
+        try:
+            program = torch.export.export(
+                exportable.module, (), kwargs=exportable.inputs, dynamic_shapes=free
+            )
+            _forget_sources(program)
+            onnx = torch.onnx.export(
+                program,
+                dynamo=True,
+                verbose=False,
+                input_names=list(exportable.inputs),
+                output_names=exportable.outputs,
+                dynamic_shapes=exportable.axes,
+            )
+        except (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError) as error:
+            first = str(error.__cause__ or error).strip().partition("\n")[0]
+            raise ConfigurationError(f"{exportable.network} cannot be exported: {first}") from error
+        assert onnx is not None
+        torch.export.save(program, folder / TORCH)
+        onnx.save(folder / ONNX, external_data=False)
+
+
+def _forget_sources(program: "ExportedProgram") -> None:
+    """Take out of a program which lines of which files it came from: these paths are this machine's."""
+    from torch.fx import GraphModule
+
+    for module in program.graph_module.modules():
+        if isinstance(module, GraphModule):
+            for node in module.graph.nodes:
+                for name in ("stack_trace", "from_node", "nn_module_stack", "source_fn_stack", "torch_fn"):
+                    node.meta.pop(name, None)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Small batches are quickest on one, beside other work above all."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _onnx_runner(exportable: "Exportable", folder: Path) -> "Callable[[Arrays], Arrays]":
+    """The ONNX program as written, on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(folder / ONNX, options, providers=["CPUExecutionProvider"])
+    return lambda inputs: dict(zip(exportable.outputs, session.run(exportable.outputs, inputs), strict=True))
+
+
+def _torch_runner(exportable: "Exportable", folder: Path) -> "Callable[[Arrays], Arrays]":
+    """The torch.export program as written."""
+    import torch
+
+    module = torch.export.load(folder / TORCH).module()
+
+    def run(inputs: "Arrays") -> "Arrays":
+        with torch.no_grad():
+            found: Any = module(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+        outputs = found if isinstance(found, tuple) else (found,)
+        return {name: part.numpy() for name, part in zip(exportable.outputs, outputs, strict=True)}
+
+    return run
+
+
+def _compare(exportable: "Exportable", runs: "dict[str, Callable[[Arrays], Arrays]]", samples: int) -> None:
+    """Give random inputs to the programs and to the bundle, and tell the largest relative differences.
+
+    Raises:
+        IntegrityError: one is above the tolerance, in more rows than a jump explains.
+    """
+    import numpy as np
+    from rich.console import Console
+    from rich.progress import track
+
+    generator = np.random.default_rng(SEED)
+    parts: dict[str, list[Any]] = {name: [] for name in runs}
+    starts = range(0, samples, ROWS_AT_ONCE)
+    console = Console(stderr=True)
+    for start in track(
+        starts, "random inputs", console=console, transient=True, disable=not console.is_terminal
+    ):
+        inputs, expected = exportable.sample(generator, min(ROWS_AT_ONCE, samples - start))
+        for name, run in runs.items():
+            found = run(inputs)
+            rows = [relative_difference(found[output], expected[output]) for output in expected]
+            parts[name].append(np.max(rows, axis=0))
+    for name, differences in parts.items():
+        of_rows = np.concatenate(differences)
+        wrong = ~(of_rows <= TOLERANCE)  # NaN is wrong, too
+        if wrong.mean() > (SHARE_AT_JUMPS if exportable.jumps else 0):
+            raise IntegrityError(
+                f"{name} differs from the bundle in {wrong.sum()} of {samples} random inputs, by "
+                f"{of_rows.max():.1e} at most; {TOLERANCE:.0e} is allowed, so nothing was written"
+            )
+        jumps = f", {wrong.sum()} at a jump left out" if wrong.any() else ""
+        print(f"{name}: {samples} random inputs differ from the bundle by {of_rows[~wrong].max():.1e}{jumps}")
+
+
+def relative_difference(found: "np.ndarray[Any, Any]", expected: "np.ndarray[Any, Any]") -> Any:
+    """The largest |found - expected| / max(|expected|, floor) of each row (B,).
+
+    Next to 0 a relative difference says nothing, so the floor is 1, or the root mean square of answers that
+    are all smaller.
+
+    Args:
+        found: (B, ...).
+        expected: the same shape.
+    """
+    import numpy as np
+
+    expected = expected.astype(np.float64)
+    floor = max(min(1.0, np.sqrt(np.mean(expected**2))), np.finfo(np.float32).tiny)
+    differences = np.abs(found - expected) / np.maximum(np.abs(expected), floor)
+    return differences.reshape(len(expected), -1).max(axis=1)

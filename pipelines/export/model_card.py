@@ -1,0 +1,107 @@
+"""The documents of an export: inputs.json, vocabulary.json, example.py and README.md, the model card.
+
+The card has the sections of Hugging Face's (Mitchell et al. 2019, Model cards for model reporting). It is
+written from the bundle, and from the scores and the source of the data where they are here and belong to it.
+"""
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from src.bundle.bundle import Bundle
+from src.bundle.exportable import Exportable
+from src.core.digests import file_digest
+from src.core.paths import MANIFEST, PREPARED, RAW, REPORTS, SOURCE
+
+TEMPLATES = Path(__file__).with_name("templates")
+ROUNDING = 1e-4  # metrics.json keeps six digits
+
+
+def write_documents(exportable: Exportable, task: str, bundle: Bundle, folder: Path) -> None:
+    """Write what goes with the programs.
+
+    Args:
+        exportable: what was exported.
+        task: its name.
+        bundle: of the trained model.
+        folder: of the export; the programs are in it.
+    """
+    programs = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
+    _write_json(folder / "inputs.json", exportable.description)
+    if exportable.vocabulary is not None:
+        _write_json(folder / "vocabulary.json", exportable.vocabulary)
+    templates = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=select_autoescape(),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    known: dict[str, Any] = {"task": task, "inputs": exportable.description, "exportable": exportable}
+    example = templates.get_template(f"{exportable.kind}.py.jinja").render(known)
+    (folder / "example.py").write_text(example, encoding="utf-8")
+    configuration, manifest = bundle.configuration, bundle.manifest
+    best = _best_epoch(bundle.folder / "history.csv", configuration)
+    known |= {
+        "example": example,
+        "configuration": configuration,
+        "model": yaml.safe_dump(configuration["model"], allow_unicode=True).rstrip(),
+        "manifest": manifest,
+        "best": best,
+        "scores": _scores(task, best),
+        "source": _source(task, manifest),
+        "programs": programs,
+        "torch": torch.__version__,
+        "summary": (bundle.folder / "summary.txt").read_text(encoding="utf-8").rstrip(),
+    }
+    card = templates.get_template(f"{exportable.kind}.md.jinja").render(known)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _best_epoch(history: Path, configuration: dict[str, Any]) -> dict[str, float]:
+    """The row of the epoch that the bundle holds."""
+    with history.open(encoding="utf-8", newline="") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    choose = min if configuration["mode"] == "min" else max
+    return choose(rows, key=lambda row: row[configuration["monitor"]])
+
+
+def _scores(task: str, best: dict[str, float]) -> dict[str, dict[str, float]]:
+    """Metrics by name, each with the model's value and those of the baselines; none of another training."""
+    path = REPORTS / task / "metrics.json"
+    if not path.is_file():
+        return {}
+    metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+    shared = [name for name in best if name.startswith("validation/") and name in metrics]
+    if not all(math.isclose(best[name], metrics[name], rel_tol=ROUNDING) for name in shared):
+        return {}
+    scores: dict[str, dict[str, float]] = {}
+    for name in metrics:
+        if name.startswith("test/"):
+            metric = name.removeprefix("test/")
+            scores[metric] = {"model": metrics[name]}
+            for baseline, value in metrics.items():
+                if baseline.startswith("baseline/") and baseline.endswith(f"/{metric}"):
+                    scores[metric][baseline.split("/")[1]] = value
+    return scores
+
+
+def _source(task: str, manifest: dict[str, Any]) -> dict[str, Any] | None:
+    """Kind and files of the raw data, if the prepared data here are those of the training."""
+    path, prepared = RAW / task / SOURCE, PREPARED / task / MANIFEST
+    if not (path.is_file() and prepared.is_file()) or file_digest(prepared) != manifest["prepared"]:
+        return None
+    source = json.loads(path.read_text(encoding="utf-8"))
+    # a folder or a file of this machine goes by its name alone
+    return {"name": Path(source["source"]).name, "files": source["files"]}

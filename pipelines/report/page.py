@@ -1,0 +1,187 @@
+"""The building blocks of report.html: pictures as data URIs, tables and poems read from reports/, Jinja2."""
+
+import csv
+import io
+import re
+from base64 import b64encode
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markdown_it.tree import SyntaxTreeNode
+from PIL import Image, UnidentifiedImageError
+
+from pipelines.report.captions import PICTURES, TABLES
+from pipelines.report.scores import shown_metric, shown_number
+from src.core.errors import IntegrityError
+
+TEMPLATES = Path(__file__).parent
+WIDE = 1000  # pixels from which on a picture has a row of its own
+CHINESE = re.compile("[\u4e00-\u9fff]")
+DIGEST = re.compile("[0-9a-f]{64}")
+NUMBER = re.compile(r"[-+]?[\d,.]+(e[-+]?\d+)?( ± ([\d.]+(e[-+]?\d+)?)?)?")
+OPTION = re.compile(r"--data\.compose\.(\S+ [^\s`]+)")
+VERSE = re.compile(r"[^，。？！\n]+[，。？！]?")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture inside the page."""
+
+    title: str
+    description: str
+    uri: str
+    width: int
+    height: int
+
+    @property
+    def wide(self) -> bool:
+        """Whether it needs a row of its own."""
+        return self.width >= WIDE
+
+
+@dataclass(frozen=True)
+class Table:
+    """Headings and rows, all of one length."""
+
+    headings: list[str]
+    rows: list[list[str]]
+
+    @property
+    def numeric(self) -> list[bool]:
+        """For each column whether it holds numbers only, empty cells aside."""
+        columns = [[row[number] for row in self.rows] for number in range(len(self.headings))]
+        return [any(column) and all(NUMBER.fullmatch(cell) for cell in column if cell) for column in columns]
+
+
+@dataclass(frozen=True)
+class Poem:
+    """A poem, and the keys of `data.compose` with which it was written."""
+
+    keys: list[str]
+    verses: list[str]
+
+
+@dataclass
+class Document:
+    """A file of tables/, taken apart."""
+
+    title: str
+    paragraphs: list[str] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    poems: list[Poem] = field(default_factory=list)
+
+
+def read_pictures(folder: Path, facts: dict[str, Any]) -> list[Picture]:
+    """The PNG and SVG files of a folder, in the order of their captions, those without one at the end.
+
+    Args:
+        folder: reports/<task>/plots.
+        facts: what the descriptions name.
+
+    Raises:
+        IntegrityError: a file is no picture.
+    """
+    order = {stem: number for number, stem in enumerate(PICTURES)}
+    paths = [path for path in folder.iterdir() if path.suffix in (".png", ".svg")]
+    paths.sort(key=lambda path: (order.get(path.stem, len(order)), path.name))
+    return [_picture(path, facts) for path in paths]
+
+
+def _picture(path: Path, facts: dict[str, Any]) -> Picture:
+    plain = path.stem.replace("_", " ").capitalize()
+    title, description = PICTURES.get(path.stem, (plain, "{picture} of {name}."))
+    description = description.format(picture=plain, **facts)
+    if path.suffix == ".svg":
+        content, kind = path.read_bytes(), "svg+xml"
+        found = re.search(rb'viewBox="\S+ \S+ ([\d.]+) ([\d.]+)"', content)
+        width, height = (round(float(side)) for side in found.groups()) if found else (640, 480)
+    else:
+        content, kind = _compressed(path), "webp"
+        width, height = Image.open(path).size
+    uri = f"data:image/{kind};base64,{b64encode(content).decode()}"
+    return Picture(title, description, uri, width, height)
+
+
+def _compressed(path: Path) -> bytes:
+    """The same pixels on white paper as lossless WebP: half of the bytes of matplotlib's PNG."""
+    try:
+        picture = Image.open(path).convert("RGBA")
+    except (UnidentifiedImageError, OSError) as error:
+        raise IntegrityError(f"{path} is no picture ({error}); remove it, then run: dvc checkout") from None
+    paper = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    stream = io.BytesIO()
+    paper.save(stream, "WEBP", lossless=True, quality=25, method=2)
+    return stream.getvalue()
+
+
+def read_documents(folder: Path) -> list[Document]:
+    """The Markdown and CSV files of a folder such as reports/<task>/tables, by name."""
+    return [_document(path) for path in sorted(folder.iterdir()) if path.suffix in (".md", ".csv")]
+
+
+def _document(path: Path) -> Document:
+    document = Document(TABLES.get(path.stem, path.stem.replace("_", " ").capitalize()))
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".csv":
+        headings, *rows = csv.reader(io.StringIO(text))
+        document.tables.append(Table(headings, rows))
+        return document
+    # No links, pictures or emphasis: names in the text come from the user's data and are no markup.
+    markdown = MarkdownIt("zero").enable(["heading", "blockquote", "table"])
+    for node in SyntaxTreeNode(markdown.parse(text)).children:
+        if node.type == "table":
+            lines = [row for part in node.children for row in part.children]
+            headings, *rows = [[cell.children[0].content for cell in line.children] for line in lines]
+            document.tables.append(Table(headings, rows))
+        elif node.type == "blockquote":
+            keys = OPTION.findall(document.paragraphs.pop()) if document.paragraphs else []
+            verses = VERSE.findall(node.children[0].children[0].content)
+            document.poems.append(Poem(keys, [verse.strip() for verse in verses if verse.strip()]))
+        elif node.type == "heading":
+            document.title = node.children[0].content
+        else:
+            document.paragraphs.append(node.children[0].content)
+    return document
+
+
+def settings_table(values: dict[str, Any]) -> Table:
+    """Nested keys as on the command line: `model.optimizer.lr` for the `lr` of a class's init_args."""
+
+    def pairs(value: Any, place: str) -> list[tuple[str, Any]]:
+        if not isinstance(value, dict) or not value:
+            return [(place, value)]
+        own = [(place, value["class_path"])] if "class_path" in value else []
+        inner = value.get("init_args") or {} if own else value
+        return own + [pair for key, item in inner.items() for pair in pairs(item, f"{place}.{key}")]
+
+    return Table(["key", "value"], [[key.lstrip("."), _shown(value)] for key, value in pairs(values, "")])
+
+
+def _shown(value: Any) -> str:
+    """A value as YAML on one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6)
+    return text.removesuffix("...\n").strip()
+
+
+def slug(name: str) -> str:
+    """A name as part of an address within the page."""
+    return re.sub(r"[^\w.-]+", "-", name)
+
+
+def render(**values: Any) -> str:
+    """Fill templates/report.html; all values are escaped."""
+    jinja = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    jinja.filters |= {"slug": slug, "shown_metric": shown_metric, "shown_number": shown_number}
+    jinja.tests |= {"chinese": CHINESE.search, "digest": DIGEST.fullmatch}
+    return jinja.get_template("report.html").render(**values)

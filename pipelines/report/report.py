@@ -1,0 +1,188 @@
+"""One page of all results, to show to a colleague: report.html, the last stage of the pipeline."""
+
+import csv
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipelines.parameters import read_parameters
+from pipelines.report.page import (
+    Document,
+    Picture,
+    Table,
+    read_documents,
+    read_pictures,
+    render,
+    settings_table,
+)
+from pipelines.report.scores import (
+    Metrics,
+    Score,
+    expectations,
+    metric_names,
+    score_of,
+    shown_metric,
+    shown_number,
+)
+from src.core.atomic import file_written_whole
+from src.core.errors import ConfigurationError, IntegrityError
+from src.core.paths import MANIFEST, MODELS, RAW, REPORTS, SOURCE
+
+CONFIGS = Path("configs")
+REPORT = Path("report.html")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the page tells of a task."""
+
+    name: str
+    room: str
+    about: str
+    source: str
+    score: Score
+    parameters: str
+    scores: Table
+    others: Table
+    pictures: list[Picture]
+    documents: list[Document]
+    preparation: Table
+    training: Table
+    configuration: str
+    network: str
+    files: Table
+    digests: Table
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the page tells of a study."""
+
+    name: str
+    title: str
+    task: str
+    metric: str
+    pictures: list[Picture]
+    documents: list[Document]
+    settings: str
+
+
+def report() -> None:
+    """Write report.html from the results of every task and study in params.yaml."""
+    parameters = read_parameters()
+    tasks = [_task(name, room, parameters.get(name) or {}) for name, room in parameters["tasks"].items()]
+    studies = [_study(name, section) for name, section in (parameters.get("studies") or {}).items()]
+    page = render(tasks=tasks, studies=studies)
+    with file_written_whole(REPORT) as file:
+        file.write(page)
+    print(f"the results of {len(tasks)} tasks and {len(studies)} studies: {REPORT}")
+
+
+def _task(name: str, room: str, section: dict[str, Any]) -> Task:
+    stage, bundle, reports = f"evaluate@{name}", MODELS / name, REPORTS / name
+    metrics: Metrics = _read_json(reports / "metrics.json", stage)
+    origin = _read_json(RAW / name / SOURCE, stage)
+    manifest = _read_json(bundle / MANIFEST, stage)
+    given = _there(CONFIGS / f"{name}.yaml", stage).read_text(encoding="utf-8")
+    network = _there(bundle / "summary.txt", stage).read_text(encoding="utf-8")
+    parameters = re.search(r"^(\S.*?) +Total params", network, flags=re.MULTILINE)
+    plots, tables = _there(reports / "plots", stage), _there(reports / "tables", stage)
+    digests = [
+        ["the prepared data", manifest["prepared"]],
+        ["the trained weights", manifest["tensors"]],
+        ["requirements.lock", manifest["requirements.lock"] or ""],
+    ]
+    return Task(
+        name=name,
+        room=room,
+        about=_first_sentence(given),
+        source=origin["source"],
+        score=score_of(metrics, expectations(room).get((name, origin["source"]))),
+        parameters=parameters[1].replace(" ", "\u202f") if parameters else "",
+        scores=_scores_table(metrics),
+        others=_others_table(metrics),
+        pictures=read_pictures(plots, _facts(name, plots / "learning_curve.csv")),
+        documents=read_documents(tables),
+        preparation=settings_table(section.get("prepare") or {}),
+        training=settings_table(yaml.safe_load(given)),
+        configuration=_there(bundle / "config.yaml", stage).read_text(encoding="utf-8"),
+        network=network,
+        files=_files_table(origin["files"]),
+        digests=Table(["what", "sha256"], digests),
+    )
+
+
+def _study(name: str, section: dict[str, Any]) -> Study:
+    stage, folder = f"study@{name}", REPORTS / "studies" / name
+    title = section.get("title") or name
+    return Study(
+        name=name,
+        title=title,
+        task=section["task"],
+        metric=shown_metric(section["metric"].removeprefix("test/")),
+        pictures=read_pictures(_there(folder / "plots", stage), {"name": title}),
+        documents=read_documents(_there(folder / "tables", stage)),
+        settings=yaml.safe_dump(section, sort_keys=False, allow_unicode=True),
+    )
+
+
+def _there(path: Path, stage: str) -> Path:
+    if not path.exists():
+        raise ConfigurationError(f"{path} is not here; run: dvc repro {stage}")
+    return path
+
+
+def _read_json(path: Path, stage: str) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(_there(path, stage).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise IntegrityError(f"{path} is damaged ({error}); run: dvc repro -f {stage}") from None
+    return content
+
+
+def _first_sentence(configuration: str) -> str:
+    """The first sentence of the comment that a configuration begins with."""
+    comment = re.match(r"(# .*\n)*", configuration)
+    assert comment
+    words = " ".join(line.removeprefix("# ") for line in comment[0].splitlines())
+    return re.split(r"(?<=\.)\s", words, maxsplit=1)[0]
+
+
+def _facts(name: str, history: Path) -> dict[str, Any]:
+    """What the pictures' descriptions name: the task, its epochs, the best one and its validation loss."""
+    with history.open(encoding="utf-8", newline="") as file:
+        losses = {int(row["epoch"]): float(row["validation/loss"]) for row in csv.DictReader(file)}
+    best = min(losses, key=lambda epoch: losses[epoch])
+    return {"name": name, "epochs": len(losses), "best": best, "lowest": shown_number(losses[best])}
+
+
+def _scores_table(metrics: Metrics) -> Table:
+    """A row for the test rows, the validation rows and each baseline, a column for each test metric."""
+    names = metric_names(metrics)
+    prefixes = {key.rpartition("/")[0] for key in metrics if key.startswith("baseline/")}
+    titles = {"test": "model, test rows", "validation": "model, validation rows"}
+    titles |= {prefix: prefix.removeprefix("baseline/").replace("_", " ") for prefix in sorted(prefixes)}
+    rows = []
+    for prefix, title in titles.items():
+        found = [metrics.get(f"{prefix}/{name}") for name in names]
+        rows.append([title, *("" if value is None else shown_number(value) for value in found)])
+    return Table(["", *map(shown_metric, names)], rows)
+
+
+def _others_table(metrics: Metrics) -> Table:
+    kinds = ("test/", "validation/", "baseline/")
+    others = {name: value for name, value in metrics.items() if not name.startswith(kinds)}
+    rows = [[name.replace("_", " "), shown_number(others[name])] for name in sorted(others)]
+    return Table(["metric", "value"], rows)
+
+
+def _files_table(files: dict[str, dict[str, Any]]) -> Table:
+    rows = [
+        [name, str(entry.get("rows", "")), str(entry["bytes"]), entry["sha256"]]
+        for name, entry in files.items()
+    ]
+    return Table(["file", "rows", "bytes", "sha256"], rows)

@@ -1,0 +1,1 @@
+"""A page that tries the trained models out: python -m pipelines.serve."""

@@ -1,0 +1,288 @@
+"""What the cells of a study say: a table with the noise beside each difference, pictures, and a sentence."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+
+from pipelines.study.cells import Cell
+from src.images.pictures import plot_difference_errors
+from src.reporting.figures import save_figure
+from src.reporting.metrics import write_metrics
+from src.tabular.pictures import plot_activations
+
+# what a picture without data explains, by the key that a study varies
+EXPLAINED = {
+    "activation": ("activations.png", plot_activations),
+    "gradient": ("differences.png", plot_difference_errors),
+}
+CONFIDENCE = 0.95
+MOST_CURVES = 20
+
+Numbers = NDArray[np.float64]
+Row = dict[str, Any]
+
+
+def interval(values: Numbers) -> float:
+    """Half the width of the 95 % confidence interval of a mean (Student's t); NaN below two values."""
+    if len(values) < 2:
+        return float("nan")
+    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
+    return float(quantile * values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def compare(values: dict[str, Numbers]) -> list[Row]:
+    """Mean, spread and the paired difference to the first cell.
+
+    Args:
+        values: the metric by cell, one number for each seed and fold in the same order everywhere; NaN where
+            a training has diverged.
+
+    Returns:
+        A row a cell: `cell`, `runs`, `diverged`, `mean`, `sd` (n - 1), `ci` and, but for the first,
+        `difference` and `difference_ci` over the runs that both have (`ci`: half the width at 95 %).
+    """
+    rows: list[Row] = []
+    first = next(iter(values.values()))
+    for name, found in values.items():
+        there = found[~np.isnan(found)]
+        row: Row = {"cell": name, "runs": len(there), "diverged": len(found) - len(there)}
+        row["mean"] = float(there.mean()) if len(there) else float("nan")
+        row["sd"] = float(there.std(ddof=1)) if len(there) > 1 else float("nan")
+        row["ci"] = interval(there)
+        if rows:
+            differences = found - first
+            differences = differences[~np.isnan(differences)]
+            row["difference"] = float(differences.mean()) if len(differences) else float("nan")
+            row["difference_ci"] = interval(differences)
+        rows.append(row)
+    return rows
+
+
+def sentence(rows: list[Row], metric: str, mode: str) -> str:
+    """Which differences to the first cell exceed the noise: their 95 % interval leaves 0 out."""
+    first, *others = rows
+    if not others or first["runs"] < 2:
+        single = " in one run, without noise to compare with"
+        noise = f" ± {first['ci']:.2g}" if first["runs"] > 1 else single
+        return f"{metric} of {first['cell']}: {first['mean']:.4g}{noise}."
+    sign = 1 if mode == "max" else -1
+    better: list[str] = []
+    worse: list[str] = []
+    open_: list[str] = []
+    gone: list[str] = []
+    for row in others:
+        size, noise = row["difference"], row["difference_ci"]
+        if not row["runs"]:
+            gone.append(row["cell"])
+            continue
+        if not abs(size) > noise:  # also where there is no interval
+            open_.append(row["cell"])
+            continue
+        text = f"{row['cell']} ({size:+.3g} ± {noise:.2g})"
+        (better if sign * size > 0 else worse).append(text)
+    parts = [f"{metric}, against {first['cell']} ({first['mean']:.4g})"]
+    if better:
+        parts.append(f"better beyond the noise: {', '.join(better)}")
+    if worse:
+        parts.append(f"worse beyond the noise: {', '.join(worse)}")
+    if open_:
+        parts.append(f"no difference that exceeds the noise of {first['runs']} runs: {', '.join(open_)}")
+    if gone:
+        parts.append(f"diverged in every run: {', '.join(gone)}")
+    return "; ".join(parts) + "."
+
+
+def write_findings(title: str, metric: str, mode: str, cells: dict[str, list[Cell]], folder: Path) -> None:
+    """Write the report of a study whose cells are trained.
+
+    Args:
+        title: for people.
+        metric: what is compared.
+        mode: which end of it is better, min or max.
+        cells: by name, all with the same seeds and folds in the same order.
+        folder: where metrics.json, tables/ and plots/ go; it exists and is empty.
+    """
+    records = {name: [cell.record() for cell in group] for name, group in cells.items()}
+    values = {
+        name: np.array([record["metrics"][metric] if record else np.nan for record in group])
+        for name, group in records.items()
+    }
+    rows = compare(values)
+    for row, group in zip(rows, records.values(), strict=True):
+        gaps = [_gap(record["metrics"]) for record in group if record]
+        row["gap"] = float(np.mean(gaps)) if gaps else float("nan")
+        norms = [_weight_norm(cell.bundle) for cell in cells[row["cell"]] if cell.record()]
+        row["weight_norm"] = float(np.mean(norms)) if norms else float("nan")
+    finding = sentence(rows, metric, mode)
+    metrics = {
+        f"{row['cell']}/{name}": value
+        for row in rows
+        for name, value in row.items()
+        if name != "cell" and np.isfinite(value)  # a single run has no noise, one that diverged no mean
+    }
+    write_metrics(metrics, folder)
+    for name in ("plots", "tables"):
+        (folder / name).mkdir()
+    (folder / "tables" / "cells.md").write_text(_markdown(title, metric, rows, finding), encoding="utf-8")
+    _plot_metric(rows, metric, folder / "plots" / "metric.png")
+    histories = {name: [_history(cell) for cell in group if cell.record()] for name, group in cells.items()}
+    histories = {name: group for name, group in histories.items() if group}
+    if histories:
+        _plot_curves(histories, folder / "plots" / "curves.png")
+        _plot_weights({name: cells[name] for name in histories}, folder / "plots" / "weights.png")
+    varied = {key.rpartition(".")[2] for group in cells.values() for key in group[0].settings}
+    for key, (name, plot) in EXPLAINED.items():
+        if key in varied:
+            plot(folder / "plots" / name)
+    if any("gradient_norm/" in column for group in histories.values() for column in group[0]):
+        _plot_gradients(histories, folder / "plots" / "gradients.png")
+    _print(title, metric, rows, finding)
+
+
+def _gap(metrics: dict[str, float]) -> float:
+    """By how much the validation loss of the best epoch is above the training loss."""
+    return metrics["validation/loss"] - metrics["train/loss"]
+
+
+def _weight_norm(bundle: Path) -> float:
+    """The Euclidean norm of all weights: tensors of two or more dimensions."""
+    weights = _weights(bundle)
+    return float(np.sqrt(sum(float((weight.astype(float) ** 2).sum()) for weight in weights.values())))
+
+
+def _weights(bundle: Path) -> dict[str, NDArray[np.floating]]:
+    from safetensors.numpy import load_file
+
+    tensors = load_file(bundle / "model.safetensors")
+    return {name: tensor for name, tensor in tensors.items() if tensor.ndim > 1}
+
+
+def _history(cell: Cell) -> dict[str, Numbers]:
+    """The columns of the history of a cell's training."""
+    with (cell.bundle / "history.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+
+
+def _number(value: float, plus: str = "") -> str:
+    return "" if np.isnan(value) else f"{value:{plus}.4g}"
+
+
+def _cells_of_row(row: Row) -> list[str]:
+    difference = ""
+    if "difference" in row:
+        difference = f"{_number(row['difference'], '+')} ± {_number(row['difference_ci'])}"
+    runs = f"{row['runs']} ({row['diverged']} diverged)" if row["diverged"] else str(row["runs"])
+    spread = [_number(row[name]) for name in ("mean", "sd", "ci")]
+    return [row["cell"], runs, *spread, difference, _number(row["gap"], "+"), _number(row["weight_norm"])]
+
+
+HEADINGS = ["", "runs", "mean", "sd", "± 95 %", "difference", "validation - train/loss", "norm of weights"]
+PRINTED = ["", "runs", "mean", "sd", "difference"]
+
+
+def _markdown(title: str, metric: str, rows: list[Row], finding: str) -> str:
+    lines = [f"# {title}: {metric}", "", f"| {' | '.join(HEADINGS)} |", "|---" * len(HEADINGS) + "|"]
+    lines += [f"| {' | '.join(_cells_of_row(row))} |" for row in rows]
+    return "\n".join([*lines, "", finding]) + "\n"
+
+
+def _print(title: str, metric: str, rows: list[Row], finding: str) -> None:
+    table = Table(title=f"{title}: {metric}")
+    for heading in PRINTED:
+        # a long name goes over several lines, so that no number is cut off
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading))
+    for row in rows:
+        by_heading = dict(zip(HEADINGS, _cells_of_row(row), strict=True))
+        table.add_row(*(by_heading[heading] for heading in PRINTED))
+    Console().print(table)
+    print(finding)
+
+
+def _plot_metric(rows: list[Row], metric: str, path: Path) -> None:
+    """The mean of each cell with its 95 % interval."""
+    figure = Figure(figsize=(7, 1.2 + 0.3 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(rows), 0, -1)
+    means = [row["mean"] for row in rows]
+    errors = [0 if np.isnan(row["ci"]) else row["ci"] for row in rows]
+    axes.errorbar(means, places, xerr=errors, fmt="o", capsize=3)
+    axes.axvline(means[0], color="grey", linewidth=1, linestyle=":")
+    axes.set_yticks(places, [row["cell"] for row in rows])
+    axes.set(xlabel=metric, title="mean and 95 % interval")
+    shown = [mean for mean in means if np.isfinite(mean)]
+    if shown and min(shown) > 0 and max(shown) > 20 * min(shown):
+        axes.set_xscale("log")
+    axes.grid(alpha=0.3)
+    save_figure(figure, path)
+
+
+def _plot_curves(histories: dict[str, list[dict[str, Numbers]]], path: Path) -> None:
+    """The validation loss over the epochs, as a mean over the runs of a cell."""
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, group) in enumerate(list(histories.items())[:MOST_CURVES]):
+        epochs = min(len(history["epoch"]) for history in group)
+        curves = np.stack([history["validation/loss"][:epochs] for history in group])  # (runs, epochs)
+        style = ("-", "--")[number // 10 % 2]
+        axes.plot(group[0]["epoch"][:epochs], curves.mean(axis=0), style, linewidth=1.2, label=name)
+    axes.set(xlabel="epoch", ylabel="validation/loss", yscale="log", title="mean of the runs")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize=8)
+    save_figure(figure, path)
+
+
+def _plot_weights(cells: dict[str, list[Cell]], path: Path) -> None:
+    """A histogram of the trained weights of each cell's first run."""
+    columns = min(4, len(cells))
+    lines = -(-min(len(cells), MOST_CURVES) // columns)
+    figure = Figure(figsize=(2.6 * columns, 1.9 * lines), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes, (name, group) in zip(panels, cells.items(), strict=False):
+        trained = next(cell for cell in group if cell.record())
+        weights = [weight.ravel() for weight in _weights(trained.bundle).values()]
+        if weights:  # a point on a surface has none
+            axes.hist(np.concatenate(weights), bins=50)
+        axes.set_title(name, fontsize=8)
+        axes.tick_params(labelsize=7)
+    for axes in panels[len(cells) :]:
+        axes.set_axis_off()
+    figure.suptitle("trained weights, first run", fontsize=10)
+    save_figure(figure, path)
+
+
+def _plot_gradients(histories: dict[str, list[dict[str, Numbers]]], path: Path) -> None:
+    """The gradient norm of each layer in the first epoch, as a mean over the runs of a cell.
+
+    Cells whose names differ in the last part only share a panel.
+    """
+    panels: dict[str, list[str]] = {}
+    for name in histories:
+        panels.setdefault(name.rpartition(", ")[0], []).append(name)
+    columns = min(4, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.6 * lines), layout="constrained")
+    drawn = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+    for axes, (title, names) in zip(drawn, panels.items(), strict=False):
+        for name in names:
+            group = histories[name]
+            layers = [column for column in group[0] if column.startswith("gradient_norm/")]
+            layers.sort(key=lambda layer: [int(part) for part in layer.split(".") if part.isdigit()])
+            norms = np.array([[history[layer][0] for layer in layers] for history in group]).mean(axis=0)
+            label = name.rpartition(", ")[2]
+            axes.plot(range(1, len(layers) + 1), norms, "-o", markersize=2.5, linewidth=1, label=label)
+        axes.set_title(title, fontsize=9)
+        axes.set(xlabel="layer, from the input", yscale="log")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=6)
+    for axes in drawn[len(panels) :]:
+        axes.set_axis_off()
+    figure.supylabel("gradient norm, first epoch")
+    save_figure(figure, path)

@@ -1,0 +1,333 @@
+"""Search: let Optuna choose the settings of the next cell by what those before it have reached.
+
+All that a search knows lies in Optuna's storage, a journal file or a database. Any number of processes on any
+number of machines work on one search: each takes the next trial, trains it as a cell, and tells its metric.
+"""
+
+import contextlib
+import itertools
+import json
+import math
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import yaml
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from pipelines.study.cells import Cell, train, value_name
+from src.core.errors import ConfigurationError, NonFiniteError
+
+Settings = dict[str, Any]
+
+STARTUP_TRIALS = 10  # at random, before the sampler learns from them
+COMPARED_TRIALS = 5  # so many must have ended before one is pruned
+FEWEST_EPOCHS = 0.25  # the share of its epochs that each trial is given
+AGAIN = "again"
+PROCESS = "process"
+DIGITS = 4
+
+
+def distribution_of(values: Any) -> BaseDistribution:
+    """What Optuna draws from: a list of values, or a range as class Study in pipelines/study.py has it.
+
+    Raises:
+        TypeError: a key or a value of a range is not what it should be.
+        ValueError: a range is empty.
+    """
+    if isinstance(values, list):
+        # as JSON, since the storages keep texts and numbers only
+        return CategoricalDistribution([json.dumps(value) for value in values])
+    ends = [values.get("low"), values.get("high")]
+    for end in ends:
+        if isinstance(end, bool) or not isinstance(end, int | float):
+            raise TypeError(f"{end!r} is no number")
+    if all(isinstance(end, int) for end in ends):
+        return IntDistribution(**values)
+    return FloatDistribution(**values)
+
+
+def corners(space: dict[str, Any]) -> list[Settings]:
+    """Few settings in which each value, and both ends of each range, stand at least once."""
+    ends = {
+        key: values if isinstance(values, list) else [values["low"], values["high"]]
+        for key, values in space.items()
+    }
+    longest = max(map(len, ends.values()))
+    return [
+        {key: values[min(place, len(values) - 1)] for key, values in ends.items()} for place in range(longest)
+    ]
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search, as every process that works on it knows it.
+
+    Args:
+        base: the cell whose settings the trials change.
+        space: keys of the configuration, dotted, and the values or the range of each.
+        metric: what is optimised.
+        mode: which end of it is better, min or max.
+        budget: how many trials there are in all.
+        pruning: whether trials that lie behind end early.
+        storage: a path or the URL of a database.
+    """
+
+    base: Cell
+    space: dict[str, Any]
+    metric: str
+    mode: str
+    budget: int
+    pruning: bool
+    storage: str
+
+    @property
+    def name(self) -> str:
+        """In the storage: the study, and a digest of all that the trials depend on."""
+        text = yaml.safe_dump([self.base.folder.name, self.space, self.metric, self.mode, self.pruning])
+        return f"{self.base.study}-{sha256(text.encode()).hexdigest()[:12]}"
+
+    def cell(self, settings: Settings) -> Cell:
+        """The training of some settings."""
+        names = (value_name(key, _short(value)) for key, value in settings.items())
+        return replace(self.base, name=", ".join(names), settings=self.base.settings | settings)
+
+    def open(self) -> optuna.Study:
+        """The search in its storage.
+
+        Raises:
+            ConfigurationError: the storage is locked, damaged or of another kind.
+        """
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        try:
+            storage: BaseStorage | str = self.storage
+            if "://" not in self.storage:
+                path = Path(self.storage).absolute()
+                path.parent.mkdir(parents=True, exist_ok=True)
+                storage = JournalStorage(JournalFileBackend(str(path)))
+            study = optuna.create_study(
+                storage=storage,
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=COMPARED_TRIALS),
+                study_name=self.name,
+                direction="minimize" if self.mode == "min" else "maximize",
+                load_if_exists=True,
+            )
+        except Exception as error:  # each kind of storage has its own
+            found = str(error).splitlines()[0] if str(error) else ""
+            raise ConfigurationError(
+                f"studies.{self.base.study}.storage cannot be used, it is locked, damaged or no storage: "
+                f"{type(error).__name__}: {found}"
+            ) from None
+        _give_back(study)
+        return study
+
+    def left(self) -> int:
+        """How many trials are still to be tried."""
+        return _left(self.open(), self.budget)
+
+    def rows(self) -> dict[str, Settings]:
+        """What is compared at last: the task's own configuration, and the best settings found."""
+        best = _best(self.open())
+        if best is None:
+            raise NonFiniteError(f"{self.base.study}: no trial of the search has come to its end")
+        settings = _settings(best, self.space)
+        return {
+            str(self.base.configuration): self.base.settings,
+            f"found: {self.cell(settings).name}": self.base.settings | settings,
+        }
+
+    def write_trials(self, folder: Path) -> None:
+        """Write tables/trials.md, the best first, and plots/trials.png."""
+        trials = [trial for trial in self.open().trials if trial.state in RESULTS]
+        sign = 1 if self.mode == "min" else -1
+        trials.sort(
+            key=lambda trial: (trial.state != TrialState.COMPLETE, sign * _value(trial), trial.number)
+        )
+        headings = ["trial", self.metric, "epochs", *self.space]
+        lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
+        for trial in trials:
+            settings = _settings(trial, self.space)
+            said = f"{_value(trial):.4g}" + ("" if trial.state == TrialState.COMPLETE else " (pruned)")
+            cells = [trial.number, said, len(trial.intermediate_values), *map(_short, settings.values())]
+            lines.append(f"| {' | '.join(map(str, cells))} |")
+        (folder / "tables" / "trials.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        _plot_trials(trials, self, folder / "plots" / "trials.png")
+
+
+RESULTS = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def try_next(search: Search) -> str | None:
+    """Train the next trial of a search, and tell the storage what it has reached.
+
+    Returns:
+        A line about it; None where the budget is used up.
+    """
+    study = search.open()
+    if not _left(study, search.budget):
+        return None
+    trial = study.ask()
+    # by the trial's number: no two processes draw the same, and one alone always draws the same
+    study.sampler = optuna.samplers.TPESampler(
+        n_startup_trials=STARTUP_TRIALS, seed=search.base.seed + trial.number
+    )
+    trial.set_user_attr(PROCESS, _this_process())
+    cell = search.cell({key: _suggest(trial, key, values) for key, values in search.space.items()})
+    said = f"trial {trial.number}: {cell.name}: "
+    try:
+        if not cell.done:
+            _train_reporting(cell, trial, search)
+        record = cell.record()
+        if record is None:
+            raise NonFiniteError("its loss has grown beyond all bounds")
+    except optuna.TrialPruned:
+        study.tell(trial, state=TrialState.PRUNED)
+        return said + "pruned"
+    except Exception as error:
+        study.tell(trial, state=TrialState.FAIL)
+        if isinstance(error, NonFiniteError):
+            return said + str(error)
+        raise
+    value = record["metrics"][search.metric]
+    study.tell(trial, value)
+    return f"{said}{search.metric} {value:.4g}"
+
+
+def _train_reporting(cell: Cell, trial: Trial, search: Search) -> None:
+    """Train a cell; each epoch goes into the storage, which may say that it is enough."""
+    from lightning.pytorch import Callback, LightningModule, Trainer
+
+    from src.cli import LockstepCLI
+
+    home = Path.cwd()  # to which the paths of storages are relative
+
+    class Report(Callback):
+        def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            epoch = trainer.current_epoch + 1
+            with contextlib.chdir(home):
+                trial.report(float(trainer.callback_metrics[search.metric]), epoch)
+                late = epoch >= FEWEST_EPOCHS * (trainer.max_epochs or math.inf)
+                if search.pruning and late and trial.should_prune():
+                    raise optuna.TrialPruned
+
+    class ReportingCLI(LockstepCLI):
+        def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+            trainer = super().instantiate_trainer(**kwargs)
+            trainer.callbacks.append(Report())  # type: ignore[attr-defined]
+            return trainer
+
+    train(cell, ReportingCLI)
+
+
+def _suggest(trial: Trial, key: str, values: Any) -> Any:
+    distribution = distribution_of(values)
+    if isinstance(distribution, CategoricalDistribution):
+        return json.loads(str(trial.suggest_categorical(key, distribution.choices)))
+    if isinstance(distribution, IntDistribution):
+        return trial.suggest_int(key, **values)
+    return trial.suggest_float(key, **values)
+
+
+def _settings(trial: FrozenTrial, space: dict[str, Any]) -> Settings:
+    return {
+        key: json.loads(trial.params[key]) if isinstance(values, list) else trial.params[key]
+        for key, values in space.items()
+    }
+
+
+def _this_process() -> list[Any]:
+    process = psutil.Process()
+    return [platform.node(), process.pid, process.create_time()]
+
+
+def _give_back(study: optuna.Study) -> None:
+    """Have the trials tried again, once, that a process of this machine began and did not live to end."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        node, number, born = trial.user_attrs.get(PROCESS, (None, 0, 0))
+        if node != platform.node():
+            continue
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if psutil.Process(number).create_time() == born:
+                continue
+        study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        if AGAIN not in trial.user_attrs:
+            study.enqueue_trial(trial.params, user_attrs={AGAIN: trial.number})
+
+
+def _left(study: optuna.Study, budget: int) -> int:
+    trials = study.get_trials(deepcopy=False)
+    new = sum(AGAIN not in trial.user_attrs for trial in trials)
+    waiting = sum(trial.state == TrialState.WAITING for trial in trials)
+    return max(budget - new, 0) + waiting
+
+
+def _best(study: optuna.Study) -> FrozenTrial | None:
+    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    sign = 1 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1
+    return min(ended, key=lambda trial: (sign * _value(trial), trial.number), default=None)
+
+
+def _value(trial: FrozenTrial) -> float:
+    """What it has reached; of a pruned one at last."""
+    if trial.value is not None:
+        return trial.value
+    return list(trial.intermediate_values.values())[-1]
+
+
+def _short(value: Any) -> Any:
+    """A number with the digits that are read."""
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def _plot_trials(trials: list[FrozenTrial], search: Search, path: Path) -> None:
+    """The metric by trial, with the best so far, and by each key."""
+    from matplotlib.figure import Figure
+
+    from src.reporting.figures import save_figure
+
+    columns = min(3, len(search.space) + 1)
+    lines = -(-(len(search.space) + 1) // columns)
+    figure = Figure(figsize=(3.6 * columns, 2.8 * lines), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+    settings = [_settings(trial, search.space) for trial in trials]
+    for axes, key in itertools.zip_longest(panels, [None, *search.space]):
+        if axes is panels[0]:
+            places: list[float] = [trial.number for trial in trials]
+            axes.set_xlabel("trial")
+            by_number = sorted(trials, key=lambda trial: trial.number)
+            ended = [trial for trial in by_number if trial.state == TrialState.COMPLETE]
+            best = list(itertools.accumulate(map(_value, ended), {"min": min, "max": max}[search.mode]))
+            axes.step([trial.number for trial in ended], best, where="post", linewidth=1, color="grey")
+        elif key is None:
+            axes.set_axis_off()
+            continue
+        else:
+            places = list(_places(axes, key, search.space[key], [each[key] for each in settings]))
+        for state, marker in ((TrialState.COMPLETE, "o"), (TrialState.PRUNED, "x")):
+            shown = [(x, _value(t)) for x, t in zip(places, trials, strict=True) if t.state == state]
+            if shown:
+                axes.plot(*zip(*shown, strict=True), marker, markersize=4, label=state.name.lower())
+        axes.grid(alpha=0.3)
+    figure.supylabel(search.metric)
+    panels[0].legend(fontsize=7)
+    save_figure(figure, path)
+
+
+def _places(axes: Any, key: str, values: Any, found: list[Any]) -> Iterator[float]:
+    """Where on the axis of a key the settings of the trials lie."""
+    axes.set_xlabel(key.rpartition(".")[2])
+    if isinstance(values, list):
+        axes.set_xticks(range(len(values)), [str(value) for value in values], fontsize=7)
+        yield from (values.index(value) for value in found)
+        return
+    if values.get("log"):
+        axes.set_xscale("log")
+    yield from found

@@ -1,0 +1,128 @@
+"""Worker processes that import Lightning once and do one thing after the other, side by side."""
+
+import itertools
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from src.core.errors import ResourceError
+
+Item = TypeVar("Item")
+Outcome = tuple[Item, Any, BaseException | None]
+
+
+def _begin(devices: Any) -> None:
+    """Begin a worker process: it ends with its parent, and has a GPU of its own if there are any."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends its workers
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+    logging.captureWarnings(True)
+    device = devices.get()
+    if device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(device)
+
+
+def devices_of(workers: int) -> list[int | None]:
+    """The GPU of each worker, or None for the CPU.
+
+    Args:
+        workers: how many are wanted; 0 means one for each core. On a machine with GPUs there is at most one
+            for each of them.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = workers or cores
+    if shutil.which("nvidia-smi") is None:
+        return [None] * wanted
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if not gpus:
+        return [None] * wanted
+    return [*range(min(gpus, workers or gpus))]
+
+
+class Workers:
+    """A pool of worker processes, which begin when there is something to do.
+
+    Args:
+        number: as `devices_of` takes it.
+    """
+
+    def __init__(self, number: int) -> None:
+        methods = multiprocessing.get_all_start_methods()
+        self.context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+        if "forkserver" in methods:
+            self.context.set_forkserver_preload(["src.cli"])
+        self.devices = devices_of(number)
+        self.pool = self._new_pool()
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        queue = self.context.Queue()
+        for device in self.devices:
+            queue.put(device)
+        return ProcessPoolExecutor(len(self.devices), self.context, _begin, (queue,))
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would leave workers behind
+        if kind is not None:
+            for worker in multiprocessing.active_children():
+                worker.kill()  # what it was at goes on from its checkpoint next time
+        self.pool.shutdown(cancel_futures=True)
+
+    def each(self, function: Callable[[Item], Any], items: Iterable[Item]) -> Iterator[Outcome[Item]]:
+        """Call a function for each item, side by side.
+
+        Yields:
+            The item, what the function has returned, and its error if it has failed, in the order in which
+            they end. A worker that dies breaks off all that is under way: those items are begun again, one
+            at a time, so that only the one that kills its worker fails, with a ResourceError.
+        """
+        broken_off: list[Item] = []
+        for item, found, error in self._side_by_side(function, items, len(self.devices)):
+            if isinstance(error, BrokenProcessPool):
+                broken_off.append(item)
+            else:
+                yield item, found, error
+        for item, found, error in self._side_by_side(function, broken_off, 1):
+            if isinstance(error, BrokenProcessPool):
+                error = ResourceError("its process was killed, perhaps because memory is exhausted")
+            yield item, found, error
+
+    def _side_by_side(
+        self, function: Callable[[Item], Any], items: Iterable[Item], width: int
+    ) -> Iterator[Outcome[Item]]:
+        remaining = iter(items)
+        under_way: dict[Future[Any], Item] = {}
+        while True:
+            for item in itertools.islice(remaining, width - len(under_way)):
+                under_way[self._submit(function, item)] = item
+            if not under_way:
+                return
+            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                item, error = under_way.pop(future), future.exception()
+                yield item, None if error else future.result(), error
+
+    def _submit(self, function: Callable[[Item], Any], item: Item) -> Future[Any]:
+        try:
+            return self.pool.submit(function, item)
+        except BrokenProcessPool:
+            self.pool.shutdown()
+            self.pool = self._new_pool()
+            return self.pool.submit(function, item)

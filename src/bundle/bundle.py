@@ -1,0 +1,302 @@
+"""The bundle of a trained model, models/<task>/: weights, resolved configuration, preprocessing, manifest.
+
+All files are text or safetensors. None holds a time or a path, so equal trainings give equal bytes.
+"""
+
+import inspect
+import json
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from lightning import LightningModule
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from src.core.atomic import written_whole
+from src.core.digests import (
+    file_digest,
+    prepared_manifest,
+    read_preprocessing,
+    require_digests,
+    write_manifest,
+)
+from src.core.errors import ConfigurationError, IntegrityError
+from src.core.paths import LOCK, MANIFEST
+
+Model = TypeVar("Model", bound=LightningModule)
+
+FORMAT = 2  # of a bundle; raised when an older bundle can no longer be read
+WEIGHTS = "model.safetensors"
+CONFIGURATION = "config.yaml"
+PREPROCESSING = "preprocessing.json"
+
+
+def restrict_imports() -> None:
+    """Let configurations name only classes of torch.nn, torch.optim, lightning and src, and no URL.
+
+    A configuration names the classes to build, and importing a module runs its code.
+    """
+    set_parsing_settings(
+        import_path_denylist=["*"],
+        import_path_allowlist=["torch.nn", "torch.optim", "lightning", "src"],
+        config_read_mode_fsspec_enabled=False,
+        instantiate_subclass_spec_in_any=False,
+    )
+
+
+def tensors_digest(tensors: dict[str, Tensor]) -> str:
+    """The sha256 over names, types, shapes and values of tensors, in the order of the names."""
+    digest = sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def weights_of(model: LightningModule) -> dict[str, Tensor]:
+    """The model's parameters and buffers, each tensor once: a shared layer goes by its first name."""
+    seen: set[int] = set()
+    weights = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            weights[name] = tensor.detach().cpu().contiguous()
+    return weights
+
+
+def write_bundle(
+    folder: Path,
+    model: LightningModule,
+    task: str,
+    configuration: str,
+    prepared: Path,
+    documents: dict[str, str],
+) -> None:
+    """Write the bundle of a trained model, whole or not at all.
+
+    Args:
+        folder: models/<task>.
+        model: with the weights to keep.
+        task: its name.
+        configuration: the resolved configuration, YAML.
+        prepared: the folder of the prepared data, whose preprocessing.json goes along.
+        documents: further text files by name, such as the history of the training.
+    """
+    weights = weights_of(model)
+    with written_whole(folder) as partial:
+        save_file(weights, partial / WEIGHTS)
+        (partial / CONFIGURATION).write_text(configuration, encoding="utf-8")
+        shutil.copyfile(prepared / PREPROCESSING, partial / PREPROCESSING)
+        for name, text in documents.items():
+            (partial / name).write_text(text, encoding="utf-8")
+        entries = {
+            "format": FORMAT,
+            "task": task,
+            "tensors": tensors_digest(weights),
+            "prepared": file_digest(prepared / MANIFEST),
+            "requirements.lock": file_digest(LOCK) if LOCK.is_file() else None,
+        }
+        write_manifest(partial, **entries)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose files have the digests of its manifest.
+
+    Args:
+        folder: where it lies.
+        manifest: the content of manifest.json.
+        configuration: the resolved configuration of its training.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    configuration: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> "Bundle":
+        """Read a bundle and check every file.
+
+        Raises:
+            ConfigurationError: there is no bundle, or one of another format.
+            IntegrityError: a file is missing, differs from the manifest, or lies outside the folder.
+        """
+        manifest = _checked_manifest(folder)
+        try:
+            configuration = yaml.safe_load((folder / CONFIGURATION).read_text(encoding="utf-8"))
+            configuration["model"]["class_path"]
+        except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+            raise IntegrityError(f"{folder / CONFIGURATION} is damaged: {error}") from None
+        return cls(folder, manifest, configuration)
+
+    @property
+    def kind(self) -> str:
+        """The kind of data, a package of src/, whose model it holds.
+
+        Raises:
+            IntegrityError: this project has no such kind.
+        """
+        path: str = self.configuration["model"]["class_path"]
+        project, _, rest = path.partition(".")
+        kind = rest.partition(".")[0]
+        if project != "src" or not kind.isidentifier() or find_spec(f"src.{kind}") is None:
+            raise IntegrityError(f"{self.folder / CONFIGURATION}: there is no kind of data '{kind or path}'")
+        return kind
+
+    @cached_property
+    def preprocessing(self) -> Any:
+        """What the preparation has learnt: the class `Preprocessing` of the kind of data."""
+        known = getattr(import_module(f"src.{self.kind}.preprocessing"), "Preprocessing", None)
+        return known.load(self.folder) if known else read_preprocessing(self.folder)
+
+    @cached_property
+    def model(self) -> LightningModule:
+        """The trained model, in evaluation mode.
+
+        Raises:
+            ConfigurationError: the configuration describes no model of this project.
+        """
+        restrict_imports()
+        parser = _model_parser()
+
+        def build(model: type[LightningModule], *args: Any, **kwargs: Any) -> LightningModule:
+            if "preprocessing" in inspect.signature(model).parameters:
+                kwargs["preprocessing"] = self.preprocessing
+            return model(*args, **kwargs)
+
+        try:
+            parsed = parser.parse_object({"model": self.configuration["model"]})
+            instantiators = [(build, LightningModule, True)]
+            model: LightningModule = parser.instantiate(parsed, instantiators=instantiators).model
+        except ArgumentError as error:
+            raise ConfigurationError(f"{self.folder / CONFIGURATION}: {error}") from None
+        self.load_weights(model)
+        return model.eval()
+
+    def model_of(self, kind: type[Model]) -> Model:
+        """The trained model.
+
+        Args:
+            kind: the class that it must have.
+
+        Raises:
+            ConfigurationError: it has another one.
+        """
+        if not isinstance(self.model, kind):
+            found = type(self.model).__name__
+            raise ConfigurationError(f"{self.folder} holds a {found}, not a {kind.__name__}")
+        return self.model
+
+    def load_weights(self, model: LightningModule) -> None:
+        """Put the weights into a model.
+
+        Raises:
+            ConfigurationError: the model has other layers than the bundle.
+            IntegrityError: the tensors are not those of the manifest.
+        """
+        weights = load_file(self.folder / WEIGHTS)
+        if tensors_digest(weights) != self.manifest["tensors"]:
+            raise IntegrityError(f"{self.folder / WEIGHTS}: the tensors are not those of the manifest")
+        shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+        needed = {name: tuple(tensor.shape) for name, tensor in weights_of(model).items()}
+        if shapes != needed:
+            different = sorted(set(shapes.items()) ^ set(needed.items()))
+            raise ConfigurationError(f"{self.folder} holds another network: {different[0][0]} differs")
+        # strict would ask for the further names of shared layers
+        model.load_state_dict(weights, strict=False)
+
+    def require_model(self, wanted: dict[str, Any]) -> None:
+        """Refuse a configuration of another task or model.
+
+        Args:
+            wanted: the configuration; its section `model` may leave out defaults.
+
+        Raises:
+            ConfigurationError: the task or a key of the model differs, or the section cannot be read.
+        """
+        restrict_imports()
+        parser = _model_parser()
+        try:
+            model = yaml.safe_load(parser.dump(parser.parse_object({"model": wanted["model"]})))["model"]
+        except ArgumentError as error:
+            raise ConfigurationError(f"model: {error}") from None
+        here = {**_flat(model), "task": wanted["task"]}
+        there = {**_flat(self.configuration["model"]), "task": self.configuration["task"]}
+        names = sorted(name for name in here | there if here.get(name) != there.get(name))
+        if names:
+            differences = ", ".join(f"{name}: {here.get(name)} (bundle: {there.get(name)})" for name in names)
+            raise ConfigurationError(
+                f"{self.folder} was trained with another model: {differences}; "
+                f"train again, or use --config {self.folder}/{CONFIGURATION}"
+            )
+
+    def require_data(self, prepared: Path) -> None:
+        """Refuse other data than those of the training, whose test rows the model may have seen.
+
+        Args:
+            prepared: data/prepared/<task>.
+
+        Raises:
+            ConfigurationError: the data are others, or not there.
+            IntegrityError: a file of the data is damaged.
+        """
+        prepared_manifest(prepared)
+        found, trained_with = file_digest(prepared / MANIFEST), self.manifest["prepared"]
+        if found != trained_with:
+            raise ConfigurationError(
+                f"{self.folder} was trained with other data than {prepared}: sha256 of {MANIFEST} "
+                f"{trained_with}, here {found}; run: dvc repro train@{self.folder.name}"
+            )
+
+
+def _checked_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ConfigurationError(f"{path} is not here; train first: dvc repro train@{folder.name}")
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        files = dict(manifest["files"])
+        found = manifest.get("format", 0)  # the first bundles had no number
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{path} is damaged: {error}") from None
+    again = f"train again: dvc repro -f train@{manifest.get('task', folder.name)}"
+    if found != FORMAT:
+        raise ConfigurationError(
+            f"{folder} is a bundle of format {found}, this version of Lockstep reads format {FORMAT}; "
+            f"use the version that wrote it, or {again}"
+        )
+    missing = {WEIGHTS, CONFIGURATION, PREPROCESSING} - set(files)
+    if missing:
+        raise IntegrityError(f"{path} is damaged: it does not list {min(missing)}")
+    for name in files:
+        if name in ("", ".", "..") or Path(name).name != name:
+            raise IntegrityError(f"{path}: '{name}' is not the name of a file in the bundle's folder")
+    require_digests(folder, files, f"copy it again, or {again}")
+    return manifest
+
+
+def _model_parser() -> ArgumentParser:
+    """A parser of the section `model`; the preprocessing is no key of it."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(
+        LightningModule, "model", skip={"preprocessing"}, fail_untyped=False, required=True
+    )
+    return parser
+
+
+def _flat(values: Any, prefix: str = "model") -> dict[str, Any]:
+    if not isinstance(values, dict):
+        return {prefix: values}
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}.{name}")
+    return flat

@@ -1,0 +1,92 @@
+"""Bundle and raw input -> predictions: the command `predict`, which needs neither data/ nor params.yaml."""
+
+import argparse
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from src.bundle.bundle import Bundle
+from src.core.errors import ConfigurationError
+from src.core.paths import MODELS
+
+PROGRAM = "python -m src.cli predict"
+
+
+def predict(arguments: list[str]) -> None:
+    """Write the predictions that a command line asks for.
+
+    Args:
+        arguments: --bundle FOLDER, or --config FILE for the bundle of that configuration's task, which must
+            hold the model that it describes; and below --data the arguments of the function that the kind of
+            data has for the bundle's model, such as --data.input.
+
+    Raises:
+        ConfigurationError: an unknown or missing argument, or no bundle that can be used.
+    """
+    source = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    _add_source(source)
+    try:
+        found, _ = source.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise ConfigurationError(f"{error}; see {PROGRAM} --bundle FOLDER --help") from None
+    parser = ArgumentParser(PROGRAM, description=__doc__, exit_on_error=False)
+    _add_source(parser.add_mutually_exclusive_group())
+    if found.bundle or found.config:
+        bundle = Bundle.open(found.bundle) if found.bundle else _bundle_of(found.config)
+        write = writer_of(ready(bundle))
+        parser.add_function_arguments(write, "data", skip={"model", "preprocessing"})
+    try:
+        values = parser.parse_args(arguments)
+    except ArgumentError as error:
+        message = re.sub(r"(?<![-\w])data\.", "--data.", str(error))
+        raise ConfigurationError(f"{message}; see {PROGRAM} --bundle FOLDER --help") from None
+    if not (found.bundle or found.config):
+        raise ConfigurationError("predict needs a trained model: add --bundle models/TASK")
+    request = parser.instantiate(values).data
+    count = write(bundle.model, bundle.preprocessing, **request)
+    print(f"{count} predictions: {request.output}")
+
+
+def _add_source(group: Any) -> None:
+    group.add_argument("--bundle", type=Path, help="The folder of a trained model, wherever it lies.")
+    group.add_argument("--config", type=Path, help="A task's configuration: its model is models/<task>.")
+
+
+def _bundle_of(path: Path) -> Bundle:
+    """The bundle that a configuration describes."""
+    try:
+        configuration = yaml.safe_load(path.read_text(encoding="utf-8"))
+        folder, _ = MODELS / configuration["task"], configuration["model"]
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path}: there is no such file") from None
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"{path} is no configuration of a task: {error}") from None
+    bundle = Bundle.open(folder)
+    try:
+        bundle.require_model(configuration)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from None
+    return bundle
+
+
+def ready(bundle: Bundle) -> Bundle:
+    """Let the bundle's model compute with as many threads as in training, and on an accelerator if any.
+
+    A training that was bound to the CPU binds predictions to it, too.
+    """
+    torch.set_num_threads(bundle.configuration["threads"])
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is not None and bundle.configuration["trainer"]["accelerator"] != "cpu":
+        bundle.model.to(accelerator)
+    return bundle
+
+
+def writer_of(bundle: Bundle) -> Any:
+    """The function of its kind of data that writes the predictions of a bundle's model."""
+    writers = import_module(f"src.{bundle.kind}.predict").WRITERS
+    return next(write for kind, write in writers.items() if isinstance(bundle.model, kind))

@@ -1,0 +1,115 @@
+"""The code that a result depends on: the project's modules that it imports, and one digest of them.
+
+The folder of a run, the cells of studies and the preparations of folds are named by this digest, and a test
+compares the dependencies in dvc.yaml with `files_of`.
+"""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from src.core.digests import file_digest
+from src.core.paths import LOCK
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("src", "pipelines")
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@cache
+def code_digest(*modules: str) -> str:
+    """The sha256 of all that a module computes with: the project's code and the locked packages.
+
+    Comments, docstrings and layout are left out: the syntax trees are compared.
+
+    Args:
+        modules: dotted names, such as `src.tabular.prepare`.
+    """
+    digest = sha256()
+    for path in sorted(files_of(*modules)):
+        digest.update(f"{path.as_posix()} {_tree_digest(ROOT / path)}\n".encode())
+    lock = ROOT / LOCK
+    digest.update((file_digest(lock) if lock.is_file() else "").encode())
+    return digest.hexdigest()
+
+
+def files_of(*modules: str) -> set[Path]:
+    """The project's files that some modules import, directly or not, themselves included.
+
+    Imports in functions count, those for type checkers do not. Files that hold nothing but a docstring are
+    left out. What is imported by a computed name (`import_module`) has to be among the arguments.
+
+    Args:
+        modules: dotted names; a name of another project has no files here.
+
+    Returns:
+        Paths relative to the project's root.
+    """
+    found: set[Path] = set()
+    waiting = [path for module in modules for path in _own_files(module)]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting += [file for module in imports_of(ROOT / path) for file in _own_files(module)]
+    return {path for path in found if _code(ROOT / path)}
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """The dotted names that a file imports; of `from a import b` both a and a.b."""
+    for node in _nodes(_parsed(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def modules_named(configuration: Any) -> set[str]:
+    """The modules of the classes that a configuration names, wherever `class_path` stands in it."""
+    if isinstance(configuration, list):
+        return set().union(*map(modules_named, configuration))
+    if not isinstance(configuration, dict):
+        return set()
+    inner = set().union(*map(modules_named, configuration.values()))
+    path = configuration.get("class_path")
+    return inner | {path.rpartition(".")[0]} if isinstance(path, str) else inner
+
+
+def _own_files(module: str) -> list[Path]:
+    """The file of a module of the project and the __init__.py of the packages around it."""
+    parts = module.split(".")
+    if parts[0] not in PACKAGES:
+        return []
+    packages = [Path(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
+    return [path for path in (*packages, Path(*parts).with_suffix(".py")) if (ROOT / path).is_file()]
+
+
+def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes below a tree but those under `if TYPE_CHECKING`."""
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"):
+            yield node
+            yield from _nodes(node)
+
+
+def _code(path: Path) -> list[ast.stmt]:
+    """The statements of a file without its docstring."""
+    body = _parsed(path).body
+    return body[1:] if ast.get_docstring(_parsed(path)) is not None else body
+
+
+def _tree_digest(path: Path) -> str:
+    tree = ast.parse(path.read_bytes(), str(path))
+    for node in ast.walk(tree):
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return sha256(ast.dump(tree).encode()).hexdigest()
+
+
+@cache
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_bytes(), str(path))

@@ -1,0 +1,116 @@
+"""The sha256 of files and folders, and the manifests that list them."""
+
+import json
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from src.core.errors import ConfigurationError, IntegrityError
+from src.core.paths import MANIFEST, SOURCE
+
+
+def file_digest(path: Path) -> str:
+    """The sha256 of a file, as 64 hexadecimal digits."""
+    digest = sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def folder_digest(folder: Path, pattern: str = "*") -> str:
+    """One sha256 over the names and contents of the files below `folder`, whatever the listing order."""
+    lines = [
+        f"{path.relative_to(folder).as_posix()} {file_digest(path)}\n"
+        for path in sorted(folder.rglob(pattern))
+        if path.is_file()
+    ]
+    return sha256("".join(lines).encode()).hexdigest()
+
+
+def write_manifest(folder: Path, **entries: Any) -> None:
+    """Write manifest.json, the last file of a folder: the sha256 of each other file.
+
+    Args:
+        folder: with files and no folders in it.
+        entries: what else the manifest says.
+    """
+    files = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
+    text = json.dumps({**entries, "files": files}, indent=1, sort_keys=True)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def prepared_manifest(prepared: Path) -> dict[str, Any]:
+    """The manifest of data/prepared/<task>, after a check of every file's digest.
+
+    Raises:
+        ConfigurationError: there is none.
+        IntegrityError: a file is missing or differs from the manifest.
+    """
+    return _checked(prepared / MANIFEST, "prepare", lambda manifest: dict(manifest["files"]))
+
+
+def read_source(raw: Path) -> dict[str, Any]:
+    """The content of SOURCE.json in data/raw/<task>, after a check of every digest in it.
+
+    Raises:
+        ConfigurationError: it is not there.
+        IntegrityError: a raw file is missing or differs from what was fetched.
+    """
+    return _checked(
+        raw / SOURCE,
+        "fetch",
+        lambda source: {name: file["sha256"] for name, file in source["files"].items()},
+    )
+
+
+def _checked(path: Path, verb: str, digests: Callable[[Any], Mapping[str, str]]) -> dict[str, Any]:
+    """The content of a file that says the digests of those beside it, after a check of them."""
+    folder = path.parent
+    stage = f"{verb}@{folder.name}"
+    if not path.is_file():
+        raise ConfigurationError(f"{path} is not here; run: dvc repro {stage}")
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        expected = digests(content)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(f"{path} is damaged: {error}; run: dvc repro -f {stage}") from None
+    require_digests(folder, expected, f"run: dvc repro -f {stage}")
+    return content
+
+
+def require_digests(folder: Path, expected: Mapping[str, str], way_out: str) -> None:
+    """Raise IntegrityError for the first file or folder in `folder` whose sha256 is not the expected one.
+
+    Args:
+        folder: where they lie.
+        expected: the digests by name.
+        way_out: what the message tells to do.
+    """
+    for name, digest in expected.items():
+        place = folder / name
+        found = "no such file"
+        if place.exists():
+            found = folder_digest(place) if place.is_dir() else file_digest(place)
+        if found != digest:
+            raise IntegrityError(
+                f"{place}: sha256 {found}, expected {digest}; {way_out}; where DVC brings "
+                "the damage back from its cache, chmod -R u+w .dvc/cache has it check what lies there"
+            )
+
+
+def read_preprocessing(folder: Path) -> dict[str, Any]:
+    """The content of preprocessing.json in data/prepared/<task> or models/<task>.
+
+    Args:
+        folder: where it lies.
+
+    Raises:
+        ConfigurationError: it is not there.
+    """
+    path = folder / "preprocessing.json"
+    if not path.is_file():
+        raise ConfigurationError(f"{path} is not here; run: dvc repro prepare@{folder.name}")
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content

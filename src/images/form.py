@@ -1,0 +1,64 @@
+"""What the page of `pipelines.serve` asks for an image, and what it answers."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio
+import numpy as np
+from gradio.components import Component
+from PIL import Image, ImageOps
+
+from src.core.errors import DataError
+from src.images.model import ImageModel
+from src.images.predict import probabilities
+from src.images.preprocessing import from_picture, read_picture
+
+Form = tuple[list[Component], Callable[..., str]]
+
+CANVAS, STROKE = 280, 24
+CLASSES_SHOWN = 3
+
+
+def image_form(model: ImageModel, preprocessing: dict[str, Any]) -> Form:
+    """A picture file, or a drawing in black on white, made white on black where the data are dark."""
+    with gradio.Row():
+        file = gradio.File(label="A picture (PNG or JPEG)", type="filepath")
+        drawing = gradio.Sketchpad(
+            label="or a drawing",
+            image_mode="L",
+            type="pil",
+            canvas_size=(CANVAS, CANVAS),
+            fixed_canvas=True,
+            brush=gradio.Brush(default_size=STROKE, colors=["#000000"], color_mode="fixed"),
+            layers=False,
+            transforms=(),
+            buttons=[],
+        )
+    dark = np.mean(preprocessing["mean"]) < preprocessing["brightest"] / 2
+
+    def predict(path: str | None, drawn: dict[str, Any] | None) -> str:
+        picture: Image.Image | None = (drawn or {}).get("composite")
+        if path is not None:
+            picture = _read(Path(path))
+        elif picture is None or picture.getextrema() == (255, 255):
+            raise DataError("there is no picture: drop a file, or draw")
+        elif dark:
+            picture = ImageOps.invert(picture)
+        image, _ = from_picture(picture, preprocessing)
+        shares, codes = probabilities(model, image[None])[0].topk(min(CLASSES_SHOWN, len(model.classes)))
+        pairs = zip(shares.tolist(), codes.tolist(), strict=True)
+        return "\n".join(f"{model.classes[code]}: {share:.6f}" for share, code in pairs)
+
+    return [file, drawing], predict
+
+
+def _read(path: Path) -> Image.Image:
+    """A picture; an error names the file, not the folder that the page put it into."""
+    try:
+        return read_picture(path)
+    except DataError as error:
+        raise DataError(str(error).replace(str(path), path.name)) from None
+
+
+FORMS = {ImageModel: image_form}

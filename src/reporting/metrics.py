@@ -1,0 +1,53 @@
+"""What the report of every task has: metrics.json, plots/ with the learning curve, tables/."""
+
+import json
+import logging
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from src.reporting.figures import plot_learning_curve
+
+logger = logging.getLogger(__name__)
+
+SIGNIFICANT_DIGITS = 6
+
+
+def begin_report(bundle: Path, folder: Path) -> tuple[Path, Path]:
+    """Make the folders plots and tables, and draw the learning curve.
+
+    Args:
+        bundle: models/<task>.
+        folder: of the report; it exists.
+
+    Returns:
+        The two folders.
+    """
+    plots, tables = folder / "plots", folder / "tables"
+    for part in (plots, tables):
+        part.mkdir()
+    shutil.copyfile(bundle / "history.csv", plots / "learning_curve.csv")
+    plot_learning_curve(bundle / "history.csv", plots / "learning_curve.png")
+    return plots, tables
+
+
+def write_metrics(metrics: Mapping[str, float], folder: Path) -> dict[str, float]:
+    """Write metrics.json, and warn of the metrics that it leaves out: JSON knows no NaN and no infinity.
+
+    Args:
+        metrics: by name, such as test/accuracy.
+        folder: of the report.
+
+    Returns:
+        All metrics, with six digits, which are what is read, and the same where processors differ in the
+        last bits.
+    """
+    rounded = {name: float(f"{value:.{SIGNIFICANT_DIGITS}g}") for name, value in metrics.items()}
+    finite = {name: value for name, value in rounded.items() if math.isfinite(value)}
+    left_out = [f"{name} {value}" for name, value in sorted(rounded.items()) if name not in finite]
+    if left_out:
+        logger.warning("not finite, so left out of metrics.json: %s", ", ".join(left_out))
+    text = json.dumps(finite, indent=1, sort_keys=True, ensure_ascii=False)
+    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    return rounded

@@ -1,0 +1,33 @@
+"""Tables of results: as Markdown in files, as a grid on the terminal."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, one line a row, with a final newline."""
+    lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def print_metrics(title: str, metrics: Mapping[str, float]) -> None:
+    """Print the metrics of the model on test rows and those of the baselines beside one another.
+
+    Args:
+        title: of the table.
+        metrics: by name: `test/<metric>` of the model, `baseline/<name>/<metric>` of the baselines.
+    """
+    names = sorted(name.removeprefix("test/") for name in metrics if name.startswith("test/"))
+    baselines = sorted({name.rpartition("/")[0] for name in metrics if name.startswith("baseline/")})
+    table = Table(title=title)
+    table.add_column("")
+    for name in names:
+        table.add_column(name, justify="right")
+    for prefix in ("test", *baselines):
+        values = [metrics.get(f"{prefix}/{name}") for name in names]
+        shown = ["" if value is None else f"{value:.5g}" for value in values]
+        table.add_row("model" if prefix == "test" else prefix.removeprefix("baseline/"), *shown)
+    Console().print(table)

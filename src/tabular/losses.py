@@ -1,0 +1,59 @@
+"""The losses of tables that torch has not.
+
+B batch, O outputs
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def log_rmse(prediction: Tensor, target: Tensor) -> Tensor:
+    """Root of the mean squared difference of logarithms, predictions and targets clamped to 1 and above.
+
+    Args:
+        prediction: any shape, in the target's unit.
+        target: the same shape.
+    """
+    square = functional.mse_loss(prediction.clamp(min=1).log(), target.clamp(min=1).log())
+    # the root has no gradient at 0
+    return square.sqrt() if square > 0 else square
+
+
+def cross_entropy(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Mean cross-entropy of logits (B, O) for classes (B,) int64 or class probabilities (B, O)."""
+    return functional.cross_entropy(logits, target, label_smoothing=label_smoothing)
+
+
+def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean binary cross-entropy of logits (B, 1) for classes 0 and 1 of shape (B,)."""
+    return functional.binary_cross_entropy_with_logits(logits[:, 0], target.to(logits.dtype))
+
+
+def perceptron_loss(outputs: Tensor, target: Tensor) -> Tensor:
+    """How far misclassified points lie on the wrong side, summed and divided by the number of all points.
+
+    The perceptron criterion (Rosenblatt 1958; Bishop 2006, section 4.1.7), without the division by the
+    length of the weights.
+
+    Args:
+        outputs: (B, 1), positive on the side of class 1.
+        target: (B,), classes 0 and 1.
+    """
+    sign = 2 * target.to(outputs.dtype) - 1  # (B,)
+    return (-sign * outputs[:, 0]).clamp(min=0).mean()
+
+
+def weight_penalty(network: nn.Module, l1: float, l2: float) -> Tensor:
+    """L1 times the sum of absolute weights, plus half of L2 times the sum of squared weights.
+
+    Weights are the parameters of two or more dimensions; biases and norms are not penalised. Under
+    plain SGD the second part equals a weight decay of L2 (Goodfellow et al. 2016, section 7.1).
+    """
+    weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    penalty = weights[0].new_zeros(())
+    for weight in weights:
+        if l1:
+            penalty = penalty + l1 * weight.abs().sum()
+        if l2:
+            penalty = penalty + 0.5 * l2 * weight.square().sum()
+    return penalty

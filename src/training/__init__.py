@@ -1,0 +1,1 @@
+"""What surrounds a Lightning Trainer: loaders, checkpoints, exactness, callbacks, optimizers, tracking."""

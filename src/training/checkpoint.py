@@ -1,0 +1,159 @@
+"""What a training run remembers: its history, its best weights, and a checkpoint to go on from."""
+
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
+
+from src.core.errors import ConfigurationError, NonFiniteError
+
+CHECKPOINT = "last.ckpt"
+HISTORY = "history.csv"
+MOST_OF_THE_TIME = 0.01  # that checkpoints take, unless they are due by the clock
+FIRST_GUESS = 0.01  # seconds that one takes
+
+
+class DurableCheckpointIO(TorchCheckpointIO):
+    """Replaces a checkpoint by a rename in its own folder: the old or the new one is there, never half."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write beside `path`, wait for the disk, rename."""
+        partial = Path(f"{path}.partial")
+        with partial.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+
+
+class ResumableCheckpoint(Checkpoint):
+    """Keep one row of metrics an epoch and the weights of the best one; save all of it now and then.
+
+    Best weights stay in memory and travel inside the checkpoint, so that one file is all that is written,
+    and a run that is cut off goes on from it as if it had not been. A checkpoint is for resuming only, and
+    what comes after it is trained again to the same bits: so it is due by the clock, not by the epoch. One
+    that takes a hundredth of the time since the one before is due at once, and so is the one before the last
+    epoch: who loses a run at its end loses that epoch, not all.
+
+    Args:
+        folder: where the checkpoint and history.csv lie.
+        monitor: the metric that decides which epoch is best.
+        mode: "min" or "max", what is better.
+        seconds: from one checkpoint to the next at most, at the end of the epoch under way.
+    """
+
+    def __init__(self, folder: Path, monitor: str, mode: str, seconds: float) -> None:
+        self.folder = folder
+        self.monitor = monitor
+        self.sign = 1 if mode == "min" else -1
+        self.seconds = seconds
+        self.saved_at = time.monotonic()
+        self.saving_takes = FIRST_GUESS
+        self.epochs = 0
+        self.history = ""
+        self.row: dict[str, float] = {}
+        self.best_row: dict[str, float] = {}
+        self.best_weights: dict[str, Tensor] = {}
+        self.stopped = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds of this callback."""
+        names = ("epochs", "history", "row", "best_row", "best_weights", "stopped")
+        return {"run": self.folder.name, **{name: getattr(self, name) for name in names}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            ConfigurationError: it is one of another configuration, other data or other code.
+        """
+        state = dict(state_dict)
+        if (run := state.pop("run", None)) != self.folder.name:
+            raise ConfigurationError(
+                f"{self.folder / CHECKPOINT} is a checkpoint of the run {run}, not of {self.folder.name}: "
+                "remove it"
+            )
+        for name, value in state.items():
+            setattr(self, name, value)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go back to the history of the checkpoint; do not go on past an early stop.
+
+        Raises:
+            ConfigurationError: the first process has other code or data than this one, or another checkpoint.
+        """
+        start = self.folder.name, self.epochs
+        if (first := trainer.strategy.broadcast(start)) != start:
+            raise ConfigurationError(
+                f"this process is about to train {start[0]} from epoch {start[1]} on, the first process "
+                f"{first[0]} from epoch {first[1]} on: all nodes need the same project folder"
+            )
+        trainer.should_stop = self.stopped
+        for config in trainer.lr_scheduler_configs if self.epochs else []:
+            # Lightning lets these look at an epoch after its checkpoint, which has their state from before
+            due = config.interval == "epoch" and self.epochs % config.frequency == 0
+            if config.reduce_on_plateau and due:
+                config.scheduler.step(self.row[str(config.monitor)])  # type: ignore[arg-type]
+        if trainer.is_global_zero:
+            (self.folder / HISTORY).write_text(self.history, encoding="utf-8")
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the learning rate that the epoch begins with."""
+        self.learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the epoch's row, keep its weights if they are the best, save."""
+        row = {"epoch": self.epochs + 1, "learning_rate": self.learning_rate}
+        row |= {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        for name in ("train/loss", "validation/loss"):
+            if not math.isfinite(row.get(name, 0.0)):
+                raise NonFiniteError(
+                    f"{name} became {row[name]} in epoch {row['epoch']}; try a lower learning rate or "
+                    "--trainer.gradient_clip_val=1"
+                )
+        if self.monitor not in row:
+            names = ", ".join(row)
+            raise ConfigurationError(f"monitor: there is no metric '{self.monitor}'; there are: {names}")
+        self.epochs += 1
+        best = self.best_row.get(self.monitor, math.inf * self.sign)
+        if self.sign * row[self.monitor] < self.sign * best:
+            self.best_row = row
+            self.best_weights = {
+                name: tensor.detach().clone() for name, tensor in pl_module.state_dict().items()
+            }
+        self.stopped = trainer.should_stop
+        self.row = row
+        lines: list[list[Any]] = [list(row.values())]
+        if self.epochs == 1:
+            lines.insert(0, list(row))
+        text = "".join(",".join(map(str, line)) + "\n" for line in lines)
+        self.history += text
+        if trainer.is_global_zero:
+            with (self.folder / HISTORY).open("a", encoding="utf-8") as file:
+                file.write(text)
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step=int(row["epoch"]))
+        if trainer.strategy.reduce_boolean_decision(self._due(trainer), all=False):  # their clocks differ
+            start = time.monotonic()
+            trainer.save_checkpoint(self.folder / CHECKPOINT)
+            self.saved_at = time.monotonic()
+            self.saving_takes = self.saved_at - start
+
+    def _due(self, trainer: Trainer) -> bool:
+        """Whether a checkpoint is due at the end of this epoch."""
+        if self.epochs + 1 == trainer.max_epochs:
+            return True
+        elapsed = time.monotonic() - self.saved_at
+        return elapsed >= min(self.seconds, self.saving_takes / MOST_OF_THE_TIME)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the module with the weights of the best epoch."""
+        if self.best_weights:
+            pl_module.load_state_dict(self.best_weights)

@@ -1,0 +1,26 @@
+"""The outputs of an epoch, kept for metrics over all of its examples."""
+
+import torch
+from torch import Tensor, distributed
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+
+class EpochOutputs:
+    """Keep outputs and targets batch by batch; hand out those of all batches and processes at once.
+
+    A metric of the whole epoch is not the mean of the metrics of its batches, so none is computed before.
+    """
+
+    def __init__(self) -> None:
+        self.batches: dict[str, list[tuple[Tensor, Tensor]]] = {}
+
+    def add(self, stage: str, outputs: Tensor, target: Tensor) -> None:
+        """Keep a batch: outputs (B, ...) and target (B, ...) of `train`, `validation` or `test`."""
+        self.batches.setdefault(stage, []).append((outputs.detach(), target))
+
+    def take(self, stage: str) -> tuple[Tensor, Tensor]:
+        """Outputs (N, ...) and targets (N, ...) of an epoch of a stage, which is then forgotten."""
+        outputs, target = map(torch.cat, zip(*self.batches.pop(stage), strict=True))
+        if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
+            outputs, target = (torch.cat(gather_all_tensors(part)) for part in (outputs, target))
+        return outputs, target

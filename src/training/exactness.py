@@ -1,0 +1,84 @@
+"""What makes a run repeat bit for bit: derived seeds, a fixed thread count, noise tied to the step."""
+
+import os
+from hashlib import sha256
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from src import TORCH_INSTRUCTIONS
+from src.core.errors import ConfigurationError
+
+# what this process computes with, once that is decided
+_portable: bool | None = None
+
+
+def choose_instructions(portable: bool) -> None:
+    """Compute with the instructions of every x86 processor since 2013, or with all that this one has.
+
+    Importing `src` has set the variables for the former; torch, oneDNN and MKL look at them once, when the
+    first tensor is computed, which importing torch and Lightning does not do.
+
+    Args:
+        portable: AVX2 for all, so that processors of one maker give the same weights.
+
+    Raises:
+        ConfigurationError: this process has computed with the other choice.
+    """
+    global _portable
+    if _portable not in (None, portable):
+        raise ConfigurationError(
+            f"portable: {portable} needs a new process, this one has computed with {_portable}"
+        )
+    _portable = portable
+    if not portable:
+        for name, value in TORCH_INSTRUCTIONS.items():
+            if os.environ.get(name) == value:
+                del os.environ[name]
+
+
+def derived_seed(*numbers: int) -> int:
+    """A seed of 63 bits that is a function of the numbers alone, such as (seed, epoch).
+
+    Nothing random has to be stored in a checkpoint: what is drawn next follows from where training stands.
+    """
+    digest = sha256(" ".join(map(str, numbers)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+class Exactness(Callback):
+    """Fix the thread count and tie each step's noise (dropout, rrelu) to (seed, epoch, batch).
+
+    The micro-batches of one optimizer step draw different noise, and batch `i` of process `r` draws what
+    batch `i * processes + r` of a single process draws.
+
+    Args:
+        seed: the run's seed.
+        threads: of one process; sums over a batch round differently with another number.
+    """
+
+    def __init__(self, seed: int, threads: int) -> None:
+        self.seed = seed
+        self.threads = threads
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Set the thread count before the first operation of the run."""
+        torch.set_num_threads(self.threads)
+        # no operation here reads memory before it writes it, and filling it first takes some of each step
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed the generators of the CPU and of the device that trains for this batch."""
+        position = batch_idx * trainer.world_size + trainer.global_rank
+        epoch = int(trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
+        seed = derived_seed(self.seed, epoch, position)
+        # not torch.manual_seed: it visits every kind of device and costs more than a small step
+        torch.default_generator.manual_seed(seed)
+        device = pl_module.device
+        if device.type == "cuda":
+            torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)

@@ -1,0 +1,57 @@
+"""How the gradient reaches the layers of a network, and which of their units have died."""
+
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+
+
+class GradientNorms(Callback):
+    """Add to each epoch's metrics two values of every layer.
+
+    `gradient_norm/<layer>` is the Euclidean norm of the gradient of its weights, as a mean over the steps;
+    `dead/<layer>` the share of units of a ReLU that were 0 for every example of the epoch: they pass no
+    gradient on, and do not learn.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Watch the outputs of every ReLU."""
+        self.norms: dict[str, Tensor] = {}
+        self.steps = 0
+        self.alive: dict[str, Tensor] = {}
+        self.hooks = []
+        for name, module in pl_module.named_modules():
+            if isinstance(module, nn.ReLU):
+                self.hooks.append(module.register_forward_hook(self._watch(name, pl_module)))
+
+    def _watch(self, name: str, pl_module: LightningModule) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+            if pl_module.training:
+                # units are the second dimension, in dense layers and convolutions
+                alive = (output.detach() > 0).transpose(0, 1).flatten(1).any(dim=1)
+                self.alive[name] = self.alive[name] | alive if name in self.alive else alive
+
+        return hook
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        """Add up the norms of this step."""
+        self.steps += 1
+        for name, parameter in pl_module.named_parameters():
+            if parameter.ndim > 1 and parameter.grad is not None:
+                norm = torch.linalg.vector_norm(parameter.grad)
+                self.norms[name] = self.norms.get(name, torch.zeros_like(norm)) + norm
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hand the epoch's values to the record, and begin anew."""
+        for name, norm in self.norms.items():
+            trainer.callback_metrics[f"gradient_norm/{name.removesuffix('.weight')}"] = norm / self.steps
+        for name, alive in self.alive.items():
+            alive = trainer.strategy.reduce(alive.int(), reduce_op="max")  # each process has seen other rows
+            trainer.callback_metrics[f"dead/{name}"] = 1 - alive.float().mean()
+        self.norms, self.alive, self.steps = {}, {}, 0
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave the network as it was."""
+        for hook in self.hooks:
+            hook.remove()

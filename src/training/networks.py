@@ -1,0 +1,147 @@
+"""The multilayer perceptron that several kinds of data share, its activations and initialisations.
+
+B batch, F features, H hidden units, O outputs
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from src.core.errors import ConfigurationError
+
+# a name, or {name: arguments}, as in `relu` or `{leaky_relu: {negative_slope: 0.1}}`
+Choice = str | dict[str, dict[str, Any]]
+
+Found = TypeVar("Found")
+
+
+class Step(nn.Module):
+    """The perceptron's step: 1 above 0, else 0. Its gradient is 0, so layers below it do not learn."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Elementwise, any shape."""
+        return (input > 0).to(input.dtype)
+
+
+ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
+    "identity": nn.Identity,
+    "step": Step,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "prelu": nn.PReLU,
+    "rrelu": nn.RReLU,
+    "elu": nn.ELU,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "softmax": partial(nn.Softmax, dim=-1),
+}
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+
+INITIALISATIONS: dict[str, Callable[..., Any]] = {
+    "constant": nn.init.constant_,
+    "zeros": nn.init.zeros_,
+    "ones": nn.init.ones_,
+    "eye": nn.init.eye_,
+    "normal": nn.init.normal_,
+    "uniform": nn.init.uniform_,
+    "xavier_normal": nn.init.xavier_normal_,
+    "xavier_uniform": nn.init.xavier_uniform_,
+    "kaiming_normal": nn.init.kaiming_normal_,
+    "kaiming_uniform": nn.init.kaiming_uniform_,
+}
+
+
+def chosen(choice: Choice, known: dict[str, Found], key: str) -> tuple[Found, dict[str, Any]]:
+    """What a choice names, and its arguments.
+
+    Raises:
+        ConfigurationError: the name is not known, or there is more than one.
+    """
+    name, arguments = (choice, {}) if isinstance(choice, str) else next(iter(choice.items()), ("", {}))
+    if name not in known or (isinstance(choice, dict) and len(choice) != 1):
+        raise ConfigurationError(f"{key}: {choice!r} is not one of {', '.join(known)}")
+    return known[name], arguments or {}
+
+
+def per_layer(choices: Choice | list[Choice], layers: int, key: str) -> list[Choice]:
+    """One choice a layer, from one for all or from a list."""
+    if not isinstance(choices, list):
+        return [choices] * layers
+    if len(choices) != layers:
+        raise ConfigurationError(f"{key}: {len(choices)} values for {layers} layers")
+    return choices
+
+
+class MLP(nn.Sequential):
+    """Linear, norm, activation, dropout for each hidden layer, then a linear output.
+
+    Args:
+        inputs: F.
+        hidden_sizes: H of each hidden layer; none makes a linear model.
+        outputs: O.
+        activation: one for all hidden layers, or a list.
+        norm: batch, layer or None.
+        dropout: the share of activations set to 0 in training.
+        initialisation: of the weights, one for all linear layers or a list with one more than hidden
+            layers; biases then start at 0. None keeps torch's default (Kaiming uniform, He et al. 2015).
+        share_hidden: the hidden layers from the second on are one and the same linear layer.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        hidden_sizes: list[int],
+        outputs: int,
+        activation: Choice | list[Choice] = "relu",
+        norm: str | None = None,
+        dropout: float = 0.0,
+        initialisation: Choice | list[Choice] | None = None,
+        share_hidden: bool = False,
+    ) -> None:
+        if share_hidden and len(set(hidden_sizes)) != 1:
+            raise ConfigurationError(f"share_hidden needs equal hidden_sizes: {hidden_sizes}")
+        if any(size < 1 for size in hidden_sizes):
+            raise ConfigurationError(f"hidden_sizes must be at least 1: {hidden_sizes}")
+        if not 0 <= dropout < 1:
+            raise ConfigurationError(f"dropout must be at least 0 and below 1: {dropout}")
+        super().__init__()
+        activations = per_layer(activation, len(hidden_sizes), "activation")
+        linears: list[nn.Linear] = []
+        for size, choice in zip(hidden_sizes, activations, strict=True):
+            shared = share_hidden and len(linears) >= 2
+            linear = linears[1] if shared else nn.Linear(inputs, size)
+            linears.append(linear)
+            self.append(linear)
+            if norm is not None:
+                self.append(NORMS[norm](size))
+            module, arguments = chosen(choice, ACTIVATIONS, "activation")
+            self.append(_called(module, arguments, "activation"))
+            if dropout:
+                self.append(nn.Dropout(dropout))
+            inputs = size
+        linears.append(nn.Linear(inputs, outputs))
+        self.append(linears[-1])
+        if initialisation is not None:
+            _initialise(linears, per_layer(initialisation, len(linears), "initialisation"))
+
+
+def _called(function: Callable[..., Found], arguments: dict[str, Any], key: str, *given: Any) -> Found:
+    try:
+        return function(*given, **arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"{key}: {error}") from None
+
+
+def _initialise(linears: list[nn.Linear], choices: list[Choice]) -> None:
+    names = {"constant": {"k": "val"}, "normal": {"sigma": "std"}}
+    for linear, choice in zip(linears, choices, strict=True):
+        function, arguments = chosen(choice, INITIALISATIONS, "initialisation")
+        short = names.get(choice if isinstance(choice, str) else next(iter(choice)), {})
+        arguments = {short.get(name, name): value for name, value in arguments.items()}
+        _called(function, arguments, "initialisation", linear.weight)
+        nn.init.zeros_(linear.bias)

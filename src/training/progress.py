@@ -1,0 +1,86 @@
+"""The progress bar of training: one line for the whole run, on terminals only."""
+
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class TrainingProgress(ProgressBar):
+    """One rich bar over all steps, with the latest losses; redrawn ten times a second, not each step.
+
+    Args:
+        monitor: the metric shown beside the losses.
+    """
+
+    def __init__(self, monitor: str) -> None:
+        super().__init__()
+        self.monitor = monitor
+        self.enabled = True
+        self.progress: Progress | None = None
+
+    def disable(self) -> None:
+        """Show nothing; Lightning asks for it on all processes but the first."""
+        self.enabled = False
+
+    def enable(self) -> None:
+        """Show the bar."""
+        self.enabled = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the bar."""
+        if not self.enabled:
+            return
+        self.progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[metrics]}"),
+            console=Console(stderr=True),
+        )
+        self.task = self.progress.add_task(
+            "train",
+            total=trainer.estimated_stepping_batches,
+            completed=trainer.global_step,
+            epoch=trainer.current_epoch + 1,
+            metrics="",
+        )
+        self.progress.start()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Move on."""
+        if self.progress is not None:
+            self.progress.update(self.task, completed=trainer.global_step)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the epoch's metrics."""
+        if self.progress is not None:
+            names = ("train/loss", "validation/loss", self.monitor)
+            shown = {
+                name: trainer.callback_metrics[name] for name in names if name in trainer.callback_metrics
+            }
+            metrics = "  ".join(f"{name} {float(value):.4g}" for name, value in shown.items())
+            self.progress.update(self.task, epoch=trainer.current_epoch + 1, metrics=metrics)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the finished bar on the screen."""
+        self._stop()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the bar where it stood."""
+        self._stop()
+
+    def _stop(self) -> None:
+        if self.progress is not None:
+            self.progress.stop()
+            self.progress = None

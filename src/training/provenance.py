@@ -1,0 +1,46 @@
+"""Where a result comes from: code, data, versions, machine. Kept beside results, never within hashed ones."""
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from src.core.digests import file_digest
+from src.core.paths import LOCK
+
+PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "numpy", "pandas", "scikit-learn")
+RECEIPT = Path("dvc.lock")
+
+
+def provenance(prepared: str, device: torch.device) -> dict[str, Any]:
+    """All that a result of this process depends on.
+
+    Args:
+        prepared: the sha256 over the prepared data.
+        device: what was computed on.
+    """
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_dirty": None if changes is None else bool(changes),
+        "dvc.lock": file_digest(RECEIPT) if RECEIPT.is_file() else None,
+        "requirements.lock": file_digest(LOCK) if LOCK.is_file() else None,
+        "prepared_sha256": prepared,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "system": f"{platform.system()} {platform.machine()}",
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says; None where there is no git or no repository."""
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True)  # noqa: S603, S607
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

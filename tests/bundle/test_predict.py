@@ -1,0 +1,149 @@
+"""The command `predict`: bundles copied to another place, without data/, params.yaml and configs/."""
+
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.bundle.bundle import FORMAT
+from src.cli import main
+from src.core.errors import exit_with_message
+
+pytestmark = pytest.mark.usefixtures("settings_of_the_process")
+
+# a task of each kind of model, and what is asked of it
+REQUESTS: dict[str, list[str]] = {
+    "house_prices": ["--data.input", "data/raw/house_prices/test.csv"],
+    "spiral": ["--data.input", "data/raw/spiral/train.csv"],
+    "autoregression": ["--data.input", "data/raw/autoregression/train.csv"],
+    "fashion_mnist": ["--data.input", "data/raw/fashion_mnist/t10k-images-idx3-ubyte.gz"],
+    "digits": ["--data.input", "digits.csv"],
+    "poems": ["--data.compose.start", "春", "--data.compose.count", "3"],
+    "words": ["--data.words", "[学习, 模型]", "--data.neighbours", "3"],
+    "bowl": ["--data.input", "data/raw/bowl/start.csv"],
+}
+
+
+def cli(*arguments: str) -> Any:
+    """Run `python -m src.cli ...` in this process; its exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["src.cli", *arguments])
+        try:
+            exit_with_message(main)
+        except SystemExit as stopped:
+            return stopped.code
+    return 0
+
+
+@pytest.fixture
+def elsewhere(clones: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the bundles under other names and with raw files, and nothing else of the project."""
+    folder = tmp_path / "another place"
+    for task in REQUESTS:
+        shutil.copytree(clones[0] / "models" / task, folder / f"the {task} model")
+        shutil.copytree(clones[0] / "data/raw" / task, folder / "data/raw" / task)
+    rows = list(csv.reader((folder / "data/raw/digits/train.csv").open(encoding="utf-8", newline="")))
+    label = rows[0].index("label")
+    with (folder / "digits.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(row[:label] + row[label + 1 :] for row in rows[:20])
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_bundle_alone_predicts_what_it_predicts_in_its_project(
+    clones: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = Path.cwd()
+    for task, request in REQUESTS.items():
+        assert cli("predict", "--bundle", f"the {task} model", *request, "--data.output", f"{task}.out") == 0
+        (here / "again").mkdir(exist_ok=True)
+        request = [str(here / word) if (here / word).is_file() else word for word in request]
+        output = ["--data.output", str(here / "again" / task)]
+        monkeypatch.chdir(clones[0])
+        assert cli("predict", "--config", f"configs/{task}.yaml", *request, *output) == 0
+        monkeypatch.chdir(here)
+        content = Path(f"{task}.out").read_bytes()
+        assert content == Path("again", task).read_bytes()
+        assert content.count(b"\n") >= 2
+    said = capsys.readouterr()
+    assert "19 predictions: digits.out\n" in said.out
+    assert "error" not in said.err
+    assert "predict" not in said.err  # a progress bar is for terminals
+
+
+def damaged(name: str) -> None:
+    content = bytearray(Path("the spiral model", name).read_bytes())
+    content[-1] ^= 1
+    Path("the spiral model", name).write_bytes(content)
+
+
+def another_format(number: int) -> None:
+    path = Path("the spiral model/manifest.json")
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"format": number}))
+
+
+SPIRAL, PICTURES = "the spiral model", "the digits model"
+POINTS = ["--data.input", "data/raw/spiral/train.csv"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "predict needs a trained model: add --bundle"),
+        (["--bundle", "nothing", *POINTS], 2, "nothing/manifest.json is not here"),
+        (["--config", "configs/spiral.yaml", *POINTS], 2, "configs/spiral.yaml: there is no such file"),
+        (["--bundle", SPIRAL, "--config", "x.yaml", *POINTS], 2, "not allowed with argument --bundle"),
+        (["--bundle", SPIRAL], 2, "arguments are required: --data.input"),
+        (["--bundle", SPIRAL, *POINTS, "--trainer.max_epochs", "3"], 2, "--trainer.max_epochs"),
+        (["--bundle", SPIRAL, *POINTS, "--model.dropout", "0"], 2, "--model.dropout"),
+        (["--bundle", SPIRAL, *POINTS, "--data.batch_size", "3"], 2, "--data.batch_size"),
+        (["--bundle", "the poems model", "--data.compose.length", "6"], 2, "--data.compose.length"),
+        (["--bundle", "the poems model", "--data.compose.start", "春天"], 2, "must be one character"),
+        (["--bundle", "the words model", "--data.words", "[龘]"], 2, "not in the vocabulary: 龘"),
+        (["--bundle", SPIRAL, "--data.input", "none.csv"], 3, "none.csv: there is no such file"),
+        (["--bundle", SPIRAL, "--data.input", f"{SPIRAL}/model.safetensors"], 3, "expected one of .csv"),
+        (["--bundle", SPIRAL, "--data.input", "weights.csv"], 3, "weights.csv: not UTF-8 at byte"),
+        (["--bundle", PICTURES, "--data.input", "weights.png"], 3, "weights.png: not a readable image"),
+        (["--bundle", PICTURES, "--data.input", "data/raw/words/words.txt"], 3, "expected a whole number"),
+    ],
+)
+@pytest.mark.usefixtures("elsewhere")
+def test_what_cannot_be_predicted_is_told_in_one_line(
+    arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("weights.csv", "weights.png"):
+        Path(name).write_bytes(b"\xff" + Path(SPIRAL, "model.safetensors").read_bytes())
+    before = sorted(Path().rglob("*"))
+    assert cli("predict", *arguments) == code
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("error: ")
+    assert message in last
+    assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.yaml", "preprocessing.json"])
+@pytest.mark.usefixtures("elsewhere")
+def test_a_changed_byte_of_a_bundle_is_told(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    damaged(name)
+    assert cli("predict", "--bundle", SPIRAL, *POINTS) == 4
+    assert f"error: {SPIRAL}/{name}: sha256 " in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_bundle_of_another_version_is_told_with_both(capsys: pytest.CaptureFixture[str]) -> None:
+    another_format(7)
+    assert cli("predict", "--bundle", SPIRAL, *POINTS) == 2
+    message = capsys.readouterr().err
+    assert f"{SPIRAL} is a bundle of format 7, this version of Lockstep reads format {FORMAT}" in message
+
+
+@pytest.mark.parametrize("options", [["--bundle", "the poems model"], []])
+@pytest.mark.usefixtures("elsewhere")
+def test_help_names_the_keys_of_the_model(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli("predict", *options, "--help") == 0
+    assert ("--data.compose.rhyme" in capsys.readouterr().out) == bool(options)

@@ -1,0 +1,195 @@
+import errno
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from src.core.errors import (
+    ConfigurationError,
+    DataError,
+    IntegrityError,
+    LockstepError,
+    NonFiniteError,
+    ResourceError,
+    exit_with_message,
+    reported_error,
+)
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def main() -> None:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (LockstepError("something"), 1, "something"),
+        (ConfigurationError("model.depth: no such key"), 2, "model.depth: no such key"),
+        (DataError("a.csv: row 3"), 3, "a.csv: row 3"),
+        (IntegrityError("a.csv: sha256"), 4, "a.csv: sha256"),
+        (NonFiniteError("the loss"), 5, "the loss"),
+        (ResourceError("no answer"), 6, "no answer"),
+        (MemoryError(), 6, "out of memory"),
+        (MemoryError("8 GB"), 6, "out of memory: 8 GB"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 6, "[Errno 12] Cannot allocate memory"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "a.npy"),
+            6,
+            "[Errno 28] No space left on device: 'a.npy'",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "models"),
+            6,
+            "[Errno 13] Permission denied: 'models'",
+        ),
+        (OSError(errno.EROFS, "Read-only file system"), 6, "[Errno 30] Read-only file system"),
+        (DataError("two\n  lines\tand a tab"), 3, "two lines and a tab"),
+        (DataError(""), 3, "DataError"),
+    ],
+    ids=repr,
+)
+def test_each_kind_has_its_exit_code_and_one_line(
+    error: Exception, code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        exit_with_message(raising(error))
+    assert stopped.value.code == code
+    assert capsys.readouterr() == ("", f"error: {message}\n")
+
+
+def test_an_error_that_a_library_wrapped_is_told_as_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    def wrapping() -> None:
+        try:
+            raise ConfigurationError("dropout: 1.5")
+        except ConfigurationError as error:
+            raise ValueError("does not validate") from error
+
+    def hiding() -> None:
+        try:
+            wrapping()
+        except ValueError:
+            raise TypeError("no subtype") from None
+
+    with pytest.raises(SystemExit) as stopped:
+        exit_with_message(wrapping)
+    assert stopped.value.code == 2
+    assert capsys.readouterr() == ("", "error: dropout: 1.5\n")
+    with pytest.raises(TypeError, match="no subtype"):
+        exit_with_message(hiding)
+
+
+def fill_memory_with_torch() -> None:
+    torch.empty(10**15)
+
+
+def fill_memory_with_numpy() -> None:
+    np.empty(10**15)
+
+
+@pytest.mark.parametrize("fill", [fill_memory_with_torch, fill_memory_with_numpy])
+def test_memory_that_a_library_is_refused_is_told(
+    fill: Callable[[], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        exit_with_message(fill)
+    assert stopped.value.code == 6
+    error = capsys.readouterr().err
+    assert error.startswith("error: out of memory: ")
+    assert re.search("allocate", error)
+
+
+@pytest.mark.parametrize("name", ["OutOfMemoryError", "Surprise"])
+def test_memory_of_an_accelerator_is_known_by_its_name(name: str) -> None:
+    error = type(name, (RuntimeError,), {})("CUDA out of memory. Tried to allocate 8 GiB")
+    assert torch.OutOfMemoryError.__name__ == "OutOfMemoryError"
+    reported = reported_error(error)
+    assert (type(reported) is ResourceError) == (name == "OutOfMemoryError")
+
+
+def save_with_torch(path: Path) -> None:
+    with path.open("wb") as file:
+        torch.save(torch.zeros(100_000), file)
+
+
+SAVERS: dict[str, Callable[[Path], None]] = {
+    "NumPy": lambda path: np.save(path, np.zeros(100_000)),
+    "PyTorch": save_with_torch,
+    "safetensors": lambda path: save_file({"x": torch.zeros(100_000)}, path),
+    "pandas": lambda path: pd.DataFrame({"x": range(100_000)}).to_csv(path),
+    "Pillow": lambda path: Image.effect_noise((500, 500), 50.0).save(path),
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of a file's size")
+@pytest.mark.parametrize("library", SAVERS)
+def test_a_full_disk_is_told_whatever_library_meets_it(library: str, tmp_path: Path) -> None:
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, most))
+    try:
+        with pytest.raises(Exception) as caught:  # noqa: PT011 - each library has its own
+            SAVERS[library](tmp_path / "file.png")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    assert type(reported_error(caught.value)) is ResourceError
+
+
+@pytest.mark.usefixtures("settings_of_the_process")
+def test_interruption_ends_with_130(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        exit_with_message(raising(KeyboardInterrupt()))
+    assert stopped.value.code == 130
+    assert capsys.readouterr() == ("", "interrupted\n")
+    os.kill(os.getpid(), signal.SIGINT)  # a second one while the process ends
+
+
+@pytest.mark.parametrize(
+    "error", [DataError("a.csv"), OSError(errno.ENOSPC, "full"), MemoryError()], ids=repr
+)
+def test_traceback_is_shown_when_asked_for(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCKSTEP_TRACEBACK", "1")
+    with pytest.raises(type(error)) as caught:
+        exit_with_message(raising(error))
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), FileNotFoundError(errno.ENOENT, "a bug")], ids=repr)
+def test_a_mistake_of_the_program_keeps_its_traceback(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught:
+        exit_with_message(raising(error))
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_an_exit_stays_as_it_is(code: int) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        exit_with_message(raising(SystemExit(code)))
+    assert stopped.value.code == code
+
+
+def test_success_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    done: list[Any] = []
+    exit_with_message(lambda: done.append(1))
+    assert done == [1]
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", LockstepError.__subclasses__())
+def test_kinds_have_codes_of_their_own(kind: type[LockstepError]) -> None:
+    codes = [other.exit_code for other in LockstepError.__subclasses__()]
+    assert codes.count(kind.exit_code) == 1
+    assert kind.exit_code not in (0, 1)
