@@ -121,7 +121,7 @@ def interruption() -> Iterator[None]:
 def restored_settings() -> Iterator[None]:
     """Restore the settings of this process that a training changes."""
     interrupt, threads = signal.getsignal(signal.SIGINT), torch.get_num_threads()
-    with mock.patch.dict(parsing_settings):
+    with mock.patch.dict(parsing_settings, PARSING, clear=True):
         yield
     signal.signal(signal.SIGINT, interrupt)
     torch.set_num_threads(threads)
@@ -216,6 +216,7 @@ def run_stages(tasks: list[str], studies: list[str]) -> None:
     for task in tasks:
         fetch(task)
         prepare(task)
+    for task in tasks:  # after all fetches: from here on configurations may not name classes of pipelines
         main(["fit", "--config", f"configs/{task}.yaml"])
         evaluate(task)
     if studies:
