@@ -120,7 +120,7 @@ def _write_sample(task: str, folder: Path) -> None:
         import_module(module).write_sample(description, folder)
     else:
         raise ConfigurationError(
-            f"{task}.source: the sample {sample} does not exist; set `source` to a folder that holds the files"
+            f"{task}.source: there is no sample {sample}; set `source` to the path of a folder"
         )
 
 
@@ -170,7 +170,7 @@ def _resumed(url: str, output: str, _: Any) -> None:
 
 def _copy(task: str, source: Path, files: dict[str, RawFile], folder: Path) -> None:
     if not source.is_dir():
-        raise DataError(f"{task}.source: {source} is not a folder; use sample, download or the path of a folder")
+        raise DataError(f"{task}.source: {source} is not a folder; use sample, download or a path of one")
     for name in files or sorted(path.name for path in source.iterdir()):
         path = source / name
         if path.is_dir():

@@ -15,7 +15,7 @@ BRIGHTEST = 255
 
 
 def write_sample(description: Path, folder: Path) -> None:
-    """Draw the images of a description and write them as the files of Fashion-MNIST, with an empty labels.json.
+    """Draw the images of a description and write the files of Fashion-MNIST, with an empty labels.json.
 
     Args:
         description: data/samples/fashion_mnist.yaml; its first lines explain the keys.
@@ -43,12 +43,13 @@ def _draw(
     names = ("size", "size", "stretch", "rotation", "shift", "shift", "shade")
     limits = np.array([variation[name] for name in names])
     width, height, stretch, degrees, left, top, shade = generator.uniform(-limits, limits).tolist()
+    x_scale, y_scale = (1 + width) * (1 + stretch), 1 + height
     sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
     brightness = BRIGHTEST * (1 - variation["shade"] + shade)
     middle = size / 2
 
     def place(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-        centred = [((x - middle) * (1 + width) * (1 + stretch), (y - middle) * (1 + height)) for x, y in points]
+        centred = [((x - middle) * x_scale, (y - middle) * y_scale) for x, y in points]
         rotated = [(x * cosine - y * sine, x * sine + y * cosine) for x, y in centred]
         return [((x + middle + left) * FINER, (y + middle + top) * FINER) for x, y in rotated]
 
