@@ -209,7 +209,7 @@ def test_torch_and_torchvision_are_of_one_release() -> None:
 
 
 def test_tests_reach_no_other_machine(python: Callable[..., Any]) -> None:
-    address = ("192.0.2.1", 80)  # reserved for documentation, so nobody's
+    address = ("192.0.2.1", 80)  # reserved for documentation
     with pytest.raises(RuntimeError, match=r"may not connect to 192\.0\.2\.1"):
         socket.create_connection(address, timeout=0.1)
     done = python("-c", f"import socket; socket.create_connection({address}, timeout=0.1)", cwd=ROOT)
