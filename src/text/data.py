@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src.core.errors import ConfigurationError
-from src.text.preprocessing import PAD, UNK
+from src.text.preprocessing import PAD, UNK, Preprocessing
 from src.training.exactness import derived_seed
 from src.training.loading import Batches, BatchSize, WholeData
 
@@ -121,6 +121,7 @@ class DocumentData(WholeData):
         self, task: str, batch_size: BatchSize = 16, window: int | None = None, seed: int = 0
     ) -> None:
         super().__init__(task, batch_size, seed)
+        self.preprocessing = Preprocessing.load(self.prepared)
         if window is not None and window < 1:
             raise ConfigurationError(f"data.window must be at least 1: {window}")
         self.window = window
@@ -163,6 +164,7 @@ class ContextData(WholeData):
 
     def __init__(self, task: str, batch_size: BatchSize = 64, width: int = 2, seed: int = 0) -> None:
         super().__init__(task, batch_size, seed)
+        self.preprocessing = Preprocessing.load(self.prepared)
         if width < 1:
             raise ConfigurationError(f"data.width must be at least 1: {width}")
         self.width = width

@@ -13,9 +13,10 @@ from torch.nn import functional
 
 from src.bundle.bundle import Bundle
 from src.bundle.exportable import Arrays, Exportable
-from src.text.model import LanguageModel, TokenModel, WordVectors, nearest
+from src.text.model import LanguageModel, TokenModel, WordVectors
+from src.text.neighbours import nearest
 from src.text.networks import Recurrent
-from src.text.preprocessing import BOS, PAD, SPECIAL, UNK
+from src.text.preprocessing import BOS, PAD, SPECIAL, UNK, Preprocessing
 
 LONGEST = 24
 NO_NEIGHBOUR = -1.0  # the lowest cosine, so that no search finds it
@@ -109,7 +110,7 @@ def exportable(bundle: Bundle) -> Exportable:
     return _language_model(model, preprocessing)
 
 
-def _language_model(model: LanguageModel, preprocessing: dict[str, Any]) -> Exportable:
+def _language_model(model: LanguageModel, preprocessing: Preprocessing) -> Exportable:
     network = model.network
 
     def sample(generator: np.random.Generator, rows: int) -> tuple[Arrays, Arrays]:
@@ -133,7 +134,7 @@ def _language_model(model: LanguageModel, preprocessing: dict[str, Any]) -> Expo
     )
 
 
-def _word_vectors(model: WordVectors, preprocessing: dict[str, Any]) -> Exportable:
+def _word_vectors(model: WordVectors, preprocessing: Preprocessing) -> Exportable:
     everything = len(model.vocabulary)
 
     def sample(generator: np.random.Generator, rows: int) -> tuple[Arrays, Arrays]:
@@ -161,13 +162,14 @@ def _word_vectors(model: WordVectors, preprocessing: dict[str, Any]) -> Exportab
     )
 
 
-def _encoding(preprocessing: dict[str, Any]) -> dict[str, Any]:
-    """How text becomes tokens, and the most frequent token that is a word."""
-    vocabulary = preprocessing["vocabulary"]
-    words = [token for token in vocabulary[len(SPECIAL) :] if token.isalpha()]
-    kept = ("tokenizer", "convert", "replace", "stopwords")
+def _encoding(preprocessing: Preprocessing) -> dict[str, Any]:
+    """Describe how text becomes tokens, with the most frequent word as an example."""
+    words = [token for token in preprocessing.vocabulary[len(SPECIAL) :] if token.isalpha()]
     return {
-        **{name: preprocessing[name] for name in kept},
+        "tokenizer": preprocessing.tokenizer,
+        "convert": preprocessing.convert,
+        "replace": preprocessing.replace,
+        "stopwords": preprocessing.stopwords,
         "special": list(SPECIAL),
         "padding": PAD,
         "unknown": UNK,

@@ -9,7 +9,7 @@ from typing import Any
 
 from src.core.errors import ConfigurationError
 from src.preparation.proposals import Noted, Proposal, configuration, count, one_cycle
-from src.text.preprocessing import MARKS, TextEncoder, read_documents
+from src.text.preprocessing import MARKS, Preprocessing, TextEncoder, read_documents
 
 VERSE_LENGTHS = (5, 7)  # those that `compose` writes
 VERSE_ENDS = re.compile(r"[，。？！；：、,.?!;:/\s]+")
@@ -25,60 +25,8 @@ CLEANING = {
     r"[、,]": "，",
 }
 FUNCTION_WORDS = (
-    *(
-        "的",
-        "了",
-        "是",
-        "在",
-        "和",
-        "与",
-        "也",
-        "而",
-        "由",
-        "就",
-        "都",
-        "会",
-        "把",
-        "被",
-        "这",
-        "那",
-        "它",
-        "它们",
-        "我们",
-        "一个",
-        "有",
-        "不",
-        "他",
-        "她",
-        "我",
-        "你",
-    ),
-    *(
-        "the",
-        "of",
-        "and",
-        "a",
-        "an",
-        "in",
-        "to",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "that",
-        "this",
-        "it",
-        "its",
-        "for",
-        "on",
-        "with",
-        "as",
-        "by",
-        "at",
-        "from",
-        "or",
-    ),
+    "的 了 是 在 和 与 也 而 由 就 都 会 把 被 这 那 它 它们 我们 一个 有 不 他 她 我 你 "
+    "the of and a an in to is are was were be that this it its for on with as by at from or"
 )
 CHARACTERS_A_WORD = 1.6  # of Chinese prose
 FEW_POEMS, MANY_POEMS = 1000, 10_000
@@ -183,10 +131,10 @@ def _poems(documents: list[str], text: str) -> Parts:
 def _prose(documents: list[str], text: str, chinese: bool) -> Parts:
     """Word vectors: preparation, configuration, options of predict."""
     size = round(len(text) / CHARACTERS_A_WORD) if chinese else len(" ".join(documents).split())
-    encoder = TextEncoder({"tokenizer": "jieba", "convert": None, "replace": [], "stopwords": []})
+    encoder = TextEncoder(Preprocessing(tokenizer="jieba"))
     counts = Counter(token for document in documents[:SEEN_DOCUMENTS] for token in encoder.tokens(document))
     signs = sorted(sign for sign in set(text) if unicodedata.category(sign)[0] in "PS" and sign not in MARKS)
-    stopwords = [*(word for word in FUNCTION_WORDS if word in counts), *signs]
+    stopwords = [*(word for word in FUNCTION_WORDS.split() if word in counts), *signs]
     frequent = [word for word, _ in counts.most_common() if word.isalpha() and word not in stopwords]
     shown = [word for word in frequent if len(word) > 1][:2] or frequent[:1]
     prepare = {
