@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -124,6 +124,17 @@ def _poems(path: Path, text: str) -> Iterator[str]:
         ) from None
 
 
+@cache
+def _jieba() -> Any:
+    import jieba  # the tokenizer "char" does not need it
+
+    tokenizer = jieba.Tokenizer()
+    # as its initialize(), but without its cache, which is unchecked marshal in a world-writable folder
+    tokenizer.FREQ, tokenizer.total = tokenizer.gen_pfdict(tokenizer.get_dict_file())
+    tokenizer.initialized = True
+    return tokenizer
+
+
 class TextEncoder:
     """Convert text to tokens and token numbers, and back.
 
@@ -145,16 +156,6 @@ class TextEncoder:
 
         return opencc.OpenCC(self.convert or "")
 
-    @cached_property
-    def _jieba(self) -> Any:
-        import jieba  # the tokenizer "char" does not need it
-
-        tokenizer = jieba.Tokenizer()
-        # as its initialize(), but without its cache, which is unchecked marshal in a world-writable folder
-        tokenizer.FREQ, tokenizer.total = tokenizer.gen_pfdict(tokenizer.get_dict_file())
-        tokenizer.initialized = True
-        return tokenizer
-
     def clean(self, text: str) -> str:
         """Convert the characters and replace the patterns."""
         if self.convert:
@@ -170,7 +171,7 @@ class TextEncoder:
             if part in MARKS:
                 found.append(MARKS[part])
             elif part:
-                pieces: Iterable[str] = part if self.tokenizer == "char" else self._jieba.cut(part)
+                pieces: Iterable[str] = part if self.tokenizer == "char" else _jieba().cut(part)
                 found += [piece for piece in pieces if not piece.isspace() and piece not in self.stopwords]
         return found
 
