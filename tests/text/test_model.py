@@ -78,7 +78,7 @@ def test_half_of_the_rare_characters_become_unknown() -> None:
             return super().negative_log_likelihood(tokens)
 
     torch.manual_seed(0)
-    model = Watching(PREPROCESSING, Fixed, unknown_share=0.5)  # type: ignore[arg-type]
+    model = Watching(PREPROCESSING, Fixed, unknown_share=0.5)
     model.training_step((torch.full((100, 10), len(VOCABULARY) - 1),), 0)
     assert 0.4 < float((seen[0] == UNK).float().mean()) < 0.6
 
