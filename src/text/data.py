@@ -104,7 +104,15 @@ class DocumentBatches(Batches):
         return torch.cat([mixed, order[full * self.batch_size :]])
 
 
-class DocumentData(WholeData):
+class TextData(WholeData):
+    """The prepared data of texts, with their preprocessing."""
+
+    def load_preprocessing(self) -> Preprocessing:
+        """Read what the preparation has learnt."""
+        return Preprocessing.load(self.prepared)
+
+
+class DocumentData(TextData):
     """Whole documents for a language model.
 
     Args:
@@ -121,7 +129,6 @@ class DocumentData(WholeData):
         self, task: str, batch_size: BatchSize = 16, window: int | None = None, seed: int = 0
     ) -> None:
         super().__init__(task, batch_size, seed)
-        self.preprocessing = Preprocessing.load(self.prepared)
         if window is not None and window < 1:
             raise ConfigurationError(f"data.window must be at least 1: {window}")
         self.window = window
@@ -152,7 +159,7 @@ class DocumentData(WholeData):
         return DocumentBatches if self.window is None or split != "train" else Batches
 
 
-class ContextData(WholeData):
+class ContextData(TextData):
     """Words and their contexts, for word vectors.
 
     Args:
@@ -164,7 +171,6 @@ class ContextData(WholeData):
 
     def __init__(self, task: str, batch_size: BatchSize = 64, width: int = 2, seed: int = 0) -> None:
         super().__init__(task, batch_size, seed)
-        self.preprocessing = Preprocessing.load(self.prepared)
         if width < 1:
             raise ConfigurationError(f"data.width must be at least 1: {width}")
         self.width = width
