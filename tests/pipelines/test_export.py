@@ -28,7 +28,7 @@ from src.tabular.preprocessing import read_table, transform
 from src.text.export import _language_model
 from src.text.model import LanguageModel
 from src.text.networks import Transformer
-from src.text.preprocessing import SPECIAL
+from src.text.preprocessing import SPECIAL, Preprocessing
 
 TASKS = ("house_prices", "digits", "poems", "words", "line", "bowl")
 SAMPLES = 200
@@ -148,16 +148,10 @@ def test_batches_and_texts_of_any_length(session: Callable[..., Any]) -> None:
 
 
 def test_a_transformer_is_exported(tmp_path: Path) -> None:
-    learnt = {
-        "vocabulary": [*SPECIAL, *"abcdefgh"],
-        "counts": [0] * 6 + [1] * 8,
-        "tokenizer": "char",
-        "convert": None,
-        "replace": [],
-        "stopwords": [],
-    }
-    model = LanguageModel(learnt, lambda size: Transformer(size, 8, heads=2, layers=1)).eval()
-    exportable = _language_model(model, learnt)
+    vocabulary = [*SPECIAL, *"abcdefgh"]
+    preprocessing = Preprocessing(tokenizer="char", vocabulary=vocabulary, counts=[0] * 6 + [1] * 8)
+    model = LanguageModel(preprocessing, lambda size: Transformer(size, 8, heads=2, layers=1)).eval()
+    exportable = _language_model(model, preprocessing)
     exporter._write_programs(exportable, tmp_path)
     exporter._compare(exportable, {"onnx": exporter._onnx_runner(exportable, tmp_path)}, SAMPLES)
 

@@ -179,7 +179,7 @@ def test_poems_become_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = section("verses")["prepare"]
     assert (prepared["tokenizer"], prepared["rhymes"]) == ("char", True)
     assert configuration("verses")["model"]["class_path"] == "src.text.model.LanguageModel"
-    for name, fewer in (("JUDGED_POEMS", 4), ("SAMPLES", ())):
+    for name, fewer in (("GENERATED_POEMS", 4), ("SAMPLES", ())):
         monkeypatch.setattr(f"src.text.evaluate.{name}", fewer)
     metrics = use("verses", monkeypatch, "--data.compose.start", "空")
     assert metrics["generated/format"] == 1
