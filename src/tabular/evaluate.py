@@ -22,6 +22,7 @@ from src.tabular.data import load_split
 from src.tabular.model import TabularModel
 from src.tabular.points import (
     forecast_errors,
+    linear_layer,
     numeric_inputs,
     plot_function,
     separable,
@@ -52,7 +53,7 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
     baselines["trivial"] = trivial.expand(len(splits["test"][0]), -1)
     for name, outputs in baselines.items():
         metrics |= _scores(model, outputs, splits["test"][1], f"baseline/{name}")
-    linear = len(model.network) == 1
+    linear = linear_layer(model.network) is not None
     if linear and model.target["classes"] is not None and len(model.target["classes"]) == 2:
         apart = separable(*splits["train"])
         metrics["train/separable"] = float(apart)

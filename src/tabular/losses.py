@@ -50,7 +50,7 @@ def weight_penalty(network: nn.Module, l1: float, l2: float) -> Tensor:
     plain SGD the second part equals a weight decay of L2 (Goodfellow et al. 2016, section 7.1).
     """
     weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    penalty = weights[0].new_zeros(())
+    penalty = next(network.parameters()).new_zeros(())
     for weight in weights:
         if l1:
             penalty = penalty + l1 * weight.abs().sum()

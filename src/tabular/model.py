@@ -1,15 +1,16 @@
-"""Batches -> loss and metrics: the LightningModule of the tabular room.
+"""The LightningModule of tables: regression or classification of prepared rows.
 
 B batch, F features, O outputs (1, or the number of classes)
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from jsonargparse.typing import NonNegativeFloat
 from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.functional import mean_absolute_error, mean_squared_error, r2_score
 
@@ -18,48 +19,40 @@ from src.tabular.losses import binary_cross_entropy, cross_entropy, log_rmse, pe
 from src.training.distributed import mean_over_processes
 from src.training.epoch_outputs import EpochOutputs
 from src.training.metrics import classification_metrics
-from src.training.networks import MLP, Choice
 from src.training.optimizers import optimizer_and_schedule
 from src.training.overhead import log_epoch
 
 Batch = tuple[Tensor, Tensor]
+NetworkCallable = Callable[[int, int], nn.Module]  # inputs, outputs
 
 REGRESSION_LOSSES = ("mse", "mae", "smooth_l1", "log_rmse")
 
 
 class TabularModel(LightningModule):
-    """A multilayer perceptron on prepared rows.
+    """A network on prepared rows, with its loss, metrics and optimizer.
 
     Args:
-        preprocessing: the content of preprocessing.json; it gives the sizes and the target's transform.
-        hidden_sizes: units of each hidden layer; `[]` is a linear model.
-        activation: identity, step, sigmoid, tanh, relu, leaky_relu, prelu, rrelu, elu, silu, softplus
-            or softmax, with arguments as in `{leaky_relu: {negative_slope: 0.1}}`; or a list, one a layer.
-        norm: of each hidden layer.
-        dropout: the share of activations set to 0 in training.
-        initialisation: constant ({constant: {k: 0.1}}), zeros, ones, eye, normal ({normal: {std: 0.01}}),
-            uniform ({uniform: {a: -0.1, b: 0.1}}), xavier_normal, xavier_uniform, kaiming_normal or
-            kaiming_uniform; or a list, one a linear layer. null is torch's default.
-        share_hidden: the hidden layers from the second on share one set of weights.
-        loss: mse, mae and smooth_l1 on the transformed target, log_rmse on the target's own unit;
-            cross_entropy or, for two classes, bce or perceptron.
+        preprocessing: what the preparation has learnt; it gives F, O and the transform of the target.
+        network: src.training.networks.MLP, or any class below src or torch.nn whose first two arguments are
+            the numbers of inputs F and outputs O, and which maps (B, F) to (B, O).
+        loss: mse, mae or smooth_l1 of the transformed target, log_rmse in the unit of the target;
+            cross_entropy or, for two classes, bce or perceptron. O is the number of classes for
+            cross_entropy, else 1.
         label_smoothing: of cross_entropy.
-        l1: L1 penalty on the weights, added to the training loss.
-        l2: L2 penalty, likewise; equals weight decay under SGD.
+        l1: factor of the L1 penalty on the weights, added to the training loss.
+        l2: factor of the L2 penalty on the weights; equals weight decay under SGD.
         optimizer: any of torch.optim.
         lr_scheduler: any of torch.optim.lr_scheduler.
-        lr_interval: whether the schedule moves each epoch or each step.
+        lr_interval: whether the schedule advances each epoch or each step.
+
+    Raises:
+        ConfigurationError: the loss does not fit the target.
     """
 
     def __init__(
         self,
         preprocessing: dict[str, Any],
-        hidden_sizes: list[int],
-        activation: Choice | list[Choice] = "relu",
-        norm: Literal["batch", "layer"] | None = None,
-        dropout: float = 0.0,
-        initialisation: Choice | list[Choice] | None = None,
-        share_hidden: bool = False,
+        network: NetworkCallable,
         loss: Literal["mse", "mae", "smooth_l1", "log_rmse", "bce", "perceptron", "cross_entropy"] = "mse",
         label_smoothing: float = 0.0,
         l1: NonNegativeFloat = 0.0,
@@ -83,9 +76,7 @@ class TabularModel(LightningModule):
             raise ConfigurationError(f"label_smoothing: only cross_entropy has it, the loss is {loss}")
         inputs = len(preprocessing["features"])
         outputs = len(classes) if loss == "cross_entropy" else 1
-        self.network = MLP(
-            inputs, hidden_sizes, outputs, activation, norm, dropout, initialisation, share_hidden
-        )
+        self.network = network(inputs, outputs)
         self.loss = loss
         self.label_smoothing = label_smoothing
         self.l1 = l1
@@ -94,7 +85,8 @@ class TabularModel(LightningModule):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, F) to outputs (B, O): the transformed target, or logits."""
-        return self.network(features)
+        outputs: Tensor = self.network(features)
+        return outputs
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch, or of the part that this process has of it, penalty added."""

@@ -119,21 +119,30 @@ def _draw_map(axes: Any, figure: Figure, model: TabularModel, lines: list[Number
     axes.contour(*lines, regions, levels=np.arange(classes - 1) + 0.5, colors="black", linewidths=1)
 
 
+def linear_layer(network: nn.Module) -> nn.Linear | None:
+    """The layer of a network that consists of one linear layer; None for other networks."""
+    layers = list(network) if isinstance(network, nn.Sequential) else [network]
+    return layers[0] if len(layers) == 1 and isinstance(layers[0], nn.Linear) else None
+
+
 def weights_table(model: TabularModel, splits: Splits, preprocessing: dict[str, Any]) -> pd.DataFrame | None:
     """The weights of a linear model in the columns' units, beside least squares and the truth if known.
 
     Returns:
-        One row a column and one for the bias; None for other models and for classes.
+        One row per column and one for the bias; None for other networks and for classes.
     """
     columns = numeric_inputs(preprocessing)
     target = model.target
-    if columns is None or target["classes"] is not None or target["log"] or len(model.network) > 1:
+    layer = linear_layer(model.network)
+    if columns is None or target["classes"] is not None or target["log"] or layer is None:
         return None
-    layer = model.network[0]
-    assert isinstance(layer, nn.Linear)
     scale, center = (np.array([column[key] for column in columns]) for key in ("scale", "center"))
     weight = layer.weight.detach().numpy()[0] * target["scale"] / scale  # (F,)
-    bias = layer.bias.item() * target["scale"] + target["center"] - weight @ center
+    bias = (
+        (0.0 if layer.bias is None else layer.bias.item()) * target["scale"]
+        + target["center"]
+        - weight @ center
+    )
     features, values = splits["train"]
     squares = LinearRegression().fit(raw_values(features, columns), model.predict(values).numpy())
     table = pd.DataFrame(

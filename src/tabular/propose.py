@@ -354,10 +354,17 @@ def _configuration(rows: int, classes: int) -> dict[str, Any]:
         model={
             "class_path": "src.tabular.model.TabularModel",
             "init_args": {
-                "hidden_sizes": Noted(hidden_sizes, "units of each hidden layer; [] is a linear model"),
-                "activation": "relu",
-                "norm": "batch",
-                "dropout": 0.2,
+                "network": {
+                    "class_path": "src.training.networks.MLP",
+                    "init_args": {
+                        "hidden_sizes": Noted(
+                            hidden_sizes, "units of each hidden layer; [] is a linear model"
+                        ),
+                        "activation": "relu",
+                        "norm": "batch",
+                        "dropout": 0.2,
+                    },
+                },
                 "loss": "cross_entropy" if classes else "smooth_l1",
                 **one_cycle("AdamW", RATE, weight_decay=Noted(0.1, "more of it where training overfits")),
             },

@@ -1,4 +1,5 @@
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from src.tabular.export import RawTable, _as_inputs, _random_rows
 from src.tabular.model import TabularModel
 from src.tabular.preprocessing import feature_names, transform
+from src.training.networks import MLP
 
 COLUMNS: list[dict[str, Any]] = [
     {"name": "Alley", "kind": "categorical", "categories": ["Pave", None], "rare": ["Dirt", "Gravel"]},
@@ -25,7 +27,7 @@ LEARNT: dict[str, Any] = {
 
 
 def test_features_are_those_of_the_preparation() -> None:
-    model = TabularModel(LEARNT, hidden_sizes=[])
+    model = TabularModel(LEARNT, partial(MLP, hidden_sizes=[]))
     model.network = torch.nn.Identity()  # type: ignore[assignment]
     model.predict = lambda outputs: outputs  # type: ignore[method-assign]
     numbers = torch.tensor([[3.0, 60.0], [torch.nan, torch.nan]], dtype=torch.float64)
@@ -50,7 +52,7 @@ def test_codes_of_raw_cells() -> None:
 
 
 def test_random_rows_hold_whatever_may_come_and_get_the_same_answers() -> None:
-    model = TabularModel(LEARNT, hidden_sizes=[4]).eval()
+    model = TabularModel(LEARNT, partial(MLP, hidden_sizes=[4])).eval()
     table = _random_rows(COLUMNS, np.random.default_rng(0), 200)
     assert set(table["Alley"].dropna()) > {"Pave", "Dirt", "Gravel"}
     assert table["Alley"].isna().any()

@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,12 @@ from torch import Tensor, nn
 from src.core.digests import read_preprocessing
 from src.core.errors import ConfigurationError, DataError
 from src.tabular.data import load_split
-from src.tabular.losses import perceptron_loss
 from src.tabular.model import TabularModel
 from src.tabular.points import forecast, forecast_errors, plot_function, separable, weights_table
 from src.tabular.predict import read_rows
 from src.tabular.prepare import Preparation, prepare
 from src.tabular.preprocessing import feature_names
+from src.training.networks import MLP
 
 PNG = b"\x89PNG"
 CORNERS = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]])
@@ -32,7 +33,7 @@ def learnt(*columns: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def linear(preprocessing: dict[str, Any], weights: list[float], bias: float) -> TabularModel:
-    model = TabularModel(preprocessing, [])
+    model = TabularModel(preprocessing, partial(MLP, hidden_sizes=[]))
     layer = model.network[0]
     assert isinstance(layer, nn.Linear)
     with torch.no_grad():
@@ -45,15 +46,13 @@ def as_splits(features: Tensor, target: Tensor) -> dict[str, tuple[Tensor, Tenso
     return dict.fromkeys(("train", "validation", "test"), (features, target))
 
 
-def test_the_perceptron_loss_is_of_misclassified_points() -> None:
-    outputs = torch.tensor([[2.0], [-3.0], [0.5], [-1.0]])
-    assert perceptron_loss(outputs, torch.tensor([1, 0, 0, 1])).item() == (0.5 + 1.0) / 4
-    assert perceptron_loss(outputs, torch.tensor([1, 0, 1, 0])).item() == 0
-
-
 def test_a_perceptron_answers_with_a_side() -> None:
     target = {"name": "y", "classes": ["-1", "1"]}
-    model = TabularModel(learnt(column("x"), task="classification", target=target), [], loss="perceptron")
+    model = TabularModel(
+        learnt(column("x"), task="classification", target=target),
+        partial(MLP, hidden_sizes=[]),
+        loss="perceptron",
+    )
     assert model.predict(torch.tensor([[0.2], [-7.0]])).tolist() == [[0, 1], [1, 0]]
 
 
@@ -80,7 +79,10 @@ def test_weights_are_in_the_units_of_the_columns_beside_least_squares_and_the_tr
 def test_deep_models_have_no_table_of_weights() -> None:
     preprocessing = learnt(column("a"))
     splits = as_splits(CORNERS[:, :1], torch.zeros(4, 1))
-    assert weights_table(TabularModel(preprocessing, [2]), splits, preprocessing) is None
+    assert (
+        weights_table(TabularModel(preprocessing, partial(MLP, hidden_sizes=[2])), splits, preprocessing)
+        is None
+    )
 
 
 @pytest.mark.parametrize("inputs", [1, 2])
@@ -91,7 +93,9 @@ def test_one_or_two_inputs_have_a_picture(tmp_path: Path, inputs: int, classes: 
     if classes:
         preprocessing |= {"task": "classification", "target": {"name": "side", "classes": classes}}
         target = torch.tensor([0, 1, 2, 1])
-    model = TabularModel(preprocessing, [3], loss="cross_entropy" if classes else "mse")
+    model = TabularModel(
+        preprocessing, partial(MLP, hidden_sizes=[3]), loss="cross_entropy" if classes else "mse"
+    )
     plot_function(model, as_splits(CORNERS[:, :inputs], target), preprocessing, tmp_path / "function.png")
     assert (tmp_path / "function.png").read_bytes().startswith(PNG)
 

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from src.tabular.model import TabularModel
 from src.tabular.predict import read_rows, write_predictions
 from src.tabular.prepare import Preparation, prepare
 from src.tabular.preprocessing import transform
+from src.training.networks import MLP
 
 ROWS = 100
 PREPARED = Path("prepared")
@@ -77,7 +79,7 @@ def model(**changes: Any) -> tuple[TabularModel, dict[str, Any]]:
     learnt = read_preprocessing(PREPARED) | changes
     torch.manual_seed(0)
     loss = "mse" if learnt["target"]["classes"] is None else "cross_entropy"
-    return TabularModel(learnt, [4], loss=loss).eval(), learnt  # type: ignore[arg-type]
+    return TabularModel(learnt, partial(MLP, hidden_sizes=[4]), loss=loss).eval(), learnt  # type: ignore[arg-type]
 
 
 def predicted(path: Path, output: str = "out/predictions.csv", **changes: Any) -> str:

@@ -136,7 +136,7 @@ def test_more_rows_have_larger_batches_and_layers(tmp_path: Path) -> None:
             tmp_path / "t.csv", index=False
         )
         configuration = plain(propose(tmp_path / "t.csv", None).configuration)
-        sizes = configuration["model"]["init_args"]["hidden_sizes"]
+        sizes = configuration["model"]["init_args"]["network"]["init_args"]["hidden_sizes"]
         found.append(
             (configuration["data"]["init_args"]["batch_size"], configuration["trainer"]["max_epochs"], sizes)
         )
