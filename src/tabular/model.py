@@ -1,6 +1,6 @@
 """The LightningModule of tables: regression or classification of prepared rows.
 
-B batch, F features, O outputs (1, or the number of classes)
+B batch, F features, O outputs, C classes
 """
 
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from torchmetrics.functional import mean_absolute_error, mean_squared_error, r2_
 
 from src.core.errors import ConfigurationError
 from src.tabular.losses import binary_cross_entropy, cross_entropy, log_rmse, perceptron_loss, weight_penalty
+from src.tabular.preprocessing import Preprocessing
 from src.training.distributed import mean_over_processes
 from src.training.epoch_outputs import EpochOutputs
 from src.training.metrics import classification_metrics
@@ -51,7 +52,7 @@ class TabularModel(LightningModule):
 
     def __init__(
         self,
-        preprocessing: dict[str, Any],
+        preprocessing: Preprocessing,
         network: NetworkCallable,
         loss: Literal["mse", "mae", "smooth_l1", "log_rmse", "bce", "perceptron", "cross_entropy"] = "mse",
         label_smoothing: float = 0.0,
@@ -66,16 +67,19 @@ class TabularModel(LightningModule):
         self.lr_scheduler = lr_scheduler
         self.lr_interval = lr_interval
         self.epoch_outputs = EpochOutputs()
-        self.target = preprocessing["target"]
-        classes = self.target["classes"]
+        self.target = preprocessing.target
+        classes = self.target.classes
         if (loss in REGRESSION_LOSSES) != (classes is None):
-            raise ConfigurationError(f"loss: {loss} does not fit a target of {preprocessing['task']}")
-        if loss in ("bce", "perceptron") and len(classes) != 2:
+            task = "regression" if classes is None else "classification"
+            raise ConfigurationError(f"loss: {loss} does not fit a target of {task}")
+        if classes is not None and loss in ("bce", "perceptron") and len(classes) != 2:
             raise ConfigurationError(f"loss: {loss} needs two classes, the target has {len(classes)}")
         if label_smoothing and loss != "cross_entropy":
-            raise ConfigurationError(f"label_smoothing: only cross_entropy has it, the loss is {loss}")
-        inputs = len(preprocessing["features"])
-        outputs = len(classes) if loss == "cross_entropy" else 1
+            raise ConfigurationError(
+                f"label_smoothing: expected 0 for the loss {loss}, found {label_smoothing}"
+            )
+        inputs = len(preprocessing.features)
+        outputs = len(classes) if classes is not None and loss == "cross_entropy" else 1
         self.network = network(inputs, outputs)
         self.loss = loss
         self.label_smoothing = label_smoothing
@@ -89,7 +93,7 @@ class TabularModel(LightningModule):
         return outputs
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of a batch, or of the part that this process has of it, penalty added."""
+        """The loss of a batch, or of the part of it that this process has, and the penalties."""
         features, target = batch
         outputs = self(features)
         self.epoch_outputs.add("train", outputs, target)
@@ -99,20 +103,20 @@ class TabularModel(LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep the outputs."""
+        """Keep the outputs for the metrics of the epoch."""
         features, target = batch
         self.epoch_outputs.add("validation", self(features), target)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep the outputs."""
+        """Keep the outputs for the metrics of the epoch."""
         features, target = batch
         self.epoch_outputs.add("test", self(features), target)
 
     def on_train_epoch_end(self) -> None:
-        """Log the training loss, penalty left out, with the network as it was at each step."""
+        """Log the training loss without penalties, from the outputs at each step."""
         outputs, target = self.epoch_outputs.take("train")
         metrics = {"loss": self.loss_of(outputs, target)}
-        if self.target["classes"] is not None:
+        if self.target.classes is not None:
             metrics["accuracy"] = classification_metrics(self.predict(outputs), target)["accuracy"]
         log_epoch(self, "train", metrics)
 
@@ -133,12 +137,12 @@ class TabularModel(LightningModule):
         return optimizer_and_schedule(self, self.optimizer, self.lr_scheduler, self.lr_interval)
 
     def predict(self, outputs: Tensor) -> Tensor:
-        """Outputs (B, O) to values in the target's unit (B,), or to class probabilities (B, C)."""
-        if self.target["classes"] is None:
-            values = outputs[:, 0] * self.target["scale"] + self.target["center"]  # (B,)
-            return values.exp() if self.target["log"] else values
+        """Convert outputs (B, O) to values in the unit of the target (B,) or to probabilities (B, C)."""
+        if self.target.classes is None:
+            values = outputs[:, 0] * self.target.scale + self.target.center  # (B,)
+            return values.exp() if self.target.log else values
         if self.loss != "cross_entropy":
-            # a perceptron says on which side a point lies, not how surely
+            # a perceptron decides for a side of the plane and has no probability
             logits = outputs[:, 0]
             hard = self.loss == "perceptron"
             positive = (logits > 0).to(logits.dtype) if hard else logits.sigmoid()  # (B,)
@@ -146,24 +150,24 @@ class TabularModel(LightningModule):
         return outputs.softmax(dim=1)
 
     def trivial_outputs(self, target: Tensor) -> Tensor:
-        """The mean of the prepared target (B, 1), or logits that are right for the shares of classes (B,)."""
-        if self.target["classes"] is None:
+        """Constant outputs (1, O): the mean of a target (B, 1), or the shares of the classes of (B,)."""
+        if self.target.classes is None:
             return target.mean(dim=0, keepdim=True)  # (1, 1)
-        logits = target.bincount(minlength=len(self.target["classes"])).log()[None]  # (1, C)
+        logits = target.bincount(minlength=len(self.target.classes)).log()[None]  # (1, C)
         return logits if self.loss == "cross_entropy" else logits[:, 1:] - logits[:, :1]
 
     def trivial_metrics(self, train: Tensor, test: Tensor) -> dict[str, float]:
-        """Metrics of the trivial answer.
+        """Metrics of the constant prediction of `trivial_outputs`.
 
         Args:
-            train: the training target.
-            test: the test target.
+            train: the prepared target of the training rows.
+            test: the prepared target of the test rows.
         """
         outputs = self.trivial_outputs(train).expand(len(test), -1)
         return {name: float(value) for name, value in self.metrics_of(outputs, test).items()}
 
     def loss_of(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """The loss that the configuration names, on the prepared target (log_rmse: in its unit)."""
+        """The configured loss of outputs (B, O) and the prepared target, without penalties."""
         if self.loss == "cross_entropy":
             return cross_entropy(outputs, target, self.label_smoothing)
         if self.loss == "bce":
@@ -180,9 +184,13 @@ class TabularModel(LightningModule):
         return losses[self.loss](outputs, target)
 
     def metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """RMSE, MAE, R2 and, for targets from 1 up, log-RMSE in the target's unit; or those of classes."""
+        """The metrics of outputs (B, O) and the prepared target.
+
+        RMSE, MAE, R2 and, for targets of at least 1, log-RMSE in the unit of the target; accuracy, and macro
+        precision, recall and F1 of classes.
+        """
         predicted = self.predict(outputs)
-        if self.target["classes"] is not None:
+        if self.target.classes is not None:
             return classification_metrics(predicted, target)
         actual = self.predict(target)
         metrics = {
@@ -190,6 +198,6 @@ class TabularModel(LightningModule):
             "mae": mean_absolute_error(predicted, actual),
             "r2": r2_score(predicted, actual),
         }
-        if self.target["at_least_one"]:
+        if self.target.at_least_one:
             metrics["log_rmse"] = log_rmse(predicted, actual)
         return metrics

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from src.core.errors import ConfigurationError, DataError
 from src.preparation.proposals import Noted, Proposal, configuration, count, listed, one_cycle
-from src.tabular.preprocessing import MISSING, delimiter_of, is_numeric, read_table, text_values
+from src.tabular.reading import MISSING, delimiter_of, is_numeric, read_table, text_values
 
 ENDINGS = (".csv", ".json", ".xlsx", ".tsv")
 DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}

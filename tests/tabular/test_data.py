@@ -8,11 +8,11 @@ import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from src.core.digests import read_preprocessing
 from src.core.errors import ConfigurationError
 from src.tabular.data import TabularData, load_split
 from src.tabular.model import TabularModel
 from src.tabular.prepare import Preparation, prepare
+from src.tabular.preprocessing import Preprocessing
 from src.training.networks import MLP
 
 ROWS = 100
@@ -94,7 +94,7 @@ def loss_of(model: TabularModel, split: str) -> float:
 def model(houses: pd.DataFrame) -> TabularModel:
     torch.manual_seed(0)
     return TabularModel(
-        read_preprocessing(PREPARED),
+        Preprocessing.load(PREPARED),
         partial(MLP, hidden_sizes=[4]),
         optimizer=partial(torch.optim.SGD, lr=0.0),
     )
@@ -144,7 +144,7 @@ def test_what_an_epoch_logs_is_over_all_its_rows(model: TabularModel) -> None:
 def test_every_epoch_logs_its_own_rows_only(houses: pd.DataFrame) -> None:
     torch.manual_seed(0)
     model = TabularModel(
-        read_preprocessing(PREPARED),
+        Preprocessing.load(PREPARED),
         partial(MLP, hidden_sizes=[4]),
         optimizer=partial(torch.optim.SGD, lr=0.1),
     )
@@ -157,7 +157,7 @@ def test_every_epoch_logs_its_own_rows_only(houses: pd.DataFrame) -> None:
         logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
         assert logged["train/loss"] == pytest.approx(losses[-1])
         assert logged["validation/loss"] == pytest.approx(loss_of(model, "validation"))
-        rmse = model.target["scale"] * loss_of(model, "validation") ** 0.5
+        rmse = model.target.scale * loss_of(model, "validation") ** 0.5
         assert logged["validation/rmse"] == pytest.approx(rmse)
     assert losses[0] != pytest.approx(losses[1], rel=1e-4)
 

@@ -1,5 +1,6 @@
 import math
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -15,33 +16,29 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from src.bundle.bundle import restrict_imports, weights_of
-from src.core.digests import read_preprocessing
 from src.core.errors import ConfigurationError
 from src.tabular.data import load_split
 from src.tabular.model import TabularModel
 from src.tabular.prepare import Preparation, prepare
+from src.tabular.preprocessing import NumericColumn, Preprocessing, Target
 from src.training.networks import MLP
 
 Batch = tuple[Tensor, Tensor]
 
 
-def quantity(inputs: int = 1, **target: Any) -> dict[str, Any]:
+def quantity(inputs: int = 1, **target: Any) -> Preprocessing:
     """The preprocessing of a regression."""
-    whole = {"classes": None, "log": False, "center": 0.0, "scale": 1.0, "at_least_one": True}
-    return {
-        "task": "regression",
-        "features": [f"feature {number}" for number in range(inputs)],
-        "target": {"name": "Price", **whole, **target},
-    }
+    columns = [NumericColumn(f"feature {number}", 0.0, 0.0, 1.0, 0, 0.0) for number in range(inputs)]
+    return Preprocessing(columns, Target("Price", **{"at_least_one": True, **target}))
 
 
-def kinds(classes: int, inputs: int = 1) -> dict[str, Any]:
+def kinds(classes: int, inputs: int = 1) -> Preprocessing:
     """The preprocessing of a classification."""
     names = [f"class {number}" for number in range(classes)]
-    return quantity(inputs) | {"task": "classification", "target": {"name": "Kind", "classes": names}}
+    return replace(quantity(inputs), target=Target("Kind", names))
 
 
-def passing_on(preprocessing: dict[str, Any], **settings: Any) -> TabularModel:
+def passing_on(preprocessing: Preprocessing, **settings: Any) -> TabularModel:
     """A linear model whose outputs are its inputs."""
     model = TabularModel(preprocessing, partial(MLP, hidden_sizes=[]), **settings)
     with torch.no_grad():
@@ -121,7 +118,7 @@ def test_penalties_join_the_training_loss(l1: float, l2: float, penalty: float) 
     ],
 )
 def test_a_loss_that_does_not_fit_the_target_is_refused(
-    preprocessing: dict[str, Any], loss: Any, complaint: str
+    preprocessing: Preprocessing, loss: Any, complaint: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=f"^{complaint}$") as caught:
         TabularModel(preprocessing, partial(MLP, hidden_sizes=[4]), loss=loss)
@@ -149,7 +146,7 @@ def test_predict_gives_prepared_targets_back_in_their_unit(tmp_path: Path, steps
     (tmp_path / "train.csv").write_text("Area,Price\n" + "".join(lines))
     settings = Preparation(target="Price", target_transform=steps, scale="none")
     prepare(tmp_path, tmp_path / "prepared", settings)
-    model = TabularModel(read_preprocessing(tmp_path / "prepared"), partial(MLP, hidden_sizes=[]))
+    model = TabularModel(Preprocessing.load(tmp_path / "prepared"), partial(MLP, hidden_sizes=[]))
     for split in ("train", "validation", "test"):
         areas, target = load_split(tmp_path / "prepared", split)
         expected = [prices[int(area)] for area in areas]
@@ -174,7 +171,7 @@ def test_predictions_of_two_classes_are_probabilities_of_both() -> None:
     [(quantity(5), "mse", 1), (kinds(2, 5), "bce", 1), (kinds(2, 5), "cross_entropy", 2)],
 )
 def test_the_target_decides_how_many_outputs_there_are(
-    preprocessing: dict[str, Any], loss: Any, outputs: int
+    preprocessing: Preprocessing, loss: Any, outputs: int
 ) -> None:
     model = TabularModel(preprocessing, partial(MLP, hidden_sizes=[7]), loss=loss)
     assert model(torch.zeros(3, 5)).shape == (3, outputs)
@@ -329,14 +326,22 @@ def test_training_keeps_shared_layers_tied() -> None:
 EPOCHS, STEPS = 4, 20
 
 
+def build(
+    preprocessing: Preprocessing, kind: type[TabularModel], *arguments: Any, **more: Any
+) -> TabularModel:
+    return kind(preprocessing, *arguments, **more)
+
+
 def configured_model(**settings: Any) -> TabularModel:
     """A model built from a configuration as the command line builds it."""
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(LightningModule, "model")
+    parser.add_subclass_arguments(LightningModule, "model", skip={"preprocessing"})
     network = {"class_path": "src.training.networks.MLP", "init_args": {"hidden_sizes": [3]}}
-    arguments = {"preprocessing": quantity(2), "network": network, **settings}
+    arguments = {"network": network, **settings}
     values = {"class_path": "src.tabular.model.TabularModel", "init_args": arguments}
-    model: TabularModel = parser.instantiate(parser.parse_object({"model": values})).model
+    instantiators = [(partial(build, quantity(2)), LightningModule, True)]
+    parsed = parser.parse_object({"model": values})
+    model: TabularModel = parser.instantiate(parsed, instantiators=instantiators).model
     return model
 
 
@@ -391,6 +396,11 @@ def test_a_configuration_names_optimizer_and_schedule() -> None:
     assert settings["optimizer"].param_groups[0]["lr"] == 0.02
     assert len(settings["optimizer"].param_groups[0]["params"]) == 4
     assert settings["lr_scheduler"]["monitor"] == "validation/rmse"
+
+
+def test_a_perceptron_answers_with_a_side() -> None:
+    model = TabularModel(kinds(2), nn.Linear, loss="perceptron")
+    assert model.predict(torch.tensor([[0.2], [-7.0]])).tolist() == [[0, 1], [1, 0]]
 
 
 class Quadratic(nn.Module):

@@ -6,8 +6,8 @@ import pytest
 
 from src.core.errors import ConfigurationError, DataError
 from src.preparation.proposals import plain
-from src.tabular.preprocessing import MISSING
 from src.tabular.propose import propose
+from src.tabular.reading import MISSING
 
 ROWS = range(60)
 COLUMNS: dict[str, list[Any]] = {
