@@ -259,7 +259,7 @@ def numeric_values(column: "pd.Series[Any]", path: Path) -> NDArray[np.float64]:
         DataError: a cell is text, infinite or beyond float32; the message has its row, counted from 1.
     """
     numbers = pd.to_numeric(column, errors="coerce")
-    values = numbers.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
+    values = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
     refuse_cells(column, np.isnan(values) & column.notna().to_numpy(), path, "is not a number")
     refuse_cells(column, np.isinf(values), path, "is not finite")
     refuse_cells(column, np.abs(values) > LARGEST, path, "is too large for 32-bit numbers")
@@ -282,8 +282,10 @@ def text_values(column: "pd.Series[Any]") -> NDArray[np.object_]:
         column = column.astype(object).map(_as_text, na_action="ignore")
     elif pd.api.types.infer_dtype(column, skipna=True) != "string":
         column = column.astype(object).map(str, na_action="ignore")
-    texts = column.to_numpy(dtype=object, copy=True)
-    texts[column.isna().to_numpy()] = None
+    texts, missing = column.to_numpy(dtype=object), column.isna().to_numpy()
+    if missing.any():
+        texts = texts.copy()
+        texts[missing] = None
     return texts
 
 
