@@ -21,10 +21,11 @@ from pipelines.export.export import export, relative_difference
 from pipelines.export.export import export as exporter
 from src.bundle.bundle import load_model
 from src.bundle.exportable import Exportable
-from src.core.digests import folder_digest, read_preprocessing
+from src.core.digests import folder_digest
 from src.core.errors import ConfigurationError, IntegrityError, exit_with_message
 from src.tabular.model import TabularModel
-from src.tabular.preprocessing import read_table, transform
+from src.tabular.preprocessing import Preprocessing, transform
+from src.tabular.reading import read_table
 from src.text.export import _language_model
 from src.text.model import LanguageModel
 from src.text.networks import Transformer
@@ -113,9 +114,8 @@ def test_raw_rows_get_the_prices_of_the_bundle(
 ) -> None:
     raw = clones[0] / "data" / "raw" / "house_prices" / "test.csv"
     bundle = clones[0] / "models" / "house_prices"
-    learnt = read_preprocessing(bundle)
-    texts = [column["name"] for column in learnt["columns"] if column["kind"] == "categorical"]
-    table = read_table(raw, texts, learnt["missing"])
+    learnt = Preprocessing.load(bundle)
+    table = read_table(raw, [column.name for column in learnt.categorical], learnt.missing)
     model = load_model(bundle, TabularModel)
     with torch.inference_mode():
         expected = model.predict(model(torch.from_numpy(transform(table, learnt, raw, Counter()))))

@@ -263,7 +263,7 @@ def table_of(cells: list[str]) -> str:
             lambda: write_table(Path("list.csv")),
             "Nowhere",
             ConfigurationError,
-            "there are: Nr, Name",
+            "expected one of: Nr, Name",
         ),
         ("tabular", lambda: Path(), None, DataError, "found none"),
         ("images", lambda: lie_together(Path("flat")), None, DataError, "lie together"),
