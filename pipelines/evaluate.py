@@ -4,7 +4,7 @@ from importlib import import_module
 
 from jsonargparse import auto_cli
 
-from pipelines.parameters import room_of
+from pipelines.parameters import kind_of
 from src.core.atomic import written_whole
 from src.core.errors import exit_with_message
 from src.core.paths import MODELS, PREPARED, REPORTS
@@ -18,7 +18,7 @@ def evaluate(task: str) -> None:
     """
     from src.bundle.bundle import Bundle  # not needed for --help
 
-    room = import_module(f"src.{room_of(task)}.evaluate")
+    room = import_module(f"src.{kind_of(task)}.evaluate")
     bundle = Bundle.open(MODELS / task)
     bundle.require_data(PREPARED / task)
     with written_whole(REPORTS / task) as folder:

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from jsonargparse import auto_cli
 
-from pipelines.parameters import checked, room_of, task_section
+from pipelines.parameters import checked, kind_of, task_section
 from src.core.atomic import written_whole
 from src.core.digests import file_digest, folder_digest
 from src.core.errors import ConfigurationError, DataError, IntegrityError, ResourceError, exit_with_message
@@ -111,7 +111,7 @@ def _registry(task: str, path: Path) -> dict[str, RawFile]:
 
 
 def _write_sample(task: str, description: Path, folder: Path) -> None:
-    sample = import_module(f"src.{room_of(task)}.sample")
+    sample = import_module(f"src.{kind_of(task)}.sample")
     if not description.is_file():
         raise ConfigurationError(f"{task}.source: there is no sample ({description}); name a folder")
     try:

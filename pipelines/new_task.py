@@ -7,12 +7,12 @@ import shutil
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from jsonargparse import ArgumentParser
 
-from pipelines.parameters import PARAMETERS, checked, read_parameters
+from pipelines.parameters import PARAMETERS, checked, kinds_with, read_parameters, studies_of
 from src.core.atomic import file_written_whole
 from src.core.errors import ConfigurationError, DataError, exit_with_message
 from src.preparation.proposals import Noted, Proposal, as_yaml, one_line, plain
@@ -21,14 +21,13 @@ CONFIGURATIONS = Path("configs")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")
 # what stands in params.yaml, in runs/ and in dvc.yaml under these names is no task
 RESERVED = ("tasks", "studies", "more_studies", "cells", "prepared", "wandb", "key", "item")
-Kind = Literal["tabular", "images", "text"]
 
 DESCRIPTION = """Look at data that nobody has described yet, and write what a task needs: its line and
 section in params.yaml, and configs/NAME.yaml, both with comments that say what was found. Then `dvc repro
 evaluate@NAME` fetches, prepares, trains and evaluates. The values are a start: change any of them."""
 
 
-def new_task(name: str, kind: Kind, path: Path, target: str | None = None) -> None:
+def new_task(name: str, kind: str, path: Path, target: str | None = None) -> None:
     """Write the section `name` of params.yaml and configs/<name>.yaml.
 
     Both are written by rename, and only after the preparation has worked on the data in a folder of its own.
@@ -77,13 +76,15 @@ def new_task(name: str, kind: Kind, path: Path, target: str | None = None) -> No
 
 def _check_name(name: str) -> None:
     parameters = read_parameters()
-    studies = {**(parameters.get("studies") or {}), **(parameters.get("more_studies") or {})}
     if not NAME.fullmatch(name) or yaml.safe_load(name) != name:  # `yes` and `null` are no texts in YAML
         raise ConfigurationError(
             f"name: expected a letter, then letters, digits or _, at most 60 in all, found {name!r}"
         )
     # some file systems take Wine and wine for one folder
-    taken = {str(other).lower() for other in (*RESERVED, *parameters, *parameters["tasks"], *studies)}
+    taken = {
+        str(other).lower()
+        for other in (*RESERVED, *parameters, *parameters["tasks"], *studies_of(parameters))
+    }
     if name.lower() in taken:
         raise ConfigurationError(f"name: '{name}' is taken in {PARAMETERS}; choose another one")
     configuration = CONFIGURATIONS / f"{name}.yaml"
@@ -91,7 +92,7 @@ def _check_name(name: str) -> None:
         raise ConfigurationError(f"{configuration} is there already; remove it, or choose another name")
 
 
-def _try_preparation(kind: Kind, proposal: Proposal) -> None:
+def _try_preparation(kind: str, proposal: Proposal) -> None:
     """Prepare the data as proposed, and forget the result: what is refused is told before it is written."""
     room = import_module(f"src.{kind}.prepare")
     settings = checked(room.Preparation, plain(proposal.prepare), "prepare")
@@ -111,7 +112,7 @@ def _try_preparation(kind: Kind, proposal: Proposal) -> None:
             raise DataError(str(error).replace(str(raw), str(proposal.source))) from None
 
 
-def _section(proposal: Proposal, kind: Kind) -> dict[str, Any]:
+def _section(proposal: Proposal, kind: str) -> dict[str, Any]:
     return {
         # with the slash no folder's name is taken for `sample` or `download`
         "source": f"{proposal.source.as_posix()}/",
@@ -171,7 +172,7 @@ def main() -> None:
     """Entry point."""
     parser = ArgumentParser(prog="python -m pipelines.new_task", description=DESCRIPTION)
     parser.add_argument("name", type=str, help="Of the new task: letters, digits and _.")
-    parser.add_argument("--kind", type=Kind, required=True, help="The kind of the data.")
+    parser.add_argument("--kind", choices=kinds_with("propose"), required=True, help="The kind of data.")
     parser.add_argument(
         "--from",
         type=Path,

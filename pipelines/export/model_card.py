@@ -14,12 +14,13 @@ import torch
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+from pipelines.parameters import SOURCES
 from src.bundle.bundle import Bundle
 from src.bundle.exportable import Exportable
 from src.core.digests import file_digest
 from src.core.paths import MANIFEST, PREPARED, RAW, REPORTS, SOURCE
 
-TEMPLATES = Path(__file__).with_name("templates")
+TEMPLATES = Path(__file__).parent
 ROUNDING = 1e-4  # metrics.json keeps six digits
 
 
@@ -37,7 +38,7 @@ def write_documents(exportable: Exportable, task: str, bundle: Bundle, folder: P
     if exportable.vocabulary is not None:
         _write_json(folder / "vocabulary.json", exportable.vocabulary)
     templates = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader([TEMPLATES, SOURCES / bundle.kind / "export_templates"]),
         autoescape=select_autoescape(),
         undefined=StrictUndefined,
         trim_blocks=True,

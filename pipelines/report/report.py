@@ -75,7 +75,10 @@ def report() -> None:
     """Write report.html from the results of every task and study in params.yaml."""
     parameters = read_parameters()
     tasks = [_task(name, room, parameters.get(name) or {}) for name, room in parameters["tasks"].items()]
-    studies = [_study(name, section) for name, section in (parameters.get("studies") or {}).items()]
+    studies = [
+        _study(name, section, parameters["tasks"])
+        for name, section in (parameters.get("studies") or {}).items()
+    ]
     page = render(tasks=tasks, studies=studies)
     with file_written_whole(REPORT) as file:
         file.write(page)
@@ -105,8 +108,8 @@ def _task(name: str, room: str, section: dict[str, Any]) -> Task:
         parameters=parameters[1].replace(" ", "\u202f") if parameters else "",
         scores=_scores_table(metrics),
         others=_others_table(metrics),
-        pictures=read_pictures(plots, _facts(name, plots / "learning_curve.csv")),
-        documents=read_documents(tables),
+        pictures=read_pictures(plots, room, _facts(name, plots / "learning_curve.csv")),
+        documents=read_documents(tables, room),
         preparation=settings_table(section.get("prepare") or {}),
         training=settings_table(yaml.safe_load(given)),
         configuration=_there(bundle / "config.yaml", stage).read_text(encoding="utf-8"),
@@ -116,16 +119,16 @@ def _task(name: str, room: str, section: dict[str, Any]) -> Task:
     )
 
 
-def _study(name: str, section: dict[str, Any]) -> Study:
+def _study(name: str, section: dict[str, Any], tasks: dict[str, str]) -> Study:
     stage, folder = f"study@{name}", REPORTS / "studies" / name
-    title = section.get("title") or name
+    title, kind = section.get("title") or name, tasks.get(section["task"], "")
     return Study(
         name=name,
         title=title,
         task=section["task"],
         metric=shown_metric(section["metric"].removeprefix("test/")),
-        pictures=read_pictures(_there(folder / "plots", stage), {"name": title}),
-        documents=read_documents(_there(folder / "tables", stage)),
+        pictures=read_pictures(_there(folder / "plots", stage), kind, {"name": title}),
+        documents=read_documents(_there(folder / "tables", stage), kind),
         settings=yaml.safe_dump(section, sort_keys=False, allow_unicode=True),
     )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from pipelines.parameters import checked, room_of, task_section
+from pipelines.parameters import checked, kind_of, task_section
 from src.core.code import code_digest, modules_named
 from src.core.digests import file_digest, read_source
 from src.core.errors import ConfigurationError, NonFiniteError, reported_error
@@ -128,10 +128,10 @@ def prepare_anew(task: str, changes: dict[str, Any]) -> Path:
     Returns:
         The folder, below runs/prepared/; it is made once.
     """
-    room = import_module(f"src.{room_of(task)}.prepare")
+    room = import_module(f"src.{kind_of(task)}.prepare")
     values = dict(task_section(task).get("prepare") or {}) | changes
     settings = checked(room.Preparation, values, f"{task}.prepare")
-    code = code_digest(f"src.{room_of(task)}.prepare")
+    code = code_digest(f"src.{kind_of(task)}.prepare")
     read_source(RAW / task)
     identity = f"{yaml.safe_dump(values)} {file_digest(RAW / task / SOURCE)} {code}"
     prepared = RUNS / "prepared" / task / sha256(identity.encode()).hexdigest()[:16]

@@ -11,17 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
+from pipelines.parameters import kind_of, part_of
 from pipelines.study.cells import Cell
-from src.images.pictures import plot_difference_errors
 from src.reporting.figures import save_figure
 from src.reporting.metrics import write_metrics
-from src.tabular.pictures import plot_activations
 
-# what a picture without data explains, by the key that a study varies
-EXPLAINED = {
-    "activation": ("activations.png", plot_activations),
-    "gradient": ("differences.png", plot_difference_errors),
-}
 CONFIDENCE = 0.95
 MOST_CURVES = 20
 
@@ -138,7 +132,9 @@ def write_findings(title: str, metric: str, mode: str, cells: dict[str, list[Cel
         _plot_curves(histories, folder / "plots" / "curves.png")
         _plot_weights({name: cells[name] for name in histories}, folder / "plots" / "weights.png")
     varied = {key.rpartition(".")[2] for group in cells.values() for key in group[0].settings}
-    for key, (name, plot) in EXPLAINED.items():
+    (task,) = {cell.task for group in cells.values() for cell in group}
+    figures = getattr(part_of(kind_of(task), "study_figures"), "FIGURES", {})
+    for key, (name, plot) in figures.items():
         if key in varied:
             plot(folder / "plots" / name)
     if any("gradient_norm/" in column for group in histories.values() for column in group[0]):

@@ -13,7 +13,7 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipelines.parameters import checked, read_parameters, room_of
+from pipelines.parameters import checked, kind_of, read_parameters
 from pipelines.study.cells import Cell, metric_names, prepare_anew, train, value_name
 from pipelines.study.workers import Workers
 from src.core.atomic import written_whole
@@ -136,7 +136,7 @@ def read_study(name: str) -> Study:
     free = {key: section.pop(key) for key in FREE if section.get(key) is not None}
     study = replace(checked(Study, section, place), **free)
     study.check(place)
-    room_of(study.task)
+    kind_of(study.task)
     return study
 
 

@@ -250,5 +250,5 @@ def test_damaged_results_are_told() -> None:
         report()
     write("kinds", "sample", {"test/accuracy": 1.0})
     Path("reports/kinds/plots/learning_curve.png").write_bytes(b"nothing")
-    with pytest.raises(IntegrityError, match=r"reports/kinds/plots/learning_curve\.png is no picture"):
+    with pytest.raises(IntegrityError, match=r"reports/kinds/plots/learning_curve\.png is not a picture"):
         report()
