@@ -16,6 +16,7 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from src.core.errors import ConfigurationError, IntegrityError, LockstepError, exit_with_message
+from src.core.git import git
 
 LOCK = "dvc.lock"
 Stages = dict[str, dict[str, Any]]
@@ -62,10 +63,10 @@ def verify(task: str | None = None, keep: Path | None = None) -> None:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True)  # noqa: S603, S607
-    if done.returncode:
-        raise ConfigurationError(f"git {arguments[0]} failed: {done.stderr.strip()}")
-    return done.stdout.strip()
+    try:
+        return git(*arguments, folder=folder)
+    except subprocess.CalledProcessError as error:
+        raise ConfigurationError(f"git {arguments[0]} failed: {error.stderr.strip()}") from None
 
 
 def _stages(clone: Path) -> Stages:

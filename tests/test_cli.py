@@ -668,7 +668,7 @@ def test_other_model_than_the_bundle_is_told_with_the_difference(capsys: pytest.
     change("model.init_args.dropout", 0.75)
     assert cli(*PREDICT, f"{RAW}/test.csv") == 2
     message = capsys.readouterr().err.splitlines()[-1]
-    assert f"model.init_args.dropout: 0.75 (bundle: {held})" in message
+    assert f"model.dropout: 0.75 (bundle: {held})" in message
     assert "hidden_sizes" not in message
     assert not Path("predictions.csv").exists()
 

@@ -4,8 +4,6 @@ The card has the sections of Hugging Face's (Mitchell et al. 2019, Model cards f
 written from the bundle, and from the scores and the source of the data where they are here and belong to it.
 """
 
-import csv
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,9 @@ from pipelines.parameters import SOURCES
 from src.bundle.bundle import Bundle
 from src.bundle.exportable import Exportable
 from src.core.digests import file_digest
+from src.core.documents import read_json, write_json
 from src.core.paths import MANIFEST, PREPARED, RAW, REPORTS, SOURCE
+from src.reporting.history import read_history
 
 TEMPLATES = Path(__file__).parent
 ROUNDING = 1e-4  # metrics.json keeps six digits
@@ -34,9 +34,9 @@ def write_documents(exportable: Exportable, task: str, bundle: Bundle, folder: P
         folder: of the export; the programs are in it.
     """
     programs = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
-    _write_json(folder / "inputs.json", exportable.description)
+    write_json(folder / "inputs.json", exportable.description, sort_keys=False)
     if exportable.vocabulary is not None:
-        _write_json(folder / "vocabulary.json", exportable.vocabulary)
+        write_json(folder / "vocabulary.json", exportable.vocabulary)
     templates = Environment(
         loader=FileSystemLoader([TEMPLATES, SOURCES / bundle.kind / "export_templates"]),
         autoescape=select_autoescape(),
@@ -66,16 +66,10 @@ def write_documents(exportable: Exportable, task: str, bundle: Bundle, folder: P
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 def _best_epoch(history: Path, configuration: dict[str, Any]) -> dict[str, float]:
     """The row of the epoch that the bundle holds."""
-    with history.open(encoding="utf-8", newline="") as file:
-        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     choose = min if configuration["mode"] == "min" else max
-    return choose(rows, key=lambda row: row[configuration["monitor"]])
+    return choose(read_history(history), key=lambda row: row[configuration["monitor"]])
 
 
 def _scores(task: str, best: dict[str, float]) -> dict[str, dict[str, float]]:
@@ -83,7 +77,7 @@ def _scores(task: str, best: dict[str, float]) -> dict[str, dict[str, float]]:
     path = REPORTS / task / "metrics.json"
     if not path.is_file():
         return {}
-    metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+    metrics: dict[str, float] = read_json(path, f"evaluate@{task}")
     shared = [name for name in best if name.startswith("validation/") and name in metrics]
     if not all(math.isclose(best[name], metrics[name], rel_tol=ROUNDING) for name in shared):
         return {}
@@ -103,6 +97,6 @@ def _source(task: str, manifest: dict[str, Any]) -> dict[str, Any] | None:
     path, prepared = RAW / task / SOURCE, PREPARED / task / MANIFEST
     if not (path.is_file() and prepared.is_file()) or file_digest(prepared) != manifest["prepared"]:
         return None
-    source = json.loads(path.read_text(encoding="utf-8"))
+    source = read_json(path, f"fetch@{task}")
     # a folder or a file of this machine goes by its name alone
     return {"name": Path(source["source"]).name, "files": source["files"]}

@@ -1,4 +1,4 @@
-"""The building blocks of report.html: pictures as data URIs, tables and poems read from reports/, Jinja2."""
+"""The parts of report.html: pictures as data URIs, tables and poems read from reports/, and its template."""
 
 import csv
 import io
@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from pipelines.report.captions import pictures_of, tables_of
 from pipelines.report.scores import shown_metric, shown_number
+from src.core.documents import flat_keys
 from src.core.errors import IntegrityError
 
 TEMPLATES = Path(__file__).parent
@@ -45,7 +46,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """Headings and rows, all of one length."""
+    """Headings and rows, all of the same length."""
 
     headings: list[str]
     rows: list[list[str]]
@@ -67,7 +68,7 @@ class Poem:
 
 @dataclass
 class Document:
-    """A file of tables/, taken apart."""
+    """The parts of a file in tables/."""
 
     title: str
     paragraphs: list[str] = field(default_factory=list)
@@ -114,7 +115,7 @@ def _plain_name(path: Path) -> str:
 
 
 def _compressed(path: Path) -> bytes:
-    """The same pixels on white paper as lossless WebP: half of the bytes of matplotlib's PNG."""
+    """The picture on white, as lossless WebP: half the bytes of matplotlib's PNG."""
     try:
         picture = Image.open(path).convert("RGBA")
     except (UnidentifiedImageError, OSError) as error:
@@ -146,7 +147,7 @@ def _document(path: Path, title: str) -> Document:
         headings, *rows = csv.reader(io.StringIO(text))
         document.tables.append(Table(headings, rows))
         return document
-    # No links, pictures or emphasis: names in the text come from the user's data and are no markup.
+    # No links, pictures or emphasis: names in the text come from the user's data and are not markup.
     markdown = MarkdownIt("zero").enable(["heading", "blockquote", "table"])
     for node in SyntaxTreeNode(markdown.parse(text)).children:
         if node.type == "table":
@@ -165,16 +166,11 @@ def _document(path: Path, title: str) -> Document:
 
 
 def settings_table(values: dict[str, Any]) -> Table:
-    """Nested keys as on the command line: `model.optimizer.lr` for the `lr` of a class's init_args."""
-
-    def pairs(value: Any, place: str) -> list[tuple[str, Any]]:
-        if not isinstance(value, dict) or not value:
-            return [(place, value)]
-        own = [(place, value["class_path"])] if "class_path" in value else []
-        inner = value.get("init_args") or {} if own else value
-        return own + [pair for key, item in inner.items() for pair in pairs(item, f"{place}.{key}")]
-
-    return Table(["key", "value"], [[key.lstrip("."), _shown(value)] for key, value in pairs(values, "")])
+    """Nested keys as on the command line; a class is the value of the key that it stands for."""
+    flat = flat_keys(values) if values else {}
+    return Table(
+        ["key", "value"], [[key.removesuffix(".class_path"), _shown(value)] for key, value in flat.items()]
+    )
 
 
 def _shown(value: Any) -> str:
@@ -184,12 +180,12 @@ def _shown(value: Any) -> str:
 
 
 def slug(name: str) -> str:
-    """A name as part of an address within the page."""
+    """A name as part of a link within the page."""
     return re.sub(r"[^\w.-]+", "-", name)
 
 
 def render(**values: Any) -> str:
-    """Fill templates/report.html; all values are escaped."""
+    """Fill the template report.html; all values are escaped."""
     jinja = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

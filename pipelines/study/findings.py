@@ -1,6 +1,5 @@
 """What the cells of a study say: a table with the noise beside each difference, pictures, and a sentence."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ from scipy import stats
 from pipelines.parameters import kind_of, part_of
 from pipelines.study.cells import Cell
 from src.reporting.figures import save_figure
+from src.reporting.history import read_history
 from src.reporting.metrics import write_metrics
+from src.reporting.tables import markdown_table
 
 CONFIDENCE = 0.95
 MOST_CURVES = 20
@@ -162,9 +163,8 @@ def _weights(bundle: Path) -> dict[str, NDArray[np.floating]]:
 
 def _history(cell: Cell) -> dict[str, Numbers]:
     """The columns of the history of a cell's training."""
-    with (cell.bundle / "history.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+    rows = read_history(cell.bundle / "history.csv")
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 def _number(value: float, plus: str = "") -> str:
@@ -185,9 +185,8 @@ PRINTED = ["", "runs", "mean", "sd", "difference"]
 
 
 def _markdown(title: str, metric: str, rows: list[Row], finding: str) -> str:
-    lines = [f"# {title}: {metric}", "", f"| {' | '.join(HEADINGS)} |", "|---" * len(HEADINGS) + "|"]
-    lines += [f"| {' | '.join(_cells_of_row(row))} |" for row in rows]
-    return "\n".join([*lines, "", finding]) + "\n"
+    table = markdown_table(HEADINGS, map(_cells_of_row, rows))
+    return f"# {title}: {metric}\n\n{table}\n{finding}\n"
 
 
 def _print(title: str, metric: str, rows: list[Row], finding: str) -> None:

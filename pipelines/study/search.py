@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipelines.study.cells import Cell, train, value_name
 from src.core.errors import ConfigurationError, NonFiniteError
+from src.reporting.tables import markdown_table
 
 Settings = dict[str, Any]
 
@@ -152,13 +153,13 @@ class Search:
             key=lambda trial: (trial.state != TrialState.COMPLETE, sign * _value(trial), trial.number)
         )
         headings = ["trial", self.metric, "epochs", *self.space]
-        lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
+        rows = []
         for trial in trials:
             settings = _settings(trial, self.space)
             said = f"{_value(trial):.4g}" + ("" if trial.state == TrialState.COMPLETE else " (pruned)")
             cells = [trial.number, said, len(trial.intermediate_values), *map(_short, settings.values())]
-            lines.append(f"| {' | '.join(map(str, cells))} |")
-        (folder / "tables" / "trials.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            rows.append([str(cell) for cell in cells])
+        (folder / "tables" / "trials.md").write_text(markdown_table(headings, rows), encoding="utf-8")
         _plot_trials(trials, self, folder / "plots" / "trials.png")
 
 
