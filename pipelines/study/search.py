@@ -38,7 +38,7 @@ DIGITS = 4
 
 
 def distribution_of(values: Any) -> BaseDistribution:
-    """What Optuna draws from: a list of values, or a range as class Study in pipelines/study.py has it.
+    """What Optuna draws from: a list of values, or a range as in class Study of pipelines/study/study.py.
 
     Raises:
         TypeError: a key or a value of a range is not what it should be.
