@@ -1,4 +1,4 @@
-"""What the cells of a study say: a table with the noise beside each difference, pictures, and a sentence."""
+"""The report of a study: a table of differences with their noise, figures, and a summary."""
 
 from pathlib import Path
 from typing import Any
@@ -36,11 +36,11 @@ def compare(values: dict[str, Numbers]) -> list[Row]:
     """Mean, spread and the paired difference to the first cell.
 
     Args:
-        values: the metric by cell, one number for each seed and fold in the same order everywhere; NaN where
-            a training has diverged.
+        values: the metric of each cell, one number per seed and fold in the same order for all cells; NaN if
+            a training diverged.
 
     Returns:
-        A row a cell: `cell`, `runs`, `diverged`, `mean`, `sd` (n - 1), `ci` and, but for the first,
+        One row per cell: `cell`, `runs`, `diverged`, `mean`, `sd` (n - 1), `ci` and, except for the first,
         `difference` and `difference_ci` over the runs that both have (`ci`: half the width at 95 %).
     """
     rows: list[Row] = []
@@ -61,7 +61,7 @@ def compare(values: dict[str, Numbers]) -> list[Row]:
 
 
 def sentence(rows: list[Row], metric: str, mode: str) -> str:
-    """Which differences to the first cell exceed the noise: their 95 % interval leaves 0 out."""
+    """Summarise which differences to the first cell exceed the noise: their 95 % interval excludes 0."""
     first, *others = rows
     if not others or first["runs"] < 2:
         single = " in one run, without noise to compare with"
@@ -98,11 +98,11 @@ def write_findings(title: str, metric: str, mode: str, cells: dict[str, list[Cel
     """Write the report of a study whose cells are trained.
 
     Args:
-        title: for people.
-        metric: what is compared.
-        mode: which end of it is better, min or max.
+        title: of the study.
+        metric: the metric to compare.
+        mode: whether a low (min) or a high (max) metric is better.
         cells: by name, all with the same seeds and folds in the same order.
-        folder: where metrics.json, tables/ and plots/ go; it exists and is empty.
+        folder: for metrics.json, tables/ and plots/; it exists and is empty.
     """
     records = {name: [cell.record() for cell in group] for name, group in cells.items()}
     values = {
@@ -120,7 +120,7 @@ def write_findings(title: str, metric: str, mode: str, cells: dict[str, list[Cel
         f"{row['cell']}/{name}": value
         for row in rows
         for name, value in row.items()
-        if name != "cell" and np.isfinite(value)  # a single run has no noise, one that diverged no mean
+        if name != "cell" and np.isfinite(value)  # a single run has no spread, a diverged one no mean
     }
     write_metrics(metrics, folder)
     for name in ("plots", "tables"):
@@ -144,7 +144,7 @@ def write_findings(title: str, metric: str, mode: str, cells: dict[str, list[Cel
 
 
 def _gap(metrics: dict[str, float]) -> float:
-    """By how much the validation loss of the best epoch is above the training loss."""
+    """The validation loss of the best epoch minus the training loss."""
     return metrics["validation/loss"] - metrics["train/loss"]
 
 
@@ -192,7 +192,7 @@ def _markdown(title: str, metric: str, rows: list[Row], finding: str) -> str:
 def _print(title: str, metric: str, rows: list[Row], finding: str) -> None:
     table = Table(title=f"{title}: {metric}")
     for heading in PRINTED:
-        # a long name goes over several lines, so that no number is cut off
+        # a long name is wrapped, so that no number is cut off
         table.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading))
     for row in rows:
         by_heading = dict(zip(HEADINGS, _cells_of_row(row), strict=True))
