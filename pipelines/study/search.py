@@ -1,7 +1,7 @@
 """Search: Optuna chooses the settings of the next cell from the metrics of the earlier ones.
 
-The state of a search is in Optuna's storage, a journal file or a database. Any number of processes on any number
-of machines can work on one search: each takes the next trial, trains it as a cell, and reports its metric.
+The state of a search is in Optuna's storage, a journal file or a database. Any number of processes, on
+any number of machines, can work on a search: each takes the next trial, trains its cell, reports its metric.
 """
 
 import contextlib
