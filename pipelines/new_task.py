@@ -92,8 +92,8 @@ def _check_name(name: str) -> None:
 
 def _try_preparation(kind: str, proposal: Proposal) -> None:
     """Prepare the data as proposed in a temporary folder, so that errors are reported before writing."""
-    room = import_module(f"src.{kind}.prepare")
-    settings = checked(room.Preparation, plain(proposal.prepare), "prepare")
+    preparation = import_module(f"src.{kind}.prepare")
+    settings = checked(preparation.Preparation, plain(proposal.prepare), "prepare")
     with TemporaryDirectory() as temporary:
         raw = proposal.source
         if proposal.files:
@@ -105,7 +105,7 @@ def _try_preparation(kind: str, proposal: Proposal) -> None:
             copy(original, raw / name)
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                room.prepare(raw, Path(temporary, "prepared"), settings)
+                preparation.prepare(raw, Path(temporary, "prepared"), settings)
         except DataError as error:
             raise DataError(str(error).replace(str(raw), str(proposal.source))) from None
 
@@ -125,7 +125,7 @@ def _commands(name: str, proposal: Proposal) -> list[str]:
 
 
 def _header(name: str, proposal: Proposal) -> str:
-    about = "A first proposal of pipelines.new_task. The data side stands in params.yaml."
+    about = "A first proposal of pipelines.new_task. The data side is in params.yaml."
     commands = [f"  {one_line(command)}" for command in _commands(name, proposal)]
     lines = [one_line(proposal.findings[0]), about, "", *commands]
     return "".join(f"# {line}".rstrip() + "\n" for line in lines)

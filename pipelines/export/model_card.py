@@ -1,7 +1,7 @@
 """The documents of an export: inputs.json, vocabulary.json, example.py and README.md, the model card.
 
-The card has the sections of Hugging Face's (Mitchell et al. 2019, Model cards for model reporting). It is
-written from the bundle, and from the scores and the source of the data where they are here and belong to it.
+The card has the sections of Hugging Face (Mitchell et al. 2019, Model cards for model reporting). Its content
+is that of the bundle, and the scores and the source of its data if they are here.
 """
 
 import math
@@ -25,13 +25,13 @@ ROUNDING = 1e-4  # metrics.json keeps six digits
 
 
 def write_documents(exportable: Exportable, task: str, bundle: Bundle, folder: Path) -> None:
-    """Write what goes with the programs.
+    """Write the documents of an export.
 
     Args:
-        exportable: what was exported.
+        exportable: the exported model.
         task: its name.
         bundle: of the trained model.
-        folder: of the export; the programs are in it.
+        folder: of the export, with the programs in it.
     """
     programs = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
     write_json(folder / "inputs.json", exportable.description, sort_keys=False)
@@ -67,13 +67,13 @@ def write_documents(exportable: Exportable, task: str, bundle: Bundle, folder: P
 
 
 def _best_epoch(history: Path, configuration: dict[str, Any]) -> dict[str, float]:
-    """The row of the epoch that the bundle holds."""
+    """The row of the history for the epoch of the bundle's weights."""
     choose = min if configuration["mode"] == "min" else max
     return choose(read_history(history), key=lambda row: row[configuration["monitor"]])
 
 
 def _scores(task: str, best: dict[str, float]) -> dict[str, dict[str, float]]:
-    """Metrics by name, each with the model's value and those of the baselines; none of another training."""
+    """Metrics by name: the value of the model and of each baseline; empty if they are of another training."""
     path = REPORTS / task / "metrics.json"
     if not path.is_file():
         return {}
@@ -93,10 +93,10 @@ def _scores(task: str, best: dict[str, float]) -> dict[str, dict[str, float]]:
 
 
 def _source(task: str, manifest: dict[str, Any]) -> dict[str, Any] | None:
-    """Kind and files of the raw data, if the prepared data here are those of the training."""
+    """Source and files of the raw data, if the prepared data here are those of the training."""
     path, prepared = RAW / task / SOURCE, PREPARED / task / MANIFEST
     if not (path.is_file() and prepared.is_file()) or file_digest(prepared) != manifest["prepared"]:
         return None
     source = read_json(path, f"fetch@{task}")
-    # a folder or a file of this machine goes by its name alone
+    # without the path on this machine
     return {"name": Path(source["source"]).name, "files": source["files"]}
