@@ -3,6 +3,7 @@
 import ast
 import re
 from pathlib import Path
+from typing import Any
 
 import jieba
 import pytest
@@ -34,11 +35,12 @@ def source_of(path: Path, name: str) -> str:
     text = path.read_text(encoding="utf-8")
     if not name:
         return text
-    node: ast.AST = ast.parse(text)
+    node: Any = ast.parse(text)
     for part in name.split("."):
         nodes = (child for child in ast.walk(node) if isinstance(child, ast.FunctionDef | ast.ClassDef))
         node = {child.name: child for child in nodes if child is not node}[part]
-    return ast.get_source_segment(text, node) or ""
+    first = min(line.lineno for line in (node, *node.decorator_list))
+    return "\n".join(text.splitlines()[first - 1 : node.end_lineno])
 
 
 @complete
