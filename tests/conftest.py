@@ -219,7 +219,7 @@ def run_stages(tasks: list[str], studies: list[str]) -> None:
         evaluate(task)
     if studies:
         from pipelines.report.report import report
-        from pipelines.study.study import study
+        from pipelines.study.run import study
 
         for name in studies:
             study(name)

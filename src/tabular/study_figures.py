@@ -1,6 +1,7 @@
-"""Pictures of the building blocks of networks, without data: activation functions and their derivatives."""
+"""Figures that explain what a study varies; they need no data."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,12 +16,12 @@ COLUMNS = 4
 
 
 def plot_activations(path: Path) -> None:
-    """Each activation function beside its derivative by autograd, at 1,000 points from -5 to 5.
+    """Plot each activation function and its derivative by autograd, at 1,000 points from -5 to 5.
 
-    Softmax, which takes all its inputs together, is shown by its Jacobian at five inputs from -2 to 2.
+    Softmax is a function of all its inputs: its Jacobian at five inputs from -2 to 2 is shown.
 
     Args:
-        path: the picture to write.
+        path: of the figure.
     """
     inputs = torch.linspace(-RANGE, RANGE, POINTS)
     lines = math.ceil(len(ACTIVATIONS) / COLUMNS)
@@ -37,7 +38,7 @@ def plot_activations(path: Path) -> None:
             continue
         points = inputs.clone().requires_grad_()
         outputs = function(points)
-        # the step is cut off from its input: its derivative is 0
+        # the output of the step function has no graph: its derivative is 0
         slopes = torch.zeros(POINTS)
         if outputs.requires_grad:
             (slopes,) = torch.autograd.grad(outputs.sum(), points)
@@ -46,3 +47,7 @@ def plot_activations(path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
     save_figure(figure, path)
+
+
+# by the last part of the key that a study varies: the file name, and the function that writes it
+FIGURES: dict[str, tuple[str, Callable[[Path], None]]] = {"activation": ("activations.png", plot_activations)}
