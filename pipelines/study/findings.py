@@ -12,7 +12,7 @@ from rich.table import Table
 from scipy import stats
 
 from pipelines.study.cells import Cell
-from src.images.pictures import plot_difference_errors
+from src.images.study_figures import plot_difference_errors
 from src.reporting.figures import save_figure
 from src.reporting.metrics import write_metrics
 from src.tabular.pictures import plot_activations

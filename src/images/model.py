@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.transforms import v2
 
-from src.images.networks import MLP, NetworkCallable
+from src.images.networks import NetworkCallable
 from src.training.distributed import mean_over_processes
 from src.training.epoch_outputs import EpochOutputs
 from src.training.metrics import classification_metrics
@@ -173,9 +173,9 @@ class ImageModel(LightningModule):
 
     def loss_of(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Mean cross-entropy."""
-        if isinstance(self.network, MLP):
-            return self.network.loss(outputs, target, self.label_smoothing)
-        return functional.cross_entropy(outputs, target, label_smoothing=self.label_smoothing)
+        loss = getattr(self.network, "loss", functional.cross_entropy)
+        mean: Tensor = loss(outputs, target, label_smoothing=self.label_smoothing)
+        return mean
 
     def metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Accuracy, and macro precision, recall and F1."""

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from src.bundle.progress import prediction_progress
 from src.core.atomic import file_written_whole
+from src.images.figures import feature_maps as maps_of
+from src.images.figures import plot_feature_maps
 from src.images.model import ImageModel
-from src.images.networks import feature_maps as maps_of
 from src.images.preprocessing import Pixels, read_inputs
-from src.reporting.figures import plot_feature_maps
 
 logger = logging.getLogger(__name__)
 

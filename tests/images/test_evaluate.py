@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from src.bundle.bundle import Bundle, write_bundle
 from src.core.digests import read_preprocessing
 from src.images import evaluate as room
+from src.images.backprop import BackpropMLP
 from src.images.evaluate import evaluate
 from src.images.model import ImageModel
-from src.images.networks import MLP
 from src.images.prepare import Preparation, prepare
 
 
@@ -51,12 +51,12 @@ def judged(tmp_path: Path) -> Path:
         Image.fromarray((values + (150 if number % 2 == 0 else 0)).numpy()).save(path)
     prepare(tmp_path / "raw", tmp_path / "prepared", Preparation(train=".", scale="range"))
     torch.manual_seed(0)
-    network = {"class_path": "src.images.networks.MLP", "init_args": {"hidden_sizes": [4]}}
+    network = {"class_path": "src.images.backprop.BackpropMLP", "init_args": {"hidden_sizes": [4]}}
     configuration = {
         "model": {"class_path": "src.images.model.ImageModel", "init_args": {"network": network}}
     }
     learnt = read_preprocessing(tmp_path / "prepared")
-    model = ImageModel(learnt, lambda shape, classes: MLP(shape, classes, [4]))
+    model = ImageModel(learnt, lambda shape, classes: BackpropMLP(shape, classes, [4]))
     history = (
         "epoch,train/loss,validation/loss,train/accuracy,validation/accuracy\n1,1,1,0.5,0.5\n2,0.5,0.6,1,1\n"
     )

@@ -1,6 +1,5 @@
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,13 +83,11 @@ def test_the_trivial_answer_is_the_commonest_class() -> None:
 def test_accuracy_of_training_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     model = passing_on(shape=(1, 1, 2))
     rows: list[dict[str, Tensor]] = []
-    monkeypatch.setattr("src.training.supervised.log_epoch", lambda module, metrics: rows.append(metrics))
-    trainer: Any = SimpleNamespace(world_size=1)
-    model.trainer = trainer
+    monkeypatch.setattr("src.images.model.log_epoch", lambda model, stage, metrics: rows.append(metrics))
     model.training_step((LOGITS[:1], torch.tensor([0])), 0)
     model.training_step((LOGITS[1:], torch.tensor([1, 1])), 1)
     model.on_train_epoch_end()
-    assert rows[0]["train/accuracy"].item() == pytest.approx(2 / 3)
+    assert rows[0]["accuracy"].item() == pytest.approx(2 / 3)
 
 
 # ------------------------------------------------------------------------------------- augmentation

@@ -1,5 +1,6 @@
-"""Pictures of the building blocks of networks, without data: gradients by finite differences."""
+"""Figures of a study that need no data, by the last part of the key that the study varies."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,13 @@ STEPS = np.logspace(-1, -12, 23)
 
 
 def difference_errors(steps: NDArray[np.float64]) -> tuple[list[float], list[float]]:
-    """By how much finite differences miss the gradient of a small network's loss, in float64.
+    """The error of finite differences as the gradient of a small network's loss, in float64.
 
-    The error of the forward difference falls with h, that of the central one with its square, until rounding
-    (which grows with 1 / h) takes over (Press et al. 2007, Numerical Recipes, section 5.7).
+    The error of the forward difference falls with the step h, that of the central difference with h^2, until
+    rounding errors, which grow with 1 / h, dominate (Press et al. 2007, Numerical Recipes, section 5.7).
 
     Args:
-        steps: the steps h.
+        steps: values of h.
 
     Returns:
         For each h the largest error of a forward and of a central difference, over the first layer's weights.
@@ -51,10 +52,10 @@ def difference_errors(steps: NDArray[np.float64]) -> tuple[list[float], list[flo
 
 
 def plot_difference_errors(path: Path) -> None:
-    """The errors of forward and central differences for h from 0.1 to 1e-12.
+    """Plot the errors of forward and central differences for h from 0.1 to 1e-12.
 
     Args:
-        path: the picture to write.
+        path: the PNG file to write.
     """
     forward, central = difference_errors(STEPS)
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -66,3 +67,8 @@ def plot_difference_errors(path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend()
     save_figure(figure, path)
+
+
+FIGURES: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "gradient": ("differences.png", plot_difference_errors)
+}
