@@ -119,8 +119,8 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
     rows = [["trained", f"{rate:g}", str(lowest), *_end(trained, metrics, "test")]]
     for name, path in paths.items():
         optimizer, steps, _ = OPTIMIZERS[name]
-        end = _end(path[-1], metrics, f"baseline/{name}")
-        rows.append([name, f"{optimizer.keywords['lr']:g}", str(steps), *end])
+        cells = _end(path[-1], metrics, f"baseline/{name}")
+        rows.append([name, f"{optimizer.keywords['lr']:g}", str(steps), *cells])
     headings = ["", "lr", "steps", "end", "height", "distance"]
     (tables / "optimizers.md").write_text(markdown_table(headings, rows), encoding="utf-8")
     print_metrics("Height and distance at the end of each path", metrics)
@@ -144,7 +144,7 @@ def _trained_path(history: Path) -> tuple[Points, float]:
 
 
 def _window(surface: Surface, paths: Iterable[Points]) -> tuple[float, float]:
-    """The largest |x1| and |x2| to show: those of the surface, enlarged for starts and nearby ends outside."""
+    """The largest |x1| and |x2| to show: those of the surface, or more for starts and nearby ends outside."""
     zoom = 1.0
     for path in paths:
         start, end = (float((np.abs(point) / surface.window).max()) for point in (path[0], path[-1]))

@@ -25,7 +25,7 @@ class Surface(NamedTuple):
 
 
 def bowl(points: Tensor) -> Tensor:
-    """0.05 x1^2 + x2^2, minimum 0 at (0, 0); its curvature along x2 is 20 times that along x1 (the course)."""
+    """0.05 x1^2 + x2^2, minimum 0 at (0, 0); the curvature along x2 is 20 times that along x1 (course)."""
     x1, x2 = points.unbind(dim=-1)
     return 0.05 * x1**2 + x2**2
 
