@@ -31,7 +31,7 @@ def point_chunks(path: Path) -> Iterator[NDArray[np.float64]]:
             cells; a cell is not a finite number.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError(f"{path}: there is no such file")
     number = 0
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

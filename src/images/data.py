@@ -1,4 +1,4 @@
-"""Arrays -> batches: the LightningDataModule of the images room."""
+"""The LightningDataModule of images."""
 
 from pathlib import Path
 
@@ -6,24 +6,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.training.loading import WholeData
+from src.images.preprocessing import Preprocessing
+from src.training.loading import BatchSize, WholeData
 
-# a network's first layers make a hundred numbers of each pixel
-EVALUATION_IMAGES = 500
+EVALUATION_IMAGES = 500  # the first layers of a network have a hundred activations per pixel
 
 
 def load_split(prepared: Path, split: str) -> tuple[Tensor, Tensor]:
-    """The arrays of a split: images (N, C, H, W) uint8, target (N,) int64."""
+    """Read a split: images (N, C, H, W) uint8, target (N,) int64."""
     arrays = (np.load(prepared / f"{split}_{part}.npy") for part in ("images", "target"))
     images, target = map(torch.from_numpy, arrays)
     return images, target
 
 
 class ImageData(WholeData):
-    """Batches of (images, target) as `load_split` has them: images travel as bytes."""
+    """Batches of (images, target) as `load_split` reads them: uint8, the model scales them.
+
+    Args:
+        task: a name under `tasks` in params.yaml.
+        batch_size: images of a training batch over all devices, or `full`.
+        seed: of the batch order.
+    """
 
     evaluation_size = EVALUATION_IMAGES
 
+    def __init__(self, task: str, batch_size: BatchSize = 64, seed: int = 0) -> None:
+        super().__init__(task, batch_size, seed)
+        self.preprocessing = Preprocessing.load(self.prepared)
+
     def tensors(self, split: str) -> tuple[Tensor, ...]:
-        """As `load_split`."""
+        """Read a split, as `load_split` does."""
         return load_split(self.prepared, split)

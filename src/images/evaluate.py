@@ -67,7 +67,7 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
     maps = feature_maps(model.network, model.scaled(images[:1]))
     if maps:
         plot_feature_maps(images[0].numpy(), maps, plots / "feature_maps.png")
-    report = _classes_table(target, probabilities, model.classes, bundle.preprocessing["labels"])
+    report = _classes_table(target, probabilities, model.classes, bundle.preprocessing.labels)
     (tables / "classes.md").write_text(report, encoding="utf-8")
     if isinstance(model.network, BackpropMLP):
         inputs = model.scaled(images[:GRADIENT_IMAGES])

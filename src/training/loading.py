@@ -119,7 +119,7 @@ class WholeData(LightningDataModule):
         self.batch_size = batch_size
         self.seed = seed
         self.prepared = PREPARED / task
-        self.preprocessing = read_preprocessing(self.prepared)
+        self.preprocessing: Any = read_preprocessing(self.prepared)
 
     def tensors(self, split: str) -> tuple[Tensor, ...]:
         """The tensors of a split that batches are cut from, each of shape (rows, ...)."""

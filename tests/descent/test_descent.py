@@ -113,7 +113,7 @@ def test_a_description_without_points_is_told(tmp_path: Path, content: str, mess
         ("x1,x2\n1\n", "row 1, column 'x2': None, expected a finite number"),
         ("x1,x2\n1,5,2\n", "row 1 has more cells than the header"),
         ("x1,x2\n1,2é\n", "not a CSV file in UTF-8"),
-        (None, "no such file"),
+        (None, "there is no such file"),
     ],
 )
 def test_an_unusable_start_is_reported_and_nothing_is_written(

@@ -83,7 +83,7 @@ def test_all_images_can_be_one_batch() -> None:
         data(batch_size=0)
 
 
-def test_what_is_not_prepared_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_data_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError, match=r"dvc repro prepare@marks"):
         ImageData("marks")

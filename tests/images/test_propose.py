@@ -98,7 +98,7 @@ def test_more_images_have_a_narrower_network_and_fewer_epochs(tmp_path: Path) ->
 
 
 def test_what_is_no_set_of_images(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no folders, one a class"):
+    with pytest.raises(DataError, match="no folders, expected one per class"):
         propose(tmp_path, None)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.png").write_bytes(b"text")
