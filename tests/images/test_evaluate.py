@@ -40,9 +40,10 @@ def test_shifted_images_get_a_black_border() -> None:
     assert evaluation._accuracy_of_shifted(model, images, target, 1) == (2 * 0.5 + 2 * 1) / 4
 
 
-@pytest.fixture
-def report(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of an untrained net on bright and dark pictures."""
+    tmp_path = tmp_path_factory.mktemp("report")
     generator = torch.Generator().manual_seed(0)
     for number in range(60):
         path = tmp_path / "raw" / ("bright", "dark")[number % 2] / f"{number}.png"
@@ -86,7 +87,7 @@ def test_a_report_has_metrics_pictures_and_tables(report: Path) -> None:
     assert [row.split(" | ")[0] for row in rows[2:]] == ["| bright", "| dark"]
 
 
-def test_the_three_gradients_are_compared(report: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_three_gradients_are_compared(report: Path) -> None:
     text = (report / "tables/gradients.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\w+) \| (\d+) \| (\S+) \|$", text, flags=re.MULTILINE)
     assert [(name, int(passes)) for name, passes, _ in rows] == [

@@ -132,6 +132,23 @@ def test_flip_mirrors() -> None:
     assert 0 < flipped.sum() < len(images)
 
 
+def test_the_loss_of_a_training_step_is_that_of_the_augmented_images() -> None:
+    model, target = passing_on(shape=(1, 1, 2), scale=[[[10.0]]]), torch.tensor([0, 1, 1])
+    model.augmentation = Augmentation(flip=1.0).transforms(1, 2)
+    loss = model.training_step((LOGITS, target), 0)
+    assert loss.item() == pytest.approx(model.loss_of(model(LOGITS.flip(3)), target).item())
+    assert loss.item() != pytest.approx(model.loss_of(model(LOGITS), target).item())
+
+
+def test_a_network_may_bring_its_own_loss() -> None:
+    class Squared(nn.Flatten):
+        def loss(self, logits: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
+            return (logits**2).mean() + label_smoothing
+
+    model = ImageModel(preprocessing(), lambda shape, classes: Squared(), label_smoothing=0.5)
+    assert model.loss_of(torch.tensor([[1.0, 3.0]]), torch.tensor([0])).item() == 5.5
+
+
 def test_crop_moves_each_image_by_at_most_its_border() -> None:
     images = some_images()
     moved = augmented(images, crop=2)

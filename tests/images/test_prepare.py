@@ -157,6 +157,27 @@ def test_transparent_pixels_become_white(tmp_path: Path) -> None:
     assert (pixels[target == 0] == 255).all()
 
 
+def test_picture_files_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pictures(tmp_path / "raw", a=grey(10), b=grey(10))
+    opened: list[Path] = []
+    read = Image.open
+    monkeypatch.setattr(Image, "open", lambda path, **options: opened.append(path) or read(path, **options))
+    prepared(tmp_path / "raw", train=".", resize=3)
+    assert len(opened) == len(set(opened)) == 20
+
+
+def test_the_preprocessing_is_written_as_sorted_json(raw: Path) -> None:
+    folder = prepared(raw, classes=[{"en": "Bag", "zh": "包"}, {"en": "Coat"}])
+    text = (folder / "preprocessing.json").read_text(encoding="utf-8")
+    content = json.loads(text)
+    assert text == json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+    assert (content["shape"], content["task"]) == ([1, 4, 4], "classification")
+    learnt = Preprocessing.load(folder)
+    assert (learnt.shape, learnt.labels["Bag"]["zh"]) == ((1, 4, 4), "包")
+    learnt.save(raw)
+    assert (raw / "preprocessing.json").read_text(encoding="utf-8") == text
+
+
 @pytest.mark.parametrize(
     ("scale", "center", "divisor"),
     [
