@@ -169,7 +169,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for study in parameters["studies"].values():
         study["seeds"] = [1, 2]
         study["fixed"] = study.get("fixed", {}) | {"trainer.max_epochs": EPOCHS}
-    parameters["studies"]["activations"]["grid"]["model.activation"] = ["relu", "tanh"]
+    parameters["studies"]["activations"]["grid"]["model.network.activation"] = ["relu", "tanh"]
     (folder / "params.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False), encoding="utf-8")
     git(folder, "init", "--quiet")
     git(folder, "add", "--all")

@@ -34,13 +34,13 @@ TINY = {
     "metric": "test/rmse",
     "seeds": [1, 2],
     "fixed": {"trainer.max_epochs": 2},
-    "grid": {"model.activation": ["relu", "tanh"]},
+    "grid": {"model.network.activation": ["relu", "tanh"]},
 }
 SEARCH: dict[str, Any] = {
     "search": "optuna",
     "budget": 3,
     "grid": {
-        "model.activation": ["relu", "tanh"],
+        "model.network.activation": ["relu", "tanh"],
         "model.lr_scheduler.init_args.max_lr": {"low": 0.001, "high": 0.1, "log": True},
     },
 }
@@ -97,7 +97,7 @@ def test_what_is_trained_is_not_trained_again(project: Path, capfd: pytest.Captu
     assert {path: path.read_bytes() for path in Path("reports/studies/tiny").rglob("*.*")} == report
 
     # another value trains its own cells only
-    write_study(grid={"model.activation": ["relu", "elu"]})
+    write_study(grid={"model.network.activation": ["relu", "elu"]})
     study("tiny", workers=1)
     said = capfd.readouterr()
     assert "4 cells, 2 of them are there" in said.out
@@ -110,10 +110,10 @@ def test_what_is_trained_is_not_trained_again(project: Path, capfd: pytest.Captu
 def test_a_cell_is_the_training_of_the_command_line(
     project: Path, python: Callable[..., Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    write_study(seeds=[7], grid={"model.activation": ["tanh"]})
+    write_study(seeds=[7], grid={"model.network.activation": ["tanh"]})
     study("tiny")
     (cell,) = cells()
-    arguments = ["--model.activation=tanh", "--trainer.max_epochs=2", "--seed_everything=7"]
+    arguments = ["--model.network.activation=tanh", "--trainer.max_epochs=2", "--seed_everything=7"]
     done = python("-m", "src.cli", "fit", "--config", "configs/polynomial.yaml", *arguments, cwd=project)
     assert done.returncode == 0, done.stdout
     kept, alone = (
@@ -226,12 +226,12 @@ def test_every_row_is_a_test_row_of_one_fold(project: Path) -> None:
         ({"task": "nothing"}, "no task 'nothing'; its tasks are: "),
         ({"metric": "test/speed"}, "no 'test/speed'; there are: best_epoch, test/loss"),
         ({"grid": {}}, r"studies\.tiny\.grid is empty"),
-        ({"grid": {"model.activation": []}}, r"studies\.tiny\.grid\.model\.activation is empty"),
-        ({"grid": {"model.activation": "relu"}}, r"grid\.model\.activation must be a list"),
+        ({"grid": {"model.network.activation": []}}, r"studies\.tiny\.grid\.model\.activation is empty"),
+        ({"grid": {"model.network.activation": "relu"}}, r"grid\.model\.activation must be a list"),
         ({"grid": ["relu"]}, r"studies\.tiny\.grid must be a mapping"),
-        ({"grid": {"model.activations": ["relu"]}}, "relu: .*'activations' is not accepted"),
+        ({"grid": {"model.network.activations": ["relu"]}}, "relu: .*'activations' is not accepted"),
         ({"grid": {"trainer.max_epochs": ["many"]}}, r"many: .*trainer\.max_epochs"),
-        ({"grid": {"model.activation": ["relu", "sine"]}}, "sine: .*activation: 'sine' is not one of"),
+        ({"grid": {"model.network.activation": ["relu", "sine"]}}, "sine: .*: 'sine' is not one of"),
         ({"seeds": []}, r"seeds is empty"),
         ({"seeds": [1, 1]}, "one stands there twice"),
         ({"seeds": ["one"]}, "seeds"),
@@ -249,7 +249,7 @@ def test_every_row_is_a_test_row_of_one_fold(project: Path) -> None:
         (SEARCH | {"grid": {"model.l1": {"low": 2.0, "high": 1.0}}}, "is no range"),
         (SEARCH | {"grid": {"model.l1": {"low": 0.0, "high": 1.0, "mean": 0}}}, "is no range .*mean"),
         (SEARCH | {"grid": {"model.l1": {"low": -1.0, "high": 1.0}}}, r"l1 -1\.0: .*l1.* v>=0"),
-        (SEARCH | {"grid": {"model.activation": ["relu", "sine"]}}, "sine: .*is not one of"),
+        (SEARCH | {"grid": {"model.network.activation": ["relu", "sine"]}}, "sine: .*is not one of"),
         (SEARCH | {"metric": "test/speed"}, "no 'test/speed'"),
         (SEARCH | {"storage": "damaged"}, r"studies\.tiny\.storage cannot be used"),
         (SEARCH | {"storage": "sqlite:///damaged"}, r"storage cannot be used.*not a database"),
@@ -307,7 +307,7 @@ def test_a_sweep_has_the_grid(project: Path) -> None:
     write_sweep("tiny", read_study("tiny"), Path("sweep.yaml"))
     sweep = yaml.safe_load(Path("sweep.yaml").read_text())
     assert sweep["parameters"] == {
-        "model.activation": {"values": ["relu", "tanh"]},
+        "model.network.activation": {"values": ["relu", "tanh"]},
         "trainer.max_epochs": {"value": 2},
         "seed_everything": {"values": [1, 2]},
     }
@@ -409,7 +409,7 @@ def test_a_trial_far_behind_is_pruned(search: Search) -> None:
     search = replace(search, budget=10)
     study = search.open()
     space = {key: distribution_of(values) for key, values in search.space.items()}
-    settings = {"model.activation": '"tanh"', "model.lr_scheduler.init_args.max_lr": 0.05}
+    settings = {"model.network.activation": '"tanh"', "model.lr_scheduler.init_args.max_lr": 0.05}
     for _ in range(5):
         study.add_trial(
             optuna.create_trial(
@@ -421,7 +421,7 @@ def test_a_trial_far_behind_is_pruned(search: Search) -> None:
     assert said.endswith(": pruned")
     pruned = search.open().trials[-1]
     assert (pruned.state.name, list(pruned.intermediate_values)) == ("PRUNED", [1])
-    assert search.rows()["found: tanh, max_lr 0.05"]["model.activation"] == "tanh"
+    assert search.rows()["found: tanh, max_lr 0.05"]["model.network.activation"] == "tanh"
     # the cell goes on where it is wanted in full
     unpruned = replace(search, pruning=False)
     said = try_next(unpruned)

@@ -15,7 +15,7 @@ from pipelines.study.cells import Cell
 from src.images.study_figures import plot_difference_errors
 from src.reporting.figures import save_figure
 from src.reporting.metrics import write_metrics
-from src.tabular.pictures import plot_activations
+from src.tabular.study_figures import plot_activations
 
 # what a picture without data explains, by the key that a study varies
 EXPLAINED = {

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from src.images.preprocessing import Preprocessing
-from src.training.loading import BatchSize, WholeData
+from src.training.loading import WholeData
 
 EVALUATION_IMAGES = 500  # the first layers of a network have a hundred activations per pixel
 
@@ -20,19 +20,13 @@ def load_split(prepared: Path, split: str) -> tuple[Tensor, Tensor]:
 
 
 class ImageData(WholeData):
-    """Batches of (images, target) as `load_split` reads them: uint8, the model scales them.
-
-    Args:
-        task: a name under `tasks` in params.yaml.
-        batch_size: images of a training batch over all devices, or `full`.
-        seed: of the batch order.
-    """
+    """Batches of (images, target) as `load_split` reads them: uint8, the model scales them."""
 
     evaluation_size = EVALUATION_IMAGES
 
-    def __init__(self, task: str, batch_size: BatchSize = 64, seed: int = 0) -> None:
-        super().__init__(task, batch_size, seed)
-        self.preprocessing = Preprocessing.load(self.prepared)
+    def load_preprocessing(self) -> Preprocessing:
+        """Read what the preparation has learnt."""
+        return Preprocessing.load(self.prepared)
 
     def tensors(self, split: str) -> tuple[Tensor, ...]:
         """Read a split, as `load_split` does."""

@@ -4,9 +4,11 @@ import csv
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -54,4 +56,30 @@ def plot_learning_curve(history: Path, path: Path) -> None:
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)
         panel.legend()
+    save_figure(figure, path)
+
+
+def plot_confusion_matrix(
+    actual: NDArray[np.integer], predicted: NDArray[np.integer], classes: list[str], label: str, path: Path
+) -> None:
+    """Plot the number of test rows by actual and predicted class.
+
+    Args:
+        actual: (rows,) codes of classes.
+        predicted: (rows,) likewise.
+        classes: the names of the classes, in the order of their codes.
+        label: of the target.
+        path: of the figure.
+    """
+    counts = np.zeros((len(classes), len(classes)), dtype=int)
+    np.add.at(counts, (actual, predicted), 1)
+    figure = Figure(figsize=(5.2, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(counts, cmap="Blues")
+    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+    axes.set_yticks(range(len(classes)), classes)
+    for row, column in np.ndindex(*counts.shape):
+        shade = "white" if counts[row, column] > counts.max() / 2 else "black"
+        axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=shade)
+    axes.set(xlabel=f"{label}, predicted", ylabel=f"{label}, actual", title="Test rows")
     save_figure(figure, path)

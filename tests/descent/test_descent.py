@@ -28,7 +28,6 @@ from src.descent.model import Descent
 from src.descent.predict import write_heights
 from src.descent.prepare import Preparation, prepare
 from src.descent.preprocessing import Preprocessing
-from src.descent.sample import write_sample
 from src.descent.surfaces import SURFACES
 from src.training.checkpoint import ResumableCheckpoint
 
@@ -70,11 +69,8 @@ def test_surfaces_are_higher_around_their_minimum(name: str) -> None:
 @pytest.fixture
 def prepared(tmp_path: Path) -> Path:
     """The prepared sample."""
-    description = tmp_path / "bowl.yaml"
-    description.write_text("points: [[-7, 2]]\n")
     (tmp_path / "raw").mkdir()
-    write_sample(description, tmp_path / "raw")
-    assert (tmp_path / "raw" / "start.csv").read_bytes() == b"x1,x2\n-7,2\n"
+    (tmp_path / "raw" / "start.csv").write_text("x1,x2\n-7,2\n")
     prepare(tmp_path / "raw", tmp_path / "prepared", Preparation())
     return tmp_path / "prepared"
 
@@ -83,23 +79,6 @@ def test_the_start_is_prepared(prepared: Path) -> None:
     assert np.load(prepared / "start.npy").tolist() == [[-7, 2]]
     assert Preprocessing.load(prepared) == START
     assert (prepared / "preprocessing.json").read_text() == '{\n "start": [\n  -7.0,\n  2.0\n ]\n}\n'
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("start: 7", "lacks points"),
-        ("points: []", "lacks points"),
-        ("points: [[-7, 2]", "is no YAML"),
-        ("points: [7]", r"expected pairs \[x1, x2\], found 7"),
-        ("points: [[-7]]", r"expected pairs \[x1, x2\], found \[-7\]"),
-    ],
-)
-def test_a_description_without_points_is_told(tmp_path: Path, content: str, message: str) -> None:
-    (tmp_path / "bowl.yaml").write_text(content)
-    with pytest.raises(ValueError, match=rf"bowl\.yaml.* {message}"):
-        write_sample(tmp_path / "bowl.yaml", tmp_path)
-    assert not (tmp_path / "start.csv").exists()
 
 
 @pytest.mark.parametrize(

@@ -21,14 +21,15 @@ from pipelines.export.export import export, relative_difference
 from pipelines.export.export import export as exporter
 from src.bundle.bundle import load_model
 from src.bundle.exportable import Exportable
-from src.core.digests import folder_digest, read_preprocessing
+from src.core.digests import folder_digest
 from src.core.errors import ConfigurationError, IntegrityError, exit_with_message
 from src.tabular.model import TabularModel
-from src.tabular.preprocessing import read_table, transform
+from src.tabular.preprocessing import Preprocessing, transform
+from src.tabular.reading import read_table
 from src.text.export import _language_model
 from src.text.model import LanguageModel
 from src.text.networks import Transformer
-from src.text.preprocessing import SPECIAL
+from src.text.preprocessing import SPECIAL, Preprocessing
 
 TASKS = ("house_prices", "digits", "poems", "words", "line", "bowl")
 SAMPLES = 200
@@ -113,9 +114,8 @@ def test_raw_rows_get_the_prices_of_the_bundle(
 ) -> None:
     raw = clones[0] / "data" / "raw" / "house_prices" / "test.csv"
     bundle = clones[0] / "models" / "house_prices"
-    learnt = read_preprocessing(bundle)
-    texts = [column["name"] for column in learnt["columns"] if column["kind"] == "categorical"]
-    table = read_table(raw, texts, learnt["missing"])
+    learnt = Preprocessing.load(bundle)
+    table = read_table(raw, [column.name for column in learnt.categorical], learnt.missing)
     model = load_model(bundle, TabularModel)
     with torch.inference_mode():
         expected = model.predict(model(torch.from_numpy(transform(table, learnt, raw, Counter()))))
@@ -148,16 +148,10 @@ def test_batches_and_texts_of_any_length(session: Callable[..., Any]) -> None:
 
 
 def test_a_transformer_is_exported(tmp_path: Path) -> None:
-    learnt = {
-        "vocabulary": [*SPECIAL, *"abcdefgh"],
-        "counts": [0] * 6 + [1] * 8,
-        "tokenizer": "char",
-        "convert": None,
-        "replace": [],
-        "stopwords": [],
-    }
-    model = LanguageModel(learnt, lambda size: Transformer(size, 8, heads=2, layers=1)).eval()
-    exportable = _language_model(model, learnt)
+    vocabulary = [*SPECIAL, *"abcdefgh"]
+    preprocessing = Preprocessing(tokenizer="char", vocabulary=vocabulary, counts=[0] * 6 + [1] * 8)
+    model = LanguageModel(preprocessing, lambda size: Transformer(size, 8, heads=2, layers=1)).eval()
+    exportable = _language_model(model, preprocessing)
     exporter._write_programs(exportable, tmp_path)
     exporter._compare(exportable, {"onnx": exporter._onnx_runner(exportable, tmp_path)}, SAMPLES)
 
