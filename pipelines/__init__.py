@@ -1,1 +1,1 @@
-"""The verbs of the pipeline: each runs alone as `python -m pipelines.<verb>` and as a stage of dvc.yaml."""
+"""Stages of the pipeline and tools. Each module or package is a command: `python -m pipelines.<name>`."""

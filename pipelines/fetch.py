@@ -14,7 +14,7 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
-from pipelines.parameters import checked, room_of, task_section
+from pipelines.parameters import checked, kind_of, task_section
 from src.core.atomic import written_whole
 from src.core.digests import file_digest, folder_digest
 from src.core.errors import ConfigurationError, DataError, IntegrityError, ResourceError, exit_with_message
@@ -113,7 +113,7 @@ def _registry(task: str, path: Path) -> dict[str, RawFile]:
 def _write_sample(task: str, folder: Path) -> None:
     """Copy data/samples/<task>/, or let the kind of data draw what data/samples/<task>.yaml describes."""
     sample, description = SAMPLES / task, SAMPLES / f"{task}.yaml"
-    module = f"src.{room_of(task)}.sample"
+    module = f"src.{kind_of(task)}.sample"
     if sample.is_dir():
         _copy(task, sample, {}, folder)
     elif description.is_file() and find_spec(module):

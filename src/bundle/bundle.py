@@ -28,6 +28,7 @@ from src.core.digests import (
     require_digests,
     write_manifest,
 )
+from src.core.documents import flat_keys
 from src.core.errors import ConfigurationError, IntegrityError
 from src.core.paths import LOCK, MANIFEST
 
@@ -243,8 +244,8 @@ class Bundle:
             model = yaml.safe_load(parser.dump(parser.parse_object({"model": wanted["model"]})))["model"]
         except ArgumentError as error:
             raise ConfigurationError(f"model: {error}") from None
-        here = {**_flat(model), "task": wanted["task"]}
-        there = {**_flat(self.configuration["model"]), "task": self.configuration["task"]}
+        here = flat_keys({"model": model, "task": wanted["task"]})
+        there = flat_keys({name: self.configuration[name] for name in ("model", "task")})
         names = sorted(name for name in here | there if here.get(name) != there.get(name))
         if names:
             differences = ", ".join(f"{name}: {here.get(name)} (bundle: {there.get(name)})" for name in names)
@@ -305,12 +306,3 @@ def _model_parser() -> ArgumentParser:
         LightningModule, "model", skip={"preprocessing"}, fail_untyped=False, required=True
     )
     return parser
-
-
-def _flat(values: Any, prefix: str = "model") -> dict[str, Any]:
-    if not isinstance(values, dict):
-        return {prefix: values}
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}.{name}")
-    return flat

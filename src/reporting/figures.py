@@ -1,6 +1,5 @@
 """Plots with the same bytes on every run: no date, no program version, one style."""
 
-import csv
 from pathlib import Path
 
 import matplotlib
@@ -9,6 +8,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
+
+from src.reporting.history import read_history
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -35,22 +36,21 @@ def plot_learning_curve(history: Path, path: Path) -> None:
         history: the CSV file of the bundle, one row an epoch.
         path: the picture to write.
     """
-    with history.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_history(history)
     epochs = [int(row["epoch"]) for row in rows]
     accurate = "train/accuracy" in rows[0]
     figure = Figure(figsize=(9.6 if accurate else 6.4, 4), layout="constrained")
     axes, *others = figure.subplots(1, 2 if accurate else 1, squeeze=False)[0]
     for name in ("train/loss", "validation/loss"):
-        axes.plot(epochs, [float(row[name]) for row in rows], label=name)
-    validation = [float(row["validation/loss"]) for row in rows]
+        axes.plot(epochs, [row[name] for row in rows], label=name)
+    validation = [row["validation/loss"] for row in rows]
     best = min(range(len(rows)), key=lambda number: validation[number])
     axes.plot(epochs[best], validation[best], "o", color="black", label=f"lowest, epoch {epochs[best]}")
     axes.set(xlabel="epoch", ylabel="loss", yscale="log", title="Learning curve")
     readable_logarithm(axes.yaxis)
     for other in others:
         for name in ("train/accuracy", "validation/accuracy"):
-            other.plot(epochs, [float(row[name]) for row in rows], label=name)
+            other.plot(epochs, [row[name] for row in rows], label=name)
         other.set(xlabel="epoch", ylabel="accuracy", title="Accuracy")
     for panel in (axes, *others):
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -18,7 +18,7 @@ from torchvision.datasets import FashionMNIST
 
 from pipelines import fetch as stage
 from pipelines.fetch import fetch
-from pipelines.parameters import room_of
+from pipelines.parameters import kind_of
 from src.core.errors import ConfigurationError, DataError, IntegrityError, ResourceError
 
 ROOT = Path(__file__).parents[2]
@@ -299,7 +299,7 @@ def test_names_that_a_shell_could_misread_are_refused(section: str, name: str) -
 def test_unknown_kinds_of_data_are_refused(room: Any) -> None:
     Path("params.yaml").write_text(yaml.safe_dump({"tasks": {"tiny": room}, "tiny": {}}))
     with pytest.raises(ConfigurationError, match=r"tasks\.tiny: there is no kind of data .*descent, images"):
-        room_of("tiny")
+        kind_of("tiny")
 
 
 @pytest.mark.parametrize("text", [None, "tasks: {tiny: [", "tiny: {}", "tasks: [tiny]", "", "text"], ids=repr)

@@ -293,7 +293,7 @@ def test_data_that_cannot_be_used_are_told_and_nothing_is_written(
 def test_a_configuration_that_is_there_stays() -> None:
     Path("configs").mkdir()
     Path("configs/ships.yaml").write_text("task: other\n")
-    with pytest.raises(ConfigurationError, match=r"configs/ships\.yaml is there already"):
+    with pytest.raises(ConfigurationError, match=r"configs/ships\.yaml exists"):
         new_task("ships", "tabular", write_table(Path("list.csv")))
     assert Path("configs/ships.yaml").read_text() == "task: other\n"
 
@@ -331,6 +331,42 @@ def test_parameters_that_cannot_be_written_leave_no_configuration(monkeypatch: p
 def test_a_task_has_its_place_in_the_text(before: str, after: str, newline: str) -> None:
     text = with_task(before.replace("\n", newline), "b", "text", "b: 2\n")
     assert text == after.replace("\n", newline)
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_nothing_that_the_user_wrote_changes(newline: str) -> None:
+    # what YAML libraries rewrite: quotes, alignment, indentation, numbers, flow style, block scalars
+    before = """# mine
+---
+'tasks':   # kinds
+      "a":   text   # one
+      bcd: 'tabular'
+
+a: { x: 1,y: 2 , z: [1,2,
+    3],  n: null, t: ~}
+bcd:
+- {normal: {std: 1e-5}}
+- 0010
+b: &anchor >
+  folded
+  text
+c: *anchor
+long: [aaaaaaaaaaaaaaaaaaaaaaaaaaaaa, bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb, cccccccccccccccccccc, 价格, 😀]
+
+# compared
+studies:
+    s: {title: "\\u00e9"}
+# the end
+"""
+    section = "d: # found\n  prepare: {}\n"
+    text = with_task(before.replace("\n", newline), "d", "text", section)
+    line, block = "      d: text\n", f"{section}\n"
+    assert text.count(newline) == text.count("\n")
+    assert text.replace(newline, "\n").replace(line, "", 1).replace(block, "", 1) == before
+    assert yaml.safe_load(text) == yaml.safe_load(before) | {
+        "tasks": {"a": "text", "bcd": "tabular", "d": "text"},
+        "d": {"prepare": {}},
+    }
 
 
 @pytest.mark.parametrize("tasks", ["tasks: {bowl: descent}", "tasks:\n  {bowl: descent}"])
