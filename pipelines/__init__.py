@@ -1,1 +1,3 @@
-"""The verbs of the pipeline: each runs alone as `python -m pipelines.<verb>` and as a stage of dvc.yaml."""
+"""The stages and tools of the pipeline: each runs as `python -m pipelines.<name>`."""
+
+import src  # noqa: F401 - prepares the process, and explains a missing environment
