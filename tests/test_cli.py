@@ -66,7 +66,7 @@ def manifest() -> dict[str, Any]:
 
 
 def change(key: str, value: Any) -> None:
-    """Set a key of the configuration, such as model.init_args.dropout."""
+    """Set a key of the configuration, such as model.init_args.network.init_args.dropout."""
     content = yaml.safe_load(Path(CONFIG).read_text(encoding="utf-8"))
     *sections, name = key.split(".")
     section = content
@@ -141,8 +141,8 @@ def untrained(
         change("trainer.max_epochs", 4)
         change("checkpoint_seconds", 0)
         change("data.init_args.batch_size", 64)
-        change("model.init_args.norm", "batch")
-        change("model.init_args.dropout", 0.2)
+        change("model.init_args.network.init_args.norm", "batch")
+        change("model.init_args.network.init_args.dropout", 0.2)
         expected = fit()
         assert len(history()) == 4
         shutil.rmtree("runs")
@@ -503,7 +503,7 @@ def test_loss_that_is_not_finite_is_reported_and_the_older_bundle_stays(
 def test_batches_of_one_row_are_refused_where_batch_norm_needs_two(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    change("model.init_args.norm", "batch")
+    change("model.init_args.network.init_args.norm", "batch")
     assert cli("fit", "--config", CONFIG, "--data.batch_size=1") == 2
     assert "error: data.batch_size: batch norm knows no variance of one row" in capsys.readouterr().err
 
@@ -562,9 +562,9 @@ def test_wandb_that_fails_does_not_affect_the_training(
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("model.init_args.hiden_sizes", [8]),
-        ("model.init_args.dropout", "much"),
-        ("model.init_args.dropout", 1.5),
+        ("model.init_args.network.init_args.hiden_sizes", [8]),
+        ("model.init_args.network.init_args.dropout", "much"),
+        ("model.init_args.network.init_args.dropout", 1.5),
         ("trainer.max_epochs", "many"),
         ("monitor", "validation/beauty"),
     ],
@@ -645,11 +645,12 @@ def test_a_missing_bundle_is_reported_with_the_command_that_makes_it(
 def test_other_model_than_the_bundle_is_reported_with_the_difference(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    held = yaml.safe_load((BUNDLE / "config.yaml").read_text())["model"]["init_args"]["dropout"]
-    change("model.init_args.dropout", 0.75)
+    configuration = yaml.safe_load((BUNDLE / "config.yaml").read_text())
+    held = configuration["model"]["init_args"]["network"]["init_args"]["dropout"]
+    change("model.init_args.network.init_args.dropout", 0.75)
     assert cli(*PREDICT, f"{RAW}/test.csv") == 2
     message = capsys.readouterr().err.splitlines()[-1]
-    assert f"model.dropout: 0.75 (bundle: {held})" in message
+    assert f"model.network.dropout: 0.75 (bundle: {held})" in message
     assert "hidden_sizes" not in message
     assert not Path("predictions.csv").exists()
 
@@ -803,7 +804,7 @@ def test_predict_requires_rows(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.usefixtures("project")
 def test_bundle_alone_predicts(predicted: list[dict[str, str]]) -> None:
-    change("model.init_args.dropout", 0.75)
+    change("model.init_args.network.init_args.dropout", 0.75)
     shutil.rmtree(PREPARED)
     assert cli("predict", "--config", f"{BUNDLE}/config.yaml", "--data.input", f"{RAW}/test.csv") == 0
     assert read("predictions.csv") == predicted

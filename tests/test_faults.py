@@ -164,7 +164,7 @@ def test_a_study_interrupted_twice_leaves_no_worker() -> None:
         "task": TASK,
         "metric": "test/rmse",
         "fixed": {"trainer.max_epochs": 1_000_000},
-        "grid": {"model.dropout": [0.1, 0.2]},
+        "grid": {"model.network.dropout": [0.1, 0.2]},
         "seeds": [1],
     }
     parameters = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
@@ -538,7 +538,7 @@ def test_exhausted_memory_is_reported(capsys: pytest.CaptureFixture[str]) -> Non
     before = contents(Path("models"))
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     with limit(resource.RLIMIT_AS, used + 500_000_000):
-        assert fit("--model.hidden_sizes=[20000, 20000]") == 6
+        assert fit("--model.network.hidden_sizes=[20000, 20000]") == 6
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: out of memory: ")
     assert contents(Path("models")) == before
 

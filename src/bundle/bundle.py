@@ -12,7 +12,7 @@ from hashlib import sha256
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
@@ -40,6 +40,18 @@ CONFIGURATION = "config.yaml"
 PREPROCESSING = "preprocessing.json"
 
 
+@runtime_checkable
+class Preprocessing(Protocol):
+    """The class `Preprocessing` of a kind of data: what its preparation has learnt, as a JSON file."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read the file of a folder of prepared data or of a bundle."""
+
+    def save(self, folder: Path) -> None:
+        """Write the file."""
+
+
 def restrict_imports() -> None:
     """Let configurations name only classes of torch.nn, torch.optim, lightning and src, and no URL.
 
@@ -50,6 +62,8 @@ def restrict_imports() -> None:
         import_path_allowlist=["torch.nn", "torch.optim", "lightning", "src"],
         config_read_mode_fsspec_enabled=False,
         instantiate_subclass_spec_in_any=False,
+        # passed as an object; jsonargparse would make each field of a dataclass an argument of the model
+        subclasses_enabled=[Preprocessing],
     )
 
 

@@ -83,3 +83,29 @@ def plot_feature_maps(
         for axes, channel in zip(part.axes, shown, strict=False):
             axes.imshow(channel, cmap="gray" if channel.ndim == 2 else None)
     save_figure(figure, path)
+
+
+def plot_confusion_matrix(
+    actual: NDArray[np.integer], predicted: NDArray[np.integer], classes: list[str], label: str, path: Path
+) -> None:
+    """Plot the number of test rows by actual and predicted class.
+
+    Args:
+        actual: (rows,) codes of classes.
+        predicted: (rows,) likewise.
+        classes: the names of the classes, in the order of their codes.
+        label: of the target.
+        path: of the figure.
+    """
+    counts = np.zeros((len(classes), len(classes)), dtype=int)
+    np.add.at(counts, (actual, predicted), 1)
+    figure = Figure(figsize=(5.2, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(counts, cmap="Blues")
+    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+    axes.set_yticks(range(len(classes)), classes)
+    for row, column in np.ndindex(*counts.shape):
+        shade = "white" if counts[row, column] > counts.max() / 2 else "black"
+        axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=shade)
+    axes.set(xlabel=f"{label}, predicted", ylabel=f"{label}, actual", title="Test rows")
+    save_figure(figure, path)

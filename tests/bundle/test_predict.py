@@ -101,7 +101,7 @@ POINTS = ["--data.input", "data/raw/spiral/train.csv"]
         (["--bundle", SPIRAL, "--config", "x.yaml", *POINTS], 2, "not allowed with argument --bundle"),
         (["--bundle", SPIRAL], 2, "arguments are required: --data.input"),
         (["--bundle", SPIRAL, *POINTS, "--trainer.max_epochs", "3"], 2, "--trainer.max_epochs"),
-        (["--bundle", SPIRAL, *POINTS, "--model.dropout", "0"], 2, "--model.dropout"),
+        (["--bundle", SPIRAL, *POINTS, "--model.network.dropout", "0"], 2, "--model.network.dropout"),
         (["--bundle", SPIRAL, *POINTS, "--data.batch_size", "3"], 2, "--data.batch_size"),
         (["--bundle", "the poems model", "--data.compose.length", "6"], 2, "--data.compose.length"),
         (["--bundle", "the poems model", "--data.compose.start", "春天"], 2, "must be one character"),

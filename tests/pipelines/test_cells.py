@@ -122,12 +122,12 @@ def test_a_cell_is_named_by_its_configuration_data_and_code(edit: Callable[..., 
 @pytest.mark.parametrize(
     ("key", "value", "name"),
     [
-        ("model.activation", "relu", "relu"),
+        ("model.network.activation", "relu", "relu"),
         ("model.optimizer.lr", 0.1, "lr 0.1"),
-        ("model.norm", None, "norm None"),
-        ("model.hidden_sizes", [16, 16], "2 x 16"),
-        ("model.hidden_sizes", [16, 8], "[16, 8]"),
-        ("model.initialisation", {"normal": {"std": 1}}, "normal 1"),
+        ("model.network.norm", None, "norm None"),
+        ("model.network.hidden_sizes", [16, 16], "2 x 16"),
+        ("model.network.hidden_sizes", [16, 8], "[16, 8]"),
+        ("model.network.initialisation", {"normal": {"std": 1}}, "normal 1"),
         ("model.optimizer", {"class_path": "torch.optim.SGD", "init_args": {"lr": 1}}, "SGD(lr=1)"),
     ],
 )

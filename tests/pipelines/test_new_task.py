@@ -179,7 +179,7 @@ def test_poems_become_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = section("verses")["prepare"]
     assert (prepared["tokenizer"], prepared["rhymes"]) == ("char", True)
     assert configuration("verses")["model"]["class_path"] == "src.text.model.LanguageModel"
-    for name, fewer in (("JUDGED_POEMS", 4), ("SAMPLES", ())):
+    for name, fewer in (("GENERATED_POEMS", 4), ("SAMPLES", ())):
         monkeypatch.setattr(f"src.text.evaluate.{name}", fewer)
     metrics = use("verses", monkeypatch, "--data.compose.start", "空")
     assert metrics["generated/format"] == 1
@@ -263,7 +263,7 @@ def table_of(cells: list[str]) -> str:
             lambda: write_table(Path("list.csv")),
             "Nowhere",
             ConfigurationError,
-            "there are: Nr, Name",
+            "expected one of: Nr, Name",
         ),
         ("tabular", lambda: Path(), None, DataError, "found none"),
         ("images", lambda: lie_together(Path("flat")), None, DataError, "lie together"),

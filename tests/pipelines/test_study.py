@@ -37,13 +37,13 @@ TINY = {
     "metric": "test/rmse",
     "seeds": [1, 2],
     "fixed": {"trainer.max_epochs": 2},
-    "grid": {"model.activation": ["relu", "tanh"]},
+    "grid": {"model.network.activation": ["relu", "tanh"]},
 }
 SEARCH: dict[str, Any] = {
     "search": "optuna",
     "budget": 3,
     "grid": {
-        "model.activation": ["relu", "tanh"],
+        "model.network.activation": ["relu", "tanh"],
         "model.lr_scheduler.init_args.max_lr": {"low": 0.001, "high": 0.1, "log": True},
     },
 }
@@ -110,8 +110,11 @@ def cells() -> list[Cell]:
     [
         ({"task": "nothing"}, "no task 'nothing'; its tasks are: "),
         ({"grid": {}}, r"studies\.tiny\.grid is empty"),
-        ({"grid": {"model.activation": []}}, r"studies\.tiny\.grid\.model\.activation is empty"),
-        ({"grid": {"model.activation": "relu"}}, r"grid\.model\.activation must be a list"),
+        (
+            {"grid": {"model.network.activation": []}},
+            r"tiny\.grid\.model\.network\.activation is empty",
+        ),
+        ({"grid": {"model.network.activation": "relu"}}, r"grid\.model\.network\.activation must be a list"),
         ({"grid": ["relu"]}, r"studies\.tiny\.grid must be a mapping"),
         ({"seeds": []}, r"seeds is empty"),
         ({"seeds": [1, 1]}, "seeds contains a value twice"),
@@ -156,7 +159,7 @@ def test_an_unknown_study_and_missing_data_are_reported(project: Path) -> None:
     [
         ({"model.activations": "relu"}, "'activations' is not accepted"),
         ({"trainer.max_epochs": "many"}, r"trainer\.max_epochs"),
-        ({"model.activation": "sine"}, "activation: 'sine' is not one of"),
+        ({"model.network.activation": "sine"}, "activation: 'sine' is not one of"),
         ({"model.l1": -1.0}, r"l1.* v>=0"),
     ],
 )
@@ -183,7 +186,10 @@ def test_preparations_that_are_impossible_are_refused(project: Path, changes: An
     ("changes", "message"),
     [
         ({"metric": "test/speed"}, "no 'test/speed'; there are: best_epoch, test/loss"),
-        ({"grid": {"model.activation": ["relu", "sine"]}}, "sine: .*activation: 'sine' is not one of"),
+        (
+            {"grid": {"model.network.activation": ["relu", "sine"]}},
+            "sine: .*activation: 'sine' is not one of",
+        ),
         (SEARCH | {"metric": "test/speed"}, "no 'test/speed'"),
         (SEARCH | {"grid": {"model.l1": {"low": -1.0, "high": 1.0}}}, r"l1 -1\.0: .*l1.* v>=0"),
     ],
@@ -215,7 +221,7 @@ def test_what_is_trained_is_not_trained_again(project: Path, capfd: pytest.Captu
     assert {path: path.read_bytes() for path in Path("reports/studies/tiny").rglob("*.*")} == report
 
     # another value trains its own cells only
-    write_study(grid={"model.activation": ["relu", "elu"]})
+    write_study(grid={"model.network.activation": ["relu", "elu"]})
     study("tiny", workers=1)
     said = capfd.readouterr()
     assert "4 cells, 2 of them are done" in said.out
@@ -229,10 +235,10 @@ def test_what_is_trained_is_not_trained_again(project: Path, capfd: pytest.Captu
 def test_a_cell_is_the_training_of_the_command_line(
     project: Path, python: Callable[..., Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    write_study(seeds=[7], grid={"model.activation": ["tanh"]})
+    write_study(seeds=[7], grid={"model.network.activation": ["tanh"]})
     study("tiny")
     (cell,) = cells()
-    arguments = ["--model.activation=tanh", "--trainer.max_epochs=2", "--seed_everything=7"]
+    arguments = ["--model.network.activation=tanh", "--trainer.max_epochs=2", "--seed_everything=7"]
     done = python("-m", "src.cli", "fit", "--config", "configs/polynomial.yaml", *arguments, cwd=project)
     assert done.returncode == 0, done.stdout
     kept, alone = (
@@ -379,7 +385,7 @@ def test_a_sweep_has_the_grid(project: Path) -> None:
     write_sweep("tiny", read_study("tiny"), Path("sweep.yaml"))
     sweep = yaml.safe_load(Path("sweep.yaml").read_text())
     assert sweep["parameters"] == {
-        "model.activation": {"values": ["relu", "tanh"]},
+        "model.network.activation": {"values": ["relu", "tanh"]},
         "trainer.max_epochs": {"value": 2},
         "seed_everything": {"values": [1, 2]},
     }
@@ -501,7 +507,7 @@ def test_a_trial_far_behind_is_pruned(search: Search) -> None:
     search = replace(search, budget=10)
     study = search.open()
     space = {key: distribution_of(values) for key, values in search.space.items()}
-    settings = {"model.activation": '"tanh"', "model.lr_scheduler.init_args.max_lr": 0.05}
+    settings = {"model.network.activation": '"tanh"', "model.lr_scheduler.init_args.max_lr": 0.05}
     for _ in range(5):
         study.add_trial(
             optuna.create_trial(
@@ -513,7 +519,7 @@ def test_a_trial_far_behind_is_pruned(search: Search) -> None:
     assert said.endswith(": pruned")
     pruned = search.open().trials[-1]
     assert (pruned.state.name, list(pruned.intermediate_values)) == ("PRUNED", [1])
-    assert search.rows()["found: tanh, max_lr 0.05"]["model.activation"] == "tanh"
+    assert search.rows()["found: tanh, max_lr 0.05"]["model.network.activation"] == "tanh"
     # the cell goes on where it is wanted in full
     unpruned = replace(search, pruning=False)
     said = try_next(unpruned)

@@ -2,15 +2,16 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from src.tabular import pictures
-from src.tabular.pictures import POINTS, plot_activations
+from src.tabular import study_figures
+from src.tabular.study_figures import FIGURES, POINTS
 from src.training.networks import ACTIVATIONS
 
 
 def test_every_activation_is_drawn_beside_its_derivative(tmp_path: Path, monkeypatch) -> None:
     seen: list[Figure] = []
-    monkeypatch.setattr(pictures, "save_figure", lambda figure, path: seen.append(figure))
-    plot_activations(tmp_path / "activations.png")
+    monkeypatch.setattr(study_figures, "save_figure", lambda figure, path: seen.append(figure))
+    name, plot = FIGURES["activation"]
+    plot(tmp_path / name)
     panels = {axes.get_title(): axes for axes in seen[0].axes if axes.get_title()}
     assert set(panels) == set(ACTIVATIONS)
 
