@@ -47,7 +47,7 @@ def compare(rows: int = 1_000_000, source: Path = Path("data/raw/house_prices"))
     bare = "from pathlib import Path\n" + BARE.format(
         threads=bundle.configuration["threads"],
         at_once=ROWS_AT_ONCE,
-        features=len(bundle.preprocessing["features"]),
+        features=len(bundle.preprocessing.features),
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

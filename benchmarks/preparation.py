@@ -12,7 +12,6 @@ import yaml
 from jsonargparse import auto_cli
 
 from benchmarks.timing import measured
-from src.tabular.sample import write_sample
 
 READ = "import pandas; pandas.read_csv('train.csv')"
 PREPARE = """
@@ -34,10 +33,10 @@ def compare(rows: int = 1_000_000) -> None:
     settings = parameters["house_prices"]["prepare"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_sample(Path("data/samples/house_prices.yaml"), folder)
-        table = folder / "train.csv"
-        header, *lines = table.read_text(encoding="utf-8").splitlines()
+        sample = Path("data/samples/house_prices/train.csv")
+        header, *lines = sample.read_text(encoding="utf-8").splitlines()
         cells = [line.split(",", 1)[1] for line in lines]
+        table = folder / "train.csv"
         with table.open("w", encoding="utf-8") as file:
             print(header, file=file)
             file.writelines(f"{number},{cells[number % len(cells)]}\n" for number in range(rows))

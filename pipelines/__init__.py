@@ -1,3 +1,3 @@
-"""The stages and tools of the pipeline: each runs as `python -m pipelines.<name>`."""
+"""Stages of the pipeline and tools. Each module or package is a command: `python -m pipelines.<name>`."""
 
 import src  # noqa: F401 - prepares the process, and explains a missing environment

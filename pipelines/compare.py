@@ -1,6 +1,5 @@
-"""One table of the runs on this machine: the keys of the configuration that differ, metrics, time."""
+"""A table of the runs on this machine: the keys of the configuration that differ, metrics, time."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -10,9 +9,11 @@ from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.parameters import read_parameters
+from pipelines.parameters import read_parameters, studies_of
+from src.core.documents import flat_keys, read_json
 from src.core.errors import ConfigurationError, exit_with_message
 from src.core.paths import RECORD, RUNS
+from src.reporting.tables import markdown_table
 
 CELLS = RUNS / "cells"
 PIPE_WIDTH = 160
@@ -26,14 +27,15 @@ def compare(
     format: Format = "table",
     output: Path | None = None,
 ) -> None:
-    """Compare the finished runs of a task or of a study: what differs, and what came of it.
+    """Compare the finished runs of a task or of a study: the settings that differ, and the metrics.
 
     Args:
         name: a task, or a study of params.yaml.
         sort: a column; `-column` puts the largest first.
-        filter: conditions such as `activation=relu` or `test/rmse<0.2`; a column may go by its last part.
-        format: table for people, csv, md (Markdown) or json.
-        output: a file to write as well; the format is then that of its ending, unless given.
+        filter: conditions such as `activation=relu` or `test/rmse<0.2`; the last part of a column's name is
+            enough.
+        format: table (for the terminal), csv, md (Markdown) or json.
+        output: a file to write in addition; its ending chooses the format unless `format` is given.
     """
     table = runs_table(_records(name))
     for condition in filter or []:
@@ -63,27 +65,27 @@ def _records(name: str) -> dict[str, dict[str, Any]]:
         found = ((title, sorted((CELLS / cell).glob(f"runs/*/*/{RECORD}"))) for cell, title in lines)
         places = {title: paths[-1] for title, paths in found if paths}
     else:
-        studies = [*(parameters.get("studies") or {}), *(parameters.get("more_studies") or {})]
+        studies = studies_of(parameters)
         if name in studies:
             raise ConfigurationError(f"the study {name} has not run; run: python -m pipelines.study {name}")
         known = ", ".join([*parameters["tasks"], *studies])
         raise ConfigurationError(f"there is no task or study '{name}'; there are: {known}")
     if not places:
         raise ConfigurationError(f"no run of {name} has ended; run: dvc repro -f train@{name}")
-    return {title: json.loads(path.read_text(encoding="utf-8")) for title, path in places.items()}
+    return {title: read_json(path, f"train@{name}") for title, path in places.items()}
 
 
 def runs_table(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """A row a run.
 
     Args:
-        records: what the runs have kept, by their names.
+        records: the content of run.json of the runs, by their names.
 
     Returns:
-        The keys of the configuration in which runs differ, the metrics of the best epoch and the test, and
+        The keys of the configuration in which runs differ, the metrics of the best epoch and of the test, and
         `seconds`; the names are the index.
     """
-    flat = {name: _flat(record["configuration"]) for name, record in records.items()}
+    flat = {name: flat_keys(record["configuration"]) for name, record in records.items()}
     settings = pd.DataFrame.from_dict(flat, orient="index", dtype=object)
     texts = settings.map(str)
     differing = settings[[column for column in settings if texts[column].nunique() > 1]]
@@ -94,16 +96,6 @@ def runs_table(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
     table["seconds"] = [round(record["seconds"], 2) for record in records.values()]
     table.index.name = "run"
     return table
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(values, dict):
-        return {prefix: values}
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        # an option of a class is written without `init_args`, as on the command line
-        flat |= _flat(value, prefix if name == "init_args" else f"{prefix}.{name}".strip("."))
-    return flat
 
 
 def _column(table: pd.DataFrame, name: str) -> str:
@@ -126,7 +118,7 @@ def _filtered(table: pd.DataFrame, condition: str) -> pd.DataFrame:
             try:
                 limit = float(wanted)
             except ValueError:
-                raise ConfigurationError(f"filter: '{wanted}' in '{condition}' is no number") from None
+                raise ConfigurationError(f"filter: '{wanted}' in '{condition}' is not a number") from None
             numbers = pd.to_numeric(column, errors="coerce")
             return table[numbers < limit if sign == "<" else numbers > limit]
     raise ConfigurationError(f"filter: expected column=value, column<number or column>number: '{condition}'")
@@ -144,9 +136,8 @@ def as_text(table: pd.DataFrame, format: str) -> str:
     if format == "json":
         return whole.to_json(orient="records", indent=1, force_ascii=False) + "\n"
     if format == "md":
-        lines = [f"| {' | '.join(map(str, whole.columns))} |", "|---" * len(whole.columns) + "|"]
-        lines += [f"| {' | '.join(map(_shown, row))} |" for _, *row in whole.itertuples()]
-        return "\n".join(lines) + "\n"
+        rows = ([_shown(value) for value in row] for _, *row in whole.itertuples())
+        return markdown_table([str(column) for column in whole.columns], rows)
     raise ConfigurationError(f"output: a file ends with .csv, .md or .json, not .{format}")
 
 
@@ -157,7 +148,7 @@ def _shown(value: Any) -> str:
 
 
 def _print(whole: pd.DataFrame, name: str) -> None:
-    """What is read first: the keys that differ, the test, the time; the other formats have every column."""
+    """Print the keys that differ, the test metrics and the time; the other formats have every column."""
     hidden = ("train/", "validation/", "gradient_norm/", "dead/", "epoch", "learning_rate")
     shown = whole[[column for column in whole if not str(column).startswith(hidden)]]
     shown = shown.rename(columns=lambda column: str(column).rpartition(".")[2]).reset_index()
@@ -166,7 +157,7 @@ def _print(whole: pd.DataFrame, name: str) -> None:
         table.add_column(str(column), no_wrap=True)
     for _, *row in shown.itertuples():
         table.add_row(*map(_shown, row))
-    # a pipe has no width that a table would have to fit in
+    # the width of a pipe is not limited
     Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
 
 

@@ -1,10 +1,10 @@
-"""Judge the trained model of a task on its test rows, beside baselines: metrics, plots, tables."""
+"""Evaluate the trained model of a task on its test rows, with baselines: metrics, plots, tables."""
 
 from importlib import import_module
 
 from jsonargparse import auto_cli
 
-from pipelines.parameters import room_of
+from pipelines.parameters import kind_of
 from src.core.atomic import written_whole
 from src.core.errors import exit_with_message
 from src.core.paths import MODELS, PREPARED, REPORTS
@@ -18,11 +18,11 @@ def evaluate(task: str) -> None:
     """
     from src.bundle.bundle import Bundle  # not needed for --help
 
-    room = import_module(f"src.{room_of(task)}.evaluate")
+    kind = import_module(f"src.{kind_of(task)}.evaluate")
     bundle = Bundle.open(MODELS / task)
     bundle.require_data(PREPARED / task)
     with written_whole(REPORTS / task) as folder:
-        room.evaluate(bundle, PREPARED / task, folder)
+        kind.evaluate(bundle, PREPARED / task, folder)
     print(f"{task}: evaluated: {REPORTS / task}/")
 
 

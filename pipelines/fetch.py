@@ -1,4 +1,4 @@
-"""Bring the raw files of a task to data/raw/<task>/, from the source that params.yaml names."""
+"""Copy, download or draw the raw files of a task into data/raw/<task>/; params.yaml names the source."""
 
 import csv
 import json
@@ -8,33 +8,34 @@ import sys
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import auto_cli
 
-from pipelines.parameters import checked, room_of, task_section
+from pipelines.parameters import checked, kind_of, task_section
 from src.core.atomic import written_whole
 from src.core.digests import file_digest, folder_digest
 from src.core.errors import ConfigurationError, DataError, IntegrityError, ResourceError, exit_with_message
 from src.core.paths import RAW, SAMPLES, SOURCE
 
 DOWNLOADS = Path("data/downloads")
+LABELS = "labels.json"  # {column: {language: label}}
 MOST_SHOWN = 6
 ATTEMPTS = 3
 TIMEOUT = 30.0  # seconds without a byte
-PARTIAL_CONTENT = 206  # what HTTP answers with a range of a file
+PARTIAL_CONTENT = 206  # the HTTP status of a response with a range of a file
 OFFLINE_WAY = "set `source` to sample, or to a folder that holds the files"
 
 
 @dataclass
 class RawFile:
-    """Where `source: download` finds a raw file.
+    """A raw file of `source: download`.
 
     Args:
         url: a public address.
-        hash: the digest of its content, as in `sha1:585e...` or `sha256:...`.
+        hash: the digest of the content, such as `sha1:585e...` or `sha256:...`.
     """
 
     url: str | None = None
@@ -43,13 +44,13 @@ class RawFile:
 
 @dataclass
 class Source:
-    """Where the raw data of a task come from: the keys `source` and `files` of its section.
+    """The keys `source` and `files` of a task's section in params.yaml.
 
     Args:
-        source: sample, download, the path of a folder, or of a sample's description (.yaml).
-        files: the raw files, or folders of files, by name; or, where there are many, the path of a registry
-            of them, a line `name hash url` each. Another source than `download` then brings what it has, as
-            it does for no files.
+        source: sample, download, or the path of a folder.
+        files: the raw files, or folders of files, by name; empty for all that the source has. For a download
+            of many files: the path of a registry, a text file with a line `name hash url` per file, which the
+            other sources ignore.
     """
 
     source: str
@@ -57,11 +58,11 @@ class Source:
 
 
 def fetch(task: str) -> None:
-    """Bring the raw files of a task to data/raw/<task>/ and record them in SOURCE.json.
+    """Write the raw files of a task to data/raw/<task>/ and record them in SOURCE.json.
 
-    The source is the key `source` of the task's section in params.yaml: `sample` writes the built-in
-    offline sample, `download` gets the files from their public addresses and checks their digests, and
-    anything else is a folder that already holds the files, or a description of a sample (.yaml).
+    The key `source` of the task's section in params.yaml is `sample` (the files of data/samples/<task>/,
+    offline), `download` (public addresses, with verified digests) or the path of a folder that holds the
+    files.
 
     Args:
         task: a task of params.yaml.
@@ -74,20 +75,19 @@ def fetch(task: str) -> None:
     for name in files:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise ConfigurationError(f"{task}.files: {name!r} leads out of the task's folder")
-    description = SAMPLES / f"{task}.yaml"
-    if wanted.source.endswith(".yaml"):
-        description = Path(wanted.source).expanduser()
     with written_whole(RAW / task) as folder:
-        if wanted.source == "sample" or wanted.source.endswith(".yaml"):
-            _write_sample(task, description, folder)
+        if wanted.source == "sample":
+            _write_sample(task, folder)
         elif wanted.source == "download":
             _download(task, files, folder)
         else:
             _copy(task, Path(wanted.source).expanduser(), files, folder)
         absent = [name for name in files if not (folder / name).exists()]
         if absent:
-            raise ConfigurationError(f"{task}.files: the source {wanted.source} brings no {absent[0]}")
-        _write_labels(description, folder / "labels.json")
+            raise ConfigurationError(f"{task}.files: the source {wanted.source} has no file {absent[0]}")
+        labels = SAMPLES / task / LABELS  # of the sample's columns; the download of a task has the same
+        if labels.is_file() and not (folder / LABELS).exists():
+            shutil.copyfile(labels, folder / LABELS)
         names = sorted(path.name for path in folder.iterdir() if path.name != SOURCE)
         record = {"source": wanted.source, "files": {name: _description(folder / name) for name in names}}
         (folder / SOURCE).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
@@ -96,9 +96,9 @@ def fetch(task: str) -> None:
 
 
 def _registry(task: str, path: Path) -> dict[str, RawFile]:
-    """The files of a registry in the form of pooch."""
+    """Read a registry in the format of pooch."""
     if not path.is_file():
-        raise ConfigurationError(f"{task}.files: there is no registry {path}")
+        raise ConfigurationError(f"{task}.files: the registry {path} does not exist")
     files = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
@@ -110,23 +110,27 @@ def _registry(task: str, path: Path) -> dict[str, RawFile]:
     return files
 
 
-def _write_sample(task: str, description: Path, folder: Path) -> None:
-    sample = import_module(f"src.{room_of(task)}.sample")
-    if not description.is_file():
-        raise ConfigurationError(f"{task}.source: there is no sample ({description}); name a folder")
-    try:
-        sample.write_sample(description, folder)
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from None
+def _write_sample(task: str, folder: Path) -> None:
+    """Copy data/samples/<task>/, or let the kind of data draw what data/samples/<task>.yaml describes."""
+    sample, description = SAMPLES / task, SAMPLES / f"{task}.yaml"
+    module = f"src.{kind_of(task)}.sample"
+    if sample.is_dir():
+        _copy(task, sample, {}, folder)
+    elif description.is_file() and find_spec(module):
+        import_module(module).write_sample(description, folder)
+    else:
+        raise ConfigurationError(
+            f"{task}.source: there is no sample {sample}; set `source` to the path of a folder"
+        )
 
 
 def _download(task: str, files: dict[str, RawFile], folder: Path) -> None:
-    import pooch  # not needed for --help or the sample
+    import pooch  # slow, and not needed for --help or the sample
     import requests
 
     for name, file in files.items():
         if not file.url or not file.hash:
-            raise ConfigurationError(f"{task}.files.{name} needs a url and a hash for `download`")
+            raise ConfigurationError(f"{task}.files.{name} needs a url and a hash for `source: download`")
     store = pooch.create(
         path=DOWNLOADS / task,
         base_url="",
@@ -137,15 +141,15 @@ def _download(task: str, files: dict[str, RawFile], folder: Path) -> None:
     pooch.get_logger().setLevel(logging.WARNING)
     for name, file in files.items():
         try:
-            shutil.copyfile(store.fetch(name, downloader=_go_on), folder / name)
-        except ValueError as error:  # pooch's word for another digest; both stand in its message
+            shutil.copyfile(store.fetch(name, downloader=_resumed), folder / name)
+        except ValueError as error:  # pooch's error for another digest; its message has both
             raise IntegrityError(f"{file.url}: {error}") from None
         except requests.RequestException as error:
             raise ResourceError(f"{file.url}: {error}; {OFFLINE_WAY}") from None
 
 
-def _go_on(url: str, output: str, _: Any) -> None:
-    """Download for pooch, from where an earlier attempt broke off if the server knows ranges."""
+def _resumed(url: str, output: str, _: Any) -> None:
+    """Download a file for pooch; continue an interrupted attempt if the server supports ranges."""
     import pooch
 
     part = Path(output).with_name(f"{sha256(url.encode()).hexdigest()[:16]}.part")
@@ -166,7 +170,7 @@ def _go_on(url: str, output: str, _: Any) -> None:
 
 def _copy(task: str, source: Path, files: dict[str, RawFile], folder: Path) -> None:
     if not source.is_dir():
-        raise DataError(f"{task}.source: {source} is no folder; use sample, download or the path of a folder")
+        raise DataError(f"{task}.source: {source} is not a folder; use sample, download or a path of one")
     for name in files or sorted(path.name for path in source.iterdir()):
         path = source / name
         if path.is_dir():
@@ -174,11 +178,11 @@ def _copy(task: str, source: Path, files: dict[str, RawFile], folder: Path) -> N
         elif path.is_file():
             shutil.copyfile(path, folder / name)
         else:
-            raise DataError(f"{path}: there is no such file; {task}.files names it")
+            raise DataError(f"{path}: the file does not exist; {task}.files names it")
 
 
 def _description(path: Path) -> dict[str, Any]:
-    """sha256, bytes and, of a CSV file, the rows below the header; of a folder sha256 and its files."""
+    """The sha256 and bytes of a file or folder; rows below the header of a CSV, files of a folder."""
     if path.is_dir():
         files = [file for file in path.rglob("*") if file.is_file()]
         size = sum(file.stat().st_size for file in files)
@@ -188,16 +192,6 @@ def _description(path: Path) -> dict[str, Any]:
         with path.open(encoding="utf-8", errors="replace", newline="") as file:
             description["rows"] = max(sum(1 for _ in csv.reader(file)) - 1, 0)
     return description
-
-
-def _write_labels(description: Path, path: Path) -> None:
-    """What the columns are called for people, {column: {language: label}}, if somebody wrote it down."""
-    if not description.is_file():
-        return
-    content = yaml.safe_load(description.read_text(encoding="utf-8"))
-    columns = content.get("columns", {})
-    labels = {name: column["label"] for name, column in columns.items() if "label" in column}
-    path.write_text(json.dumps(labels, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Make a task out of data: look at them, and write its section in params.yaml and its configuration."""
+"""Make a task from new data: write its section in params.yaml and its configuration."""
 
 import contextlib
 import io
@@ -7,37 +7,36 @@ import shutil
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from jsonargparse import ArgumentParser
 
-from pipelines.parameters import PARAMETERS, checked, read_parameters
+from pipelines.parameters import PARAMETERS, checked, kinds_with, read_parameters, studies_of
 from src.core.atomic import file_written_whole
 from src.core.errors import ConfigurationError, DataError, exit_with_message
 from src.preparation.proposals import Noted, Proposal, as_yaml, one_line, plain
 
 CONFIGURATIONS = Path("configs")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")
-# what stands in params.yaml, in runs/ and in dvc.yaml under these names is no task
+# names with another meaning in params.yaml, runs/ or dvc.yaml
 RESERVED = ("tasks", "studies", "more_studies", "cells", "prepared", "wandb", "key", "item")
-Kind = Literal["tabular", "images", "text"]
 
-DESCRIPTION = """Look at data that nobody has described yet, and write what a task needs: its line and
-section in params.yaml, and configs/NAME.yaml, both with comments that say what was found. Then `dvc repro
-evaluate@NAME` fetches, prepares, trains and evaluates. The values are a start: change any of them."""
+DESCRIPTION = """Look at new data and propose a task: write its line and section in params.yaml, and
+configs/NAME.yaml, with comments about the data. Then `dvc repro evaluate@NAME` fetches, prepares, trains and
+evaluates. The values are a first proposal: change any of them."""
 
 
-def new_task(name: str, kind: Kind, path: Path, target: str | None = None) -> None:
+def new_task(name: str, kind: str, path: Path, target: str | None = None) -> None:
     """Write the section `name` of params.yaml and configs/<name>.yaml.
 
-    Both are written by rename, and only after the preparation has worked on the data in a folder of its own.
+    Both are written by rename, and only after the data have been prepared in a temporary folder.
 
     Args:
         name: of the new task.
-        kind: of its data, a folder of src/ with a propose.py.
+        kind: of its data, a package of src/ with a propose.py.
         path: the file, or the folder with the files.
-        target: of a table, the column to predict.
+        target: the column of a table to predict.
 
     Raises:
         ConfigurationError: the name cannot be used, or the target is no column.
@@ -55,10 +54,8 @@ def new_task(name: str, kind: Kind, path: Path, target: str | None = None) -> No
         text = with_task(file.read(), name, kind, heading + as_yaml(section))
     expected = read_parameters()
     expected["tasks"] = expected["tasks"] | {name: kind}
-    if _parsed(text) != expected | plain(section):
-        raise ConfigurationError(
-            f"{PARAMETERS}: there is no place for a task: under `tasks:` lines `name: kind` are expected"
-        )
+    if yaml.safe_load(text) != expected | plain(section):
+        raise ConfigurationError(f"{PARAMETERS}: under `tasks:` lines `name: kind` are expected")
     configuration = CONFIGURATIONS / f"{name}.yaml"
     with file_written_whole(configuration) as file:
         file.write(_header(name, proposal) + as_yaml({"task": name} | proposal.configuration))
@@ -77,24 +74,26 @@ def new_task(name: str, kind: Kind, path: Path, target: str | None = None) -> No
 
 def _check_name(name: str) -> None:
     parameters = read_parameters()
-    studies = {**(parameters.get("studies") or {}), **(parameters.get("more_studies") or {})}
     if not NAME.fullmatch(name) or yaml.safe_load(name) != name:  # `yes` and `null` are no texts in YAML
         raise ConfigurationError(
             f"name: expected a letter, then letters, digits or _, at most 60 in all, found {name!r}"
         )
-    # some file systems take Wine and wine for one folder
-    taken = {str(other).lower() for other in (*RESERVED, *parameters, *parameters["tasks"], *studies)}
+    # on some file systems Wine and wine are the same folder
+    taken = {
+        str(other).lower()
+        for other in (*RESERVED, *parameters, *parameters["tasks"], *studies_of(parameters))
+    }
     if name.lower() in taken:
         raise ConfigurationError(f"name: '{name}' is taken in {PARAMETERS}; choose another one")
     configuration = CONFIGURATIONS / f"{name}.yaml"
     if configuration.exists():
-        raise ConfigurationError(f"{configuration} is there already; remove it, or choose another name")
+        raise ConfigurationError(f"{configuration} exists; remove it, or choose another name")
 
 
-def _try_preparation(kind: Kind, proposal: Proposal) -> None:
-    """Prepare the data as proposed, and forget the result: what is refused is told before it is written."""
-    room = import_module(f"src.{kind}.prepare")
-    settings = checked(room.Preparation, plain(proposal.prepare), "prepare")
+def _try_preparation(kind: str, proposal: Proposal) -> None:
+    """Prepare the data as proposed in a temporary folder, so that errors are reported before writing."""
+    preparation = import_module(f"src.{kind}.prepare")
+    settings = checked(preparation.Preparation, plain(proposal.prepare), "prepare")
     with TemporaryDirectory() as temporary:
         raw = proposal.source
         if proposal.files:
@@ -106,12 +105,12 @@ def _try_preparation(kind: Kind, proposal: Proposal) -> None:
             copy(original, raw / name)
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                room.prepare(raw, Path(temporary, "prepared"), settings)
+                preparation.prepare(raw, Path(temporary, "prepared"), settings)
         except DataError as error:
             raise DataError(str(error).replace(str(raw), str(proposal.source))) from None
 
 
-def _section(proposal: Proposal, kind: Kind) -> dict[str, Any]:
+def _section(proposal: Proposal, kind: str) -> dict[str, Any]:
     return {
         # with the slash no folder's name is taken for `sample` or `download`
         "source": f"{proposal.source.as_posix()}/",
@@ -126,60 +125,52 @@ def _commands(name: str, proposal: Proposal) -> list[str]:
 
 
 def _header(name: str, proposal: Proposal) -> str:
-    about = "A first proposal of pipelines.new_task. The data side stands in params.yaml."
+    about = "A first proposal of pipelines.new_task. The data side is in params.yaml."
     commands = [f"  {one_line(command)}" for command in _commands(name, proposal)]
     lines = [one_line(proposal.findings[0]), about, "", *commands]
     return "".join(f"# {line}".rstrip() + "\n" for line in lines)
 
 
 def with_task(text: str, name: str, kind: str, section: str) -> str:
-    """The text of params.yaml with a line more under `tasks` and a section before the studies.
+    """Insert a line under `tasks` and a section before the studies into the text of params.yaml.
 
-    Nothing else changes, so that comments and layout stay; a new line ends as the others do.
+    Everything else stays byte for byte, and new lines end as the others do. (YAML libraries that keep
+    comments rewrite the indentation of lists, line ends, `null` and lists over several lines.) A text whose
+    tasks are in braces stays as it is.
     """
     newline = "\r\n" if "\r\n" in text else "\n"
-    lines = re.split(r"(?<=\n)", text if text.endswith("\n") else text + newline)
-    first = next((i for i, line in enumerate(lines) if re.match(r"tasks:\s*(#|$)", line)), None)
-    if first is None:
+    lines = (text if text.endswith("\n") else text + newline).splitlines(keepends=True)
+    root = yaml.compose(text)
+    assert root is not None  # read_parameters has found `tasks`
+    top = {key.value: (key.start_mark.line, value) for key, value in root.value}
+    tasks = top["tasks"][1]
+    if tasks.flow_style:
         return text
-    last, indent = first, "  "
-    for number in range(first + 1, len(lines)):
-        entry = re.match(r"( +)[^#\s]", lines[number])
-        if entry:
-            last, indent = number, entry[1]
-        elif re.match(r"[^#\s]", lines[number]):
-            break
-    after = range(last + 1, len(lines))
-    place = next((i for i in after if re.match("(more_)?studies:", lines[i])), len(lines))
-    while place > last + 1 and lines[place - 1].startswith("#"):  # what is said about the studies
+    key, value = tasks.value[-1]
+    after = value.end_mark.line + 1
+    starts = [top[studies][0] for studies in ("studies", "more_studies") if studies in top]
+    place = min((line for line in starts if line >= after), default=len(lines))
+    while place > after and lines[place - 1].startswith("#"):  # the comment above the studies
         place -= 1
     block = section.replace("\n", newline)
-    block = newline + block if place == len(lines) else block + newline
-    lines.insert(place, block)
-    lines.insert(last + 1, f"{indent}{name}: {kind}{newline}")
+    lines.insert(place, newline + block if place == len(lines) else block + newline)
+    lines.insert(after, f"{' ' * key.start_mark.column}{name}: {kind}{newline}")
     return "".join(lines)
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return None
 
 
 def main() -> None:
     """Entry point."""
     parser = ArgumentParser(prog="python -m pipelines.new_task", description=DESCRIPTION)
-    parser.add_argument("name", type=str, help="Of the new task: letters, digits and _.")
-    parser.add_argument("--kind", type=Kind, required=True, help="The kind of the data.")
+    parser.add_argument("name", type=str, help="The name of the task: letters, digits and _.")
+    parser.add_argument("--kind", choices=kinds_with("propose"), required=True, help="The kind of data.")
     parser.add_argument(
         "--from",
         type=Path,
         required=True,
-        help="A CSV, Excel or JSON table; a folder with a folder of pictures a class, idx files or a CSV "
-        "file of pixels; a .txt file with one document a line. Or the folder of such a file.",
+        help="A CSV, Excel or JSON table; a folder with one folder of pictures per class, idx files or a CSV "
+        "file of pixels; a .txt file with one document per line. Or the folder of such a file.",
     )
-    parser.add_argument("--target", type=str | None, help="Of a table: the column to predict.")
+    parser.add_argument("--target", type=str | None, help="The column of a table to predict.")
     found = parser.parse_args()
     new_task(found["name"], found["kind"], found["from"].expanduser(), found["target"])
 

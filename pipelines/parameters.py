@@ -1,7 +1,9 @@
-"""params.yaml, read through typed signatures: unknown keys and wrong types are refused by name."""
+"""params.yaml, checked against typed signatures, and the kinds of data that its tasks name."""
 
 import re
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import yaml
@@ -10,16 +12,17 @@ from jsonargparse import ArgumentError, ArgumentParser
 from src.core.errors import ConfigurationError
 
 PARAMETERS = Path("params.yaml")
-ROOMS = sorted(path.parent.name for path in Path(__file__).parents[1].glob("src/*/prepare.py"))
+SOURCES = Path(__file__).parents[1] / "src"
 
 Settings = TypeVar("Settings")
 
 
 def read_parameters() -> dict[str, Any]:
-    """All of params.yaml.
+    """Read all of params.yaml.
 
     Raises:
-        ConfigurationError: the file is missing, is no YAML, has no `tasks` section or a name that is none.
+        ConfigurationError: the file is missing or not YAML, it has no section `tasks`, or a task or study has
+            an unusable name.
     """
     try:
         parameters = yaml.safe_load(PARAMETERS.read_text(encoding="utf-8"))
@@ -28,35 +31,54 @@ def read_parameters() -> dict[str, Any]:
             f"{PARAMETERS} is not here; run the command in the project's root folder"
         ) from None
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"{PARAMETERS} is no YAML: {error}") from None
+        raise ConfigurationError(f"{PARAMETERS} is not valid YAML: {error}") from None
     if not isinstance(parameters, dict) or not isinstance(parameters.get("tasks"), dict):
-        raise ConfigurationError(f"{PARAMETERS} has no section 'tasks' (lines such as 'name: room')")
+        raise ConfigurationError(f"{PARAMETERS} has no section 'tasks' (lines such as 'name: kind')")
     for section in ("tasks", "studies", "more_studies"):
         for name in parameters.get(section) or {}:
             _check_name(section, name)
     return parameters
 
 
+def studies_of(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The sections of all studies by name: first those that are stages, then `more_studies`."""
+    return {**(parameters.get("studies") or {}), **(parameters.get("more_studies") or {})}
+
+
 def _check_name(section: str, name: Any) -> None:
-    """A name is a part of paths, stages and the commands of dvc.yaml, which a shell reads."""
+    """A name is part of paths and stages, and of the commands of dvc.yaml, which a shell reads."""
     if not re.fullmatch(r"\w[\w-]*", str(name)):
         raise ConfigurationError(
             f"{PARAMETERS}, section {section}: {name!r} cannot be a name; use letters, digits, _ and -"
         )
 
 
-def room_of(task: str) -> str:
-    """The room (kind of data) that params.yaml gives to a task."""
+def kinds_with(part: str) -> list[str]:
+    """The kinds of data that have a module of this name, such as `prepare`; sorted."""
+    return sorted(path.parent.name for path in SOURCES.glob(f"*/{part}.py"))
+
+
+def part_of(kind: str, part: str) -> ModuleType | None:
+    """The module src.<kind>.<part>; None if the kind of data does not have it."""
+    return import_module(f"src.{kind}.{part}") if kind in kinds_with(part) else None
+
+
+def kind_of(task: str) -> str:
+    """The kind of data that params.yaml gives to a task.
+
+    Raises:
+        ConfigurationError: there is no such task, or no such kind of data.
+    """
     tasks = read_parameters()["tasks"]
     if task not in tasks:
         known = ", ".join(tasks)
         raise ConfigurationError(f"{PARAMETERS} has no task '{task}'; its tasks are: {known}")
-    room = tasks[task]
-    if room not in ROOMS:
+    kind, kinds = tasks[task], kinds_with("prepare")
+    if kind not in kinds:
         raise ConfigurationError(
-            f"{PARAMETERS}: tasks.{task}: there is no kind of data {room!r}; there are: {', '.join(ROOMS)}"
+            f"{PARAMETERS}: tasks.{task}: there is no kind of data {kind!r}; there are: {', '.join(kinds)}"
         )
-    return str(room)
+    return str(kind)
 
 
 def task_section(task: str) -> dict[str, Any]:
@@ -68,12 +90,12 @@ def task_section(task: str) -> dict[str, Any]:
 
 
 def checked(settings_class: type[Settings], values: Any, place: str) -> Settings:
-    """Build `settings_class` (a dataclass) from plain `values`.
+    """Build a dataclass from the values of a section.
 
     Args:
         settings_class: its signature is the schema.
-        values: what the file holds.
-        place: the section's name, for error messages.
+        values: the content of the section.
+        place: the name of the section, for error messages.
 
     Raises:
         ConfigurationError: an unknown key, a missing key or a value of the wrong type.

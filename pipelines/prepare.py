@@ -1,10 +1,10 @@
-"""Turn the raw files of a task into arrays and preprocessing.json, learnt from training rows only."""
+"""Turn the raw files of a task into arrays and preprocessing.json, fitted to training rows only."""
 
 from importlib import import_module
 
 from jsonargparse import auto_cli
 
-from pipelines.parameters import checked, room_of, task_section
+from pipelines.parameters import checked, kind_of, task_section
 from src.core.digests import read_source
 from src.core.errors import exit_with_message
 from src.core.paths import PREPARED, RAW
@@ -16,10 +16,10 @@ def prepare(task: str) -> None:
     Args:
         task: a task of params.yaml.
     """
-    room = import_module(f"src.{room_of(task)}.prepare")
-    settings = checked(room.Preparation, task_section(task).get("prepare"), f"{task}.prepare")
+    kind = import_module(f"src.{kind_of(task)}.prepare")
+    settings = checked(kind.Preparation, task_section(task).get("prepare"), f"{task}.prepare")
     read_source(RAW / task)
-    room.prepare(RAW / task, PREPARED / task, settings)
+    kind.prepare(RAW / task, PREPARED / task, settings)
     print(f"{task}: prepared: {PREPARED / task}/")
 
 

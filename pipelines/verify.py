@@ -1,4 +1,4 @@
-"""Run the committed state in a fresh clone, and compare each output with what dvc.lock promises."""
+"""Run the committed state in a fresh clone, and compare each output with dvc.lock."""
 
 import json
 import os
@@ -16,6 +16,7 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from src.core.errors import ConfigurationError, IntegrityError, LockstepError, exit_with_message
+from src.core.git import git
 
 LOCK = "dvc.lock"
 Stages = dict[str, dict[str, Any]]
@@ -24,20 +25,20 @@ Stages = dict[str, dict[str, Any]]
 def verify(task: str | None = None, keep: Path | None = None) -> None:
     """Run the committed state cold, in a clone in a temporary folder, and compare its outputs with dvc.lock.
 
-    Uncommitted changes are left out. Nothing here is changed.
+    Uncommitted changes are ignored. Nothing in the working folder changes.
 
     Args:
-        task: only the stages of this task; all of the pipeline if left out.
-        keep: a folder for the clone, to look into it afterwards; it must not exist.
+        task: run only the stages of this task; None for the whole pipeline.
+        keep: a folder for the clone, which is kept; it must not exist.
 
     Raises:
-        IntegrityError: an output is not what dvc.lock says.
+        IntegrityError: an output differs from dvc.lock.
     """
     if keep is not None and keep.exists():
-        raise ConfigurationError(f"--keep: {keep} is there already")
+        raise ConfigurationError(f"--keep: {keep} exists")
     if _git(Path(), "status", "--porcelain", "--untracked-files=no"):
-        print("there are uncommitted changes: what is verified is the last commit")
-    # what was found is told, whatever a process that lives on may still write there
+        print("there are uncommitted changes: the last commit is verified, without them")
+    # a process that is still running may write there; that must not hide the result
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         clone = keep or Path(place, "clone")
         _git(Path(), "clone", "--quiet", ".", str(clone))
@@ -54,18 +55,16 @@ def verify(task: str | None = None, keep: Path | None = None) -> None:
         first = differing[0]
         print(f"\nthe first stage that differs is {first}:")
         reasons = [*_explain(first, committed, found, clone), *machine]
-        for line in reasons or ["its dependencies, the versions and the processor are as they should be"]:
+        for line in reasons or ["its dependencies, the versions and the processor are the recorded ones"]:
             print(f"  {line}")
-    raise IntegrityError(
-        f"{first} does not give what {LOCK} says; {len(differing)} of {len(order)} stages differ"
-    )
+    raise IntegrityError(f"{first} differs from {LOCK}; {len(differing)} of {len(order)} stages differ")
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True)  # noqa: S603, S607
-    if done.returncode:
-        raise ConfigurationError(f"git {arguments[0]} failed: {done.stderr.strip()}")
-    return done.stdout.strip()
+    try:
+        return git(*arguments, folder=folder)
+    except subprocess.CalledProcessError as error:
+        raise ConfigurationError(f"git {arguments[0]} failed: {error.stderr.strip()}") from None
 
 
 def _stages(clone: Path) -> Stages:
@@ -78,13 +77,13 @@ def _stages(clone: Path) -> Stages:
 
 
 def environment_of(clone: Path) -> dict[str, str]:
-    """The variables for a `dvc repro` in a clone: its modules, and this Python, activated or not."""
+    """The environment variables for `dvc repro` in a clone: its modules, and this Python."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return os.environ | {"PATH": path, "PYTHONPATH": str(clone), "WANDB_MODE": "disabled"}
 
 
 def _run(clone: Path, targets: list[str]) -> list[str]:
-    """Run `dvc repro` with nothing kept from earlier runs; the stages in the order in which they ran."""
+    """Run `dvc repro` without the run cache; return the stages in the order in which they ran."""
     command = [sys.executable, "-m", "dvc", "repro", "--no-run-cache", *targets]
     process = subprocess.Popen(  # noqa: S603
         command,
@@ -116,7 +115,7 @@ def _outputs(stage: dict[str, Any]) -> dict[str, str]:
 
 
 def _compare(stage: str, committed: Stages, found: Stages) -> bool:
-    """Say of each output of a stage whether it is identical; whether all are."""
+    """Print for each output of a stage whether it is identical; return whether all are."""
     same = True
     promised = _outputs(committed.get(stage, {}))
     for path, digest in _outputs(found[stage]).items():
@@ -130,7 +129,7 @@ def _compare(stage: str, committed: Stages, found: Stages) -> bool:
 
 
 def _explain(stage: str, committed: Stages, found: Stages, clone: Path) -> Iterator[str]:
-    """In what a stage differs: what went in, then what came out."""
+    """The differences of a stage: of its inputs, then of its outputs."""
     if stage not in committed:
         yield f"{LOCK} has no such stage: run `dvc repro` and commit {LOCK}"
         return
@@ -140,9 +139,9 @@ def _explain(stage: str, committed: Stages, found: Stages, clone: Path) -> Itera
     before, after = inputs
     for path in sorted(before.keys() | after.keys()):
         if before.get(path) != after.get(path):
-            yield f"{path} is not that of the last `dvc repro`: {LOCK} is older than it"
+            yield f"{path} has changed since the last `dvc repro`: {LOCK} is older"
     if committed[stage].get("params") != found[stage].get("params"):
-        yield f"its parameters are not those of the last `dvc repro`: {LOCK} is older than them"
+        yield f"its parameters have changed since the last `dvc repro`: {LOCK} is older"
     promised = _outputs(committed[stage])
     for path, digest in _outputs(found[stage]).items():
         if path in promised and digest != promised[path]:
@@ -150,7 +149,7 @@ def _explain(stage: str, committed: Stages, found: Stages, clone: Path) -> Itera
 
 
 def _differences(path: str, promised: str, clone: Path) -> Iterator[str]:
-    """In what an output differs from the promised one, if that still lies in the cache or in git."""
+    """The differences of an output from the recorded one, if that is in the cache or in git."""
     new = clone / path
     if new.name == "metrics.json":
         old = json.loads(_git(clone, "show", f"HEAD:{path}"))
@@ -161,7 +160,7 @@ def _differences(path: str, promised: str, clone: Path) -> Iterator[str]:
         return
     listing = Path(".dvc/cache/files/md5", promised[:2], promised[2:])
     if not promised.endswith(".dir") or not listing.is_file():
-        yield f"{path}: what it should be is not in the cache here; `dvc repro` makes it"
+        yield f"{path}: the recorded output is not in the cache; `dvc repro` makes it"
         return
     files = {entry["relpath"]: entry["md5"] for entry in json.loads(listing.read_text(encoding="utf-8"))}
     here = {file.relative_to(new).as_posix(): file for file in new.rglob("*") if file.is_file()}
@@ -171,11 +170,11 @@ def _differences(path: str, promised: str, clone: Path) -> Iterator[str]:
             continue
         cached = Path(".dvc/cache/files/md5", files[name][:2], files[name][2:])
         if cached.is_file() and cached.read_bytes() != here[name].read_bytes():
-            yield f"{path}/{name}: {_in_what(cached, here[name])}"
+            yield f"{path}/{name}: {_difference(cached, here[name])}"
 
 
-def _in_what(old: Path, new: Path) -> str:
-    """In what two files differ: tensors by the largest distance, others by the place of the first byte."""
+def _difference(old: Path, new: Path) -> str:
+    """The difference of two files: of tensors the largest distance, of others the first differing byte."""
     if new.suffix == ".safetensors":
         import numpy as np
         from safetensors.numpy import load_file
@@ -207,7 +206,7 @@ def _other_versions(clone: Path) -> Iterator[str]:
 
 
 def _other_processor() -> Iterator[str]:
-    """The instruction set, if it is not the one that src/__init__.py pins on x86."""
+    """The instruction set, if it differs from the one that src/__init__.py chooses on x86."""
     import torch
 
     found = torch.backends.cpu.get_cpu_capability()
@@ -222,7 +221,7 @@ def main() -> None:
     )
     parser.add_argument("task", nargs="?", help="Only the stages of this task.")
     parser.add_argument(
-        "--keep", type=Path | None, help="A folder for the clone, which stays; it must not exist."
+        "--keep", type=Path | None, help="A folder for the clone, which is kept; it must not exist."
     )
     found = parser.parse_args()
     verify(found["task"], found["keep"])

@@ -1,10 +1,17 @@
-"""What all tests share: no network, no W&B, and clones of the project in which the pipeline has run."""
+"""Shared fixtures: no network, no W&B, and copies of the project in which tasks have run.
+
+Tests that need results ask for `finished` or `workspace`, which run the stages of a task in this process when
+they are first needed. Tests that compare two environments ask for `clones`. Those are marked `slow`, as are
+tests with that mark of their own: `pytest -m "not slow"` leaves them out.
+"""
 
 import src  # noqa: F401 - before torch and NumPy, since it chooses what they compute with
 
 # isort: split
+import contextlib
 import inspect
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,17 +25,27 @@ from unittest import mock
 import pytest
 import torch
 import yaml
+from dvc.cli import main as dvc
 from jsonargparse._common import parsing_settings
 
 ROOT = Path(__file__).parents[1]
 EPOCHS = 3
-STUDIES = ("activations", "losses_with_outliers", "folds")
-TARGETS = [f"evaluate@{task}" for task in ("house_prices", "fashion_mnist", "poems", "words", "bowl")]
-TARGETS.append("study@losses_with_outliers")
-
+PARAMETERS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+TASKS: dict[str, str] = PARAMETERS["tasks"]
 PARSING = dict(parsing_settings)
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run slow tests last, those of two environments among them; skip tests of tasks that were removed."""
+    for item in items:
+        if "clones" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+        for marker in item.iter_markers("tasks"):
+            if missing := set(marker.args) - set(TASKS):
+                item.add_marker(pytest.mark.skip(f"params.yaml has no task {min(missing)}"))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 
 def refuse_other_machines() -> None:
@@ -100,14 +117,22 @@ def interruption() -> Iterator[None]:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture
-def settings_of_the_process() -> Iterator[None]:
-    """What a training changes in its process, put back."""
+@contextlib.contextmanager
+def restored_settings() -> Iterator[None]:
+    """Restore the settings of this process that a training changes."""
     interrupt, threads = signal.getsignal(signal.SIGINT), torch.get_num_threads()
-    yield
+    with mock.patch.dict(parsing_settings, PARSING, clear=True):
+        yield
     signal.signal(signal.SIGINT, interrupt)
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def settings_of_the_process() -> Iterator[None]:
+    """Restore the settings of this process that a training changes."""
+    with restored_settings():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -129,47 +154,48 @@ def python() -> Run:
     return run
 
 
-@pytest.fixture(scope="session")
-def repro(python: Run) -> Callable[..., str]:
-    """Run `dvc repro` in a clone, for some targets or all; its output."""
-
-    def run(folder: Path, *targets: str, **environment: str) -> str:
-        done = python("-m", "dvc", "repro", *targets, cwd=folder, **environment)
-        assert done.returncode == 0, done.stdout
-        return done.stdout
-
-    return run
-
-
 def git(folder: Path, *arguments: str) -> str:
     identity = ("-c", "user.name=Test", "-c", "user.email=test@example.org")
     done = subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, stdout=subprocess.PIPE)
     return done.stdout.decode()
 
 
+def small_studies() -> dict[str, Any]:
+    """The first study of each of three kinds in params.yaml, cut to a few short trainings."""
+    kinds: dict[str, str] = {}
+    for name, study in (PARAMETERS["studies"] or {}).items():
+        kinds.setdefault(
+            next(key for key in ("folds", "prepare", "variants", "grid") if study.get(key)), name
+        )
+    small = {}
+    for name in (kinds[kind] for kind in ("grid", "prepare", "folds") if kind in kinds):
+        study = dict(PARAMETERS["studies"][name])
+        study["fixed"] = study.get("fixed", {}) | {"trainer.max_epochs": EPOCHS}
+        if study.get("folds"):
+            study |= {"folds": 2, "seeds": [1]}
+        else:
+            study |= {"grid": {key: values[:2] for key, values in study["grid"].items()}, "seeds": [1, 2]}
+        small[name] = study
+    return small
+
+
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project's files as they are now, committed in a folder of their own; nothing has run.
 
-    The training is cut to a few epochs, the studies to a few small ones, and the pipeline's old results are
-    left out.
+    Trainings are cut to a few epochs, studies to a few small ones, and results of the pipeline are left out.
     """
     folder = tmp_path_factory.mktemp("first")
     listed = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
     for name in sorted(set(listed) - {"", "dvc.lock"}):
         if (ROOT / name).is_file() and not name.startswith("reports/"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes((ROOT / name).read_bytes())
+            shutil.copyfile(ROOT / name, folder / name)
     for path in (folder / "configs").glob("*.yaml"):
         configuration = yaml.safe_load(path.read_text(encoding="utf-8"))
         configuration["trainer"]["max_epochs"] = EPOCHS
         path.write_text(yaml.safe_dump(configuration), encoding="utf-8")
-    parameters = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
-    parameters["studies"] = {name: parameters["studies"][name] for name in STUDIES}
-    for study in parameters["studies"].values():
-        study["seeds"] = [1, 2]
-        study["fixed"] = study.get("fixed", {}) | {"trainer.max_epochs": EPOCHS}
-    parameters["studies"]["activations"]["grid"]["model.activation"] = ["relu", "tanh"]
+    parameters = PARAMETERS | {"studies": small_studies()}
     (folder / "params.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False), encoding="utf-8")
     git(folder, "init", "--quiet")
     git(folder, "add", "--all")
@@ -177,22 +203,83 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session", autouse=True)
-def runs(
-    alone: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[Path, Future[str]]]:
-    """Two clones in which `dvc repro` runs while the tests that need no clone do, if any test needs them.
+def run_stages(tasks: list[str], studies: list[str]) -> None:
+    """Run the stages of tasks, then studies and the report if there are any, in the working folder.
 
-    They have other names, hash seeds, time zones, locales and temporary folders; the second, which runs some
-    tasks and a study, sees one processor core, and an older processor where libraries ask the C library.
+    The text of this function is also a program, which runs in the second clone.
+    """
+    from pipelines.evaluate import evaluate
+    from pipelines.fetch import fetch
+    from pipelines.prepare import prepare
+    from src.cli import main
+
+    for task in tasks:
+        fetch(task)
+        prepare(task)
+    for task in tasks:  # after all fetches: from here on configurations may not name classes of pipelines
+        main(["fit", "--config", f"configs/{task}.yaml"])
+        evaluate(task)
+    if studies:
+        from pipelines.report.report import report
+        from pipelines.study.run import study
+
+        for name in studies:
+            study(name)
+        report()
+
+
+@pytest.fixture(scope="session")
+def finished(clone: Path) -> Callable[..., Path]:
+    """Run the stages of tasks in the clone, of each task once; return the clone's folder."""
+    done: set[str] = set()
+
+    def finish(*tasks: str) -> Path:
+        with contextlib.chdir(clone), restored_settings():
+            run_stages([task for task in tasks if task not in done], [])
+        done.update(tasks)
+        return clone
+
+    return finish
+
+
+@pytest.fixture(scope="session")
+def workspace(finished: Callable[..., Path]) -> Callable[..., Path]:
+    """Make a folder with the results of some tasks: code linked; configurations, data and models copied."""
+
+    def make(folder: Path, *tasks: str) -> Path:
+        clone = finished(*tasks)
+        for name in ("src", "pipelines", "data/samples", "requirements.lock"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).symlink_to(clone / name)
+        for name in ("params.yaml", "dvc.yaml"):
+            shutil.copyfile(clone / name, folder / name)
+        names = [
+            f"{part}/{task}" for part in ("data/raw", "data/prepared", "models", "reports") for task in tasks
+        ]
+        for name in ("configs", *names):
+            shutil.copytree(clone / name, folder / name)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def second_clone(
+    alone: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, python: Run
+) -> Iterator[Future[Path] | None]:
+    """A clone in which everything runs in another environment while other tests do, if a test needs it.
+
+    It has another name, hash seed, time zone, locale and temporary folder; it sees one processor core, and an
+    older processor where libraries ask the C library. DVC runs the stages of a task and of its study there;
+    one process runs all others, from the last task to the first.
     """
     if not any("clones" in getattr(item, "fixturenames", ()) for item in request.session.items):
-        yield {}
+        yield None
         return
-    first, repro = request.getfixturevalue("clone"), request.getfixturevalue("repro")
+    first = request.getfixturevalue("clone")
     second = tmp_path_factory.mktemp("other place") / "second clone"
     git(first, "clone", "--quiet", str(first), str(second))
-    other = {
+    environment = {
         "PYTHONHASHSEED": "2",
         "TZ": "Asia/Tokyo",
         "LC_ALL": "C",
@@ -200,37 +287,49 @@ def runs(
         "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX512BW,-AVX512DQ",
         "LOCKSTEP_TEST_CORES": "1",
     }
+    studies = small_studies()
+    by_dvc = next(iter(studies), "")
+    task = studies[by_dvc]["task"] if studies else next(iter(TASKS))
+    rest = [other for other in reversed(TASKS) if other != task]
+    call = f"run_stages({rest}, {[name for name in studies if name != by_dvc]})"
+    commands = [
+        ("-m", "dvc", "repro", f"evaluate@{task}", *(f"study@{name}" for name in studies if name == by_dvc)),
+        ("-c", f"{inspect.getsource(run_stages)}\n{call}"),
+        ("-m", "dvc", "commit", "--force", "--quiet"),
+    ]
+
+    def run() -> Path:
+        for command in commands:
+            done = python(*command, cwd=second, **environment)
+            assert done.returncode == 0, done.stdout
+        return second
+
     with ThreadPoolExecutor() as pool:
-        yield {
-            first: pool.submit(repro, first, PYTHONHASHSEED="1", TZ="UTC", LC_ALL="C.UTF-8"),
-            second: pool.submit(repro, second, *TARGETS, **other),
-        }
+        yield pool.submit(run)
 
 
 @pytest.fixture(scope="session")
-def clones(runs: dict[Path, Future[str]]) -> tuple[Path, Path]:
-    """Two clones of different names after `dvc repro`, the second one of a part."""
-    for run in runs.values():
-        run.result()
-    first, second = runs
-    return first, second
+def clones(second_clone: Future[Path], finished: Callable[..., Path]) -> tuple[Path, Path]:
+    """Two clones of different names in which everything has run, in two environments; DVC has recorded it."""
+    first = finished(*TASKS)
+    with contextlib.chdir(first), restored_settings():
+        run_stages([], list(small_studies()))
+        assert dvc(["commit", "--force", "--quiet"]) == 0
+    return first, second_clone.result()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def campaign(
-    runs: dict[Path, Future[str]], request: pytest.FixtureRequest, python: Run
+    second_clone: Future[Path] | None, request: pytest.FixtureRequest, python: Run
 ) -> Iterator[Future[str] | None]:
-    """What benchmarks.kills says of a small campaign in the first clone, which runs while other tests do."""
-    if not any(item.path.name == "test_kills.py" for item in request.session.items):
+    """The output of a small campaign of benchmarks.kills, which runs in the second clone beside the tests."""
+    if second_clone is None or not any(item.path.name == "test_kills.py" for item in request.session.items):
         yield None
         return
-    first, *_ = runs
 
     def kill() -> str:
-        for run in runs.values():
-            run.result()
-        options = ("--kills=3", "--seed=3", "--tasks=[line]", "--seconds=3")
-        return python("-m", "benchmarks.kills", *options, cwd=first).stdout
+        options = ("--kills=2", "--seed=3", f"--tasks=[{next(iter(TASKS))}]", "--seconds=3")
+        return python("-m", "benchmarks.kills", *options, cwd=second_clone.result()).stdout
 
     with ThreadPoolExecutor() as pool:
         yield pool.submit(kill)

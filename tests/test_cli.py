@@ -1,4 +1,4 @@
-"""The command line in a clone where the pipeline has run: repetition, failures, refusals, predictions."""
+"""The command line in a project where a task has run: repetition, failures, refusals, predictions."""
 
 import contextlib
 import csv
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,14 @@ import pytest
 import torch
 import yaml
 from filelock import FileLock
-from jsonargparse._common import parsing_settings
 from lightning import Trainer
 
 from src.cli import main
 from src.core.errors import exit_with_message
 from src.tabular.model import TabularModel
 from src.training.checkpoint import ResumableCheckpoint
+
+pytestmark = [pytest.mark.tasks("house_prices"), pytest.mark.usefixtures("settings_of_the_process")]
 
 TASK = "house_prices"
 CONFIG = f"configs/{TASK}.yaml"
@@ -40,17 +41,6 @@ PREPARED = Path("data/prepared", TASK)
 RAW = Path("data/raw", TASK)
 REPORT = Path("reports", TASK, "metrics.json")
 PREDICT = ("predict", "--config", CONFIG, "--data.input")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def settings_of_the_process() -> Iterator[None]:
-    """What a run changes in its process, put back."""
-    interrupt, threads = signal.getsignal(signal.SIGINT), torch.get_num_threads()
-    with mock.patch.dict(parsing_settings):
-        yield
-    signal.signal(signal.SIGINT, interrupt)
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
 
 
 def cli(*arguments: str) -> Any:
@@ -76,7 +66,7 @@ def manifest() -> dict[str, Any]:
 
 
 def change(key: str, value: Any) -> None:
-    """Set a key of the configuration, such as model.init_args.dropout."""
+    """Set a key of the configuration, such as model.init_args.network.init_args.dropout."""
     content = yaml.safe_load(Path(CONFIG).read_text(encoding="utf-8"))
     *sections, name = key.split(".")
     section = content
@@ -96,13 +86,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def copy_of(folder: Path, target: Path) -> Path:
-    return Path(shutil.copytree(folder, target, ignore=shutil.ignore_patterns(".git", ".dvc", "cells")))
+    return Path(shutil.copytree(folder, target, symlinks=True))
 
 
 @pytest.fixture
-def project(clones: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of a clone in which everything has run, the working folder of the test."""
-    folder = copy_of(clones[0], tmp_path / "project")
+def project(workspace: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project in which the task has run, the working folder of the test."""
+    folder = workspace(tmp_path / "project", TASK)
     monkeypatch.chdir(folder)
     return folder
 
@@ -120,7 +110,7 @@ def steps(epochs: int) -> int:
 def fail_after(
     number: int, patch: pytest.MonkeyPatch, error: type[BaseException] = PowerFailureError
 ) -> None:
-    """Let the training end in the middle of the step after the first `number` from now on."""
+    """Let the training fail within the step after the next `number` steps."""
     step = TabularModel.training_step
     done = iter(range(number))
 
@@ -134,7 +124,7 @@ def fail_after(
 
 
 def break_off(number: int) -> None:
-    """Train until the machine fails after `number` steps."""
+    """Train until a simulated power failure after `number` steps."""
     with pytest.MonkeyPatch.context() as patch:
         fail_after(number, patch)
         with pytest.raises(PowerFailureError):
@@ -143,16 +133,16 @@ def break_off(number: int) -> None:
 
 @pytest.fixture(scope="module")
 def untrained(
-    clones: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+    workspace: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, Any]]:
-    """A project before training, for four epochs with dropout and batch norm, and the manifest they give."""
-    folder = copy_of(clones[0], tmp_path_factory.mktemp("untrained") / "project")
+    """A project before a training of four epochs with dropout and batch norm; the manifest of its bundle."""
+    folder = workspace(tmp_path_factory.mktemp("untrained") / "project", TASK)
     with contextlib.chdir(folder):
         change("trainer.max_epochs", 4)
         change("checkpoint_seconds", 0)
         change("data.init_args.batch_size", 64)
-        change("model.init_args.norm", "batch")
-        change("model.init_args.dropout", 0.2)
+        change("model.init_args.network.init_args.norm", "batch")
+        change("model.init_args.network.init_args.dropout", 0.2)
         expected = fit()
         assert len(history()) == 4
         shutil.rmtree("runs")
@@ -182,7 +172,7 @@ def broken_off(untrained: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.
 def half_way(
     untrained: tuple[Path, dict[str, Any]], broken_off: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Any]:
-    """As `expected`, but the working folder is a project whose training broke off in the third epoch."""
+    """As `expected`, but the training in the working folder was interrupted in the third epoch."""
     monkeypatch.chdir(copy_of(broken_off, tmp_path / "half_way"))
     return untrained[1]
 
@@ -191,7 +181,7 @@ def half_way(
 def killed(
     untrained: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
-    """A project, and the process that trains in it until it kills itself in the fourth epoch.
+    """A project, and a process that trains in it until it kills itself in the fourth epoch.
 
     It has another hash seed, time zone and locale, and runs while the other tests do.
     """
@@ -254,10 +244,10 @@ main()
 def killed_while_saving(
     untrained: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Path, Future[list[tuple[int, str]]]]]:
-    """A project, and how three processes end that train in it, one after the other, while other tests run.
+    """A project, and the ends of three processes that train in it one after the other, while other tests run.
 
-    Each kills itself while it saves a checkpoint: half-way through writing it after the second epoch, before
-    the disk has it after the third, and before its name is changed after the third. TMPDIR is on another file
+    Each kills itself while it saves a checkpoint: while it writes the one of the second epoch, before it
+    syncs the one of the third epoch to the disk, and before it renames that one. TMPDIR is on another file
     system where there is one.
     """
     folder = copy_of(untrained[0], tmp_path_factory.mktemp("saving") / "project")
@@ -294,7 +284,7 @@ def test_configuration_of_the_bundle_repeats_what_the_pipeline_made() -> None:
     assert not list(Path("runs").rglob("*.ckpt*"))
 
 
-def test_interrupted_twice_trains_as_if_it_had_not_been(
+def test_a_training_interrupted_twice_gives_the_same_bundle(
     expected: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     break_off(steps(1) + 5)
@@ -347,9 +337,9 @@ def test_termination_by_the_system_ends_with_143_and_goes_on(
         code = cli("fit", "--config", CONFIG)
     assert not BUNDLE.exists()
     assert fit() == expected
-    said = capsys.readouterr()
-    assert "going on after epoch 2\n" in said.out
-    assert "terminated\n" in said.err
+    output = capsys.readouterr()
+    assert "going on after epoch 2\n" in output.out
+    assert "terminated\n" in output.err
     assert code == 143
 
 
@@ -364,26 +354,15 @@ def test_a_second_trainer_of_the_task_is_refused(capsys: pytest.CaptureFixture[s
     assert cli("fit", "--config", CONFIG) == 0  # it lets go of it
 
 
-def test_other_commands_in_between_do_not_matter(
-    half_way: dict[str, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    # what Python leaves when another command imports a module of src/ for the first time
-    cache = Path("src/shared/__pycache__")
-    cache.mkdir(exist_ok=True)
-    (cache / f"plots.{sys.implementation.cache_tag}-other.pyc").write_bytes(b"compiled")
-    assert fit() == half_way
-    assert "going on after epoch 2\n" in capsys.readouterr().out
-
-
 class Intruder:
-    """What runs code when it is unpickled."""
+    """An object that runs code when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (Path("intruded"),)
 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "malicious"])
-def test_damaged_checkpoint_is_told_and_training_starts_afresh(
+def test_damaged_checkpoint_is_reported_and_training_starts_afresh(
     damage: str, half_way: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     (checkpoint,) = Path("runs").rglob("last.ckpt")
@@ -481,10 +460,10 @@ def test_kills_while_saving_leave_the_old_checkpoint(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder, ends = killed_while_saving
-    for (code, said), going_on in zip(ends.result(), (None, 1, 2), strict=True):
+    for (code, output), going_on in zip(ends.result(), (None, 1, 2), strict=True):
         assert code == -signal.SIGKILL
-        assert ("going on" in said) == (going_on is not None)
-        assert going_on is None or f"going on after epoch {going_on}\n" in said
+        assert ("going on" in output) == (going_on is not None)
+        assert going_on is None or f"going on after epoch {going_on}\n" in output
     monkeypatch.chdir(folder)
     assert fit() == untrained[1]
     assert "going on after epoch 2\n" in capsys.readouterr().out
@@ -507,7 +486,7 @@ def test_killed_process_goes_on(
 
 
 @pytest.mark.usefixtures("project")
-def test_loss_that_is_not_finite_is_told_and_the_older_bundle_stays(
+def test_loss_that_is_not_finite_is_reported_and_the_older_bundle_stays(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = contents(Path("models"))
@@ -524,13 +503,13 @@ def test_loss_that_is_not_finite_is_told_and_the_older_bundle_stays(
 def test_batches_of_one_row_are_refused_where_batch_norm_needs_two(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    change("model.init_args.norm", "batch")
+    change("model.init_args.network.init_args.norm", "batch")
     assert cli("fit", "--config", CONFIG, "--data.batch_size=1") == 2
     assert "error: data.batch_size: batch norm knows no variance of one row" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("project")
-def test_a_bundle_that_could_not_be_written_is_told_before_training(
+def test_a_bundle_that_could_not_be_written_is_reported_before_training(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree("models")
@@ -542,13 +521,13 @@ def test_a_bundle_that_could_not_be_written_is_told_before_training(
 
 @pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU")
 @pytest.mark.usefixtures("project")
-def test_a_gpu_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_gpu_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli("fit", "--config", CONFIG, "--trainer.accelerator=gpu") == 2
     assert "error: Lightning refuses the configuration: No supported gpu" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("project")
-def test_full_disk_is_told_and_the_older_bundle_stays(
+def test_full_disk_is_reported_and_the_older_bundle_stays(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(descriptor: int) -> None:
@@ -563,7 +542,7 @@ def test_full_disk_is_told_and_the_older_bundle_stays(
 
 
 @pytest.mark.usefixtures("project")
-def test_wandb_that_fails_does_not_touch_the_training(
+def test_wandb_that_fails_does_not_affect_the_training(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(**named: Any) -> None:
@@ -583,15 +562,15 @@ def test_wandb_that_fails_does_not_touch_the_training(
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("model.init_args.hiden_sizes", [8]),
-        ("model.init_args.dropout", "much"),
-        ("model.init_args.dropout", 1.5),
+        ("model.init_args.network.init_args.hiden_sizes", [8]),
+        ("model.init_args.network.init_args.dropout", "much"),
+        ("model.init_args.network.init_args.dropout", 1.5),
         ("trainer.max_epochs", "many"),
         ("monitor", "validation/beauty"),
     ],
 )
 @pytest.mark.usefixtures("project")
-def test_mistakes_in_the_configuration_are_told_by_name(
+def test_mistakes_in_the_configuration_are_reported_by_name(
     key: str, value: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = contents(Path("models"))
@@ -645,7 +624,7 @@ def test_nothing_is_read_from_an_address() -> None:
 
 
 @pytest.mark.usefixtures("project")
-def test_data_that_are_not_prepared_are_told_with_the_command_that_mends_it(
+def test_missing_prepared_data_are_reported_with_the_command_that_makes_them(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     shutil.rmtree(PREPARED)
@@ -654,7 +633,7 @@ def test_data_that_are_not_prepared_are_told_with_the_command_that_mends_it(
 
 
 @pytest.mark.usefixtures("project")
-def test_model_that_is_not_trained_is_told_with_the_command_that_mends_it(
+def test_a_missing_bundle_is_reported_with_the_command_that_makes_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     shutil.rmtree(BUNDLE)
@@ -663,12 +642,15 @@ def test_model_that_is_not_trained_is_told_with_the_command_that_mends_it(
 
 
 @pytest.mark.usefixtures("project")
-def test_other_model_than_the_bundle_is_told_with_the_difference(capsys: pytest.CaptureFixture[str]) -> None:
-    held = yaml.safe_load((BUNDLE / "config.yaml").read_text())["model"]["init_args"]["dropout"]
-    change("model.init_args.dropout", 0.75)
+def test_other_model_than_the_bundle_is_reported_with_the_difference(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configuration = yaml.safe_load((BUNDLE / "config.yaml").read_text())
+    held = configuration["model"]["init_args"]["network"]["init_args"]["dropout"]
+    change("model.init_args.network.init_args.dropout", 0.75)
     assert cli(*PREDICT, f"{RAW}/test.csv") == 2
     message = capsys.readouterr().err.splitlines()[-1]
-    assert f"model.init_args.dropout: 0.75 (bundle: {held})" in message
+    assert f"model.network.dropout: 0.75 (bundle: {held})" in message
     assert "hidden_sizes" not in message
     assert not Path("predictions.csv").exists()
 
@@ -749,9 +731,11 @@ def write(path: str, rows: list[dict[str, str]]) -> None:
 
 
 @pytest.fixture(scope="module")
-def predicted(clones: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
+def predicted(
+    workspace: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, str]]:
     """The predictions for the rows without a price."""
-    folder = copy_of(clones[0], tmp_path_factory.mktemp("predicted") / "project")
+    folder = workspace(tmp_path_factory.mktemp("predicted") / "project", TASK)
     with contextlib.chdir(folder):
         assert cli(*PREDICT, f"{RAW}/test.csv", "--data.output", "answers/prices.csv") == 0
         return read("answers/prices.csv")
@@ -778,7 +762,7 @@ def test_predictions_score_as_the_report_says() -> None:
 
 
 @pytest.mark.usefixtures("project")
-def test_other_columns_and_unseen_categories_are_welcome(
+def test_other_columns_and_unseen_categories_are_accepted(
     predicted: list[dict[str, str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [dict(reversed(row.items())) | {"Colour": "red"} for row in read(RAW / "test.csv")]
@@ -802,7 +786,7 @@ def test_other_columns_and_unseen_categories_are_welcome(
     ],
 )
 @pytest.mark.usefixtures("project")
-def test_rows_that_cannot_be_used_are_told_and_nothing_is_written(
+def test_unusable_rows_are_reported_and_nothing_is_written(
     change: dict[str, str | None], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     row = read(RAW / "test.csv")[0] | change
@@ -813,21 +797,21 @@ def test_rows_that_cannot_be_used_are_told_and_nothing_is_written(
 
 
 @pytest.mark.usefixtures("project")
-def test_rows_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_requires_rows(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli("predict", "--config", CONFIG) == 2
     assert "--data.input" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.usefixtures("project")
 def test_bundle_alone_predicts(predicted: list[dict[str, str]]) -> None:
-    change("model.init_args.dropout", 0.75)
+    change("model.init_args.network.init_args.dropout", 0.75)
     shutil.rmtree(PREPARED)
     assert cli("predict", "--config", f"{BUNDLE}/config.yaml", "--data.input", f"{RAW}/test.csv") == 0
     assert read("predictions.csv") == predicted
 
 
 @pytest.mark.usefixtures("project")
-def test_damaged_bundle_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_bundle_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     content = bytearray((BUNDLE / "model.safetensors").read_bytes())
     content[-1] ^= 1
     (BUNDLE / "model.safetensors").write_bytes(content)

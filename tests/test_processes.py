@@ -1,4 +1,4 @@
-"""Training in two processes against training in one."""
+"""Training in two processes compared with training in one."""
 
 import contextlib
 import json
@@ -29,11 +29,16 @@ from src.core.errors import ConfigurationError
 from src.training.distributed import Termination
 from src.training.loading import Batches
 
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.tasks("house_prices", "fashion_mnist", "bowl", "digits", "poems", "words"),
+]
+
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node=2")
 TWO = ("--trainer.devices=2", "--trainer.strategy=ddp")
 ONE = ("--trainer.devices=1", "--trainer.strategy=auto")
-# several trainings, each in a folder of its own, for one start of the processes; one is cut off within its
-# second epoch, and begun again
+# Several trainings, each in a folder of its own, in one start of the processes. One is interrupted in its
+# second epoch and started again.
 TRAININGS = """
 import json, os, pathlib, signal
 from unittest import mock
@@ -58,8 +63,9 @@ for folder, arguments in json.loads(pathlib.Path("trainings.json").read_text()).
     main(arguments)
 """
 EVENLY = ("--trainer.max_epochs=2", "--trainer.limit_train_batches=8")
-QUIET = {  # what sees or draws something else in two halves of a batch than in the whole: norm and noise
-    "house_prices": ("--model.norm=null", "--model.dropout=0"),
+# batch norm and noise differ between the two halves of a batch and the whole batch
+QUIET = {
+    "house_prices": ("--model.network.norm=null", "--model.network.dropout=0"),
     "digits": (),
     "poems": ("--model.network.dropout=0", "--model.unknown_share=0"),
     "words": ("--model.network.dropout=0",),
@@ -73,9 +79,10 @@ WHOLE = {
 }
 
 
-def project(clone: Path, folder: Path) -> Path:
-    """A folder with the code and data of a clone, and results of its own."""
-    for part in ("src", "configs", "requirements.lock", "data/prepared"):
+def project(finished: Callable[..., Path], folder: Path, task: str) -> Path:
+    """A folder with the code and the prepared data of a task, and results of its own."""
+    clone = finished(task)
+    for part in ("src", "configs", "requirements.lock", f"data/prepared/{task}"):
         (folder / part).parent.mkdir(parents=True, exist_ok=True)
         (folder / part).symlink_to(clone / part)
     return folder
@@ -101,25 +108,26 @@ def metrics(folder: Path) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def by_two(
-    clones: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory, python: Callable[..., Any]
+    finished: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory, python: Callable[..., Any]
 ) -> Path:
-    """A folder with a project a training, each done by two processes that torchrun has started."""
+    """A folder with one project for each training; two processes, started by torchrun, have trained them."""
     folder = tmp_path_factory.mktemp("by two")
     options = {
-        "evenly": arguments("house_prices", "--model.norm=null", *EVENLY),
-        "cut off": arguments("house_prices", "--model.norm=null", *EVENLY, "--checkpoint_seconds=0"),
+        "evenly": arguments("house_prices", "--model.network.norm=null", *EVENLY),
+        "cut off": arguments("house_prices", "--model.network.norm=null", *EVENLY, "--checkpoint_seconds=0"),
         "evenly images": arguments("fashion_mnist", *EVENLY),
         "bowl": arguments("bowl", "--trainer.max_epochs=3"),
     }
     options |= {task: arguments(task, *QUIET[task], *WHOLE[task]) for task in WHOLE}
+    tasks = {"evenly": "house_prices", "cut off": "house_prices", "evenly images": "fashion_mnist"}
     for name in options:
-        project(clones[0], folder / name)
+        project(finished, folder / name, tasks.get(name, name))
     # one image and one document to validate: less than there are processes
     for task, names in {"digits": ("images", "target"), "poems": ("offsets",)}.items():
-        (folder / task / "data/prepared").unlink()
         cut = folder / task / "data/prepared" / task
-        cut.mkdir(parents=True)
-        for path in (clones[0] / "data/prepared" / task).iterdir():
+        cut.unlink()
+        cut.mkdir()
+        for path in (finished(task) / "data/prepared" / task).iterdir():
             (cut / path.name).symlink_to(path)
         for name in names:
             path = cut / f"validation_{name}.npy"
@@ -131,16 +139,16 @@ def by_two(
     trainings = {str(folder / name): [*options[name], *TWO] for name in options}
     (folder / "trainings.json").write_text(json.dumps(trainings))
     (folder / "trainings.py").write_text(TRAININGS)
-    path = os.pathsep.join([str(clones[0]), os.environ["PYTHONPATH"]])
+    path = os.pathsep.join([str(finished()), os.environ["PYTHONPATH"]])
     done = python("-m", *TORCHRUN, "trainings.py", cwd=folder, PYTHONPATH=path)
     assert done.returncode == 0, done.stdout
-    assert done.stdout.count("going on after epoch 1\n") == 1  # told by one of them
+    assert done.stdout.count("going on after epoch 1\n") == 1  # printed by one of them
     return folder
 
 
 @pytest.fixture
 def fit(
-    clones: tuple[Path, Path],
+    finished: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     settings_of_the_process: None,
@@ -148,10 +156,10 @@ def fit(
     """Train in this process; the project's folder."""
 
     def train(task: str, *options: str, data: Path | None = None) -> Path:
-        project(clones[0], tmp_path)
+        project(finished, tmp_path, task)
         if data is not None:
-            (tmp_path / "data/prepared").unlink()
-            (tmp_path / "data/prepared").symlink_to(data)
+            (tmp_path / "data/prepared" / task).unlink()
+            (tmp_path / "data/prepared" / task).symlink_to(data)
         monkeypatch.chdir(tmp_path)
         main(arguments(task, *options))
         return tmp_path
@@ -161,7 +169,7 @@ def fit(
 
 @pytest.mark.parametrize(
     ("name", "task", "options"),
-    [("evenly", "house_prices", ("--model.norm=null",)), ("evenly images", "fashion_mnist", ())],
+    [("evenly", "house_prices", ("--model.network.norm=null",)), ("evenly images", "fashion_mnist", ())],
 )
 def test_two_processes_give_the_bits_of_one_that_accumulates_two_batches(
     name: str, task: str, options: tuple[str, ...], by_two: Path, fit: Callable[..., Path]
@@ -181,7 +189,7 @@ def test_two_processes_agree_with_one(
     task: str, by_two: Path, fit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = by_two / task
-    alone = fit(task, *QUIET[task], *WHOLE[task], data=folder / "data/prepared")
+    alone = fit(task, *QUIET[task], *WHOLE[task], data=folder / "data/prepared" / task)
     one, two = weights(alone)[0], weights(folder)[0]
     for name in one:
         np.testing.assert_allclose(two[name], one[name], rtol=1e-4, atol=1e-6, err_msg=name)
@@ -203,18 +211,18 @@ def test_a_point_slides_down_the_same_way(by_two: Path, fit: Callable[..., Path]
 
 
 def start(folder: Path, *command: str, **environment: str) -> subprocess.Popen[bytes]:
-    """Start `command` in a project; what it says goes to a file there."""
-    with (folder / "said.txt").open("ab") as said:
-        streams: dict[str, Any] = {"stdout": said, "stderr": subprocess.STDOUT}
+    """Start `command` in a project; its output goes to a file there."""
+    with (folder / "output.txt").open("ab") as output:
+        streams: dict[str, Any] = {"stdout": output, "stderr": subprocess.STDOUT}
         return subprocess.Popen(command, cwd=folder, env=os.environ | environment, **streams)
 
 
 def wait_for(pattern: str, folder: Path, processes: list[subprocess.Popen[bytes]]) -> None:
-    """Until a file that is not empty is there, while all processes are at work."""
+    """Wait for a file that is not empty, while all processes run."""
     while not any(path.stat().st_size for path in folder.glob(pattern)):
         for process in processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                assert process.wait(timeout=0.1) is None, (folder / "said.txt").read_text()
+                assert process.wait(timeout=0.1) is None, (folder / "output.txt").read_text()
 
 
 def endless(*options: str) -> list[str]:
@@ -226,8 +234,8 @@ def endless(*options: str) -> list[str]:
     ]
 
 
-def test_the_death_of_one_process_ends_the_other(clones: tuple[Path, Path], tmp_path: Path) -> None:
-    project(clones[0], tmp_path)
+def test_the_death_of_one_process_ends_the_other(finished: Callable[..., Path], tmp_path: Path) -> None:
+    project(finished, tmp_path, "house_prices")
     first = start(tmp_path, *endless(*TWO))
     wait_for("runs/house_prices/*/history.csv", tmp_path, [first])
     (second,) = psutil.Process(first.pid).children()
@@ -237,9 +245,9 @@ def test_the_death_of_one_process_ends_the_other(clones: tuple[Path, Path], tmp_
 
 
 def test_slurm_starts_one_run_and_ends_all_processes_with_143(
-    clones: tuple[Path, Path], tmp_path: Path
+    finished: Callable[..., Path], tmp_path: Path
 ) -> None:
-    project(clones[0], tmp_path)
+    project(finished, tmp_path, "house_prices")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -262,7 +270,7 @@ def test_slurm_starts_one_run_and_ends_all_processes_with_143(
     wait_for("runs/house_prices/*/last.ckpt", tmp_path, tasks)
     for task in tasks:
         task.terminate()
-    assert [task.wait(timeout=60) for task in tasks] == [143, 143], (tmp_path / "said.txt").read_text()
+    assert [task.wait(timeout=60) for task in tasks] == [143, 143], (tmp_path / "output.txt").read_text()
     assert len(list(tmp_path.glob("runs/wandb/**/run-*.wandb"))) == 1
     assert len(list(tmp_path.glob("runs/house_prices/*/last.ckpt"))) == 1
     assert not (tmp_path / "models").exists() or not list((tmp_path / "models").iterdir())
@@ -275,10 +283,10 @@ def nodes() -> Iterator[list[str]]:
     def ip(*words: str) -> None:
         done = subprocess.run(["ip", *words], stderr=subprocess.PIPE, text=True)
         if done.returncode:
-            pytest.skip(f"no network namespaces here: {done.stderr.strip()}")
+            pytest.skip(f"no network namespaces: {done.stderr.strip()}")
 
     if shutil.which("ip") is None:
-        pytest.skip("no network namespaces here: there is no command ip")
+        pytest.skip("no network namespaces: there is no command ip")
     names = [f"lockstep-{os.getpid()}-{number}" for number in (0, 1)]
     try:
         for name in names:
@@ -297,10 +305,10 @@ def nodes() -> Iterator[list[str]]:
 
 
 def test_two_nodes_give_the_bits_of_two_processes(
-    nodes: list[str], by_two: Path, clones: tuple[Path, Path], tmp_path: Path
+    nodes: list[str], by_two: Path, finished: Callable[..., Path], tmp_path: Path
 ) -> None:
-    project(clones[0], tmp_path)
-    options = ("--model.norm=null", *EVENLY, "--trainer.num_nodes=2", *TWO[1:], "--trainer.devices=1")
+    project(finished, tmp_path, "house_prices")
+    options = ("--model.network.norm=null", *EVENLY, "--trainer.num_nodes=2", *TWO[1:], "--trainer.devices=1")
     command = [sys.executable, "-m", "src.cli", *arguments("house_prices", *options)]
     network = {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500", "GLOO_SOCKET_IFNAME": "veth"}
     running = [
@@ -309,7 +317,7 @@ def test_two_nodes_give_the_bits_of_two_processes(
     ]
     try:
         assert [process.wait(timeout=120) for process in running] == [0, 0], (
-            tmp_path / "said.txt"
+            tmp_path / "output.txt"
         ).read_text()
     finally:
         for process in running:
@@ -320,7 +328,7 @@ def test_two_nodes_give_the_bits_of_two_processes(
 
 
 @pytest.mark.parametrize(
-    ("environment", "told"),
+    ("environment", "message"),
     [
         ({"TORCHELASTIC_RUN_ID": "1", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}, "world size (2)"),
         ({"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}, "Set `devices=2`"),
@@ -328,13 +336,13 @@ def test_two_nodes_give_the_bits_of_two_processes(
     ],
 )
 def test_another_number_of_processes_than_were_started_is_refused(
-    environment: dict[str, str], told: str, fit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    environment: dict[str, str], message: str, fit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (
         {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"} | environment
     ).items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigurationError, match=re.escape(told)):
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
         fit("house_prices")
 
 

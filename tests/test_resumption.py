@@ -1,10 +1,11 @@
-"""Training of each task, cut off within its third epoch, ends with the weights of an uninterrupted one."""
+"""A training of each task that is interrupted in its third epoch ends with the weights of a whole one."""
 
 import importlib
 import itertools
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from src.cli import main
 
 TASKS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8"))["tasks"]
 STEPS = 6
-# beside the networks, schedules and noise that the tasks have
+# in addition to the networks, schedules and noise of the tasks
 TRAINERS: dict[str, dict[str, Any]] = {
     "house_prices": {
         "accumulate_grad_batches": 2,
@@ -51,7 +52,7 @@ class PowerFailureError(Exception):
 
 
 def fit(task: str, last_step: int | None, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, int]:
-    """Train, or break off after so many steps; the manifest of the bundle and the number of steps."""
+    """Train, or fail after `last_step` steps; the manifest of the bundle and the number of steps."""
     monkeypatch.setattr(sys, "argv", ["src.cli", "fit", "--config", f"configs/{task}.yaml"])
     module, _, name = configuration(task)["model"]["class_path"].rpartition(".")
     model = getattr(importlib.import_module(module), name)
@@ -77,26 +78,22 @@ def configuration(task: str) -> Any:
 
 @pytest.mark.usefixtures("settings_of_the_process")
 @pytest.mark.parametrize("task", TASKS)
-def test_training_goes_on_to_the_same_weights(
+def test_resumed_training_gives_the_same_weights(
     task: str,
-    clones: tuple[Path, Path],
+    workspace: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for part in ("src", "configs", "requirements.lock", f"data/prepared/{task}"):
-        (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / part).symlink_to(clones[0] / part)
-    (tmp_path / "configs").unlink()
-    (tmp_path / "configs").mkdir()
-    changed = yaml.safe_load((clones[0] / "configs" / f"{task}.yaml").read_text(encoding="utf-8"))
+    monkeypatch.chdir(workspace(tmp_path, task))
+    changed = configuration(task)
     changed["checkpoint_seconds"] = 0
     changed["portable"] = True  # one process trains all
     changed["trainer"] = {"max_epochs": 3, "limit_train_batches": STEPS} | TRAINERS.get(task, {})
     changed["model"]["init_args"] |= MODELS.get(task, {})
-    (tmp_path / "configs" / f"{task}.yaml").write_text(yaml.safe_dump(changed), encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
+    Path("configs", f"{task}.yaml").write_text(yaml.safe_dump(changed), encoding="utf-8")
 
+    shutil.rmtree("models")
     expected, steps = fit(task, None, monkeypatch)
     shutil.rmtree("models")
     with pytest.raises(PowerFailureError):

@@ -1,18 +1,17 @@
 """A trained model as ONNX and torch.export programs that need nothing of this project.
 
-Preprocessing is part of the programs where their formats have room for it, and stands in a JSON file beside
-them where they have not:
+Preprocessing is part of the programs where their formats allow it; the rest is described in JSON files:
 
 | input | in model.onnx and model.pt2 | in inputs.json and vocabulary.json |
 |---|---|---|
 | numbers of a table | imputing, scaling | the order of the columns |
 | categories of a table | one-hot encoding of codes, rare and unseen ones too | the code of each text |
-| target of a table | the way back to its unit; probabilities of classes | the names of the classes |
+| target of a table | transformation back to its unit; probabilities of classes | the names of the classes |
 | images | scaling of bytes; probabilities | size, brightness range, the names of the classes |
-| texts | from token numbers on | the number of each token; tokenizer and patterns |
+| texts | everything after token numbers | the number of each token; tokenizer and patterns |
 | points of a surface | everything | |
 
-ONNX could look up texts, torch.export cannot: both take codes, so that both are the same function.
+ONNX could look up texts, torch.export cannot; both take codes, so both are the same function.
 """
 
 import warnings
@@ -48,13 +47,13 @@ SHARE_AT_JUMPS = 0.001
 def export(
     task: str, bundle: Path | None = None, output: Path | None = None, samples: PositiveInt = 10_000
 ) -> None:
-    """Write exports/<task>/: model.onnx, model.pt2, what goes with them, example.py and a model card.
+    """Write exports/<task>/: model.onnx, model.pt2, their JSON files, example.py and a model card.
 
     Args:
-        task: a task whose model is trained.
-        bundle: its folder, if it is not models/<task>.
-        output: the folder to write, if it is not exports/<task>.
-        samples: so many random inputs must give the bundle's answers.
+        task: a task with a trained model.
+        bundle: the folder of the model; None for models/<task>.
+        output: the folder to write; None for exports/<task>.
+        samples: the number of random inputs for which the programs must agree with the bundle.
     """
     from pipelines.export.model_card import write_documents
     from src.bundle.bundle import Bundle
@@ -83,19 +82,19 @@ def _exportable(task: str, bundle: "Bundle") -> "Exportable":
 
 
 def _refuse_other_files(output: Path) -> None:
-    """The folder is replaced as a whole, so it must hold nothing but an earlier export."""
+    """Refuse a folder with other files than an earlier export: it is replaced as a whole."""
     others = sorted({path.name for path in output.iterdir()} - FILES) if output.exists() else []
     if others:
         raise ConfigurationError(
-            f"{output} holds {others[0]}, which is no export; --output names a new folder"
+            f"{output} holds {others[0]}, which is not part of an export; choose a new folder with --output"
         )
 
 
 def _write_programs(exportable: "Exportable", folder: Path) -> None:
-    """Write both programs, the ONNX one made from the other.
+    """Write both programs; the ONNX program is made from the other.
 
     Raises:
-        ConfigurationError: the network does something that cannot be exported; it is named.
+        ConfigurationError: the network has an operation that cannot be exported.
     """
     import torch
 
@@ -105,7 +104,7 @@ def _write_programs(exportable: "Exportable", folder: Path) -> None:
         for input, axes in exportable.axes.items()
     }
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # about torch's own use of what is going away
+        warnings.simplefilter("ignore")  # about deprecated functions that torch itself uses
         try:
             program = torch.export.export(
                 exportable.module, (), kwargs=exportable.inputs, dynamic_shapes=free
@@ -128,7 +127,7 @@ def _write_programs(exportable: "Exportable", folder: Path) -> None:
 
 
 def _forget_sources(program: "ExportedProgram") -> None:
-    """Take out of a program which lines of which files it came from: these paths are this machine's."""
+    """Remove source locations from a program: they contain paths of this machine."""
     from torch.fx import GraphModule
 
     for module in program.graph_module.modules():
@@ -140,7 +139,7 @@ def _forget_sources(program: "ExportedProgram") -> None:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Small batches are quickest on one, beside other work above all."""
+    """Use one thread, which is fastest for small batches."""
     import torch
 
     threads = torch.get_num_threads()
@@ -152,7 +151,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _onnx_runner(exportable: "Exportable", folder: Path) -> "Callable[[Arrays], Arrays]":
-    """The ONNX program as written, on the CPU."""
+    """Run the written ONNX program, on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -162,7 +161,7 @@ def _onnx_runner(exportable: "Exportable", folder: Path) -> "Callable[[Arrays], 
 
 
 def _torch_runner(exportable: "Exportable", folder: Path) -> "Callable[[Arrays], Arrays]":
-    """The torch.export program as written."""
+    """Run the written torch.export program."""
     import torch
 
     module = torch.export.load(folder / TORCH).module()
@@ -177,10 +176,10 @@ def _torch_runner(exportable: "Exportable", folder: Path) -> "Callable[[Arrays],
 
 
 def _compare(exportable: "Exportable", runs: "dict[str, Callable[[Arrays], Arrays]]", samples: int) -> None:
-    """Give random inputs to the programs and to the bundle, and tell the largest relative differences.
+    """Compare the programs with the bundle on random inputs, and print the largest relative differences.
 
     Raises:
-        IntegrityError: one is above the tolerance, in more rows than a jump explains.
+        IntegrityError: a difference exceeds the tolerance, in more rows than jumps explain.
     """
     import numpy as np
     from rich.console import Console
@@ -200,11 +199,11 @@ def _compare(exportable: "Exportable", runs: "dict[str, Callable[[Arrays], Array
             parts[name].append(np.max(rows, axis=0))
     for name, differences in parts.items():
         of_rows = np.concatenate(differences)
-        wrong = ~(of_rows <= TOLERANCE)  # NaN is wrong, too
+        wrong = ~(of_rows <= TOLERANCE)  # true for NaN, too
         if wrong.mean() > (SHARE_AT_JUMPS if exportable.jumps else 0):
             raise IntegrityError(
                 f"{name} differs from the bundle in {wrong.sum()} of {samples} random inputs, by "
-                f"{of_rows.max():.1e} at most; {TOLERANCE:.0e} is allowed, so nothing was written"
+                f"{of_rows.max():.1e} at most; {TOLERANCE:.0e} is allowed; nothing was written"
             )
         jumps = f", {wrong.sum()} at a jump left out" if wrong.any() else ""
         print(f"{name}: {samples} random inputs differ from the bundle by {of_rows[~wrong].max():.1e}{jumps}")
@@ -213,8 +212,8 @@ def _compare(exportable: "Exportable", runs: "dict[str, Callable[[Arrays], Array
 def relative_difference(found: "np.ndarray[Any, Any]", expected: "np.ndarray[Any, Any]") -> Any:
     """The largest |found - expected| / max(|expected|, floor) of each row (B,).
 
-    Next to 0 a relative difference says nothing, so the floor is 1, or the root mean square of answers that
-    are all smaller.
+    Near 0 a relative difference means nothing, so the floor is 1, or the root mean square of the expected
+    values if that is smaller.
 
     Args:
         found: (B, ...).

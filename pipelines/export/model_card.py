@@ -1,11 +1,9 @@
 """The documents of an export: inputs.json, vocabulary.json, example.py and README.md, the model card.
 
-The card has the sections of Hugging Face's (Mitchell et al. 2019, Model cards for model reporting). It is
-written from the bundle, and from the scores and the source of the data where they are here and belong to it.
+The card has the sections of Hugging Face (Mitchell et al. 2019, Model cards for model reporting). Its content
+is that of the bundle, and the scores and the source of its data if they are here.
 """
 
-import csv
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -14,30 +12,33 @@ import torch
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+from pipelines.parameters import SOURCES
 from src.bundle.bundle import Bundle
 from src.bundle.exportable import Exportable
 from src.core.digests import file_digest
+from src.core.documents import read_json, write_json
 from src.core.paths import MANIFEST, PREPARED, RAW, REPORTS, SOURCE
+from src.reporting.history import read_history
 
-TEMPLATES = Path(__file__).with_name("templates")
+TEMPLATES = Path(__file__).parent
 ROUNDING = 1e-4  # metrics.json keeps six digits
 
 
 def write_documents(exportable: Exportable, task: str, bundle: Bundle, folder: Path) -> None:
-    """Write what goes with the programs.
+    """Write the documents of an export.
 
     Args:
-        exportable: what was exported.
+        exportable: the exported model.
         task: its name.
         bundle: of the trained model.
-        folder: of the export; the programs are in it.
+        folder: of the export, with the programs in it.
     """
     programs = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
-    _write_json(folder / "inputs.json", exportable.description)
+    write_json(folder / "inputs.json", exportable.description, sort_keys=False)
     if exportable.vocabulary is not None:
-        _write_json(folder / "vocabulary.json", exportable.vocabulary)
+        write_json(folder / "vocabulary.json", exportable.vocabulary)
     templates = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader([TEMPLATES, SOURCES / bundle.kind / "export_templates"]),
         autoescape=select_autoescape(),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -65,24 +66,18 @@ def write_documents(exportable: Exportable, task: str, bundle: Bundle, folder: P
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 def _best_epoch(history: Path, configuration: dict[str, Any]) -> dict[str, float]:
-    """The row of the epoch that the bundle holds."""
-    with history.open(encoding="utf-8", newline="") as file:
-        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    """The row of the history for the epoch of the bundle's weights."""
     choose = min if configuration["mode"] == "min" else max
-    return choose(rows, key=lambda row: row[configuration["monitor"]])
+    return choose(read_history(history), key=lambda row: row[configuration["monitor"]])
 
 
 def _scores(task: str, best: dict[str, float]) -> dict[str, dict[str, float]]:
-    """Metrics by name, each with the model's value and those of the baselines; none of another training."""
+    """Metrics by name: the value of the model and of each baseline; empty if they are of another training."""
     path = REPORTS / task / "metrics.json"
     if not path.is_file():
         return {}
-    metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+    metrics: dict[str, float] = read_json(path, f"evaluate@{task}")
     shared = [name for name in best if name.startswith("validation/") and name in metrics]
     if not all(math.isclose(best[name], metrics[name], rel_tol=ROUNDING) for name in shared):
         return {}
@@ -98,10 +93,10 @@ def _scores(task: str, best: dict[str, float]) -> dict[str, dict[str, float]]:
 
 
 def _source(task: str, manifest: dict[str, Any]) -> dict[str, Any] | None:
-    """Kind and files of the raw data, if the prepared data here are those of the training."""
+    """Source and files of the raw data, if the prepared data here are those of the training."""
     path, prepared = RAW / task / SOURCE, PREPARED / task / MANIFEST
     if not (path.is_file() and prepared.is_file()) or file_digest(prepared) != manifest["prepared"]:
         return None
-    source = json.loads(path.read_text(encoding="utf-8"))
-    # a folder or a file of this machine goes by its name alone
+    source = read_json(path, f"fetch@{task}")
+    # without the path on this machine
     return {"name": Path(source["source"]).name, "files": source["files"]}

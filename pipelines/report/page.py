@@ -1,4 +1,4 @@
-"""The building blocks of report.html: pictures as data URIs, tables and poems read from reports/, Jinja2."""
+"""The parts of report.html: pictures as data URIs, tables and poems read from reports/, and its template."""
 
 import csv
 import io
@@ -14,8 +14,9 @@ from markdown_it import MarkdownIt
 from markdown_it.tree import SyntaxTreeNode
 from PIL import Image, UnidentifiedImageError
 
-from pipelines.report.captions import PICTURES, TABLES
+from pipelines.report.captions import pictures_of, tables_of
 from pipelines.report.scores import shown_metric, shown_number
+from src.core.documents import flat_keys
 from src.core.errors import IntegrityError
 
 TEMPLATES = Path(__file__).parent
@@ -45,7 +46,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """Headings and rows, all of one length."""
+    """Headings and rows, all of the same length."""
 
     headings: list[str]
     rows: list[list[str]]
@@ -67,7 +68,7 @@ class Poem:
 
 @dataclass
 class Document:
-    """A file of tables/, taken apart."""
+    """The parts of a file in tables/."""
 
     title: str
     paragraphs: list[str] = field(default_factory=list)
@@ -75,25 +76,27 @@ class Document:
     poems: list[Poem] = field(default_factory=list)
 
 
-def read_pictures(folder: Path, facts: dict[str, Any]) -> list[Picture]:
-    """The PNG and SVG files of a folder, in the order of their captions, those without one at the end.
+def read_pictures(folder: Path, kind: str, facts: dict[str, Any]) -> list[Picture]:
+    """The PNG and SVG files of a folder, in the order of their captions; those without a caption last.
 
     Args:
-        folder: reports/<task>/plots.
-        facts: what the descriptions name.
+        folder: such as reports/<task>/plots.
+        kind: of the task's data; it has captions of its own.
+        facts: the values that the captions name.
 
     Raises:
-        IntegrityError: a file is no picture.
+        IntegrityError: a file is not a picture.
     """
-    order = {stem: number for number, stem in enumerate(PICTURES)}
+    captions = pictures_of(kind)
+    order = {stem: number for number, stem in enumerate(captions)}
     paths = [path for path in folder.iterdir() if path.suffix in (".png", ".svg")]
     paths.sort(key=lambda path: (order.get(path.stem, len(order)), path.name))
-    return [_picture(path, facts) for path in paths]
+    return [_picture(path, captions, facts) for path in paths]
 
 
-def _picture(path: Path, facts: dict[str, Any]) -> Picture:
-    plain = path.stem.replace("_", " ").capitalize()
-    title, description = PICTURES.get(path.stem, (plain, "{picture} of {name}."))
+def _picture(path: Path, captions: dict[str, tuple[str, str]], facts: dict[str, Any]) -> Picture:
+    plain = _plain_name(path)
+    title, description = captions.get(path.stem, (plain, "{picture} of {name}."))
     description = description.format(picture=plain, **facts)
     if path.suffix == ".svg":
         content, kind = path.read_bytes(), "svg+xml"
@@ -106,31 +109,45 @@ def _picture(path: Path, facts: dict[str, Any]) -> Picture:
     return Picture(title, description, uri, width, height)
 
 
+def _plain_name(path: Path) -> str:
+    """The name of a file as a title."""
+    return path.stem.replace("_", " ").capitalize()
+
+
 def _compressed(path: Path) -> bytes:
-    """The same pixels on white paper as lossless WebP: half of the bytes of matplotlib's PNG."""
+    """The picture on white, as lossless WebP: half the bytes of matplotlib's PNG."""
     try:
         picture = Image.open(path).convert("RGBA")
     except (UnidentifiedImageError, OSError) as error:
-        raise IntegrityError(f"{path} is no picture ({error}); remove it, then run: dvc checkout") from None
+        raise IntegrityError(
+            f"{path} is not a picture ({error}); remove it, then run: dvc checkout"
+        ) from None
     paper = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     stream = io.BytesIO()
     paper.save(stream, "WEBP", lossless=True, quality=25, method=2)
     return stream.getvalue()
 
 
-def read_documents(folder: Path) -> list[Document]:
-    """The Markdown and CSV files of a folder such as reports/<task>/tables, by name."""
-    return [_document(path) for path in sorted(folder.iterdir()) if path.suffix in (".md", ".csv")]
+def read_documents(folder: Path, kind: str) -> list[Document]:
+    """The Markdown and CSV files of a folder, sorted by name.
+
+    Args:
+        folder: such as reports/<task>/tables.
+        kind: of the task's data; it has titles of its own.
+    """
+    titles = tables_of(kind)
+    paths = (path for path in sorted(folder.iterdir()) if path.suffix in (".md", ".csv"))
+    return [_document(path, titles.get(path.stem, _plain_name(path))) for path in paths]
 
 
-def _document(path: Path) -> Document:
-    document = Document(TABLES.get(path.stem, path.stem.replace("_", " ").capitalize()))
+def _document(path: Path, title: str) -> Document:
+    document = Document(title)
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".csv":
         headings, *rows = csv.reader(io.StringIO(text))
         document.tables.append(Table(headings, rows))
         return document
-    # No links, pictures or emphasis: names in the text come from the user's data and are no markup.
+    # No links, pictures or emphasis: names in the text come from the user's data and are not markup.
     markdown = MarkdownIt("zero").enable(["heading", "blockquote", "table"])
     for node in SyntaxTreeNode(markdown.parse(text)).children:
         if node.type == "table":
@@ -149,16 +166,11 @@ def _document(path: Path) -> Document:
 
 
 def settings_table(values: dict[str, Any]) -> Table:
-    """Nested keys as on the command line: `model.optimizer.lr` for the `lr` of a class's init_args."""
-
-    def pairs(value: Any, place: str) -> list[tuple[str, Any]]:
-        if not isinstance(value, dict) or not value:
-            return [(place, value)]
-        own = [(place, value["class_path"])] if "class_path" in value else []
-        inner = value.get("init_args") or {} if own else value
-        return own + [pair for key, item in inner.items() for pair in pairs(item, f"{place}.{key}")]
-
-    return Table(["key", "value"], [[key.lstrip("."), _shown(value)] for key, value in pairs(values, "")])
+    """Nested keys as on the command line; a class is the value of the key that it stands for."""
+    flat = flat_keys(values) if values else {}
+    return Table(
+        ["key", "value"], [[key.removesuffix(".class_path"), _shown(value)] for key, value in flat.items()]
+    )
 
 
 def _shown(value: Any) -> str:
@@ -168,12 +180,12 @@ def _shown(value: Any) -> str:
 
 
 def slug(name: str) -> str:
-    """A name as part of an address within the page."""
+    """A name as part of a link within the page."""
     return re.sub(r"[^\w.-]+", "-", name)
 
 
 def render(**values: Any) -> str:
-    """Fill templates/report.html; all values are escaped."""
+    """Fill the template report.html; all values are escaped."""
     jinja = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

@@ -1,7 +1,5 @@
-"""One page of all results, to show to a colleague: report.html, the last stage of the pipeline."""
+"""report.html: one page of all results, the last stage of the pipeline."""
 
-import csv
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +18,20 @@ from pipelines.report.page import (
     settings_table,
 )
 from pipelines.report.scores import (
+    Expectation,
     Metrics,
     Score,
-    expectations,
     metric_names,
+    read_expectations,
     score_of,
     shown_metric,
     shown_number,
 )
 from src.core.atomic import file_written_whole
-from src.core.errors import ConfigurationError, IntegrityError
+from src.core.documents import read_json
+from src.core.errors import ConfigurationError
 from src.core.paths import MANIFEST, MODELS, RAW, REPORTS, SOURCE
+from src.reporting.history import read_history
 
 CONFIGS = Path("configs")
 REPORT = Path("report.html")
@@ -38,10 +39,10 @@ REPORT = Path("report.html")
 
 @dataclass(frozen=True)
 class Task:
-    """What the page tells of a task."""
+    """The part of the page about a task."""
 
     name: str
-    room: str
+    kind: str
     about: str
     source: str
     score: Score
@@ -60,7 +61,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Study:
-    """What the page tells of a study."""
+    """The part of the page about a study."""
 
     name: str
     title: str
@@ -74,19 +75,27 @@ class Study:
 def report() -> None:
     """Write report.html from the results of every task and study in params.yaml."""
     parameters = read_parameters()
-    tasks = [_task(name, room, parameters.get(name) or {}) for name, room in parameters["tasks"].items()]
-    studies = [_study(name, section) for name, section in (parameters.get("studies") or {}).items()]
+    expected = read_expectations()
+    tasks = [
+        _task(name, kind, parameters.get(name) or {}, expected) for name, kind in parameters["tasks"].items()
+    ]
+    studies = [
+        _study(name, section, parameters["tasks"])
+        for name, section in (parameters.get("studies") or {}).items()
+    ]
     page = render(tasks=tasks, studies=studies)
     with file_written_whole(REPORT) as file:
         file.write(page)
     print(f"the results of {len(tasks)} tasks and {len(studies)} studies: {REPORT}")
 
 
-def _task(name: str, room: str, section: dict[str, Any]) -> Task:
+def _task(
+    name: str, kind: str, section: dict[str, Any], expected: dict[tuple[str, str], Expectation]
+) -> Task:
     stage, bundle, reports = f"evaluate@{name}", MODELS / name, REPORTS / name
-    metrics: Metrics = _read_json(reports / "metrics.json", stage)
-    origin = _read_json(RAW / name / SOURCE, stage)
-    manifest = _read_json(bundle / MANIFEST, stage)
+    metrics: Metrics = read_json(reports / "metrics.json", stage)
+    origin = read_json(RAW / name / SOURCE, stage)
+    manifest = read_json(bundle / MANIFEST, stage)
     given = _there(CONFIGS / f"{name}.yaml", stage).read_text(encoding="utf-8")
     network = _there(bundle / "summary.txt", stage).read_text(encoding="utf-8")
     parameters = re.search(r"^(\S.*?) +Total params", network, flags=re.MULTILINE)
@@ -98,15 +107,15 @@ def _task(name: str, room: str, section: dict[str, Any]) -> Task:
     ]
     return Task(
         name=name,
-        room=room,
+        kind=kind,
         about=_first_sentence(given),
         source=origin["source"],
-        score=score_of(metrics, expectations(room).get((name, origin["source"]))),
+        score=score_of(metrics, expected.get((name, origin["source"]))),
         parameters=parameters[1].replace(" ", "\u202f") if parameters else "",
         scores=_scores_table(metrics),
         others=_others_table(metrics),
-        pictures=read_pictures(plots, _facts(name, plots / "learning_curve.csv")),
-        documents=read_documents(tables),
+        pictures=read_pictures(plots, kind, _facts(name, plots / "learning_curve.csv")),
+        documents=read_documents(tables, kind),
         preparation=settings_table(section.get("prepare") or {}),
         training=settings_table(yaml.safe_load(given)),
         configuration=_there(bundle / "config.yaml", stage).read_text(encoding="utf-8"),
@@ -116,16 +125,16 @@ def _task(name: str, room: str, section: dict[str, Any]) -> Task:
     )
 
 
-def _study(name: str, section: dict[str, Any]) -> Study:
+def _study(name: str, section: dict[str, Any], tasks: dict[str, str]) -> Study:
     stage, folder = f"study@{name}", REPORTS / "studies" / name
-    title = section.get("title") or name
+    title, kind = section.get("title") or name, tasks.get(section["task"], "")
     return Study(
         name=name,
         title=title,
         task=section["task"],
         metric=shown_metric(section["metric"].removeprefix("test/")),
-        pictures=read_pictures(_there(folder / "plots", stage), {"name": title}),
-        documents=read_documents(_there(folder / "tables", stage)),
+        pictures=read_pictures(_there(folder / "plots", stage), kind, {"name": title}),
+        documents=read_documents(_there(folder / "tables", stage), kind),
         settings=yaml.safe_dump(section, sort_keys=False, allow_unicode=True),
     )
 
@@ -134,14 +143,6 @@ def _there(path: Path, stage: str) -> Path:
     if not path.exists():
         raise ConfigurationError(f"{path} is not here; run: dvc repro {stage}")
     return path
-
-
-def _read_json(path: Path, stage: str) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(_there(path, stage).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise IntegrityError(f"{path} is damaged ({error}); run: dvc repro -f {stage}") from None
-    return content
 
 
 def _first_sentence(configuration: str) -> str:
@@ -153,9 +154,8 @@ def _first_sentence(configuration: str) -> str:
 
 
 def _facts(name: str, history: Path) -> dict[str, Any]:
-    """What the pictures' descriptions name: the task, its epochs, the best one and its validation loss."""
-    with history.open(encoding="utf-8", newline="") as file:
-        losses = {int(row["epoch"]): float(row["validation/loss"]) for row in csv.DictReader(file)}
+    """The values in the captions: the task, its epochs, the best one and its validation loss."""
+    losses = {int(row["epoch"]): row["validation/loss"] for row in read_history(history)}
     best = min(losses, key=lambda epoch: losses[epoch])
     return {"name": name, "epochs": len(losses), "best": best, "lowest": shown_number(losses[best])}
 

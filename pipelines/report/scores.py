@@ -1,22 +1,34 @@
-"""What a task's metrics say: its score, the best baseline, and what the door plate of its room expects."""
+"""The score of a task beside its best baseline and the expected score of data/expected_scores.yaml."""
 
 import math
 import re
 from dataclasses import dataclass
-from importlib import import_module
+from pathlib import Path
+
+import yaml
+
+from src.core.errors import ConfigurationError
+
+EXPECTED = Path("data/expected_scores.yaml")
 
 HIGHER_IS_BETTER = {"accuracy", "precision", "recall", "f1", "r2"}
-# the metric that stands for a task without an expectation: the first that it has
+# the score of a task without an expectation is the first of these that it has
 USUAL = ("accuracy", "rmse", "perplexity", "loss")
 SHOWN = {"log_rmse": "log-RMSE", "rmse": "RMSE", "mae": "MAE", "r2": "R²", "f1": "F1"}
-EXPECTED = re.compile(r"^ +(\S+), (\S+): (\w+) ([\d.e-]+) ± ([\d.e-]+) in (.+)$", flags=re.MULTILINE)
 
 Metrics = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """A line of a door plate: the score on the test rows, and how far it moves with the seed."""
+    """The expected score of a task.
+
+    Args:
+        metric: its name, without `test/`.
+        score: on the test rows.
+        tolerance: two standard deviations over the seed.
+        time: of the training on one core, such as `3 s`.
+    """
 
     metric: str
     score: float
@@ -38,7 +50,7 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Score:
-    """The metric that stands for a task, beside the best baseline and what is expected."""
+    """The main metric of a task, beside the best baseline and the expectation."""
 
     metric: str
     value: float
@@ -48,12 +60,12 @@ class Score:
 
     @property
     def verdict(self) -> str:
-        """`better`, `as expected`, `below`, or `unknown` where no door plate says what to expect."""
+        """`better`, `as expected`, `below`, or `unknown` without an expectation."""
         return self.expectation.verdict(self.value) if self.expectation else "unknown"
 
     @property
     def higher_is_better(self) -> bool:
-        """Which end of the metric is better."""
+        """Whether higher values of the metric are better."""
         return self.metric in HIGHER_IS_BETTER
 
     @property
@@ -65,7 +77,7 @@ class Score:
 
     @property
     def difference(self) -> str:
-        """How far it is from the best baseline, in words."""
+        """The difference to the best baseline, in words."""
         if self.baseline is None or math.isnan(self.value):
             return ""
         if self.value == self.baseline_value:
@@ -84,27 +96,34 @@ def best_of(metric: str, values: list[float]) -> float:
 
 
 def shown_metric(name: str) -> str:
-    """A metric's name for people, such as log-RMSE for log_rmse."""
+    """The name of a metric in text, such as log-RMSE for log_rmse."""
     return SHOWN.get(name, name.replace("_", " "))
 
 
 def shown_number(value: float) -> str:
-    """Four significant digits, and all those before the point."""
+    """Four significant digits, or all digits before the point if there are more."""
     if math.isnan(value):
         return "not finite"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def expectations(room: str) -> dict[tuple[str, str], Expectation]:
-    """What a room's door plate expects, by task and source of its data.
+def read_expectations() -> dict[tuple[str, str], Expectation]:
+    """The expected scores by task and source of its data; none without the file.
 
-    A line of the docstring of src/<room>/__init__.py is `    task, source: metric score ± tolerance in time`.
+    Raises:
+        ConfigurationError: the file is not valid.
     """
-    plate = import_module(f"src.{room}").__doc__ or ""
-    return {
-        (task, source): Expectation(metric, float(score), float(tolerance), time)
-        for task, source, metric, score, tolerance, time in EXPECTED.findall(plate)
-    }
+    if not EXPECTED.is_file():
+        return {}
+    try:
+        content = yaml.safe_load(EXPECTED.read_text(encoding="utf-8")) or {}
+        return {
+            (task, source): Expectation(**entry)
+            for task, sources in content.items()
+            for source, entry in sources.items()
+        }
+    except (yaml.YAMLError, AttributeError, TypeError) as error:
+        raise ConfigurationError(f"{EXPECTED} is damaged: {error}") from None
 
 
 def metric_names(metrics: Metrics) -> list[str]:
@@ -120,14 +139,14 @@ def baselines_of(metrics: Metrics, metric: str) -> dict[str, float]:
 
 
 def score_of(metrics: Metrics, expectation: Expectation | None) -> Score:
-    """The score that stands for a task.
+    """The score of a task.
 
     Args:
-        metrics: the content of metrics.json, which leaves out what is not finite.
-        expectation: of the task with its source of data; it names the metric, where it is there.
+        metrics: the content of metrics.json, which has finite values only.
+        expectation: of the task with the source of its data; it names the metric. None for none.
     """
     names = metric_names(metrics)
-    if expectation and names and expectation.metric not in names:  # another loss than that of the door plate
+    if expectation and names and expectation.metric not in names:  # the task is trained for another target
         expectation = None
     usual = [name for name in USUAL if name in names]
     metric = expectation.metric if expectation else (usual or names or ["loss"])[0]

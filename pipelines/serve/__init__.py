@@ -1,1 +1,1 @@
-"""A page that tries the trained models out: python -m pipelines.serve."""
+"""A page to try the trained models: python -m pipelines.serve."""

@@ -1,4 +1,4 @@
-"""A bundle on the page of `pipelines.serve`: what its kind of data asks, a button, the answer."""
+"""The form of a bundle on the page of `pipelines.serve`: inputs, a button, the answer."""
 
 from importlib import import_module
 from typing import Any
@@ -12,10 +12,10 @@ from src.core.errors import LockstepError
 
 
 def add_form(bundle: Bundle) -> None:
-    """Add what a bundle's model asks, a button, and its answer or why there is none, to the page.
+    """Add the form of a bundle's model to the page.
 
     Raises:
-        LockstepError: the bundle holds no model of this project.
+        LockstepError: the bundle does not hold a model of this project.
     """
     model = ready(bundle).model
     with gradio.Row():
@@ -25,12 +25,12 @@ def add_form(bundle: Bundle) -> None:
     form = next(form for kind, form in forms.items() if isinstance(model, kind))
     inputs, function = form(model, bundle.preprocessing)
 
-    def told(*values: Any) -> str:
-        torch.set_num_threads(bundle.configuration["threads"])  # another bundle may have another number
+    def reply(*values: Any) -> str:
+        torch.set_num_threads(bundle.configuration["threads"])  # each bundle has its own number
         try:
             return function(*values)
         except LockstepError as error:
             return f"error: {error}"
 
-    # one at a time over all tabs: the number of threads is one for all
-    button.click(told, inputs, answer, concurrency_id="model", concurrency_limit=1, api_visibility="private")
+    # one at a time over all tabs: they share the number of threads
+    button.click(reply, inputs, answer, concurrency_id="model", concurrency_limit=1, api_visibility="private")

@@ -1,4 +1,4 @@
-"""A page that tries the trained models out, on this machine: python -m pipelines.serve."""
+"""A page to try the trained models on this machine: python -m pipelines.serve."""
 
 import ipaddress
 import os
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
     import gradio
 
 LARGEST_FILE = "30mb"
-KEPT = (600, 3600)  # how often uploads are looked at, and the age that ends them, in seconds
-# gradio and the packages that it brings along read them when they are imported
+KEPT = (600, 3600)  # seconds between two deletions of uploads, and their age
+# gradio and its dependencies read them when they are imported
 SILENT = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
 
 
 def serve(bundles: Path = MODELS, port: int = 7860, address: str = "127.0.0.1", public: bool = False) -> None:
-    """Open a page over all bundles of a folder; Ctrl-C ends it.
+    """Open a page with all bundles of a folder; Ctrl-C ends it.
 
     Args:
-        bundles: the folder with the bundles, one a folder.
+        bundles: the folder that contains the bundles.
         port: of the page.
-        address: of the page; one that other machines reach needs `public`.
-        public: let other machines in; there is no password.
+        address: of the page; an address that other machines can reach needs `public`.
+        public: let other machines use the page, without a password.
     """
     if not (public or _is_loopback(address)):
-        raise ConfigurationError(f"other machines can reach {address}: add --public if they may")
+        raise ConfigurationError(f"other machines can reach {address}; add --public to allow it")
     blocks = page(bundles)
     try:
         launch(blocks, address, port)
     except OSError as error:
-        raise ResourceError(f"the page cannot be at {address}:{port}: {error} Try another --port") from None
+        raise ResourceError(f"the page cannot use {address}:{port}: {error}; choose another --port") from None
     print(f"the page: {blocks.local_url} (Ctrl-C ends it)", flush=True)
     blocks.block_thread()
 
@@ -47,7 +47,7 @@ def _is_loopback(address: str) -> bool:
 
 
 def page(folder: Path) -> "gradio.Blocks":
-    """The page over the bundles of a folder, one a tab.
+    """The page with the bundles of a folder, one per tab.
 
     Raises:
         ConfigurationError: there is no bundle, or gradio is not installed.
@@ -55,7 +55,7 @@ def page(folder: Path) -> "gradio.Blocks":
     """
     manifests = sorted(folder.glob("*/manifest.json"))
     if not manifests:
-        raise ConfigurationError(f"{folder}: there is no bundle in it; train first: dvc repro")
+        raise ConfigurationError(f"{folder} contains no bundle; train first: dvc repro")
     os.environ.update(SILENT)
     try:
         import gradio
@@ -73,7 +73,7 @@ def page(folder: Path) -> "gradio.Blocks":
 
 
 def launch(blocks: "gradio.Blocks", address: str, port: int) -> Any:
-    """Start the server of a page, with no tunnel, and no font or script of another machine."""
+    """Start the server of a page, without a tunnel, and without fonts or scripts from other machines."""
     import gradio
 
     fonts, mono = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")
@@ -96,5 +96,7 @@ def main() -> None:
     """Entry point."""
     parser = ArgumentParser(prog="python -m pipelines.serve", description=__doc__)
     parser.add_function_arguments(serve, skip={"public"})
-    parser.add_argument("--public", action="store_true", help="let other machines in; there is no password")
+    parser.add_argument(
+        "--public", action="store_true", help="let other machines use the page, without a password"
+    )
     serve(**parser.parse_args().as_dict())

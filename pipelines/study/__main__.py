@@ -2,7 +2,7 @@
 
 from jsonargparse import auto_cli
 
-from pipelines.study.study import study
+from pipelines.study.run import study
 from src.core.errors import exit_with_message
 
 if __name__ == "__main__":

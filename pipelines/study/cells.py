@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from jsonargparse import ArgumentError
 
-from pipelines.parameters import checked, room_of, task_section
+from pipelines.parameters import checked, kind_of, task_section
 from src.core.code import code_digest, modules_named
 from src.core.digests import file_digest, read_source
+from src.core.documents import read_json
 from src.core.errors import ConfigurationError, NonFiniteError, reported_error
 from src.core.paths import LOCK, MANIFEST, MODELS, PREPARED, RAW, RECORD, RUNS, SOURCE
 
@@ -32,12 +34,12 @@ class Cell:
     """One training of a study.
 
     Args:
-        study: its name.
-        name: what tells its settings from those of the study's other cells, for people.
-        task: whose configuration it changes.
+        study: the name of the study.
+        name: of its settings among those of the study.
+        task: the task whose configuration it changes.
         settings: the changed keys of configs/<task>.yaml, dotted, and their values.
         seed: of the training.
-        fold: which part of the rows is the test part, from 1; 0 is the task's own test part.
+        fold: the number of the fold whose rows are the test rows, from 1; 0 for the task's own test rows.
         prepared: the folder with the prepared data.
     """
 
@@ -51,7 +53,7 @@ class Cell:
 
     @cached_property
     def folder(self) -> Path:
-        """Where it is trained; the name is a digest of all that its result depends on."""
+        """The folder of the training; its name is a digest of everything that the result depends on."""
         configuration = yaml.safe_load(self.configuration.read_text(encoding="utf-8"))
         modules = modules_named([configuration, self.settings])
         identity = [
@@ -64,7 +66,7 @@ class Cell:
 
     @property
     def configuration(self) -> Path:
-        """What it changes."""
+        """The configuration whose keys the settings change."""
         return Path("configs", f"{self.task}.yaml")
 
     @property
@@ -74,36 +76,40 @@ class Cell:
 
     @property
     def bundle(self) -> Path:
-        """Its trained model."""
+        """The folder of the trained model."""
         return self.folder / MODELS / self.task
 
     @property
     def arguments(self) -> list[str]:
-        """Those of `python -m src.cli` that train it."""
+        """The arguments of `python -m src.cli` for this training."""
         settings = [f"--{key}={_as_argument(value)}" for key, value in self.settings.items()]
-        return ["fit", "--config", str(self.configuration), *settings, f"--seed_everything={self.seed}"]
+        return [
+            "fit",
+            f"--config={self.configuration.absolute()}",
+            *settings,
+            f"--seed_everything={self.seed}",
+        ]
 
     def record(self) -> dict[str, Any] | None:
-        """The record of its run; None as long as it is not trained to its end."""
+        """The content of run.json; None until the training has ended."""
         found = sorted((self.folder / RUNS / self.task).glob(f"*/{RECORD}"))
         if not found or not (self.bundle / MANIFEST).is_file():
             return None
-        content: dict[str, Any] = json.loads(found[-1].read_text(encoding="utf-8"))
-        return content
+        return read_json(found[-1], f"study@{self.study}")
 
     @property
     def diverged(self) -> bool:
-        """Whether its loss has been found to grow beyond all bounds."""
+        """Whether the loss became infinite or NaN."""
         return (self.folder / DIVERGED).is_file()
 
     @property
     def done(self) -> bool:
-        """Whether there is nothing left to do."""
+        """Whether the training has ended, with a model or by divergence."""
         return self.diverged or self.record() is not None
 
 
 def value_name(key: str, value: Any) -> str:
-    """What a value of a key is called: that of a class by its name, that with arguments in short."""
+    """A short name of a value: a class by its name and arguments, a number with the last part of its key."""
     if isinstance(value, dict) and "class_path" in value:
         arguments = value.get("init_args", {})
         inner = ", ".join(f"{name}={item}" for name, item in arguments.items())
@@ -123,113 +129,114 @@ def _as_argument(value: Any) -> str:
 
 
 def prepare_anew(task: str, changes: dict[str, Any]) -> Path:
-    """Prepare a task's raw data with other values of some keys.
+    """Prepare the raw data of a task with other values of some keys.
 
     Returns:
-        The folder, below runs/prepared/; it is made once.
+        A folder below runs/prepared/, whose name is a digest of everything that its content depends on. An
+        existing folder is used again.
     """
-    room = import_module(f"src.{room_of(task)}.prepare")
+    module = f"src.{kind_of(task)}.prepare"
+    kind = import_module(module)
     values = dict(task_section(task).get("prepare") or {}) | changes
-    settings = checked(room.Preparation, values, f"{task}.prepare")
-    code = code_digest(f"src.{room_of(task)}.prepare")
+    settings = checked(kind.Preparation, values, f"{task}.prepare")
     read_source(RAW / task)
-    identity = f"{yaml.safe_dump(values)} {file_digest(RAW / task / SOURCE)} {code}"
+    identity = f"{yaml.safe_dump(values)} {file_digest(RAW / task / SOURCE)} {code_digest(module)}"
     prepared = RUNS / "prepared" / task / sha256(identity.encode()).hexdigest()[:16]
     if not prepared.is_dir():
-        room.prepare(RAW / task, prepared, settings)
+        kind.prepare(RAW / task, prepared, settings)
     return prepared
 
 
 @contextlib.contextmanager
-def _workplace(cell: Cell, mode: str) -> Iterator[None]:
-    """The cell's folder as the working folder, with the project's files in it, and a log of what is said."""
+def _working_folder(cell: Cell, mode: str) -> Iterator[None]:
+    """Make the cell's folder the working folder, and its log file the output.
+
+    The command line reads and writes paths below the working folder, so the prepared data and
+    requirements.lock are linked into it.
+    """
     home = Path.cwd()
-    data = cell.folder / PREPARED
-    data.mkdir(parents=True, exist_ok=True)
-    links = {path: home / path for path in (Path("configs"), Path("src"), LOCK)}
-    links[PREPARED / cell.task] = home / cell.prepared
-    for link, target in links.items():
+    for path, target in ((LOCK, LOCK), (PREPARED / cell.task, cell.prepared)):
+        link = cell.folder / path
+        link.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
-            (cell.folder / link).symlink_to(os.path.relpath(target, (cell.folder / link).parent))
+            link.symlink_to(os.path.relpath(home / target, link.parent))
     os.environ["WANDB_RUN_GROUP"] = cell.study
     os.environ["WANDB_TAGS"] = f"study,{cell.study}"
     os.environ["WANDB_NAME"] = cell.title
     os.environ["WANDB_DIR"] = str(home / RUNS)
-    os.chdir(cell.folder)
-    try:
-        with (
-            Path(LOG).open(mode, encoding="utf-8") as log,
-            contextlib.redirect_stdout(log),
-            contextlib.redirect_stderr(log),
-        ):
-            yield
-    finally:
-        os.chdir(home)
+    with (
+        contextlib.chdir(cell.folder),
+        Path(LOG).open(mode, encoding="utf-8") as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        yield
 
 
 def metric_names(cell: Cell) -> list[str]:
-    """Build all that the cell's training needs, without training.
-
-    Returns:
-        The metrics that it will have.
+    """Build the model and the data of a cell without training, and return the names of its metrics.
 
     Raises:
-        ConfigurationError: its settings are no configuration.
+        ConfigurationError: the settings are not a valid configuration.
     """
+    from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
     from src.cli import LockstepCLI, main
 
-    class Untrained(LockstepCLI):
+    class UntrainedCLI(LockstepCLI):
+        def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+            return super().init_parser(**kwargs | {"exit_on_error": False})
+
         def instantiate_trainer(self, **kwargs: Any) -> Any:
-            # not the way of LockstepCLI, which opens a run
-            return super(LockstepCLI, self).instantiate_trainer(
-                enable_checkpointing=False, logger=False, **kwargs
-            )
+            # LockstepCLI would start a run
+            return LightningCLI.instantiate_trainer(self, enable_checkpointing=False, logger=False, **kwargs)
 
         def fit(self, **kwargs: Any) -> None:
-            """Nothing."""
+            """Do nothing."""
 
+    arguments = cell.arguments
     try:
-        with _workplace(cell, "w"):
-            cli = main(cell.arguments, Untrained)
+        with _working_folder(cell, "w"):
+            cli = main(arguments, UntrainedCLI)
             assert cli is not None
             trivial = cli.model.trivial_metrics(*(cli.datamodule.targets(part) for part in ("train", "test")))
-    except SystemExit:
-        said = (cell.folder / LOG).read_text(encoding="utf-8")
-        raise ConfigurationError(" ".join(said.split("error:")[-1].split())) from None
+    except ArgumentError as error:
+        raise reported_error(error) or ConfigurationError(" ".join(str(error).split())) from None
     except Exception as error:
         if (found := reported_error(error)) is not None:
-            raise found from None  # not what jsonargparse has wrapped it in
+            raise found from None  # not the error of jsonargparse around it
         raise
     names = ["train/loss", "validation/loss", "test/loss", "best_epoch"]
     return sorted({*names, *(f"{part}/{name}" for part in ("validation", "test") for name in trivial)})
 
 
 def train(cell: Cell, cli: "type[LockstepCLI] | None" = None) -> float:
-    """Train a cell, or go on with it.
+    """Train a cell, or resume its training.
 
     Args:
-        cell: what to train.
-        cli: what trains it, if not the command line's own.
+        cell: the cell.
+        cli: the command line that trains it; None for LockstepCLI.
 
     Returns:
-        The seconds of its training.
+        The duration of the training in seconds.
 
     Raises:
-        NonFiniteError: its loss has grown beyond all bounds, which is noted in its folder.
-        LockstepError: a user can mend it, memory and space included.
+        NonFiniteError: the loss became infinite or NaN; the folder records it.
+        LockstepError: an error that a user can mend.
     """
     from src.cli import LockstepCLI, main
 
-    with _workplace(cell, "a"):
+    arguments = cell.arguments
+    with _working_folder(cell, "a"):
         try:
-            main(cell.arguments, cli or LockstepCLI)
+            main(arguments, cli or LockstepCLI)
         except NonFiniteError as error:
             Path(DIVERGED).write_text(f"{error}\n", encoding="utf-8")
             raise
         except Exception as error:
             if (found := reported_error(error)) is None:
                 raise
-            raise found from None  # what it was wrapped in does not travel between processes
+            raise found from None  # the error around it cannot be sent to another process
     record = cell.record()
     assert record is not None
     return float(record["seconds"])

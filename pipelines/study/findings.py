@@ -1,6 +1,5 @@
-"""What the cells of a study say: a table with the noise beside each difference, pictures, and a sentence."""
+"""The report of a study: a table of differences with their noise, figures, and a summary."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
+from pipelines.parameters import kind_of, part_of
 from pipelines.study.cells import Cell
-from src.images.pictures import plot_difference_errors
 from src.reporting.figures import save_figure
+from src.reporting.history import read_history
 from src.reporting.metrics import write_metrics
-from src.tabular.pictures import plot_activations
+from src.reporting.tables import markdown_table
 
-# what a picture without data explains, by the key that a study varies
-EXPLAINED = {
-    "activation": ("activations.png", plot_activations),
-    "gradient": ("differences.png", plot_difference_errors),
-}
 CONFIDENCE = 0.95
 MOST_CURVES = 20
 
@@ -41,11 +36,11 @@ def compare(values: dict[str, Numbers]) -> list[Row]:
     """Mean, spread and the paired difference to the first cell.
 
     Args:
-        values: the metric by cell, one number for each seed and fold in the same order everywhere; NaN where
-            a training has diverged.
+        values: the metric of each cell, one number per seed and fold in the same order for all cells; NaN if
+            a training diverged.
 
     Returns:
-        A row a cell: `cell`, `runs`, `diverged`, `mean`, `sd` (n - 1), `ci` and, but for the first,
+        One row per cell: `cell`, `runs`, `diverged`, `mean`, `sd` (n - 1), `ci` and, except for the first,
         `difference` and `difference_ci` over the runs that both have (`ci`: half the width at 95 %).
     """
     rows: list[Row] = []
@@ -66,7 +61,7 @@ def compare(values: dict[str, Numbers]) -> list[Row]:
 
 
 def sentence(rows: list[Row], metric: str, mode: str) -> str:
-    """Which differences to the first cell exceed the noise: their 95 % interval leaves 0 out."""
+    """Summarise which differences to the first cell exceed the noise: their 95 % interval excludes 0."""
     first, *others = rows
     if not others or first["runs"] < 2:
         single = " in one run, without noise to compare with"
@@ -103,11 +98,11 @@ def write_findings(title: str, metric: str, mode: str, cells: dict[str, list[Cel
     """Write the report of a study whose cells are trained.
 
     Args:
-        title: for people.
-        metric: what is compared.
-        mode: which end of it is better, min or max.
+        title: of the study.
+        metric: the metric to compare.
+        mode: whether a low (min) or a high (max) metric is better.
         cells: by name, all with the same seeds and folds in the same order.
-        folder: where metrics.json, tables/ and plots/ go; it exists and is empty.
+        folder: for metrics.json, tables/ and plots/; it exists and is empty.
     """
     records = {name: [cell.record() for cell in group] for name, group in cells.items()}
     values = {
@@ -125,7 +120,7 @@ def write_findings(title: str, metric: str, mode: str, cells: dict[str, list[Cel
         f"{row['cell']}/{name}": value
         for row in rows
         for name, value in row.items()
-        if name != "cell" and np.isfinite(value)  # a single run has no noise, one that diverged no mean
+        if name != "cell" and np.isfinite(value)  # a single run has no spread, a diverged one no mean
     }
     write_metrics(metrics, folder)
     for name in ("plots", "tables"):
@@ -138,7 +133,9 @@ def write_findings(title: str, metric: str, mode: str, cells: dict[str, list[Cel
         _plot_curves(histories, folder / "plots" / "curves.png")
         _plot_weights({name: cells[name] for name in histories}, folder / "plots" / "weights.png")
     varied = {key.rpartition(".")[2] for group in cells.values() for key in group[0].settings}
-    for key, (name, plot) in EXPLAINED.items():
+    (task,) = {cell.task for group in cells.values() for cell in group}
+    figures = getattr(part_of(kind_of(task), "study_figures"), "FIGURES", {})
+    for key, (name, plot) in figures.items():
         if key in varied:
             plot(folder / "plots" / name)
     if any("gradient_norm/" in column for group in histories.values() for column in group[0]):
@@ -147,7 +144,7 @@ def write_findings(title: str, metric: str, mode: str, cells: dict[str, list[Cel
 
 
 def _gap(metrics: dict[str, float]) -> float:
-    """By how much the validation loss of the best epoch is above the training loss."""
+    """The validation loss of the best epoch minus the training loss."""
     return metrics["validation/loss"] - metrics["train/loss"]
 
 
@@ -166,9 +163,8 @@ def _weights(bundle: Path) -> dict[str, NDArray[np.floating]]:
 
 def _history(cell: Cell) -> dict[str, Numbers]:
     """The columns of the history of a cell's training."""
-    with (cell.bundle / "history.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+    rows = read_history(cell.bundle / "history.csv")
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 def _number(value: float, plus: str = "") -> str:
@@ -189,15 +185,14 @@ PRINTED = ["", "runs", "mean", "sd", "difference"]
 
 
 def _markdown(title: str, metric: str, rows: list[Row], finding: str) -> str:
-    lines = [f"# {title}: {metric}", "", f"| {' | '.join(HEADINGS)} |", "|---" * len(HEADINGS) + "|"]
-    lines += [f"| {' | '.join(_cells_of_row(row))} |" for row in rows]
-    return "\n".join([*lines, "", finding]) + "\n"
+    table = markdown_table(HEADINGS, map(_cells_of_row, rows))
+    return f"# {title}: {metric}\n\n{table}\n{finding}\n"
 
 
 def _print(title: str, metric: str, rows: list[Row], finding: str) -> None:
     table = Table(title=f"{title}: {metric}")
     for heading in PRINTED:
-        # a long name goes over several lines, so that no number is cut off
+        # a long name is wrapped, so that no number is cut off
         table.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading))
     for row in rows:
         by_heading = dict(zip(HEADINGS, _cells_of_row(row), strict=True))

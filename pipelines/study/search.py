@@ -1,7 +1,7 @@
-"""Search: let Optuna choose the settings of the next cell by what those before it have reached.
+"""Search: Optuna chooses the settings of the next cell from the metrics of the earlier ones.
 
-All that a search knows lies in Optuna's storage, a journal file or a database. Any number of processes on any
-number of machines work on one search: each takes the next trial, trains it as a cell, and tells its metric.
+The state of a search is in Optuna's storage, a journal file or a database. Any number of processes, on
+any number of machines, can work on a search: each takes the next trial, trains its cell, reports its metric.
 """
 
 import contextlib
@@ -25,38 +25,39 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipelines.study.cells import Cell, train, value_name
 from src.core.errors import ConfigurationError, NonFiniteError
+from src.reporting.tables import markdown_table
 
 Settings = dict[str, Any]
 
-STARTUP_TRIALS = 10  # at random, before the sampler learns from them
-COMPARED_TRIALS = 5  # so many must have ended before one is pruned
-FEWEST_EPOCHS = 0.25  # the share of its epochs that each trial is given
+STARTUP_TRIALS = 10  # drawn at random, before the sampler learns from them
+COMPARED_TRIALS = 5  # the number that must have ended before a trial is pruned
+FEWEST_EPOCHS = 0.25  # the share of its epochs after which a trial can be pruned
 AGAIN = "again"
 PROCESS = "process"
 DIGITS = 4
 
 
 def distribution_of(values: Any) -> BaseDistribution:
-    """What Optuna draws from: a list of values, or a range as class Study in pipelines/study.py has it.
+    """The distribution of a key: a list of values, or a range as in class Study of pipelines/study/study.py.
 
     Raises:
-        TypeError: a key or a value of a range is not what it should be.
+        TypeError: a range has an unknown key or an end that is not a number.
         ValueError: a range is empty.
     """
     if isinstance(values, list):
-        # as JSON, since the storages keep texts and numbers only
+        # as JSON, since the storages accept strings and numbers only
         return CategoricalDistribution([json.dumps(value) for value in values])
     ends = [values.get("low"), values.get("high")]
     for end in ends:
         if isinstance(end, bool) or not isinstance(end, int | float):
-            raise TypeError(f"{end!r} is no number")
+            raise TypeError(f"{end!r} is not a number")
     if all(isinstance(end, int) for end in ends):
         return IntDistribution(**values)
     return FloatDistribution(**values)
 
 
 def corners(space: dict[str, Any]) -> list[Settings]:
-    """Few settings in which each value, and both ends of each range, stand at least once."""
+    """Few settings that contain each value, and both ends of each range, at least once."""
     ends = {
         key: values if isinstance(values, list) else [values["low"], values["high"]]
         for key, values in space.items()
@@ -69,15 +70,15 @@ def corners(space: dict[str, Any]) -> list[Settings]:
 
 @dataclass(frozen=True)
 class Search:
-    """A search, as every process that works on it knows it.
+    """A search; every process that works on it has an equal object.
 
     Args:
         base: the cell whose settings the trials change.
         space: keys of the configuration, dotted, and the values or the range of each.
-        metric: what is optimised.
-        mode: which end of it is better, min or max.
-        budget: how many trials there are in all.
-        pruning: whether trials that lie behind end early.
+        metric: the metric to optimise.
+        mode: min or max.
+        budget: the number of trials.
+        pruning: whether bad trials are stopped early.
         storage: a path or the URL of a database.
     """
 
@@ -91,20 +92,20 @@ class Search:
 
     @property
     def name(self) -> str:
-        """In the storage: the study, and a digest of all that the trials depend on."""
+        """Its name in the storage: the study, and a digest of everything that the trials depend on."""
         text = yaml.safe_dump([self.base.folder.name, self.space, self.metric, self.mode, self.pruning])
         return f"{self.base.study}-{sha256(text.encode()).hexdigest()[:12]}"
 
     def cell(self, settings: Settings) -> Cell:
-        """The training of some settings."""
+        """The cell with some settings."""
         names = (value_name(key, _short(value)) for key, value in settings.items())
         return replace(self.base, name=", ".join(names), settings=self.base.settings | settings)
 
     def open(self) -> optuna.Study:
-        """The search in its storage.
+        """Open the search in its storage, or begin it.
 
         Raises:
-            ConfigurationError: the storage is locked, damaged or of another kind.
+            ConfigurationError: the storage is locked, damaged or not a storage of Optuna.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
@@ -120,24 +121,24 @@ class Search:
                 direction="minimize" if self.mode == "min" else "maximize",
                 load_if_exists=True,
             )
-        except Exception as error:  # each kind of storage has its own
+        except Exception as error:  # each kind of storage has errors of its own
             found = str(error).splitlines()[0] if str(error) else ""
             raise ConfigurationError(
-                f"studies.{self.base.study}.storage cannot be used, it is locked, damaged or no storage: "
+                f"studies.{self.base.study}.storage cannot be used: it is locked, damaged or not a storage: "
                 f"{type(error).__name__}: {found}"
             ) from None
         _give_back(study)
         return study
 
     def left(self) -> int:
-        """How many trials are still to be tried."""
+        """The number of trials that are left."""
         return _left(self.open(), self.budget)
 
     def rows(self) -> dict[str, Settings]:
-        """What is compared at last: the task's own configuration, and the best settings found."""
+        """The settings to compare: the task's own configuration, and the best ones found."""
         best = _best(self.open())
         if best is None:
-            raise NonFiniteError(f"{self.base.study}: no trial of the search has come to its end")
+            raise NonFiniteError(f"{self.base.study}: no trial of the search has ended with a finite loss")
         settings = _settings(best, self.space)
         return {
             str(self.base.configuration): self.base.settings,
@@ -152,13 +153,13 @@ class Search:
             key=lambda trial: (trial.state != TrialState.COMPLETE, sign * _value(trial), trial.number)
         )
         headings = ["trial", self.metric, "epochs", *self.space]
-        lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
+        rows = []
         for trial in trials:
             settings = _settings(trial, self.space)
             said = f"{_value(trial):.4g}" + ("" if trial.state == TrialState.COMPLETE else " (pruned)")
             cells = [trial.number, said, len(trial.intermediate_values), *map(_short, settings.values())]
-            lines.append(f"| {' | '.join(map(str, cells))} |")
-        (folder / "tables" / "trials.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            rows.append([str(cell) for cell in cells])
+        (folder / "tables" / "trials.md").write_text(markdown_table(headings, rows), encoding="utf-8")
         _plot_trials(trials, self, folder / "plots" / "trials.png")
 
 
@@ -166,16 +167,16 @@ RESULTS = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def try_next(search: Search) -> str | None:
-    """Train the next trial of a search, and tell the storage what it has reached.
+    """Train the next trial of a search, and report its metric to the storage.
 
     Returns:
-        A line about it; None where the budget is used up.
+        A line about it; None if the budget is used up.
     """
     study = search.open()
     if not _left(study, search.budget):
         return None
     trial = study.ask()
-    # by the trial's number: no two processes draw the same, and one alone always draws the same
+    # seeded by the trial's number: processes draw different settings, and one process the same again
     study.sampler = optuna.samplers.TPESampler(
         n_startup_trials=STARTUP_TRIALS, seed=search.base.seed + trial.number
     )
@@ -187,7 +188,7 @@ def try_next(search: Search) -> str | None:
             _train_reporting(cell, trial, search)
         record = cell.record()
         if record is None:
-            raise NonFiniteError("its loss has grown beyond all bounds")
+            raise NonFiniteError("its loss became infinite or NaN")
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
         return said + "pruned"
@@ -202,12 +203,12 @@ def try_next(search: Search) -> str | None:
 
 
 def _train_reporting(cell: Cell, trial: Trial, search: Search) -> None:
-    """Train a cell; each epoch goes into the storage, which may say that it is enough."""
+    """Train a cell; report each epoch to the storage, and stop when it prunes the trial."""
     from lightning.pytorch import Callback, LightningModule, Trainer
 
     from src.cli import LockstepCLI
 
-    home = Path.cwd()  # to which the paths of storages are relative
+    home = Path.cwd()  # the path of a storage is relative to it
 
     class Report(Callback):
         def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -249,7 +250,7 @@ def _this_process() -> list[Any]:
 
 
 def _give_back(study: optuna.Study) -> None:
-    """Have the trials tried again, once, that a process of this machine began and did not live to end."""
+    """Queue again, once each, the trials that a dead process on this machine left unfinished."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         node, number, born = trial.user_attrs.get(PROCESS, (None, 0, 0))
         if node != platform.node():
@@ -276,14 +277,14 @@ def _best(study: optuna.Study) -> FrozenTrial | None:
 
 
 def _value(trial: FrozenTrial) -> float:
-    """What it has reached; of a pruned one at last."""
+    """The metric of a trial; of a pruned one, after its last epoch."""
     if trial.value is not None:
         return trial.value
     return list(trial.intermediate_values.values())[-1]
 
 
 def _short(value: Any) -> Any:
-    """A number with the digits that are read."""
+    """A number rounded to the digits that are shown."""
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
@@ -322,7 +323,7 @@ def _plot_trials(trials: list[FrozenTrial], search: Search, path: Path) -> None:
 
 
 def _places(axes: Any, key: str, values: Any, found: list[Any]) -> Iterator[float]:
-    """Where on the axis of a key the settings of the trials lie."""
+    """The positions of the trials' settings on the axis of a key."""
     axes.set_xlabel(key.rpartition(".")[2])
     if isinstance(values, list):
         axes.set_xticks(range(len(values)), [str(value) for value in values], fontsize=7)

@@ -1,4 +1,4 @@
-"""Worker processes that import Lightning once and do one thing after the other, side by side."""
+"""Worker processes that import Lightning once and run one cell after another, in parallel."""
 
 import itertools
 import logging
@@ -19,8 +19,8 @@ Outcome = tuple[Item, Any, BaseException | None]
 
 
 def _begin(devices: Any) -> None:
-    """Begin a worker process: it ends with its parent, and has a GPU of its own if there are any."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends its workers
+    """Start a worker process: it ends with its parent, and has a GPU of its own if there are any."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets Ctrl-C too, and ends its workers
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -39,8 +39,8 @@ def devices_of(workers: int) -> list[int | None]:
     """The GPU of each worker, or None for the CPU.
 
     Args:
-        workers: how many are wanted; 0 means one for each core. On a machine with GPUs there is at most one
-            for each of them.
+        workers: the number of workers; 0 for one per core. On a machine with GPUs there is at most one worker
+            per GPU.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = workers or cores
@@ -55,7 +55,7 @@ def devices_of(workers: int) -> list[int | None]:
 
 
 class Workers:
-    """A pool of worker processes, which begin when there is something to do.
+    """A pool of worker processes, which start with the first item.
 
     Args:
         number: as `devices_of` takes it.
@@ -80,19 +80,19 @@ class Workers:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is KeyboardInterrupt:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would leave workers behind
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave workers behind
         if kind is not None:
             for worker in multiprocessing.active_children():
-                worker.kill()  # what it was at goes on from its checkpoint next time
+                worker.kill()  # its cell resumes from the checkpoint next time
         self.pool.shutdown(cancel_futures=True)
 
     def each(self, function: Callable[[Item], Any], items: Iterable[Item]) -> Iterator[Outcome[Item]]:
-        """Call a function for each item, side by side.
+        """Call a function for each item, in parallel.
 
         Yields:
-            The item, what the function has returned, and its error if it has failed, in the order in which
-            they end. A worker that dies breaks off all that is under way: those items are begun again, one
-            at a time, so that only the one that kills its worker fails, with a ResourceError.
+            The item, the function's result, and its error if it failed, in the order in which they end. A
+            worker that dies breaks the pool: the items under way are started again, one at a time, so that
+            only the item that kills its worker fails, with a ResourceError.
         """
         broken_off: list[Item] = []
         for item, found, error in self._side_by_side(function, items, len(self.devices)):

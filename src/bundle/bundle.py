@@ -12,7 +12,7 @@ from hashlib import sha256
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
@@ -28,6 +28,7 @@ from src.core.digests import (
     require_digests,
     write_manifest,
 )
+from src.core.documents import flat_keys
 from src.core.errors import ConfigurationError, IntegrityError
 from src.core.paths import LOCK, MANIFEST
 
@@ -37,6 +38,18 @@ FORMAT = 2  # of a bundle; raised when an older bundle can no longer be read
 WEIGHTS = "model.safetensors"
 CONFIGURATION = "config.yaml"
 PREPROCESSING = "preprocessing.json"
+
+
+@runtime_checkable
+class Preprocessing(Protocol):
+    """The class `Preprocessing` of a kind of data: what its preparation has learnt, as a JSON file."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read the file of a folder of prepared data or of a bundle."""
+
+    def save(self, folder: Path) -> None:
+        """Write the file."""
 
 
 def restrict_imports() -> None:
@@ -49,6 +62,8 @@ def restrict_imports() -> None:
         import_path_allowlist=["torch.nn", "torch.optim", "lightning", "src"],
         config_read_mode_fsspec_enabled=False,
         instantiate_subclass_spec_in_any=False,
+        # passed as an object; jsonargparse would make each field of a dataclass an argument of the model
+        subclasses_enabled=[Preprocessing],
     )
 
 
@@ -229,8 +244,8 @@ class Bundle:
             model = yaml.safe_load(parser.dump(parser.parse_object({"model": wanted["model"]})))["model"]
         except ArgumentError as error:
             raise ConfigurationError(f"model: {error}") from None
-        here = {**_flat(model), "task": wanted["task"]}
-        there = {**_flat(self.configuration["model"]), "task": self.configuration["task"]}
+        here = flat_keys({"model": model, "task": wanted["task"]})
+        there = flat_keys({name: self.configuration[name] for name in ("model", "task")})
         names = sorted(name for name in here | there if here.get(name) != there.get(name))
         if names:
             differences = ", ".join(f"{name}: {here.get(name)} (bundle: {there.get(name)})" for name in names)
@@ -291,12 +306,3 @@ def _model_parser() -> ArgumentParser:
         LightningModule, "model", skip={"preprocessing"}, fail_untyped=False, required=True
     )
     return parser
-
-
-def _flat(values: Any, prefix: str = "model") -> dict[str, Any]:
-    if not isinstance(values, dict):
-        return {prefix: values}
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}.{name}")
-    return flat

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from src.core.progress import progress_bar
 
 
 @contextmanager
@@ -16,6 +15,5 @@ def prediction_progress(total: int | None = None) -> Iterator[Callable[[int], No
     Args:
         total: how many there will be, if that is known.
     """
-    columns = TextColumn("predict"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+    with progress_bar(shown=sys.stderr.isatty()) as progress:
         yield partial(progress.advance, progress.add_task("predict", total=total))

@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from src.core.documents import write_json
 from src.core.errors import ConfigurationError, IntegrityError
 from src.core.paths import MANIFEST, SOURCE
 
@@ -37,8 +38,7 @@ def write_manifest(folder: Path, **entries: Any) -> None:
         entries: what else the manifest says.
     """
     files = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
-    text = json.dumps({**entries, "files": files}, indent=1, sort_keys=True)
-    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    write_json(folder / MANIFEST, {**entries, "files": files})
 
 
 def prepared_manifest(prepared: Path) -> dict[str, Any]:

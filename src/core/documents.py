@@ -1,4 +1,4 @@
-"""JSON documents of the project, all written alike."""
+"""JSON documents of the project, all written alike, and nested settings as flat keys."""
 
 import json
 from pathlib import Path
@@ -7,13 +7,13 @@ from typing import Any
 from src.core.errors import ConfigurationError, IntegrityError
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write UTF-8 with sorted keys, one entry a line and a final newline.
+def write_json(path: Path, content: Any, sort_keys: bool = True) -> None:
+    """Write UTF-8 with one entry a line and a final newline.
 
     Raises:
         ValueError: a number is NaN or infinite.
     """
-    text = json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False)
+    text = json.dumps(content, ensure_ascii=False, indent=1, sort_keys=sort_keys, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 
@@ -37,3 +37,19 @@ def read_json(path: Path, stage: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise IntegrityError(f"{path} is damaged: expected an object; run: dvc repro -f {stage}")
     return content
+
+
+def flat_keys(values: Any, prefix: str = "") -> dict[str, Any]:
+    """The values of nested settings by their keys on the command line.
+
+    The arguments of a class go without `init_args`: `model.optimizer.lr`.
+    """
+    if not isinstance(values, dict) or not values:
+        return {prefix: values}
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if name != "init_args":
+            flat |= flat_keys(value, f"{prefix}.{name}".lstrip("."))
+        elif value:
+            flat |= flat_keys(value, prefix)
+    return flat

@@ -1,1 +1,1 @@
-"""What the preparation of several kinds of data needs: splits, and proposals for new data."""
+"""Parts of the preparation that several kinds of data share: splits, and proposals for new data."""

@@ -1,4 +1,4 @@
-"""What a kind of data suggests for data that it has not seen before, and how that becomes YAML."""
+"""The proposal of a kind of data for new data, and its YAML."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ import yaml
 
 
 class Noted(NamedTuple):
-    """A value of a proposal, and the comment that goes beside it."""
+    """A value of a proposal with its comment."""
 
     value: Any
     note: str
@@ -16,14 +16,14 @@ class Noted(NamedTuple):
 
 @dataclass
 class Proposal:
-    """The two sections of a new task. In both, a value may be `Noted`.
+    """A new task: its preparation and its configuration. In both, a value can be `Noted`.
 
     Args:
-        source: the folder that holds the raw files.
-        files: which of its files or folders are wanted; none for all.
-        prepare: of the section in params.yaml.
-        configuration: of configs/<task>.yaml, without the task's name.
-        findings: what was seen in the data and what follows from it, the data themselves first.
+        source: the folder with the raw files.
+        files: the files or folders of it to use; empty for all.
+        prepare: the key `prepare` of the section in params.yaml.
+        configuration: the content of configs/<task>.yaml, without the task's name.
+        findings: a description of the data, then observations and their consequences.
         predict: the options of a first `predict`.
     """
 
@@ -36,13 +36,13 @@ class Proposal:
 
 
 def configuration(epochs: int, data: dict[str, Any], model: dict[str, Any], **trainer: Any) -> dict[str, Any]:
-    """A configuration but for the task's name, with what proposals of all kinds have in common.
+    """A configuration without the task's name, with the keys that proposals of all kinds share.
 
     Args:
-        epochs: of the training.
+        epochs: the number of epochs.
         data: the section `data`.
         model: the section `model`.
-        trainer: further keys of the trainer.
+        trainer: further keys of the section `trainer`.
     """
     return {
         "seed_everything": 42,
@@ -77,7 +77,10 @@ def plain(value: Any) -> Any:
 
 
 def as_yaml(mapping: dict[str, Any], indent: int = 0) -> str:
-    """A mapping as YAML: mappings in it as blocks, all else on the line of its key, before its comment."""
+    """A mapping as YAML: inner mappings as blocks, other values on the line of their key, with comments.
+
+    PyYAML writes the values, since it reads params.yaml: versions of YAML differ in texts such as `yes`.
+    """
     text = ""
     for name, value in mapping.items():
         value, note = value if isinstance(value, Noted) else (value, "")
@@ -93,13 +96,13 @@ def as_yaml(mapping: dict[str, Any], indent: int = 0) -> str:
 def _inline(value: Any) -> str:
     options: dict[str, Any] = {"allow_unicode": True, "sort_keys": False, "width": float("inf")}
     text = yaml.safe_dump(value, default_flow_style=True, **options).removesuffix("\n...\n").strip("\n")
-    if "\n" in text:  # in double quotes a line's end is written as \n
+    if "\n" in text:  # within double quotes a line break is written as \n
         text = yaml.safe_dump(value, default_flow_style=True, default_style='"', **options).strip("\n")
     return text
 
 
 def one_line(text: str) -> str:
-    """A text that may hold names out of a file, without what would end a comment or steer a terminal."""
+    """A text that may contain names from a file, without line breaks and control characters."""
     return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
 
 
@@ -110,6 +113,6 @@ def count(number: int, noun: str) -> str:
 
 
 def listed(names: list[str], most: int = 6) -> str:
-    """Names for people, the first ones of many."""
+    """Names in quotes; of many, only the first ones."""
     shown = ", ".join(f"'{name}'" for name in names[:most])
     return shown + (f" and {len(names) - most:,} more" if len(names) > most else "")

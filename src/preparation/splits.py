@@ -1,4 +1,4 @@
-"""Which rows are held out: the settings that all kinds of data have for it, and the folds."""
+"""Test and validation rows: the settings that all kinds of data share, and cross-validation folds."""
 
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ Rows = NDArray[np.int64]
 
 
 class Splitting(Protocol):
-    """The settings of a preparation that say which rows are held out."""
+    """The settings of a preparation about test and validation rows."""
 
     test_share: float
     validation_share: float
@@ -22,10 +22,14 @@ class Splitting(Protocol):
 
 
 def check_splitting(settings: Splitting) -> None:
-    """Refuse shares and folds that there cannot be."""
+    """Check the shares and folds.
+
+    Raises:
+        ConfigurationError: a value is out of range.
+    """
     for name in ("test_share", "validation_share"):
         if not 0 < getattr(settings, name) < 1:
-            raise ConfigurationError(f"prepare.{name} must lie between 0 and 1: {getattr(settings, name)}")
+            raise ConfigurationError(f"prepare.{name} must be between 0 and 1: {getattr(settings, name)}")
     if settings.folds < 0 or settings.folds == 1:
         raise ConfigurationError(f"prepare.folds must be 0 or at least 2: {settings.folds}")
     if settings.folds and not 1 <= settings.fold <= settings.folds:
@@ -33,19 +37,19 @@ def check_splitting(settings: Splitting) -> None:
 
 
 def cut_fold(rows: Rows, settings: Splitting, stratum: NDArray[Any] | None = None) -> tuple[Rows, Rows]:
-    """Cut one fold of a K-fold cross-validation off.
+    """Split off one fold of a K-fold cross-validation.
 
     Args:
-        rows: (N,) all that there are, in increasing order.
-        settings: `folds`, the number `fold` of the one that is cut off, and the seed that shuffles.
-        stratum: (N,) the classes whose shares each fold keeps; None for none.
+        rows: (N,) all rows, in increasing order.
+        settings: `folds`, the number `fold` of the fold, and the seed of the shuffling.
+        stratum: (N,) classes whose shares each fold keeps; None for no stratification.
 
     Returns:
-        The other rows and those of the fold, each in increasing order. The folds from 1 to `folds` share no
-        row and together hold them all.
+        The other rows and those of the fold, each in increasing order. Each row is in exactly one of the
+        folds 1 to `folds`.
 
     Raises:
-        ConfigurationError: there are fewer rows, or fewer of every class, than folds.
+        ConfigurationError: there are more folds than rows, or than rows of the largest class.
     """
     smallest, of = len(rows), "rows"
     if stratum is not None:

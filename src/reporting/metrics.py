@@ -1,12 +1,12 @@
 """What the report of every task has: metrics.json, plots/ with the learning curve, tables/."""
 
-import json
 import logging
 import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from src.core.documents import write_json
 from src.reporting.figures import plot_learning_curve
 
 logger = logging.getLogger(__name__)
@@ -48,6 +48,5 @@ def write_metrics(metrics: Mapping[str, float], folder: Path) -> dict[str, float
     left_out = [f"{name} {value}" for name, value in sorted(rounded.items()) if name not in finite]
     if left_out:
         logger.warning("not finite, so left out of metrics.json: %s", ", ".join(left_out))
-    text = json.dumps(finite, indent=1, sort_keys=True, ensure_ascii=False)
-    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    write_json(folder / "metrics.json", finite)
     return rounded

@@ -1,88 +1,92 @@
-"""Bundle and prepared arrays -> metrics beside baselines, plots and tables for people."""
+"""Evaluation of a model of tables: metrics of the model and of baselines, figures and tables."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from src.bundle.bundle import Bundle
-from src.reporting.figures import readable_logarithm, save_figure
+from src.reporting.figures import plot_confusion_matrix
 from src.reporting.metrics import begin_report, write_metrics
-from src.tabular.data import load_split
+from src.reporting.tables import markdown_table, print_metrics
+from src.tabular.data import Splits, load_split
+from src.tabular.figures import plot_function, plot_predictions
+from src.tabular.linear import linear_layer, separable, weights_table
 from src.tabular.model import TabularModel
-from src.tabular.points import (
-    forecast_errors,
-    numeric_inputs,
-    plot_function,
-    separable,
-    weights_table,
-)
+from src.tabular.preprocessing import NumericColumn, Preprocessing
+from src.tabular.series import forecast_errors
 
 
 def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
-    """Judge a trained model on the test rows of the prepared data.
+    """Evaluate a trained model on the test rows of the prepared data.
 
     Args:
         bundle: of the trained model.
         prepared: data/prepared/<task>.
-        folder: where metrics.json, plots/ and tables/ go; it exists and is empty.
+        folder: of metrics.json, plots/ and tables/; it exists and is empty.
     """
     model = bundle.model_of(TabularModel)
-    preprocessing = bundle.preprocessing
+    preprocessing: Preprocessing = bundle.preprocessing
+    classes = preprocessing.target.classes
     splits = {name: load_split(prepared, name) for name in ("train", "validation", "test")}
+    outputs = {}
+    with torch.inference_mode():
+        outputs = {name: model(splits[name][0]) for name in ("validation", "test")}
     metrics: dict[str, float] = {}
-    for name in ("validation", "test"):
-        features, target = splits[name]
-        with torch.inference_mode():
-            metrics |= _scores(model, model(features), target, name)
-    # one thread: the same sums on every machine, and no fight with a training beside it
+    for name, found in outputs.items():
+        metrics |= _scores(model, found, splits[name][1], name)
+    # one thread: the sums are the same on every machine, and a training at the same time keeps its cores
     with threadpool_limits(limits=1):
         baselines = _baseline_outputs(model, splits)
     trivial = model.trivial_outputs(splits["train"][1])
     baselines["trivial"] = trivial.expand(len(splits["test"][0]), -1)
-    for name, outputs in baselines.items():
-        metrics |= _scores(model, outputs, splits["test"][1], f"baseline/{name}")
-    linear = len(model.network) == 1
-    if linear and model.target["classes"] is not None and len(model.target["classes"]) == 2:
-        apart = separable(*splits["train"])
-        metrics["train/separable"] = float(apart)
-        print(f"{'a' if apart else 'no'} line (or plane) separates the two classes of the training rows")
+    for name, found in baselines.items():
+        metrics |= _scores(model, found, splits["test"][1], f"baseline/{name}")
+    if classes is not None and len(classes) == 2 and linear_layer(model.network) is not None:
+        metrics["train/separable"] = float(separable(*splits["train"]))
+        number = "a" if metrics["train/separable"] else "no"
+        print(f"{number} hyperplane separates the two classes of the training rows")
+
     plots, tables = begin_report(bundle.folder, folder)
-    if preprocessing["lags"] and preprocessing["lags"] == len(preprocessing["columns"]):
+    if preprocessing.lags and preprocessing.lags == len(preprocessing.columns):
         metrics |= forecast_errors(model, splits, preprocessing, plots / "forecast.png")
-    elif numeric_inputs(preprocessing) and len(preprocessing["columns"]) <= 2:
+    elif not preprocessing.categorical and len(preprocessing.columns) <= 2:
         plot_function(model, splits, preprocessing, plots / "function.png")
-    _plot_predictions(model, *splits["test"], preprocessing, plots)
+    label = preprocessing.label(preprocessing.target.name)
+    target = splits["test"][1]
+    predicted = model.predict(outputs["test"]).numpy()
+    if classes is None:
+        actual, logarithmic = model.predict(target).numpy(), preprocessing.target.log
+        plot_predictions(actual, predicted, label, logarithmic, plots / "predicted_vs_actual.png")
+    else:
+        codes = predicted.argmax(axis=1)
+        plot_confusion_matrix(target.numpy(), codes, classes, label, plots / "confusion_matrix.png")
     (tables / "columns.md").write_text(_columns_table(preprocessing), encoding="utf-8")
     weights = weights_table(model, splits, preprocessing)
     if weights is not None:
         _write_weights(weights, tables / "weights.md")
-    _print_metrics(write_metrics(metrics, folder), preprocessing)
+    print_metrics(f"{label}, test rows", write_metrics(metrics, folder))
 
 
 def _scores(model: TabularModel, outputs: Tensor, target: Tensor, prefix: str) -> dict[str, float]:
-    """Metrics of outputs (B, O) against the prepared target, by name."""
+    """Metrics of outputs (B, O) and the prepared target, by name."""
     metrics = model.metrics_of(outputs, target)
     return {f"{prefix}/{name}": float(value) for name, value in metrics.items()}
 
 
-def _baseline_outputs(model: TabularModel, splits: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-    """What classic models, fitted on the same training rows, answer for the test rows.
+def _baseline_outputs(model: TabularModel, splits: Splits) -> dict[str, Tensor]:
+    """Predict the test rows by scikit-learn's models, fitted on the training rows.
 
-    The answers have the form of the network's outputs: the transformed target, or log-probabilities.
+    Returns:
+        (B, O) by name, with the meaning of the outputs of the network: the transformed target, or logits.
     """
     (train, target), (test, _) = splits["train"], splits["test"]
-    if model.target["classes"] is None:
+    if model.target.classes is None:
         regressors = {
             "ridge": RidgeCV(alphas=np.logspace(-2, 4, 13)),
             "boosting": HistGradientBoostingRegressor(random_state=0),
@@ -98,101 +102,27 @@ def _baseline_outputs(model: TabularModel, splits: dict[str, tuple[Tensor, Tenso
     for name, classifier in classifiers.items():
         probabilities = classifier.fit(train.numpy(), target.numpy()).predict_proba(test.numpy())
         logits = torch.from_numpy(probabilities).float().clamp(min=1e-12).log()  # (B, C)
-        # the networks of `bce` and `perceptron` have one output, the log-odds of the second class
+        # for `bce` and `perceptron` the output is one number, the log-odds of the second class
         outputs[name] = logits if model.loss == "cross_entropy" else logits[:, 1:] - logits[:, :1]
     return outputs
 
 
-def _label(preprocessing: dict[str, Any], name: str) -> str:
-    label: str = preprocessing["labels"].get(name, {}).get("en", name)
-    return label
-
-
-def _plot_predictions(
-    model: TabularModel,
-    features: Tensor,
-    target: Tensor,
-    preprocessing: dict[str, Any],
-    folder: Path,
-) -> None:
-    """Predicted against actual values, or the confusion matrix of classes."""
-    with torch.inference_mode():
-        predicted = model.predict(model(features)).numpy()
-    label = _label(preprocessing, preprocessing["target"]["name"])
-    figure = Figure(figsize=(5.2, 5), layout="constrained")
-    axes = figure.subplots()
-    if model.target["classes"] is None:
-        actual = model.predict(target).numpy()
-        logarithmic = bool(preprocessing["target"]["log"])
-        _scatter(axes, actual, predicted, logarithmic)
-        axes.set(xlabel=f"{label}, actual", ylabel=f"{label}, predicted", title="Test rows")
-        save_figure(figure, folder / "predicted_vs_actual.png")
-    else:
-        _confusion(axes, target.numpy(), predicted.argmax(axis=1), model.target["classes"])
-        axes.set(xlabel=f"{label}, predicted", ylabel=f"{label}, actual", title="Test rows")
-        save_figure(figure, folder / "confusion_matrix.png")
-
-
-def _scatter(
-    axes: Any, actual: NDArray[np.floating], predicted: NDArray[np.floating], logarithmic: bool
-) -> None:
-    low, high = float(min(actual.min(), predicted.min())), float(max(actual.max(), predicted.max()))
-    axes.plot([low, high], [low, high], color="grey", linewidth=1)
-    axes.scatter(actual, predicted, s=12, alpha=0.6)
-    if logarithmic:
-        axes.set(xscale="log", yscale="log")
-        readable_logarithm(axes.xaxis)
-        readable_logarithm(axes.yaxis)
-    axes.grid(alpha=0.3)
-
-
-def _confusion(
-    axes: Any, actual: NDArray[np.int64], predicted: NDArray[np.int64], classes: list[str]
-) -> None:
-    counts = np.zeros((len(classes), len(classes)), dtype=int)
-    np.add.at(counts, (actual, predicted), 1)
-    axes.imshow(counts, cmap="Blues")
-    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
-    axes.set_yticks(range(len(classes)), classes)
-    for row, column in np.ndindex(*counts.shape):
-        shade = "white" if counts[row, column] > counts.max() / 2 else "black"
-        axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=shade)
-
-
-def _columns_table(preprocessing: dict[str, Any]) -> str:
-    """What was learnt of each column, with its English and Chinese label."""
-    lines = [
-        "| column | label | 名称 | kind | missing in training | learnt |",
-        "|---|---|---|---|---|---|",
-    ]
-    for column in preprocessing["columns"]:
-        labels = preprocessing["labels"].get(column["name"], {})
-        if column["kind"] == "numeric":
-            fill = "none" if column["fill"] is None else f"{column['fill']:.6g}"
-            learnt = f"missing {fill}, center {column['center']:.6g}, scale {column['scale']:.6g}"
+def _columns_table(preprocessing: Preprocessing) -> str:
+    """The learnt transformation of each column, with its English and Chinese label."""
+    rows = []
+    for column in preprocessing.columns:
+        labels = preprocessing.labels.get(column.name, {})
+        if isinstance(column, NumericColumn):
+            fill = "none" if column.fill is None else f"{column.fill:.6g}"
+            learnt = f"missing {fill}, center {column.center:.6g}, scale {column.scale:.6g}"
         else:
-            learnt = f"{len(column['categories'])} categories, {len(column['rare'])} rare"
-        cells = [column["name"], labels.get("en", ""), labels.get("zh", ""), column["kind"]]
-        lines.append(f"| {' | '.join([*cells, str(column['missing']), learnt])} |")
-    return "\n".join(lines) + "\n"
+            learnt = f"{len(column.categories)} categories, {len(column.rare)} rare"
+        names = [column.name, labels.get("en", ""), labels.get("zh", "")]
+        rows.append([*names, column.kind, str(column.missing), learnt])
+    return markdown_table(["column", "label", "名称", "kind", "missing in training", "learnt"], rows)
 
 
 def _write_weights(weights: pd.DataFrame, path: Path) -> None:
     shown = weights.map(lambda value: f"{value:.5g}")
-    lines = [f"| | {' | '.join(shown.columns)} |", "|---|" + "---|" * len(shown.columns)]
-    lines += [f"| {name} | {' | '.join(row)} |" for name, *row in shown.itertuples()]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path.write_text(markdown_table(["", *shown.columns], shown.itertuples()), encoding="utf-8")
     print(shown.to_string())
-
-
-def _print_metrics(metrics: dict[str, float], preprocessing: dict[str, Any]) -> None:
-    names = sorted(name.removeprefix("test/") for name in metrics if name.startswith("test/"))
-    table = Table(title=f"{_label(preprocessing, preprocessing['target']['name'])}, test rows")
-    table.add_column("")
-    for name in names:
-        table.add_column(name, justify="right")
-    rows = {key.rsplit("/", 1)[0] for key in metrics if key.startswith("baseline/")}
-    for row in ["test", *sorted(rows)]:
-        values = [f"{metrics[f'{row}/{name}']:.5g}" for name in names]
-        table.add_row("model" if row == "test" else row.removeprefix("baseline/"), *values)
-    Console().print(table)

@@ -1,4 +1,4 @@
-"""What the page of `pipelines.serve` asks for a row of a table, and what it answers."""
+"""The form of `pipelines.serve` for one row of a table."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -12,32 +12,40 @@ from gradio.components import Component
 
 from src.tabular.model import TabularModel
 from src.tabular.predict import predictions
+from src.tabular.preprocessing import NumericColumn, Preprocessing
 
 Form = tuple[list[Component], Callable[..., str]]
 
 MISSING = "(missing)"
 
 
-def table_form(model: TabularModel, preprocessing: dict[str, Any]) -> Form:
-    """A field a column, filled with the median or the commonest category of the training rows."""
-    target, columns = preprocessing["target"]["name"], preprocessing["columns"]
+def table_form(model: TabularModel, preprocessing: Preprocessing) -> Form:
+    """Build the form: one field per column, with the median or the most frequent category as its default.
+
+    Args:
+        model: trained, in evaluation mode.
+        preprocessing: of its training rows.
+
+    Returns:
+        The fields, and the function from their values to the text of the prediction.
+    """
+    target, columns = preprocessing.target.name, preprocessing.columns
     fields: list[Component] = []
     with gradio.Row():
         for column in columns:
-            name, typical = column["name"], column["typical"]
-            label = preprocessing["labels"].get(name, {}).get("en", name)
-            if column["kind"] == "numeric":
-                fields.append(gradio.Number(typical, label=label, min_width=200))
+            label = preprocessing.label(column.name)
+            if isinstance(column, NumericColumn):
+                fields.append(gradio.Number(column.typical, label=label, min_width=200))
                 continue
-            choices = [MISSING if one is None else one for one in (*column["categories"], *column["rare"])]
-            value = MISSING if typical is None else typical
+            choices = [MISSING if one is None else one for one in (*column.categories, *column.rare)]
+            value = MISSING if column.typical is None else column.typical
             fields.append(gradio.Dropdown(choices, value=value, label=label, min_width=200))
 
     def predict(*values: Any) -> str:
-        row = {column["name"]: value for column, value in zip(columns, values, strict=True)}
+        row = {column.name: value for column, value in zip(columns, values, strict=True)}
         row = {name: np.nan if value in (None, MISSING) else value for name, value in row.items()}
-        if preprocessing["id"]:
-            row[preprocessing["id"]] = ""
+        if preprocessing.id:
+            row[preprocessing.id] = ""
         (answer,) = predictions(model, preprocessing, [pd.DataFrame([row])], Path("the form"), Counter())
         names = [name for name in answer if name in (target, "probability")]
         return "\n".join(f"{name}: {answer[name].iloc[0]!s}" for name in names)

@@ -1,4 +1,4 @@
-"""The losses of tables that torch has not.
+"""Losses and penalties of tables that PyTorch does not have.
 
 B batch, O outputs
 """
@@ -8,10 +8,10 @@ from torch.nn import functional
 
 
 def log_rmse(prediction: Tensor, target: Tensor) -> Tensor:
-    """Root of the mean squared difference of logarithms, predictions and targets clamped to 1 and above.
+    """Root mean squared difference of the logarithms, of values clamped to at least 1.
 
     Args:
-        prediction: any shape, in the target's unit.
+        prediction: any shape, in the unit of the target.
         target: the same shape.
     """
     square = functional.mse_loss(prediction.clamp(min=1).log(), target.clamp(min=1).log())
@@ -30,10 +30,9 @@ def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def perceptron_loss(outputs: Tensor, target: Tensor) -> Tensor:
-    """How far misclassified points lie on the wrong side, summed and divided by the number of all points.
+    """The perceptron criterion (Rosenblatt 1958; Bishop 2006, section 4.1.7), as a mean over the batch.
 
-    The perceptron criterion (Rosenblatt 1958; Bishop 2006, section 4.1.7), without the division by the
-    length of the weights.
+    A misclassified point has the absolute value of its output as its loss, another point 0.
 
     Args:
         outputs: (B, 1), positive on the side of class 1.
@@ -44,13 +43,13 @@ def perceptron_loss(outputs: Tensor, target: Tensor) -> Tensor:
 
 
 def weight_penalty(network: nn.Module, l1: float, l2: float) -> Tensor:
-    """L1 times the sum of absolute weights, plus half of L2 times the sum of squared weights.
+    """l1 times the sum of absolute weights, plus half of l2 times the sum of squared weights.
 
-    Weights are the parameters of two or more dimensions; biases and norms are not penalised. Under
-    plain SGD the second part equals a weight decay of L2 (Goodfellow et al. 2016, section 7.1).
+    Weights are the parameters of two or more dimensions: biases and norms are not penalised. With plain SGD
+    the second part equals a weight decay of l2 (Goodfellow et al. 2016, section 7.1).
     """
     weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    penalty = weights[0].new_zeros(())
+    penalty = next(network.parameters()).new_zeros(())
     for weight in weights:
         if l1:
             penalty = penalty + l1 * weight.abs().sum()

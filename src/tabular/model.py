@@ -1,65 +1,59 @@
-"""Batches -> loss and metrics: the LightningModule of the tabular room.
+"""The LightningModule of tables: regression or classification of prepared rows.
 
-B batch, F features, O outputs (1, or the number of classes)
+B batch, F features, O outputs, C classes
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from jsonargparse.typing import NonNegativeFloat
 from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.functional import mean_absolute_error, mean_squared_error, r2_score
 
 from src.core.errors import ConfigurationError
 from src.tabular.losses import binary_cross_entropy, cross_entropy, log_rmse, perceptron_loss, weight_penalty
+from src.tabular.preprocessing import Preprocessing
 from src.training.distributed import mean_over_processes
 from src.training.epoch_outputs import EpochOutputs
 from src.training.metrics import classification_metrics
-from src.training.networks import MLP, Choice
 from src.training.optimizers import optimizer_and_schedule
 from src.training.overhead import log_epoch
 
 Batch = tuple[Tensor, Tensor]
+NetworkCallable = Callable[[int, int], nn.Module]  # inputs, outputs
 
 REGRESSION_LOSSES = ("mse", "mae", "smooth_l1", "log_rmse")
 
 
 class TabularModel(LightningModule):
-    """A multilayer perceptron on prepared rows.
+    """A network on prepared rows, with its loss, metrics and optimizer.
 
     Args:
-        preprocessing: the content of preprocessing.json; it gives the sizes and the target's transform.
-        hidden_sizes: units of each hidden layer; `[]` is a linear model.
-        activation: identity, step, sigmoid, tanh, relu, leaky_relu, prelu, rrelu, elu, silu, softplus
-            or softmax, with arguments as in `{leaky_relu: {negative_slope: 0.1}}`; or a list, one a layer.
-        norm: of each hidden layer.
-        dropout: the share of activations set to 0 in training.
-        initialisation: constant ({constant: {k: 0.1}}), zeros, ones, eye, normal ({normal: {std: 0.01}}),
-            uniform ({uniform: {a: -0.1, b: 0.1}}), xavier_normal, xavier_uniform, kaiming_normal or
-            kaiming_uniform; or a list, one a linear layer. null is torch's default.
-        share_hidden: the hidden layers from the second on share one set of weights.
-        loss: mse, mae and smooth_l1 on the transformed target, log_rmse on the target's own unit;
-            cross_entropy or, for two classes, bce or perceptron.
+        preprocessing: what the preparation has learnt; it gives F, O and the transform of the target.
+        network: src.training.networks.MLP, or any class below src or torch.nn whose first two arguments are
+            the numbers of inputs F and outputs O, and which maps (B, F) to (B, O).
+        loss: mse, mae or smooth_l1 of the transformed target, log_rmse in the unit of the target;
+            cross_entropy or, for two classes, bce or perceptron. O is the number of classes for
+            cross_entropy, else 1.
         label_smoothing: of cross_entropy.
-        l1: L1 penalty on the weights, added to the training loss.
-        l2: L2 penalty, likewise; equals weight decay under SGD.
+        l1: factor of the L1 penalty on the weights, added to the training loss.
+        l2: factor of the L2 penalty on the weights; equals weight decay under SGD.
         optimizer: any of torch.optim.
         lr_scheduler: any of torch.optim.lr_scheduler.
-        lr_interval: whether the schedule moves each epoch or each step.
+        lr_interval: whether the schedule advances each epoch or each step.
+
+    Raises:
+        ConfigurationError: the loss does not fit the target.
     """
 
     def __init__(
         self,
-        preprocessing: dict[str, Any],
-        hidden_sizes: list[int],
-        activation: Choice | list[Choice] = "relu",
-        norm: Literal["batch", "layer"] | None = None,
-        dropout: float = 0.0,
-        initialisation: Choice | list[Choice] | None = None,
-        share_hidden: bool = False,
+        preprocessing: Preprocessing,
+        network: NetworkCallable,
         loss: Literal["mse", "mae", "smooth_l1", "log_rmse", "bce", "perceptron", "cross_entropy"] = "mse",
         label_smoothing: float = 0.0,
         l1: NonNegativeFloat = 0.0,
@@ -73,19 +67,20 @@ class TabularModel(LightningModule):
         self.lr_scheduler = lr_scheduler
         self.lr_interval = lr_interval
         self.epoch_outputs = EpochOutputs()
-        self.target = preprocessing["target"]
-        classes = self.target["classes"]
+        self.target = preprocessing.target
+        classes = self.target.classes
         if (loss in REGRESSION_LOSSES) != (classes is None):
-            raise ConfigurationError(f"loss: {loss} does not fit a target of {preprocessing['task']}")
-        if loss in ("bce", "perceptron") and len(classes) != 2:
+            task = "regression" if classes is None else "classification"
+            raise ConfigurationError(f"loss: {loss} does not fit a target of {task}")
+        if classes is not None and loss in ("bce", "perceptron") and len(classes) != 2:
             raise ConfigurationError(f"loss: {loss} needs two classes, the target has {len(classes)}")
         if label_smoothing and loss != "cross_entropy":
-            raise ConfigurationError(f"label_smoothing: only cross_entropy has it, the loss is {loss}")
-        inputs = len(preprocessing["features"])
-        outputs = len(classes) if loss == "cross_entropy" else 1
-        self.network = MLP(
-            inputs, hidden_sizes, outputs, activation, norm, dropout, initialisation, share_hidden
-        )
+            raise ConfigurationError(
+                f"label_smoothing: expected 0 for the loss {loss}, found {label_smoothing}"
+            )
+        inputs = len(preprocessing.features)
+        outputs = len(classes) if classes is not None and loss == "cross_entropy" else 1
+        self.network = network(inputs, outputs)
         self.loss = loss
         self.label_smoothing = label_smoothing
         self.l1 = l1
@@ -94,10 +89,11 @@ class TabularModel(LightningModule):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, F) to outputs (B, O): the transformed target, or logits."""
-        return self.network(features)
+        outputs: Tensor = self.network(features)
+        return outputs
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of a batch, or of the part that this process has of it, penalty added."""
+        """The loss of a batch, or of the part of it that this process has, and the penalties."""
         features, target = batch
         outputs = self(features)
         self.epoch_outputs.add("train", outputs, target)
@@ -107,20 +103,20 @@ class TabularModel(LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep the outputs."""
+        """Keep the outputs for the metrics of the epoch."""
         features, target = batch
         self.epoch_outputs.add("validation", self(features), target)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep the outputs."""
+        """Keep the outputs for the metrics of the epoch."""
         features, target = batch
         self.epoch_outputs.add("test", self(features), target)
 
     def on_train_epoch_end(self) -> None:
-        """Log the training loss, penalty left out, with the network as it was at each step."""
+        """Log the training loss without penalties, from the outputs at each step."""
         outputs, target = self.epoch_outputs.take("train")
         metrics = {"loss": self.loss_of(outputs, target)}
-        if self.target["classes"] is not None:
+        if self.target.classes is not None:
             metrics["accuracy"] = classification_metrics(self.predict(outputs), target)["accuracy"]
         log_epoch(self, "train", metrics)
 
@@ -141,12 +137,12 @@ class TabularModel(LightningModule):
         return optimizer_and_schedule(self, self.optimizer, self.lr_scheduler, self.lr_interval)
 
     def predict(self, outputs: Tensor) -> Tensor:
-        """Outputs (B, O) to values in the target's unit (B,), or to class probabilities (B, C)."""
-        if self.target["classes"] is None:
-            values = outputs[:, 0] * self.target["scale"] + self.target["center"]  # (B,)
-            return values.exp() if self.target["log"] else values
+        """Convert outputs (B, O) to values in the unit of the target (B,) or to probabilities (B, C)."""
+        if self.target.classes is None:
+            values = outputs[:, 0] * self.target.scale + self.target.center  # (B,)
+            return values.exp() if self.target.log else values
         if self.loss != "cross_entropy":
-            # a perceptron says on which side a point lies, not how surely
+            # a perceptron decides for a side of the plane and has no probability
             logits = outputs[:, 0]
             hard = self.loss == "perceptron"
             positive = (logits > 0).to(logits.dtype) if hard else logits.sigmoid()  # (B,)
@@ -154,24 +150,24 @@ class TabularModel(LightningModule):
         return outputs.softmax(dim=1)
 
     def trivial_outputs(self, target: Tensor) -> Tensor:
-        """The mean of the prepared target (B, 1), or logits that are right for the shares of classes (B,)."""
-        if self.target["classes"] is None:
+        """Constant outputs (1, O): the mean of a target (B, 1), or the shares of the classes of (B,)."""
+        if self.target.classes is None:
             return target.mean(dim=0, keepdim=True)  # (1, 1)
-        logits = target.bincount(minlength=len(self.target["classes"])).log()[None]  # (1, C)
+        logits = target.bincount(minlength=len(self.target.classes)).log()[None]  # (1, C)
         return logits if self.loss == "cross_entropy" else logits[:, 1:] - logits[:, :1]
 
     def trivial_metrics(self, train: Tensor, test: Tensor) -> dict[str, float]:
-        """Metrics of the trivial answer.
+        """Metrics of the constant prediction of `trivial_outputs`.
 
         Args:
-            train: the training target.
-            test: the test target.
+            train: the prepared target of the training rows.
+            test: the prepared target of the test rows.
         """
         outputs = self.trivial_outputs(train).expand(len(test), -1)
         return {name: float(value) for name, value in self.metrics_of(outputs, test).items()}
 
     def loss_of(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """The loss that the configuration names, on the prepared target (log_rmse: in its unit)."""
+        """The configured loss of outputs (B, O) and the prepared target, without penalties."""
         if self.loss == "cross_entropy":
             return cross_entropy(outputs, target, self.label_smoothing)
         if self.loss == "bce":
@@ -188,9 +184,13 @@ class TabularModel(LightningModule):
         return losses[self.loss](outputs, target)
 
     def metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """RMSE, MAE, R2 and, for targets from 1 up, log-RMSE in the target's unit; or those of classes."""
+        """The metrics of outputs (B, O) and the prepared target.
+
+        RMSE, MAE, R2 and, for targets of at least 1, log-RMSE in the unit of the target; accuracy, and macro
+        precision, recall and F1 of classes.
+        """
         predicted = self.predict(outputs)
-        if self.target["classes"] is not None:
+        if self.target.classes is not None:
             return classification_metrics(predicted, target)
         actual = self.predict(target)
         metrics = {
@@ -198,6 +198,6 @@ class TabularModel(LightningModule):
             "mae": mean_absolute_error(predicted, actual),
             "r2": r2_score(predicted, actual),
         }
-        if self.target["at_least_one"]:
+        if self.target.at_least_one:
             metrics["log_rmse"] = log_rmse(predicted, actual)
         return metrics

@@ -1,4 +1,4 @@
-"""A trained model and raw rows -> predictions, a bounded number of rows at a time.
+"""Predictions of a trained model for raw rows, chunk by chunk.
 
 B rows of a batch, F features, C classes
 """
@@ -17,7 +17,8 @@ from src.bundle.progress import prediction_progress
 from src.core.atomic import file_written_whole
 from src.core.errors import DataError
 from src.tabular.model import TabularModel
-from src.tabular.preprocessing import table_chunks, transform, with_lags
+from src.tabular.preprocessing import Preprocessing, transform
+from src.tabular.reading import table_chunks, with_lags
 
 logger = logging.getLogger(__name__)
 
@@ -26,23 +27,23 @@ ROWS_AT_ONCE = 8192
 
 def write_predictions(
     model: TabularModel,
-    preprocessing: dict[str, Any],
+    preprocessing: Preprocessing,
     input: Path,
     output: Path = Path("predictions.csv"),
 ) -> int:
-    """Write one row a prediction: the id (or the row number) and the target, of classes the probability, too.
+    """Write a CSV file with one row per prediction: id or row number, target and, for classes, probability.
 
     Args:
-        model: a trained one, in evaluation mode.
-        preprocessing: the content of its preprocessing.json.
+        model: trained, in evaluation mode.
+        preprocessing: of its training rows.
         input: a raw table (CSV, Excel or JSON) with at least the columns of training.
         output: the CSV file to write.
 
     Returns:
-        How many predictions there are.
+        The number of predictions.
 
     Raises:
-        DataError: the input lacks a needed column, holds a wrong cell or too few rows of a series.
+        DataError: a column is missing, a cell is invalid, or a series has too few rows.
     """
     rows, tables = read_rows(input, preprocessing)
     unseen: Counter[str] = Counter()
@@ -61,30 +62,37 @@ def write_predictions(
 WRITERS = {TabularModel: write_predictions}
 
 
-def read_rows(path: Path, preprocessing: dict[str, Any]) -> tuple[int, Iterator[pd.DataFrame]]:
-    """How many predictions the rows of a file are for, and these rows with the columns that they need.
+def read_rows(path: Path, preprocessing: Preprocessing) -> tuple[int, Iterator[pd.DataFrame]]:
+    """Read the columns that a prediction needs.
 
     Args:
         path: a raw table.
-        preprocessing: the content of preprocessing.json.
+        preprocessing: of the training rows.
+
+    Returns:
+        The number of predictions, and the rows in chunks.
+
+    Raises:
+        DataError: as `table_chunks`, or a series has fewer rows than lags.
     """
-    target, lags = preprocessing["target"]["name"], preprocessing["lags"]
+    target, lags = preprocessing.target.name, preprocessing.lags
     lagged = {f"{target}_{lag}" for lag in range(1, lags + 1)}
-    names: dict[str, list[str]] = {"numeric": [target] if lags else [], "categorical": []}
-    for column in preprocessing["columns"]:
-        if column["name"] not in lagged:
-            names[column["kind"]].append(column["name"])
-    texts = [*([preprocessing["id"]] if preprocessing["id"] else []), *names["categorical"]]
-    rows, tables = table_chunks(path, names["numeric"], texts, preprocessing["missing"], ROWS_AT_ONCE)
+    numbers = [column.name for column in preprocessing.numeric if column.name not in lagged]
+    texts = [column.name for column in preprocessing.categorical if column.name not in lagged]
+    if lags:
+        numbers.insert(0, target)
+    if preprocessing.id:
+        texts.insert(0, preprocessing.id)
+    rows, tables = table_chunks(path, numbers, texts, preprocessing.missing, ROWS_AT_ONCE)
     if not lags:
         return rows, tables
     if rows < lags:
-        raise DataError(f"{path}: {rows} rows, a forecast needs {lags} at least")
+        raise DataError(f"{path}: {rows} rows, a forecast needs at least {lags}")
     return rows + 1 - lags, _with_history(tables, target, lags)
 
 
 def _with_history(tables: Iterator[pd.DataFrame], target: str, lags: int) -> Iterator[pd.DataFrame]:
-    """Rows with the target's values of the rows before, and one row more: the value not known yet."""
+    """Add the lags of the target, and one row after the last: the value to forecast."""
     before: pd.DataFrame | None = None
     for table in tables:
         series = table if before is None else pd.concat([before, table])
@@ -97,39 +105,39 @@ def _with_history(tables: Iterator[pd.DataFrame], target: str, lags: int) -> Ite
 
 def predictions(
     model: TabularModel,
-    preprocessing: dict[str, Any],
+    preprocessing: Preprocessing,
     tables: Iterable[pd.DataFrame],
     path: Path,
     unseen: Counter[str],
 ) -> Iterator[pd.DataFrame]:
-    """The predictions of raw rows.
+    """Predict raw rows.
 
     Args:
-        model: a trained one, in evaluation mode.
-        preprocessing: the content of its preprocessing.json.
-        tables: raw rows, as `transform` takes them.
-        path: where they come from, for error messages.
-        unseen: counts, by column, the cells whose category training never saw.
+        model: trained, in evaluation mode.
+        preprocessing: of its training rows.
+        tables: chunks of raw rows.
+        path: the source of the rows, for error messages.
+        unseen: is increased, by column, by the number of cells whose category no training row has.
 
     Yields:
-        A table a table: the id or the row's number from 1, the target in its own unit or as the likeliest
-        class, and the class's probability.
+        A table per chunk: the id or the number of the row from 1; the target in its unit, or the most
+        probable class and its probability.
     """
-    identifier, target = preprocessing["id"], preprocessing["target"]
+    identifier, target = preprocessing.id, preprocessing.target
     for table in tables:
         if table.empty:
             continue
         values = answers(model, torch.from_numpy(transform(table, preprocessing, path, unseen)))
-        columns: dict[str, Any] = {target["name"]: values.numpy()}
-        if target["classes"] is not None:
+        columns: dict[str, Any] = {target.name: values.numpy()}
+        if target.classes is not None:
             probability, code = values.max(dim=1)
-            classes = [target["classes"][number] for number in code.tolist()]
-            columns = {target["name"]: classes, "probability": probability.numpy()}
+            classes = [target.classes[number] for number in code.tolist()]
+            columns = {target.name: classes, "probability": probability.numpy()}
         ids = table[identifier] if identifier else table.index + 1
         yield pd.DataFrame({identifier or "row": ids, **columns})
 
 
 @torch.inference_mode()
 def answers(model: TabularModel, features: Tensor) -> Tensor:
-    """Features (B, F) to values in the target's unit (B,), or to class probabilities (B, C)."""
+    """Map features (B, F) to values in the unit of the target (B,) or to class probabilities (B, C)."""
     return model.predict(model(features.to(model.device))).cpu()

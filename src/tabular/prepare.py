@@ -1,8 +1,9 @@
-"""Raw tables -> split, number arrays and preprocessing.json; everything is learnt from training rows."""
+"""Preparation of a raw table: split, arrays and preprocessing.json, learnt from training rows only."""
 
 import json
 import logging
 from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,60 +20,73 @@ from src.core.digests import write_manifest
 from src.core.errors import ConfigurationError, DataError
 from src.preparation.splits import check_splitting, cut_fold
 from src.tabular.preprocessing import (
+    CategoricalColumn,
+    Column,
+    Kind,
+    NumericColumn,
+    Preprocessing,
+    Target,
+    Values,
+    encode,
+)
+from src.tabular.reading import (
     MISSING,
-    chunks,
-    feature_names,
     is_numeric,
     numeric_values,
     read_table,
     require_columns,
     text_values,
-    transform,
     with_lags,
 )
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["numeric", "categorical"]
 TargetTransform = Literal["none", "log", "standardize"]
 
-# scaler, and its attribute that holds what becomes 0
+CHUNK_ROWS = 50_000
+# each scaler, and the name of its attribute that holds the value which becomes 0
 SCALERS = {
     "standard": (StandardScaler, "mean_"),
     "minmax": (MinMaxScaler, "data_min_"),
     "robust": (RobustScaler, "center_"),
 }
-MOSTLY = 0.9
+MOSTLY = 0.9  # a column whose cells are numbers beyond this share is a column of numbers
 
 
 @dataclass
 class Preparation:
-    """How a raw table becomes number arrays: the section `<task>.prepare` of params.yaml.
+    """The section `<task>.prepare` of params.yaml for a table.
 
     Args:
         target: the column to predict.
-        task: what the target is, a quantity or a class.
-        train: the raw file with the labelled rows.
-        test: a raw file with the official, labelled test rows; null cuts them from `train`.
-        id: a column that names the rows of a prediction; never a feature.
+        task: regression for a quantity, classification for classes.
+        train: the raw file of the labelled rows.
+        test: the raw file of an official test set with labels; null splits the test set from `train`.
+        id: the column that identifies the rows of a prediction; it is not a feature.
         drop: columns to leave out.
-        target_transform: log (natural), standardize (mean 0, deviation 1 over training rows), both, or none.
-        impute: what stands for a missing number: mean, median, most_frequent or constant of the
-            training rows; drop leaves incomplete rows out.
-        impute_constant: the number that `impute: constant` puts there.
-        scale: standard (mean 0, deviation 1), minmax (0 to 1), robust (median 0, quartile range 1), none.
-        min_frequency: categories with fewer training rows than this (or, below 1, a smaller share of
-            them) become one common category.
-        column_types: columns whose kind should not be inferred, such as classes written as numbers.
-        missing: the cell texts that mean "no value".
-        lags: so many of the target's own values, of the rows before, become features: a series, in which
-            the last rows are the test part, and the last of the others validate.
-        test_share: the share of the rows of `train` that is held out for the test.
-        validation_share: the share of the remaining rows that chooses the best epoch.
-        folds: for cross-validation, so many parts of the rows of `train`, one of which is the test part in
-            place of `test` and `test_share`; 0 for none.
-        fold: which part that is, from 1.
-        seed: decides which row goes where.
+        target_transform: log (natural), standardize (mean 0, standard deviation 1 over the training rows),
+            a list of both, or none.
+        impute: the value that replaces a missing number: mean, median or most_frequent of the training rows,
+            or constant; drop leaves incomplete rows out.
+        impute_constant: the value of `impute: constant`.
+        scale: of numbers: standard (mean 0, standard deviation 1), minmax (0 to 1), robust (median 0,
+            interquartile range 1) or none.
+        min_frequency: categories with fewer training rows than this, or below 1 a smaller share of the
+            training rows, share one feature.
+        column_types: the kind of columns for which it is not to be inferred, such as classes written as
+            numbers.
+        missing: the texts of cells without a value.
+        lags: the number of earlier values of the target that become features. The table is then a series: the
+            last rows are the test set, the last of the other rows the validation set.
+        test_share: the share of the rows of `train` in the test set.
+        validation_share: the share of the other rows in the validation set, which chooses the best epoch.
+        folds: for cross-validation, the number of parts of the rows of `train`; one part is the test set, in
+            place of `test` and `test_share`. 0 is no cross-validation.
+        fold: the number of that part, from 1.
+        seed: of the split.
+
+    Raises:
+        ConfigurationError: a value is out of range, or two of them exclude each other.
     """
 
     target: str
@@ -99,14 +113,16 @@ class Preparation:
         check_splitting(self)
         if self.min_frequency <= 0 or (self.min_frequency > 1 and self.min_frequency % 1):
             raise ConfigurationError(
-                f"prepare.min_frequency must be a number of rows or a share below 1: {self.min_frequency}"
+                "prepare.min_frequency must be a whole number of rows or a share between 0 and 1: "
+                f"{self.min_frequency}"
             )
         if self.lags < 0 or (self.lags and (self.task == "classification" or self.test)):
             raise ConfigurationError(
-                f"prepare.lags must be at least 0, and 0 for classes or with a test file: {self.lags}"
+                "prepare.lags must be at least 0, and must be 0 for classification or with a test file: "
+                f"{self.lags}"
             )
         if self.folds and self.lags:
-            raise ConfigurationError(f"prepare.folds cannot cut a series (prepare.lags): {self.folds}")
+            raise ConfigurationError(f"prepare.folds must be 0 for a series (prepare.lags): {self.folds}")
         if self.folds:
             self.test = None
         if self.min_frequency >= 1:
@@ -120,106 +136,94 @@ class Preparation:
 
     @property
     def text_columns(self) -> list[str]:
-        """The columns to read as text."""
+        """The columns of `train` to read as text."""
         text = [name for name, kind in self.column_types.items() if kind == "categorical"]
         return [*text, self.target] if self.task == "classification" else text
 
 
-def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
-    """Split, learn and transform the raw table of a task.
+@dataclass(frozen=True)
+class Raw:
+    """A raw table with its parsed target.
 
     Args:
-        raw: the folder with the raw files, and labels.json if the columns have labels for people.
-        prepared: the folder to write: `<split>_features.npy` (rows, features) float32,
-            `<split>_target.npy` (rows, 1) float32 or, for classes, (rows,) int64, for the splits
-            train, validation and test; split.csv; preprocessing.json; manifest.json.
-        settings: what to do.
+        path: of the file.
+        table: the rows of the file.
+        target: (rows,), numbers or the texts of classes.
+    """
+
+    path: Path
+    table: pd.DataFrame
+    target: Values
+
+
+def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
+    """Prepare the raw table of a task.
+
+    Args:
+        raw: the folder of the raw files; labels.json and truth.json of a sample are optional.
+        prepared: the folder to write: `<split>_features.npy` (rows, F) float32 and `<split>_target.npy`
+            (rows, 1) float32 or, for classes, (rows,) int64 for the splits train, validation and test;
+            split.csv; preprocessing.json; manifest.json.
+        settings: the section `prepare` of the task.
 
     Raises:
         DataError: a file, row or column cannot be used; nothing is written then.
     """
-    train_path = raw / settings.train
-    table = read_table(train_path, settings.text_columns, settings.missing)
-    require_columns(table, [settings.target], train_path)
-    table = with_lags(table, settings.target, settings.lags)
-    tables = dict.fromkeys(("train", "validation", "test"), (table, train_path))
+    train = _read(raw / settings.train, settings.text_columns, settings)
+    test = train
     if settings.test:
-        test_path = raw / settings.test
-        # what is text in the training file is text here, even where every cell looks like a number
-        text_columns = [name for name in table.columns if not is_numeric(table[name])]
-        tables["test"] = (read_table(test_path, text_columns, settings.missing), test_path)
-    for source, path in tables.values():
-        named = [*settings.drop, *settings.column_types, *([settings.id] if settings.id else [])]
-        require_columns(source, [settings.target, *named], path)
+        # a column of texts in the training file may look like one of numbers in the test file
+        text_columns = [name for name in train.table.columns if not is_numeric(train.table[name])]
+        test = _read(raw / settings.test, text_columns, settings)
+    sources = {"train": train, "validation": train, "test": test}
+    rows = _split(train, test, settings)
 
-    rows = _split(tables, settings)
-    targets = {name: _raw_target(*tables[name], settings) for name in rows}
-    learnt = _learn(table, rows["train"], train_path, settings)
+    kinds = column_kinds(train.table, rows["train"], train.path, settings)
+    values = {"train": parse_columns(train.table, kinds, train.path)}
+    values["validation"] = values["train"]
+    values["test"] = values["train"] if test is train else parse_columns(test.table, kinds, test.path)
     if settings.impute == "drop":
-        rows = {name: _complete(*tables[name], rows[name], learnt) for name in rows}
-        learnt = _learn(table, rows["train"], train_path, settings)
-    learnt["target"] = _learn_target(targets["train"][rows["train"]], train_path, settings)
-    labels = raw / "labels.json"
-    learnt["lags"] = settings.lags
-    truth = raw / "truth.json"
-    truths = json.loads(truth.read_text(encoding="utf-8")) if truth.is_file() else {}
-    learnt["truth"] = truths.get(settings.target)
-    learnt["labels"] = json.loads(labels.read_text(encoding="utf-8")) if labels.is_file() else {}
+        rows = {name: _complete(values[name], rows[name], sources[name].path) for name in rows}
+    preprocessing = Preprocessing(
+        columns=learn_columns(values["train"], rows["train"], train.path, settings),
+        target=_learn_target(train.target[rows["train"]], train.path, settings),
+        missing=settings.missing,
+        id=settings.id,
+        lags=settings.lags,
+        truth=_document(raw / "truth.json").get(settings.target),
+        labels=_document(raw / "labels.json"),
+    )
 
     with written_whole(prepared) as folder:
-        for name, (source, path) in tables.items():
-            _write_features(folder / f"{name}_features.npy", source, rows[name], learnt, path)
-            target = _encode_target(targets[name], rows[name], learnt["target"], path)
-            np.save(folder / f"{name}_target.npy", target)
+        for name, source in sources.items():
+            _write_features(folder / f"{name}_features.npy", preprocessing, values[name], rows[name])
+            np.save(folder / f"{name}_target.npy", _encode_target(source, rows[name], preprocessing.target))
         _write_split(folder / "split.csv", rows, settings)
-        text = json.dumps(learnt, ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False)
-        (folder / "preprocessing.json").write_text(text + "\n", encoding="utf-8")
+        preprocessing.save(folder)
         write_manifest(folder)
 
 
-def _split(
-    tables: dict[str, tuple[pd.DataFrame, Path]], settings: Preparation
-) -> dict[str, NDArray[np.int64]]:
-    """Which rows (0, 1, ... in the file) belong to which split; classes keep their shares."""
-    table, path = tables["train"]
-    stratum = table[settings.target].to_numpy() if settings.task == "classification" else None
-
-    def cut(rows: NDArray[np.int64], share: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        try:
-            rest, part = train_test_split(
-                rows,
-                test_size=share,
-                random_state=None if settings.lags else settings.seed,
-                shuffle=not settings.lags,
-                stratify=None if stratum is None else stratum[rows],
-            )
-        except ValueError as error:
-            raise DataError(f"{path}: {len(table)} rows are too few for the split: {error}") from None
-        return np.sort(rest), np.sort(part)
-
-    if stratum is not None:
-        _refuse_missing_target(table, path, settings.target)
-    rows = np.arange(settings.lags, len(table))
-    if settings.test:
-        test = np.arange(len(tables["test"][0]))
-    elif settings.folds:
-        rows, test = cut_fold(rows, settings, stratum)
-    else:
-        rows, test = cut(rows, settings.test_share)
-    train, validation = cut(rows, settings.validation_share)
-    return {"train": train, "validation": validation, "test": test}
+def _document(path: Path) -> dict[str, Any]:
+    """The content of an optional JSON file."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return content
 
 
-def _refuse_missing_target(table: pd.DataFrame, path: Path, target: str) -> None:
-    missing = table[target].isna().to_numpy()
+def _read(path: Path, text_columns: Collection[str], settings: Preparation) -> Raw:
+    """Read a raw file, add the lags, and parse the target."""
+    table = read_table(path, text_columns, settings.missing)
+    require_columns(table, [settings.target], path)
+    table = with_lags(table, settings.target, settings.lags)
+    identifier = [settings.id] if settings.id else []
+    require_columns(table, [*settings.drop, *settings.column_types, *identifier], path)
+    return Raw(path, table, _parse_target(table[settings.target], path, settings))
+
+
+def _parse_target(column: "pd.Series[Any]", path: Path, settings: Preparation) -> Values:
+    """The target of all rows: numbers, above 0 where their logarithm is taken, or texts of classes."""
+    missing = column.isna().to_numpy()
     if missing.any():
-        raise DataError(f"{path}: row {missing.argmax() + 1}: the target '{target}' is missing")
-
-
-def _raw_target(table: pd.DataFrame, path: Path, settings: Preparation) -> NDArray[Any]:
-    """The target column of all rows: numbers (log taken if asked for) or class texts."""
-    _refuse_missing_target(table, path, settings.target)
-    column = table[settings.target]
+        raise DataError(f"{path}: row {missing.argmax() + 1}: the target '{settings.target}' is missing")
     if settings.task == "classification":
         return text_values(column)
     values = numeric_values(column, path)
@@ -232,57 +236,153 @@ def _raw_target(table: pd.DataFrame, path: Path, settings: Preparation) -> NDArr
     return values
 
 
-def _learn(
+def _split(train: Raw, test: Raw, settings: Preparation) -> dict[str, NDArray[np.int64]]:
+    """Assign the rows (0, 1, ... of the file) to the splits; each split has the shares of the classes."""
+    stratum = train.target if settings.task == "classification" else None
+
+    def cut(rows: NDArray[np.int64], share: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        try:
+            rest, part = train_test_split(
+                rows,
+                test_size=share,
+                random_state=None if settings.lags else settings.seed,
+                shuffle=not settings.lags,
+                stratify=None if stratum is None else stratum[rows],
+            )
+        except ValueError as error:
+            message = f"{train.path}: {len(train.table)} rows are too few for the split: {error}"
+            raise DataError(message) from None
+        return np.sort(rest), np.sort(part)
+
+    rows = np.arange(settings.lags, len(train.table))
+    if settings.test:
+        held_out = np.arange(len(test.table))
+    elif settings.folds:
+        rows, held_out = cut_fold(rows, settings, stratum)
+    else:
+        rows, held_out = cut(rows, settings.test_share)
+    training, validation = cut(rows, settings.validation_share)
+    return {"train": training, "validation": validation, "test": held_out}
+
+
+def column_kinds(
     table: pd.DataFrame, train: NDArray[np.int64], path: Path, settings: Preparation
-) -> dict[str, Any]:
-    """Learn every feature column from the training rows."""
+) -> dict[str, Kind]:
+    """Decide the kind of each feature column.
+
+    Args:
+        table: the raw rows.
+        train: the training rows.
+        path: of the file, for error messages.
+        settings: the section `prepare` of the task.
+
+    Returns:
+        The kind by column, without the columns that have no value in a training row.
+
+    Raises:
+        DataError: a text in a column of numbers.
+    """
     left_out = {settings.target, settings.id, *settings.drop}
-    columns = []
+    kinds: dict[str, Kind] = {}
     for name in table.columns:
         if name in left_out:
             continue
-        training = table[name].iloc[train]
-        if training.isna().all():
-            logger.warning("column '%s' is missing in every training row: left out", name)
-        elif _kind(table[name], train, path, settings) == "numeric":
-            if training.nunique() == 1:
-                logger.warning("column '%s' has one number only in the training rows", name)
-            columns.append(_learn_numeric(training, path, settings))
+        if table[name].iloc[train].isna().all():
+            _warn_of_missing(name)
         else:
-            columns.append(_learn_categories(training, settings))
-    if not columns:
-        raise DataError(f"{path}: no feature column is left beside the target '{settings.target}'")
-    learnt = {
-        "columns": columns,
-        "id": settings.id,
-        "missing": settings.missing,
-        "task": settings.task,
-    }
-    return learnt | {"features": feature_names(learnt)}
+            kinds[name] = settings.column_types.get(name) or _inferred_kind(table[name], train, path)
+    return kinds
 
 
-def _kind(column: "pd.Series[Any]", train: NDArray[np.int64], path: Path, settings: Preparation) -> Kind:
-    """Numeric if every value is a number; a stray text among numbers is an error, not a category."""
-    if column.name in settings.column_types:
-        return settings.column_types[str(column.name)]
+def _inferred_kind(column: "pd.Series[Any]", train: NDArray[np.int64], path: Path) -> Kind:
+    """Numeric if every value is a number, categorical if not; a few texts among numbers are an error."""
     if is_numeric(column):
         return "numeric"
     counts = column.iloc[train].value_counts()
     numbers = pd.to_numeric(counts.index.to_series(), errors="coerce").notna().to_numpy()
     if counts.to_numpy()[numbers].sum() / counts.sum() > MOSTLY:
-        # one text, in any row, makes pandas read the whole column as text
-        stray = column[column.notna() & pd.to_numeric(column, errors="coerce").isna()]
-        if len(stray):
+        # one text in any row makes pandas read the whole column as text
+        texts = column[column.notna() & pd.to_numeric(column, errors="coerce").isna()]
+        if len(texts):
             raise DataError(
-                f"{path}: row {stray.index[0] + 1}, column '{column.name}': {stray.iloc[0]!r} stands "
-                "among numbers; mend it, add it to `missing`, or name the column's kind in `column_types`"
+                f"{path}: row {texts.index[0] + 1}, column '{column.name}': expected a number, found "
+                f"{texts.iloc[0]!r}; correct it, add it to `missing`, or set the kind in `column_types`"
             )
     return "categorical"
 
 
-def _learn_numeric(column: "pd.Series[Any]", path: Path, settings: Preparation) -> dict[str, Any]:
-    values = numeric_values(column, path)[:, np.newaxis]
+def _warn_of_missing(name: str) -> None:
+    logger.warning("column '%s' is missing in every training row: left out", name)
+
+
+def parse_columns(table: pd.DataFrame, kinds: Mapping[str, Kind], path: Path) -> dict[str, Values]:
+    """Parse columns as numbers or texts.
+
+    Args:
+        table: the raw rows.
+        kinds: by column.
+        path: of the file, for error messages.
+
+    Returns:
+        Shape (rows,) by column.
+
+    Raises:
+        DataError: a column is missing, or a cell of a column of numbers is not a finite number.
+    """
+    require_columns(table, kinds, path)
+    return {
+        name: numeric_values(table[name], path) if kind == "numeric" else text_values(table[name])
+        for name, kind in kinds.items()
+    }
+
+
+def _complete(values: dict[str, Values], rows: NDArray[np.int64], path: Path) -> NDArray[np.int64]:
+    """The rows in which no number is missing."""
+    complete = np.ones(len(rows), dtype=bool)
+    for column in values.values():
+        if column.dtype != object:
+            complete &= ~pd.isna(column[rows])
+    if not complete.any():
+        raise DataError(f"{path}: `impute: drop` leaves no row of a split")
+    if not complete.all():
+        logger.warning("%s: %d incomplete rows left out", path, (~complete).sum())
+    return rows[complete]
+
+
+def learn_columns(
+    values: Mapping[str, Values], train: NDArray[np.int64], path: Path, settings: Preparation
+) -> list[Column]:
+    """Learn the transformation of each feature column.
+
+    Args:
+        values: (rows,) by column.
+        train: the training rows.
+        path: of the file, for error messages.
+        settings: the section `prepare` of the task.
+
+    Raises:
+        DataError: there is no feature column.
+    """
+    columns: list[Column] = []
+    for name, parsed in values.items():
+        training = parsed[train]
+        missing = int(pd.isna(training).sum())
+        if missing == len(training):
+            _warn_of_missing(name)
+        elif training.dtype == object:
+            columns.append(_learn_categories(name, training, missing, settings))
+        else:
+            columns.append(_learn_numbers(name, training, missing, settings))
+    if not columns:
+        raise DataError(f"{path}: expected a feature column, found only the target '{settings.target}'")
+    return columns
+
+
+def _learn_numbers(name: str, training: Values, missing: int, settings: Preparation) -> NumericColumn:
+    values = training[:, np.newaxis].astype(np.float64)
     typical = float(np.nanmedian(values))
+    if np.nanmin(values) == np.nanmax(values):
+        logger.warning("column '%s' has only one number in the training rows", name)
     fill = None
     if settings.impute != "drop":
         imputer = SimpleImputer(strategy=settings.impute, fill_value=settings.impute_constant)
@@ -295,21 +395,12 @@ def _learn_numeric(column: "pd.Series[Any]", path: Path, settings: Preparation) 
         center = float(getattr(scaler, center_name)[0])
         # scikit-learn's MinMaxScaler multiplies by scale_, the others divide by it
         scale = float(1 / scaler.scale_[0] if settings.scale == "minmax" else scaler.scale_[0])
-    return {
-        "name": column.name,
-        "kind": "numeric",
-        "fill": fill,
-        "center": center,
-        "scale": scale,
-        "missing": int(column.isna().sum()),
-        "typical": typical,
-    }
+    return NumericColumn(name, fill, center, scale, missing, typical)
 
 
-def _learn_categories(column: "pd.Series[Any]", settings: Preparation) -> dict[str, Any]:
-    texts = text_values(column)
+def _learn_categories(name: str, training: Values, missing: int, settings: Preparation) -> CategoricalColumn:
     # scikit-learn counts numbers a hundred times faster than texts; missing is the last category
-    codes, known = pd.factorize(texts, sort=True)
+    codes, known = pd.factorize(training, sort=True)
     codes = np.where(codes < 0, len(known), codes)
     minimum = None if settings.min_frequency == 1 else settings.min_frequency
     encoder = OneHotEncoder(handle_unknown="ignore", min_frequency=minimum).fit(codes[:, np.newaxis])
@@ -317,102 +408,77 @@ def _learn_categories(column: "pd.Series[Any]", settings: Preparation) -> dict[s
     categories = [names[code] for code in encoder.categories_[0]]
     rare_codes = encoder.infrequent_categories_[0] if minimum else None
     rare = [] if rare_codes is None else [names[code] for code in rare_codes]
-    if len(categories) > max(50, len(texts) // 2):
+    if len(categories) > max(50, len(training) // 2):
         logger.warning(
             "column '%s' has %d categories in %d rows: consider `drop` or `min_frequency`",
-            column.name,
+            name,
             len(categories),
-            len(texts),
+            len(training),
         )
-    return {
-        "name": column.name,
-        "kind": "categorical",
-        "categories": [category for category in categories if category not in rare],
-        "rare": rare,
-        "missing": int(column.isna().sum()),
-        "typical": names[np.bincount(codes).argmax()],
-    }
+    frequent = [category for category in categories if category not in rare]
+    return CategoricalColumn(name, frequent, rare, missing, names[np.bincount(codes).argmax()])
 
 
-def _complete(
-    table: pd.DataFrame, path: Path, rows: NDArray[np.int64], learnt: dict[str, Any]
-) -> NDArray[np.int64]:
-    """The rows in which no number is missing."""
-    numeric = [column["name"] for column in learnt["columns"] if column["kind"] == "numeric"]
-    require_columns(table, numeric, path)
-    complete = table[numeric].notna().all(axis=1).to_numpy()[rows]
-    if not complete.any():
-        raise DataError(f"{path}: `impute: drop` leaves no row of a split")
-    if not complete.all():
-        logger.warning("%s: %d incomplete rows left out", path, (~complete).sum())
-    return rows[complete]
-
-
-def _learn_target(values: NDArray[Any], path: Path, settings: Preparation) -> dict[str, Any]:
-    learnt: dict[str, Any] = {"name": settings.target, "classes": None}
+def _learn_target(training: Values, path: Path, settings: Preparation) -> Target:
     if settings.task == "classification":
-        classes = sorted(set(values), key=_class_order)
+        classes = sorted(set(training), key=_class_order)
         if len(classes) < 2:
-            raise DataError(f"{path}: the target '{settings.target}' has one class only: {classes[0]!r}")
-        return learnt | {"classes": classes}
+            raise DataError(
+                f"{path}: the target '{settings.target}': expected two classes or more, "
+                f"found only {classes[0]!r}"
+            )
+        return Target(settings.target, classes)
     log = "log" in settings.target_steps
-    steps = np.log(values) if log else values
+    values = np.log(training) if log else training
     center, scale = 0.0, 1.0
     if "standardize" in settings.target_steps:
-        scaler = StandardScaler().fit(steps[:, np.newaxis])
+        scaler = StandardScaler().fit(values[:, np.newaxis])
         center, scale = float(scaler.mean_[0]), float(scaler.scale_[0])
-    return learnt | {
-        "log": log,
-        "center": center,
-        "scale": scale,
-        "at_least_one": bool(values.min() >= 1),
-    }
+    return Target(settings.target, None, log, center, scale, at_least_one=bool(training.min() >= 1))
 
 
 def _class_order(text: str) -> tuple[int, float, str]:
-    """Numbers in the order of their values, then texts in the order of their letters."""
+    """Sort key of classes: numbers by value, then texts in alphabetical order."""
     try:
         return (0, float(text), text)
     except ValueError:
         return (1, 0.0, text)
 
 
-def _encode_target(
-    values: NDArray[Any], rows: NDArray[np.int64], target: dict[str, Any], path: Path
-) -> NDArray[Any]:
-    values = values[rows]
-    if target["classes"] is None:
-        if target["log"]:
+def _encode_target(source: Raw, rows: NDArray[np.int64], target: Target) -> NDArray[Any]:
+    """The prepared target of rows: (rows, 1) float32, or codes of classes (rows,) int64."""
+    values = source.target[rows]
+    if target.classes is None:
+        if target.log:
             values = np.log(values)
-        return ((values - target["center"]) / target["scale"]).astype(np.float32)[:, np.newaxis]
-    codes = pd.Index(target["classes"], dtype=object).get_indexer(values)
+        return ((values - target.center) / target.scale).astype(np.float32)[:, np.newaxis]
+    codes = pd.Index(target.classes, dtype=object).get_indexer(pd.Index(values, dtype=object))
     if (codes < 0).any():
         position = int((codes < 0).argmax())
         raise DataError(
-            f"{path}: row {rows[position] + 1}: no training row has the class {values[position]!r} "
-            f"of the target '{target['name']}'"
+            f"{source.path}: row {rows[position] + 1}: the class {values[position]!r} of the target "
+            f"'{target.name}' has no training row"
         )
     return codes.astype(np.int64)
 
 
 def _write_features(
-    path: Path,
-    table: pd.DataFrame,
-    rows: NDArray[np.int64],
-    learnt: dict[str, Any],
-    source: Path,
+    path: Path, preprocessing: Preprocessing, values: dict[str, Values], rows: NDArray[np.int64]
 ) -> None:
-    """Transform the rows chunk by chunk straight into the file."""
-    header = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), len(learnt["features"]))}
-    # not a memory map: where the disk is full, writing to one kills the process
+    """Write the features of rows to a file, chunk by chunk."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), len(preprocessing.features))}
+    # not a memory map: if the disk is full, writing to a memory map ends the process with SIGBUS
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        for chunk in chunks(table, rows):
-            file.write(transform(chunk, learnt, source, Counter()).astype("<f4").tobytes())
+        for start in range(0, len(rows), CHUNK_ROWS):
+            chunk = rows[start : start + CHUNK_ROWS]
+            parsed = {column.name: values[column.name][chunk] for column in preprocessing.columns}
+            features = encode(preprocessing.columns, parsed, Counter())
+            file.write(features.astype("<f4").tobytes())
 
 
 def _write_split(path: Path, rows: dict[str, NDArray[np.int64]], settings: Preparation) -> None:
-    """row (from 1, below the header), split; rows that `impute: drop` left out are not listed."""
+    """Write the row (from 1, below the header) and the split of each prepared row of `train`."""
     names = ["train", "validation"] if settings.test else ["train", "validation", "test"]
     parts = [pd.DataFrame({"row": rows[name] + 1, "split": name}) for name in names]
     pd.concat(parts).sort_values("row").to_csv(path, index=False, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""A table that nobody has described yet -> a proposal for its preparation and its network."""
+"""A proposal for the preparation and the training of a table."""
 
 import math
 import re
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from src.core.errors import ConfigurationError, DataError
 from src.preparation.proposals import Noted, Proposal, configuration, count, listed, one_cycle
-from src.tabular.preprocessing import MISSING, delimiter_of, is_numeric, read_table, text_values
+from src.tabular.reading import MISSING, delimiter_of, is_numeric, read_table, text_values
 
 ENDINGS = (".csv", ".json", ".xlsx", ".tsv")
 DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 TARGET_NAMES = ("target", "label", "class", "y", "price", "saleprice", "outcome", "response", "species")
-# what tables write where nothing is known, beside MISSING
+# further texts of cells without a value, beside MISSING
 UNKNOWN = {"?", "-", "--", ".", "#N/A", "N.A.", "n/a", "n.a.", "none", "None", "NONE", "unknown", "Unknown"}
 
 NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
@@ -40,18 +40,18 @@ SKEWED = 1.0
 UNBALANCED = 0.75
 
 STEPS = 2000
-BATCHES = 16  # of an epoch, as far as the bounds of the batch size allow
+BATCHES = 16  # per epoch, within the bounds of the batch size
 RATE = 0.005
 
 
 @dataclass
 class Features:
-    """What becomes of the columns beside the target.
+    """The proposed use of the columns other than the target.
 
     Args:
-        id: the name of the column that names the rows, if there is one, and why it does.
-        drop: why columns are left out.
-        codes: why columns of numbers are categories.
+        id: the column that identifies the rows, and the reason; None if there is no such column.
+        drop: the reason by column to leave out.
+        codes: the reason by column of numbers that are categories.
     """
 
     id: tuple[str, str] | None = None
@@ -60,15 +60,15 @@ class Features:
 
 
 def propose(path: Path, target: str | None) -> Proposal:
-    """Look at a table and say how it may be prepared and learnt.
+    """Propose the preparation and the training of a table.
 
     Args:
         path: the file, or a folder with train.csv (and test.csv) or with one table.
-        target: the column to predict; None takes the one whose name says so, or else the last one.
+        target: the column to predict; None chooses a column with a usual name of targets, or the last one.
 
     Raises:
-        ConfigurationError: there is no such column, or it is no sensible target.
-        DataError: the file cannot be read.
+        ConfigurationError: there is no such column, or it cannot be a target.
+        DataError: the file cannot be read, or a column mixes numbers and texts.
     """
     file = _table_file(path)
     table, unknown = _read(file)
@@ -76,7 +76,7 @@ def propose(path: Path, target: str | None) -> Proposal:
     others = table.drop(columns=name)
     for column in table.columns:
         _refuse_mistyped(table[column], file)
-    classes, question = _question(table[name], reason)
+    classes, target_findings = _target_kind(table[name], reason)
     features = _features(others)
     test = _official_test(file, name)
 
@@ -86,7 +86,7 @@ def propose(path: Path, target: str | None) -> Proposal:
         "train": file.name,
     }
     if test:
-        prepare["test"] = Noted(test, "an official test part: it has the target, too")
+        prepare["test"] = Noted(test, "an official test set: it has the target")
     if not classes:
         prepare["target_transform"] = _target_transform(table[name])
     prepare |= _column_keys(others, features, unknown)
@@ -101,7 +101,7 @@ def propose(path: Path, target: str | None) -> Proposal:
         files=[file.name, *([test] if test else [])],
         prepare=prepare,
         configuration=_configuration(len(table), classes),
-        findings=[shape, *question, *_told(others, features, unknown)],
+        findings=[shape, *target_findings, *_column_findings(others, features, unknown)],
         predict=f"--data.input {shlex.quote(str(file))} --data.output predictions.csv",
     )
 
@@ -119,10 +119,10 @@ def _table_file(path: Path) -> Path:
 
 
 def _read(file: Path) -> tuple[pd.DataFrame, list[str]]:
-    """The table, codes such as 007 as text, and the texts beside MISSING that stand for no value in it."""
+    """Read the table, with codes such as 007 as text, and find the texts of cells without a value."""
     table = read_table(file)
     if all(NUMBER.fullmatch(str(name)) for name in table.columns):
-        raise DataError(f"{file}: the first row holds numbers, expected the names of the columns")
+        raise DataError(f"{file}: the header: expected the names of the columns, found numbers")
     unknown = set[str]()
     for name in table.columns:
         if not is_numeric(table[name]):
@@ -135,7 +135,7 @@ def _read(file: Path) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _unknown_texts(column: "pd.Series[Any]") -> set[str]:
-    """Those that stand for no value: a few among numbers; in columns of words `None` is a word, too."""
+    """The texts of cells without a value: a few texts among numbers; among other texts only `?`."""
     texts = column.dropna().astype(str)
     words = texts[~_matching(texts, NUMBER)]
     distinct = set(words)
@@ -154,12 +154,12 @@ def _whole(column: "pd.Series[Any]") -> bool:
 
 
 def _target(columns: list[str], target: str | None) -> tuple[str, str]:
-    """The column to predict, and why this one."""
+    """The column to predict, and the reason."""
     if target is not None:
         if target not in columns:
             known = ", ".join(columns)
-            raise ConfigurationError(f"--target: there is no column '{target}'; there are: {known}")
-        return target, "as you said"
+            raise ConfigurationError(f"--target: there is no column '{target}'; expected one of: {known}")
+        return target, "by --target"
     for name in TARGET_NAMES:
         for column in columns:
             if column.lower() == name:
@@ -168,7 +168,7 @@ def _target(columns: list[str], target: str | None) -> tuple[str, str]:
 
 
 def _refuse_mistyped(column: "pd.Series[Any]", file: Path) -> None:
-    """Numbers that would become categories, or leave the column out."""
+    """Refuse a column of numbers that pandas has read as texts."""
     if is_numeric(column):
         return
     texts = column.dropna().astype(str)
@@ -177,48 +177,48 @@ def _refuse_mistyped(column: "pd.Series[Any]", file: Path) -> None:
     if commas.mean() > MOSTLY / 2:
         wrong, why = (
             commas,
-            "is a number with a comma; save the table with decimal points, no thousands marked",
+            "is a number with a comma; save the table with decimal points and no thousands separators",
         )
     elif words.any() and words.mean() < 1 - MOSTLY:
-        wrong, why = words, "stands among numbers; mend it, or leave it empty"
+        wrong, why = words, "is a text among numbers; correct it, or leave the cell empty"
     if wrong is not None:
         row = int(wrong.argmax())
         place = f"{file}: row {texts.index[row] + 1}, column '{column.name}'"
         raise DataError(f"{place}: {texts.iloc[row]!r} {why}")
 
 
-def _question(column: "pd.Series[Any]", reason: str) -> tuple[int, list[str]]:
-    """The number of classes, 0 of a quantity, and what there is to say about the target."""
+def _target_kind(column: "pd.Series[Any]", reason: str) -> tuple[int, list[str]]:
+    """The number of classes, 0 for a quantity, and the findings about the target."""
     values = column.dropna()
-    distinct, told = values.nunique(), f"target: '{column.name}' ({reason})"
+    distinct, start = values.nunique(), f"target: '{column.name}' ({reason})"
     numeric = is_numeric(column)
     if numeric:
         few = distinct <= min(MOST_NUMBER_CLASSES, len(values) / LEAST_ROWS_EACH)
         if distinct > 2 and not (few and _whole(column)):
             span = f"{values.min():g} to {values.max():g}, median {values.median():g}"
-            return 0, [f"{told}: a quantity, {span}: regression"]
+            return 0, [f"{start}: a quantity, {span}: regression"]
     elif distinct > min(MOST_CLASSES, len(values) / 2):
         raise ConfigurationError(
-            f"{told}: {distinct} texts in {len(values)} rows are no classes; name another column"
+            f"{start}: {distinct} texts in {len(values)} rows are too many for classes; choose another column"
         )
     counts = pd.Series(text_values(values)).value_counts()
     common, share = counts.index[0], counts.iloc[0] / len(values)
-    findings = [f"{told}: {count(distinct, 'class')} ({listed(sorted(counts.index))}): classification"]
+    findings = [f"{start}: {count(distinct, 'class')} ({listed(sorted(counts.index))}): classification"]
     if numeric and distinct > 2 and set(values) != set(range(distinct)):
         findings.append(
-            f"'{column.name}' holds {distinct} whole numbers, taken as classes; for a quantity set `task: "
-            "regression` here, and `loss: smooth_l1` in the configuration"
+            f"'{column.name}' has {distinct} different whole numbers, taken as classes; for a quantity set "
+            "`task: regression` here and `loss: smooth_l1` in the configuration"
         )
     if share >= UNBALANCED:
         findings.append(
-            f"unbalanced: {share:.0%} of the rows are '{common}', so look at test/f1: who always says "
+            f"unbalanced: {share:.0%} of the rows are '{common}', so compare test/f1: always predicting "
             f"'{common}' has an accuracy of {share:.2f}"
         )
     return distinct, findings
 
 
 def _features(table: pd.DataFrame) -> Features:
-    """Sort the columns beside the target."""
+    """Propose the use of the columns other than the target."""
     found, ids = Features(), dict[str, str]()
     for name in table.columns:
         column = table[name]
@@ -237,22 +237,22 @@ def _features(table: pd.DataFrame) -> Features:
             found.codes[name] = "numbers with leading zeros are codes"
     numbered = [name for name in ids if is_numeric(table[name])]
     if len(ids) + len(found.drop) == len(table.columns) and numbered:
-        del ids[numbered[0]]  # the only thing that there is to learn from
-    # of several, the one that is called so
+        del ids[numbered[0]]  # the only possible feature
+    # of several, the one with the name of an id
     named = sorted(ids, key=lambda name: not ID_NAME.fullmatch(name))
     found.id = (named[0], ids[named[0]]) if named else None
-    found.drop |= {name: f"{ids[name]}, and '{named[0]}' does so already" for name in named[1:]}
+    found.drop |= {name: f"{ids[name]}, as '{named[0]}' does" for name in named[1:]}
     return found
 
 
 def _id_reason(column: "pd.Series[Any]") -> str | None:
-    """Why a column names its row, if it does: from such a column a network learns the answers by heart."""
+    """Why a column identifies its row, if it does: a network would memorize the rows by it."""
     if not column.is_unique or column.isna().any() or _is_date(column):
         return None
     if not is_numeric(column):
-        return "another text in each row names it"
+        return "a different text in each row identifies it"
     if _whole(column) and ID_NAME.fullmatch(str(column.name)):
-        return "another number in each row names it"
+        return "a different number in each row identifies it"
     if _whole(column) and column.max() - column.min() == len(column) - 1:
         return "it counts the rows"
     return None
@@ -270,16 +270,16 @@ def _is_date(column: "pd.Series[Any]") -> bool:
 
 
 def _text_reason(column: "pd.Series[Any]") -> str | None:
-    """Why a column of texts is no set of categories, if it is none."""
+    """Why a column of texts is not one of categories, if it is not."""
     if _is_date(column):
-        return "dates; write year, month or the days since as number columns if they matter"
+        return "dates; add columns of numbers such as year, month or days if they matter"
     if column.nunique() > min(MOST_CATEGORIES, max(len(column) / LEAST_ROWS_EACH, 2)):
         return "too many different texts for categories"
     return None
 
 
 def _official_test(file: Path, target: str) -> str | None:
-    """test.csv beside train.csv, if it has the target."""
+    """The name of test.csv in the folder of train.csv, if it has the target."""
     test = file.with_stem("test")
     if file.stem.lower() != "train" or not test.is_file():
         return None
@@ -291,8 +291,8 @@ def _target_transform(column: "pd.Series[Any]") -> Any:
     if values.min() > 0:
         skewness, of_logarithm = _skewness(values), _skewness(np.log(values))
         if skewness > SKEWED and abs(of_logarithm) < skewness:
-            note = f"some values are far above the others: skewness {skewness:.1f}, of the logarithm"
-            return Noted(["log", "standardize"], f"{note} {of_logarithm:.1f}")
+            note = f"skewed: skewness {skewness:.1f}, of the logarithm {of_logarithm:.1f}"
+            return Noted(["log", "standardize"], note)
     return "standardize"
 
 
@@ -308,7 +308,7 @@ def _categorical(table: pd.DataFrame, features: Features) -> list[str]:
 
 
 def _column_keys(table: pd.DataFrame, features: Features, unknown: list[str]) -> dict[str, Any]:
-    """The keys of `prepare` about the columns, those that are needed."""
+    """The keys of `prepare` about columns, without those that would have their default."""
     keys: dict[str, Any] = {}
     if features.id:
         keys["id"] = Noted(*features.id)
@@ -319,32 +319,32 @@ def _column_keys(table: pd.DataFrame, features: Features, unknown: list[str]) ->
     if _categorical(table, features):
         keys["min_frequency"] = Noted(RARE_ROWS, "categories with fewer training rows become one")
     if unknown:
-        keys["missing"] = Noted([*MISSING, *unknown], "the cells that mean: no value")
+        keys["missing"] = Noted([*MISSING, *unknown], "the texts of cells without a value")
     return keys
 
 
-def _told(table: pd.DataFrame, features: Features, unknown: list[str]) -> list[str]:
-    """What there is to say about the columns."""
-    told = []
+def _column_findings(table: pd.DataFrame, features: Features, unknown: list[str]) -> list[str]:
+    """The findings about the columns other than the target."""
+    findings = []
     for why in dict.fromkeys(features.drop.values()):
-        told.append(
+        findings.append(
             f"left out: {listed([name for name in features.drop if features.drop[name] == why])}: {why}"
         )
     if features.id:
-        told.append(f"id, no feature: '{features.id[0]}': {features.id[1]}")
+        findings.append(f"id, not a feature: '{features.id[0]}': {features.id[1]}")
     if unknown:
-        told.append(f"read as missing, beside the usual: {listed(unknown)}; see `missing` if one is a value")
+        findings.append(f"also read as missing: {listed(unknown)}; change `missing` if one is a value")
     categorical = len(_categorical(table, features))
     numbers = len(table.columns) - len(features.drop) - bool(features.id) - categorical
-    told.append(f"features: {count(numbers, 'number')}, {categorical} categorical")
+    findings.append(f"features: {count(numbers, 'number')}, {categorical} categorical")
     missing = [name for name in table.columns if name not in features.drop and table[name].isna().any()]
     if missing:
-        told[-1] += f"; cells are missing in {listed(missing)}: the mean of a number, a category of its own"
-    return told
+        findings[-1] += f"; missing cells in {listed(missing)} become the mean, or a category of their own"
+    return findings
 
 
 def _configuration(rows: int, classes: int) -> dict[str, Any]:
-    """The network and its training, by the number of rows; 0 classes is regression."""
+    """The configuration of the training by the numbers of rows and of classes, 0 for regression."""
     batch_size = int(min(max(2 ** round(math.log2(rows / BATCHES)), 16), 256))
     epochs = min(max(round(STEPS * batch_size / rows), 10), 100)
     hidden_sizes = [64, 64] if rows < MANY_ROWS else [256, 128]
@@ -354,12 +354,19 @@ def _configuration(rows: int, classes: int) -> dict[str, Any]:
         model={
             "class_path": "src.tabular.model.TabularModel",
             "init_args": {
-                "hidden_sizes": Noted(hidden_sizes, "units of each hidden layer; [] is a linear model"),
-                "activation": "relu",
-                "norm": "batch",
-                "dropout": 0.2,
+                "network": {
+                    "class_path": "src.training.networks.MLP",
+                    "init_args": {
+                        "hidden_sizes": Noted(
+                            hidden_sizes, "units of each hidden layer; [] is a linear model"
+                        ),
+                        "activation": "relu",
+                        "norm": "batch",
+                        "dropout": 0.2,
+                    },
+                },
                 "loss": "cross_entropy" if classes else "smooth_l1",
-                **one_cycle("AdamW", RATE, weight_decay=Noted(0.1, "more of it where training overfits")),
+                **one_cycle("AdamW", RATE, weight_decay=Noted(0.1, "increase it if training overfits")),
             },
         },
     )

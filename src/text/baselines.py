@@ -1,4 +1,4 @@
-"""What the text room's networks are compared with: n-gram models and counted word vectors.
+"""Baselines of texts: n-gram models and word vectors by counting.
 
 V vocabulary, E embedding, N windows
 """
@@ -24,14 +24,15 @@ Documents = list[list[str]]
 class KneserNey(Smoothing):
     """Interpolated Kneser-Ney smoothing (Chen and Goodman 1999, sections 2.7 and 4.1.6).
 
-    A shorter context counts after how many different tokens a token stands; the shortest is mixed with the
-    uniform distribution, so that nothing is impossible (nltk's own class stops before that). The discount of
-    each order is n1 / (n1 + 2 n2), n1 and n2 the n-grams seen once and twice (Ney et al. 1994).
+    The count of a token in a shorter context is the number of different tokens that it follows. The unigrams
+    are interpolated with the uniform distribution, so that no token has probability 0; nltk's own class does
+    not do this. The discount of each order is n1 / (n1 + 2 n2), where n1 and n2 are the numbers of n-grams
+    seen once and twice (Ney et al. 1994).
 
     Args:
         vocabulary: of the model.
-        counter: the n-grams of the training text, of all orders.
-        order: the longest n-gram.
+        counter: the n-grams of all orders in the training documents.
+        order: the length of the longest n-grams.
     """
 
     def __init__(self, vocabulary: Vocabulary, counter: NgramCounter, order: int) -> None:
@@ -51,14 +52,14 @@ class KneserNey(Smoothing):
         self.discounts = {length: _discount(level) for length, level in self.levels.items()}
 
     def alpha_gamma(self, word: str, context: tuple[str, ...]) -> tuple[float, float]:
-        """The discounted share of a word after a context, and the weight of the shorter context."""
+        """Return the discounted probability of a word in a context, and the weight of the shorter one."""
         length = len(context) + 1
         counts, total = self.levels[length][context], self.totals[context]
         discount = self.discounts[length]
         return max(counts[word] - discount, 0) / total, discount * len(counts) / total
 
     def unigram_score(self, word: str) -> float:
-        """The same of the empty context, and the uniform distribution."""
+        """Return the probability of a word without context, interpolated with the uniform distribution."""
         alpha, gamma = self.alpha_gamma(word, ())
         return alpha + gamma / len(self.vocab)
 
@@ -69,11 +70,11 @@ def _discount(level: dict[tuple[str, ...], Counter[str]]) -> float:
 
 
 def ngram_models(train: Documents, vocabulary: list[str]) -> dict[str, NgramModel]:
-    """Unigrams with one added to each count, and Kneser-Ney of pairs and of triples.
+    """Fit unigrams with add-one smoothing, and bigrams and trigrams with Kneser-Ney smoothing.
 
     Args:
         train: documents, each from `<BOS>` to `<EOS>`.
-        vocabulary: all tokens that may be asked for.
+        vocabulary: all tokens that may be scored.
     """
     # nltk adds <UNK> itself
     never = (SPECIAL[PAD], SPECIAL[BOS], SPECIAL[UNK])
@@ -90,7 +91,7 @@ def ngram_models(train: Documents, vocabulary: list[str]) -> dict[str, NgramMode
 
 
 def _ngrams(documents: Documents, order: int) -> Iterator[list[tuple[str, ...]]]:
-    """The n-grams up to an order that end at each token after `<BOS>`, document by document."""
+    """Yield, document by document, the n-grams up to an order that end at each token after `<BOS>`."""
     for tokens in documents:
         padded = [SPECIAL[BOS]] * (order - 2) + tokens
         first = len(padded) - len(tokens) + 1
@@ -102,7 +103,7 @@ def _ngrams(documents: Documents, order: int) -> Iterator[list[tuple[str, ...]]]
 
 
 def bits(model: NgramModel, documents: Iterable[list[str]]) -> float:
-    """Minus the logarithm to base 2 of the probability of documents, each from `<BOS>` to `<EOS>`."""
+    """Return the negative log-likelihood in bits of documents, each from `<BOS>` to `<EOS>`."""
     order = model.order
     total = 0.0
     for tokens in documents:
@@ -114,10 +115,10 @@ def bits(model: NgramModel, documents: Iterable[list[str]]) -> float:
 
 
 class CountedVectors:
-    """Word vectors by counting: co-occurrences, PPMI, truncated SVD (Levy and Goldberg 2014, section 3).
+    """Word vectors by truncated SVD of the PPMI of co-occurrences (Levy and Goldberg 2014, section 3).
 
     Args:
-        windows: (N, 2 width + 1), a word in the middle of those around it.
+        windows: (N, 2 width + 1), each a word in the middle of its context.
         vocabulary: V.
         size: E.
     """
@@ -134,22 +135,22 @@ class CountedVectors:
         self.prior: Floats = np.log(words / words.sum())
         components = min(size, vocabulary - 1)
         decomposition = TruncatedSVD(components, algorithm="randomized", random_state=0)
-        # each side gets half of the singular values
+        # each factor gets the square root of the singular values
         self.vectors: Floats = decomposition.fit_transform(self.ppmi) / np.sqrt(
             decomposition.singular_values_.clip(min=1e-12)
         )
 
     def scores(self, windows: NDArray[Any]) -> Floats:
-        """How well each word (N, V) fits into the middle: its share, and its PPMI with each word around."""
+        """Return scores (N, V) of all words in the middle: log frequency plus PPMI with the context."""
         around = np.delete(windows, windows.shape[1] // 2, axis=1)
         return self.prior + self.ppmi[:, around].sum(axis=2).T
 
 
 def ppmi(counts: Floats) -> Floats:
-    """Positive pointwise mutual information (V, V): log of how much more often than by chance, or 0.
+    """Return positive pointwise mutual information (V, V): log of observed over expected counts, or 0.
 
     Args:
-        counts: how often each word stands near each other word (V, V).
+        counts: co-occurrences of each pair of words (V, V).
     """
     total = counts.sum()
     by_chance = counts.sum(axis=1, keepdims=True) * counts.sum(axis=0, keepdims=True) / max(total, 1)

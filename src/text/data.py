@@ -1,6 +1,6 @@
-"""Arrays -> batches: the LightningDataModules of the text room.
+"""The LightningDataModules of texts: batches from the prepared arrays.
 
-N documents, B batch, T tokens, W context words
+N documents, B batch, T tokens
 """
 
 import logging
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src.core.errors import ConfigurationError
-from src.text.preprocessing import PAD, UNK
+from src.text.preprocessing import PAD, UNK, Preprocessing
 from src.training.exactness import derived_seed
 from src.training.loading import Batches, BatchSize, WholeData
 
@@ -26,17 +26,17 @@ Offsets = NDArray[np.int64]
 
 
 def load_split(prepared: Path, split: str) -> tuple[Numbers, Offsets]:
-    """The arrays of a split: tokens of all documents one after the other, and where each begins (N + 1,)."""
+    """Return the tokens of all documents of a split in one array, and where each begins (N + 1,)."""
     tokens: Numbers = np.load(prepared / f"{split}_tokens.npy")
     offsets: Offsets = np.load(prepared / f"{split}_offsets.npy")
     return tokens, offsets
 
 
 def windows(tokens: Numbers, offsets: Offsets, length: int) -> tuple[Numbers, int]:
-    """All stretches of a length that lie inside a document, `<BOS>` and `<EOS>` left out.
+    """Return all windows of a length within documents, without `<BOS>` and `<EOS>`.
 
     Returns:
-        (windows, length), and how many documents are too short for one.
+        The windows (rows, length), and the number of documents that are too short for one.
     """
     starts = [np.arange(begin + 1, end - length) for begin, end in pairwise(offsets.tolist())]
     found = np.concatenate(starts)
@@ -46,7 +46,7 @@ def windows(tokens: Numbers, offsets: Offsets, length: int) -> tuple[Numbers, in
 
 
 def contexts(tokens: Numbers, offsets: Offsets, width: int) -> Numbers:
-    """Every known word in the middle of the `width` words before and after it: (words, 2 width + 1).
+    """Return every known word in the middle of the `width` words before and after it: (words, 2 width + 1).
 
     Beyond the ends of the document is `<PAD>`.
     """
@@ -60,15 +60,15 @@ def contexts(tokens: Numbers, offsets: Offsets, width: int) -> Numbers:
 
 
 class DocumentBatches(Batches):
-    """Whole documents, padded to the longest of their batch; documents of like length share a batch.
+    """Batches of documents of similar length, padded to the longest of the batch.
 
     Args:
-        tensors: the tokens of all documents, on the device where the batches are wanted; (N + 1,), where
-            each document begins.
+        tensors: the tokens of all documents, and where each document begins (N + 1,), on the device of the
+            batches.
         batch_size: documents of one batch over all processes, or "full".
-        seed: shuffles the documents anew each epoch; None keeps one order.
+        seed: shuffles the documents in each epoch; None keeps their order by length.
         process: the rank of this process.
-        processes: how many there are.
+        processes: the number of processes.
     """
 
     def __init__(
@@ -84,34 +84,42 @@ class DocumentBatches(Batches):
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         for starts, lengths in super().__iter__():
-            # <BOS> and <EOS> at least, also where a process has no document of a small split
+            # at least <BOS> and <EOS>, even if a process has no document of a small split
             longest = int(lengths.max()) if len(lengths) else 2
             steps = torch.arange(longest, device=self.tokens.device)
             places = (starts[:, None] + steps).clamp(max=len(self.tokens) - 1)
             yield (self.tokens[places].masked_fill(steps >= lengths[:, None], PAD),)  # (B, T)
 
     def _order(self) -> Tensor:
-        """By length; with a seed, like lengths are shuffled, and then the whole batches."""
+        """Order by length; with a seed, shuffle documents of the same length, and then the batches."""
         order = super()._order()
         lengths = self.tensors[1]
         if order is None:
             return lengths.argsort(stable=True)
         order = order[lengths[order].argsort(stable=True)]
-        full = len(self) - 1  # the last batch has another size and stays where it is
+        full = len(self) - 1  # the last batch may have another size, so it stays last
         generator = torch.Generator().manual_seed(derived_seed(self.seed or 0, self.epoch, 1))
         whole = order[: full * self.batch_size].view(full, self.batch_size)
         mixed = whole[torch.randperm(full, generator=generator).to(order.device)].flatten()
         return torch.cat([mixed, order[full * self.batch_size :]])
 
 
-class DocumentData(WholeData):
+class TextData(WholeData):
+    """The prepared data of texts, with their preprocessing."""
+
+    def load_preprocessing(self) -> Preprocessing:
+        """Read what the preparation has learnt."""
+        return Preprocessing.load(self.prepared)
+
+
+class DocumentData(TextData):
     """Whole documents for a language model.
 
     Args:
         task: a name under `tasks` in params.yaml.
         batch_size: documents (or windows) of a training batch over all devices, or `full`.
-        window: train on all stretches of so many tokens instead of whole documents, as the course does;
-            shorter documents are dropped. Validation and test are of whole documents all the same.
+        window: train on all windows of this number of tokens instead of whole documents, and drop shorter
+            documents. Validation and test use whole documents.
         seed: of the batch order.
     """
 
@@ -126,7 +134,7 @@ class DocumentData(WholeData):
         self.window = window
 
     def tensors(self, split: str) -> tuple[Tensor, ...]:
-        """Tokens and where each document begins, or the windows (rows, window + 1) of the training part."""
+        """Return tokens and where each document begins, or the windows (rows, window + 1) of training."""
         tokens, offsets = load_split(self.prepared, split)
         if self.window is None or split != "train":
             return torch.from_numpy(tokens), torch.from_numpy(offsets)
@@ -134,30 +142,30 @@ class DocumentData(WholeData):
         if not len(found):
             raise ConfigurationError(f"data.window: no document has more than {self.window} tokens")
         logger.warning(
-            "window %d: %d stretches; %d of %d documents are too short and dropped",
+            "window %d: %d windows; %d of %d documents are too short and dropped",
             *(self.window, len(found), dropped, len(offsets) - 1),
         )
         return (torch.from_numpy(found),)
 
     def targets(self, split: str) -> Tensor:
-        """All tokens of a split that are to be predicted, as one row."""
+        """Return all tokens of a split that are predicted, in one row."""
         tokens, offsets = load_split(self.prepared, split)
         predicted = np.ones(len(tokens), dtype=bool)
         predicted[offsets[:-1]] = False
         return torch.from_numpy(tokens[predicted]).long()
 
     def kind(self, split: str) -> type[Batches]:
-        """Documents of like length in a batch; windows have one length."""
+        """Return the batches of documents of similar length, or those of windows."""
         return DocumentBatches if self.window is None or split != "train" else Batches
 
 
-class ContextData(WholeData):
-    """Words and the words around them, for word vectors.
+class ContextData(TextData):
+    """Words and their contexts, for word vectors.
 
     Args:
         task: a name under `tasks` in params.yaml.
         batch_size: words of a training batch over all devices, or `full`.
-        width: words before, and words after.
+        width: the number of words before, and of words after.
         seed: of the batch order.
     """
 
@@ -168,9 +176,9 @@ class ContextData(WholeData):
         self.width = width
 
     def tensors(self, split: str) -> tuple[Tensor, ...]:
-        """Each row a word and the words around it, as `contexts`."""
+        """Return a word and its context in each row, as `contexts`."""
         return (torch.from_numpy(contexts(*load_split(self.prepared, split), self.width)),)
 
     def targets(self, split: str) -> Tensor:
-        """The words in the middle."""
+        """Return the words in the middle."""
         return self.tensors(split)[0][:, self.width].long()

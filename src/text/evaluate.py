@@ -1,4 +1,4 @@
-"""Bundle and prepared documents -> metrics beside baselines, poems or neighbours, plots and tables."""
+"""Evaluate a language model or word vectors beside baselines: metrics, plots and tables."""
 
 import json
 import math
@@ -13,27 +13,27 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 from sklearn.decomposition import PCA
 
 from src.bundle.bundle import Bundle
 from src.reporting.figures import save_figure
 from src.reporting.metrics import begin_report, write_metrics
+from src.reporting.tables import markdown_table, print_metrics
 from src.text.baselines import CountedVectors, bits, ngram_models
+from src.text.compose import Composition, compose_poems
 from src.text.data import DocumentBatches, contexts, load_split
-from src.text.model import LanguageModel, TokenModel, WordVectors, nearest
-from src.text.predict import compose_poems
-from src.text.preprocessing import SPECIAL, UNK, Composition, TextEncoder
+from src.text.model import LanguageModel, TokenModel, WordVectors
+from src.text.neighbours import nearest
+from src.text.preprocessing import SPECIAL, UNK, Preprocessing, TextEncoder
 
 BASELINE_DOCUMENTS = 5000
-JUDGED_POEMS = 200
+GENERATED_POEMS = 200
 COPY_LENGTH = 4
 SHOWN_WORDS = 24
 DRAWN_WORDS = 80
 NEIGHBOURS = 6
 ROWS_AT_ONCE = 256
-# the answer that looks at nothing has one name in all rooms
+# the baseline that ignores the input has the same name for all kinds of data
 TRIVIAL = {"unigram": "trivial"}
 SAMPLES = (
     Composition(seed=1),
@@ -52,74 +52,77 @@ Metrics = dict[str, float]
 
 
 def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
-    """Judge a trained model on the test documents of the prepared data.
+    """Evaluate a trained model on the test documents of the prepared data.
 
     Args:
         bundle: of the trained model.
         prepared: data/prepared/<task>.
-        folder: where metrics.json, plots/ and tables/ go; it exists and is empty.
+        folder: an empty folder for metrics.json, plots/ and tables/.
     """
     model = bundle.model_of(TokenModel)  # type: ignore[type-abstract]
     plots, tables = begin_report(bundle.folder, folder)
     if isinstance(model, LanguageModel):
-        metrics = _judge_poems(model, bundle, prepared, plots, tables)
+        metrics = _evaluate_poems(model, bundle.preprocessing, prepared, plots, tables)
     else:
         assert isinstance(model, WordVectors)
-        metrics = _judge_words(model, bundle, prepared, plots, tables)
+        metrics = _evaluate_words(model, bundle, prepared, plots, tables)
     corpus = json.loads((prepared / "corpus.json").read_text(encoding="utf-8"))
     metrics["corpus/unknown_share"] = corpus["unknown_share"]["test"]
-    _print_metrics(write_metrics(metrics, folder))
+    write_metrics(metrics, folder)
+    print_metrics("Test documents", metrics)
+    others = [name for name in sorted(metrics) if name.split("/")[0] in ("generated", "corpus", "neighbours")]
+    print(", ".join(f"{name} {metrics[name]:.4g}" for name in others))
 
 
-def _judge_poems(model: LanguageModel, bundle: Bundle, prepared: Path, plots: Path, tables: Path) -> Metrics:
-    encoder = TextEncoder(bundle.preprocessing)
+def _evaluate_poems(
+    model: LanguageModel, preprocessing: Preprocessing, prepared: Path, plots: Path, tables: Path
+) -> Metrics:
+    encoder = TextEncoder(preprocessing)
     metrics: Metrics = {}
     for split in ("validation", "test"):
         tokens, offsets = map(torch.from_numpy, load_split(prepared, split))
         metrics |= _scores(model, ((batch[0],) for batch in DocumentBatches((tokens, offsets), 64)), split)
-    documents = {split: _documents(prepared, split, encoder) for split in ("train", "test")}
+    documents = {split: _documents(prepared, split, encoder.vocabulary) for split in ("train", "test")}
     train = _with_unknown(documents["train"][:BASELINE_DOCUMENTS], model)
-    sizes = [_sizes(document, model) for document in documents["test"]]
-    tokens_of_test, characters_of_test = map(sum, zip(*sizes, strict=True))
+    tokens_of_test, characters_of_test = map(sum, zip(*map(_sizes, documents["test"]), strict=True))
     for name, baseline in ngram_models(train, encoder.vocabulary).items():
         total = bits(baseline, documents["test"])
         name = TRIVIAL.get(name, name)
         metrics[f"baseline/{name}/perplexity"] = 2 ** (total / tokens_of_test)
         metrics[f"baseline/{name}/bits_per_character"] = total / characters_of_test
 
-    rhymes: dict[str, int] = {
-        token: int(rhyme) for token, rhyme in zip(encoder.vocabulary, model.rhymes, strict=True) if rhyme >= 0
-    }
+    pairs = zip(preprocessing.vocabulary, preprocessing.rhymes or [], strict=False)
+    rhymes = {token: rhyme for token, rhyme in pairs if rhyme is not None}
     corpus = [encoder.decode(encoder.encode(document)) for document in documents["train"]]
     poems: list[str] = []
     for length in (5, 7):
-        wanted = Composition(length=length, lines=4, count=JUDGED_POEMS // 2)
-        poems += compose_poems(model, encoder, wanted)
+        wanted = Composition(length=length, lines=4, count=GENERATED_POEMS // 2)
+        poems += compose_poems(model, preprocessing, wanted)
     metrics["generated/format"] = sum(map(is_regular, poems)) / len(poems)
     for length in (1, 2):
         metrics[f"generated/distinct_{length}"] = distinct(poems, length)
     metrics["generated/copied_4grams"] = copied(poems, corpus, COPY_LENGTH)
     metrics["generated/rhyme"] = rhyme_rate(poems, rhymes)
     metrics["corpus/rhyme"] = rhyme_rate([poem for poem in corpus if is_regular(poem)], rhymes)
-    (tables / "samples.md").write_text(_samples(model, encoder), encoding="utf-8")
+    (tables / "samples.md").write_text(_samples(model, preprocessing), encoding="utf-8")
     _plot_perplexities(metrics, plots / "perplexity.png")
     return metrics
 
 
 def _scores(model: TokenModel, batches: Iterable[tuple[torch.Tensor, ...]], split: str) -> Metrics:
     with torch.inference_mode():
-        pairs = [model.surprise(batch[0].long()) for batch in batches]
+        pairs = [model.negative_log_likelihood(batch[0].long()) for batch in batches]
     nats, sizes = map(torch.cat, zip(*pairs, strict=True))
     return {f"{split}/{name}": float(value) for name, value in model.metrics_of(nats, sizes).items()}
 
 
-def _documents(prepared: Path, split: str, encoder: TextEncoder) -> list[list[str]]:
+def _documents(prepared: Path, split: str, vocabulary: list[str]) -> list[list[str]]:
     tokens, offsets = load_split(prepared, split)
-    return [[encoder.vocabulary[number] for number in tokens[a:b]] for a, b in pairwise(offsets.tolist())]
+    return [[vocabulary[number] for number in tokens[a:b]] for a, b in pairwise(offsets.tolist())]
 
 
 def _with_unknown(documents: list[list[str]], model: LanguageModel) -> list[list[str]]:
-    """Training documents in which the share of rare tokens is `<UNK>` that the network has trained with."""
+    """Replace rare tokens by `<UNK>` with the same probability as in the training of the network."""
     draws = np.random.default_rng(0)
     rare = {token for token, is_rare in zip(model.vocabulary, model.rare.tolist(), strict=True) if is_rare}
     return [
@@ -131,56 +134,56 @@ def _with_unknown(documents: list[list[str]], model: LanguageModel) -> list[list
     ]
 
 
-def _sizes(document: list[str], model: LanguageModel) -> tuple[int, int]:
-    """Predicted tokens and characters of a document, as `TokenModel.surprise` counts them."""
-    unseen = sum(token not in SPECIAL for token in document) + document.count(SPECIAL[UNK])
-    return len(document) - 1, unseen
+def _sizes(document: list[str]) -> tuple[int, int]:
+    """Count the predicted tokens and characters as `TokenModel.negative_log_likelihood` does."""
+    characters = sum(token not in SPECIAL for token in document) + document.count(SPECIAL[UNK])
+    return len(document) - 1, characters
 
 
 def verses_of(poem: str) -> list[str]:
-    """A poem without its punctuation, verse by verse."""
+    """Split a poem into verses without punctuation."""
     return [verse for verse in re.split("[，。？！]", poem) if verse]
 
 
 def is_regular(poem: str) -> bool:
-    """Whether all verses have 5, or all have 7 characters, and each line is a couplet: 甲，乙。"""
+    """Check that all verses have 5 or all have 7 characters, and each line is a couplet: 甲，乙。"""
     return any(re.fullmatch(rf"(\w{{{size}}}，\w{{{size}}}[。？！])+", poem) for size in (5, 7))
 
 
 def _ngrams(poems: Iterable[str], length: int) -> list[str]:
-    """All stretches of characters within verses."""
+    """Return all n-grams of characters within verses."""
     verses = [verse for poem in poems for verse in verses_of(poem)]
     return [verse[i : i + length] for verse in verses for i in range(len(verse) - length + 1)]
 
 
 def distinct(poems: list[str], length: int) -> float:
-    """The share of different n-grams among all (Li et al. 2016, section 5.2)."""
+    """Return the share of distinct n-grams among all (Li et al. 2016, section 5.2)."""
     found = _ngrams(poems, length)
     return len(set(found)) / max(len(found), 1)
 
 
 def copied(poems: list[str], corpus: list[str], length: int) -> float:
-    """The share of n-grams that stand in the corpus."""
+    """Return the share of n-grams that occur in the corpus."""
     found, known = _ngrams(poems, length), set(_ngrams(corpus, length))
     return sum(ngram in known for ngram in found) / max(len(found), 1)
 
 
 def rhyme_rate(poems: list[str], rhymes: dict[str, int]) -> float:
-    """Of the lines that follow another one in a poem, the share that ends in its rhyme."""
+    """Return the share of lines that rhyme with the line before them in the same poem."""
     pairs = [pair for poem in poems for pair in pairwise(verses_of(poem)[1::2])]
     same = sum(rhymes.get(a[-1], -1) == rhymes.get(b[-1], -2) for a, b in pairs)
     return same / max(len(pairs), 1)
 
 
-def _samples(model: LanguageModel, encoder: TextEncoder) -> str:
+def _samples(model: LanguageModel, preprocessing: Preprocessing) -> str:
     lines = ["# Ten poems with fixed seeds", ""]
     default = Composition()
-    can_rhyme = bool((model.rhymes >= 0).any())
+    can_rhyme = any(rhyme is not None for rhyme in preprocessing.rhymes or [])
     for wanted in SAMPLES:
         changed = {name: value for name, value in vars(wanted).items() if value != getattr(default, name)}
         if not can_rhyme and changed.pop("rhyme", False):
             wanted = Composition(**changed)
-        (poem,) = compose_poems(model, encoder, wanted)
+        (poem,) = compose_poems(model, preprocessing, wanted)
         options = " ".join(f"--data.compose.{name} {str(value).lower()}" for name, value in changed.items())
         lines += [f"`{options}`", ""]
         lines += [f"> {line}  " for line in re.findall(".*?。", poem)]
@@ -204,7 +207,7 @@ def _plot_perplexities(metrics: Metrics, path: Path) -> None:
     save_figure(figure, path)
 
 
-def _judge_words(model: WordVectors, bundle: Bundle, prepared: Path, plots: Path, tables: Path) -> Metrics:
+def _evaluate_words(model: WordVectors, bundle: Bundle, prepared: Path, plots: Path, tables: Path) -> Metrics:
     vocabulary = model.vocabulary
     width = bundle.configuration["data"]["init_args"]["width"]
     windows = {name: contexts(*load_split(prepared, name), width) for name in ("train", "validation", "test")}
@@ -235,23 +238,23 @@ def _judge_words(model: WordVectors, bundle: Bundle, prepared: Path, plots: Path
     first, second = found.values()
     shared = sum(len(set(a) & set(b)) for a, b in zip(first, second, strict=True))
     metrics["neighbours/shared"] = shared / sum(map(len, first))
-    lines = [f"| word | {' | '.join(found)} |", "|---|---|---|"]
-    for row, word in enumerate(frequent.tolist()):
-        cells = [" ".join(vocabulary[number] for number in rows[row]) for rows in found.values()]
-        lines.append(f"| {vocabulary[word]} | {' | '.join(cells)} |")
-    (tables / "neighbours.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    rows = [
+        [vocabulary[word], *(" ".join(vocabulary[number] for number in near) for near in both)]
+        for word, *both in zip(frequent.tolist(), first, second, strict=True)
+    ]
+    (tables / "neighbours.md").write_text(markdown_table(["word", *found], rows), encoding="utf-8")
     drawn = slice(len(SPECIAL), len(SPECIAL) + DRAWN_WORDS)
     _plot_words(model.vectors[drawn].numpy(), vocabulary[drawn], plots / "words.svg")
     return metrics
 
 
 def _plot_words(vectors: NDArray[Any], words: list[str], path: Path) -> None:
-    """The directions of word vectors in the plane that shows most of them.
+    """Plot the directions of word vectors by their first two principal components.
 
-    As SVG with text: the viewer's font has Chinese characters, matplotlib's has not.
+    The words of the SVG file are text, as matplotlib's font has no Chinese characters.
     """
     directions = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-12)
-    # rounded, since the last bits are those of the processor
+    # rounded, as the last bits depend on the processor
     places = PCA(2, svd_solver="full").fit_transform(directions).round(3)
     figure = Figure(figsize=(9, 7), layout="constrained")
     axes = figure.subplots()
@@ -262,18 +265,3 @@ def _plot_words(vectors: NDArray[Any], words: list[str], path: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         save_figure(figure, path)
-
-
-def _print_metrics(metrics: Metrics) -> None:
-    table = Table(title="Test documents")
-    names = sorted(name.removeprefix("test/") for name in metrics if name.startswith("test/"))
-    rows = sorted({name.rpartition("/")[0] for name in metrics if name.startswith("baseline/")})
-    for heading in ("", *names):
-        table.add_column(heading, justify="right" if heading else "left")
-    for row in ("test", *rows):
-        values = [metrics.get(f"{row}/{name}") for name in names]
-        shown = ["" if value is None else f"{value:.4g}" for value in values]
-        table.add_row("model" if row == "test" else row.removeprefix("baseline/"), *shown)
-    Console().print(table)
-    others = [name for name in sorted(metrics) if name.split("/")[0] in ("generated", "corpus", "neighbours")]
-    print(", ".join(f"{name} {metrics[name]:.4g}" for name in others))

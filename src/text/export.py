@@ -1,4 +1,4 @@
-"""Bundle -> a module from token numbers to logits, or from word numbers to vectors and cosines.
+"""Export a language model, or word vectors with their cosines.
 
 B batch, T tokens, V vocabulary, E embedding, H hidden
 """
@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch._higher_order_ops import scan  # a prototype of torch; pyproject.toml holds torch at one release
+from torch._higher_order_ops import scan  # a prototype feature; pyproject.toml pins torch to one release
 from torch.nn import functional
 
 from src.bundle.bundle import Bundle
 from src.bundle.exportable import Arrays, Exportable
-from src.text.model import LanguageModel, TokenModel, WordVectors, nearest
+from src.text.model import LanguageModel, TokenModel, WordVectors
+from src.text.neighbours import nearest
 from src.text.networks import Recurrent
-from src.text.preprocessing import BOS, PAD, SPECIAL, UNK
+from src.text.preprocessing import BOS, PAD, SPECIAL, UNK, Preprocessing
 
 LONGEST = 24
-NO_NEIGHBOUR = -1.0  # the lowest cosine, so that no search finds it
+NO_NEIGHBOUR = -1.0  # the lowest cosine, so that a search for neighbours never finds it
 
 CELLS: dict[str, type[nn.RNNCellBase]] = {
     "RNN_TANH": nn.RNNCell,
@@ -28,7 +29,7 @@ CELLS: dict[str, type[nn.RNNCellBase]] = {
 
 
 class Unrolled(nn.Module):
-    """A recurrent network cell by cell; torch.export would fix the number of tokens of nn.GRU and its like.
+    """A recurrent network cell by cell; torch.export would fix the sequence length of nn.GRU and nn.LSTM.
 
     Args:
         network: in evaluation mode.
@@ -60,13 +61,13 @@ class Unrolled(nn.Module):
 
 
 def _over_time(cell: Any, inputs: Tensor) -> Tensor:
-    """What a cell makes of (T, B, E), one step after the other: (T, B, H)."""
+    """Apply a cell step by step: (T, B, E) to (T, B, H)."""
     zeros = inputs.new_zeros(inputs.shape[1], cell.hidden_size)
 
     def step(state: Any, input: Tensor) -> tuple[Any, Tensor]:
         state = cell(input, state)
         hidden = state[0] if isinstance(state, tuple) else state
-        return state, hidden.clone()  # scan wants no tensor twice
+        return state, hidden.clone()  # scan does not accept a tensor twice
 
     start = (zeros, zeros.clone()) if isinstance(cell, nn.LSTMCell) else zeros
     outputs: Tensor = scan(step, start, inputs)[1]
@@ -89,14 +90,14 @@ class Neighbours(nn.Module):
         self.special = nn.Buffer(numbers < len(SPECIAL))
 
     def forward(self, words: Tensor) -> tuple[Tensor, Tensor]:
-        """Word numbers (B,) to vectors (B, E) and cosines (B, V); itself and special tokens have -1."""
+        """Word numbers (B,) to vectors (B, E) and cosines (B, V); -1 for itself and special tokens."""
         cosines = self.directions[words] @ self.directions.T
         itself = words[:, None] == self.numbers  # (B, V)
         return self.vectors[words], cosines.masked_fill(itself | self.special, NO_NEIGHBOUR)
 
 
 def exportable(bundle: Bundle) -> Exportable:
-    """The language model or the word vectors of a bundle.
+    """Return the exportable language model or word vectors of a bundle.
 
     Args:
         bundle: of the trained model.
@@ -109,7 +110,7 @@ def exportable(bundle: Bundle) -> Exportable:
     return _language_model(model, preprocessing)
 
 
-def _language_model(model: LanguageModel, preprocessing: dict[str, Any]) -> Exportable:
+def _language_model(model: LanguageModel, preprocessing: Preprocessing) -> Exportable:
     network = model.network
 
     def sample(generator: np.random.Generator, rows: int) -> tuple[Arrays, Arrays]:
@@ -133,7 +134,7 @@ def _language_model(model: LanguageModel, preprocessing: dict[str, Any]) -> Expo
     )
 
 
-def _word_vectors(model: WordVectors, preprocessing: dict[str, Any]) -> Exportable:
+def _word_vectors(model: WordVectors, preprocessing: Preprocessing) -> Exportable:
     everything = len(model.vocabulary)
 
     def sample(generator: np.random.Generator, rows: int) -> tuple[Arrays, Arrays]:
@@ -161,13 +162,14 @@ def _word_vectors(model: WordVectors, preprocessing: dict[str, Any]) -> Exportab
     )
 
 
-def _encoding(preprocessing: dict[str, Any]) -> dict[str, Any]:
-    """How text becomes tokens, and the most frequent token that is a word."""
-    vocabulary = preprocessing["vocabulary"]
-    words = [token for token in vocabulary[len(SPECIAL) :] if token.isalpha()]
-    kept = ("tokenizer", "convert", "replace", "stopwords")
+def _encoding(preprocessing: Preprocessing) -> dict[str, Any]:
+    """Describe how text becomes tokens, with the most frequent word as an example."""
+    words = [token for token in preprocessing.vocabulary[len(SPECIAL) :] if token.isalpha()]
     return {
-        **{name: preprocessing[name] for name in kept},
+        "tokenizer": preprocessing.tokenizer,
+        "convert": preprocessing.convert,
+        "replace": preprocessing.replace,
+        "stopwords": preprocessing.stopwords,
         "special": list(SPECIAL),
         "padding": PAD,
         "unknown": UNK,

@@ -1,4 +1,4 @@
-"""What the page of `pipelines.serve` asks for poems and for words, and what it answers."""
+"""The forms for poems and for words on the page of `pipelines.serve`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,16 +7,17 @@ import gradio
 from gradio.components import Component
 
 from src.core.errors import DataError
+from src.text.compose import Composition, compose_poems
 from src.text.model import LanguageModel, WordVectors
-from src.text.predict import compose_poems, neighbours_of
-from src.text.preprocessing import Composition, TextEncoder
+from src.text.neighbours import neighbours_of
+from src.text.preprocessing import Preprocessing
 
 Form = tuple[list[Component], Callable[..., str]]
 
 
-def poem_form(model: LanguageModel, preprocessing: dict[str, Any]) -> Form:
-    """The keys of `Composition`; what is left empty is its default."""
-    default, encoder = Composition(), TextEncoder(preprocessing)
+def poem_form(model: LanguageModel, preprocessing: Preprocessing) -> Form:
+    """Ask for the keys of `Composition`; empty fields get its defaults."""
+    default = Composition()
     with gradio.Row():
         fields: dict[str, Component] = {
             "start": gradio.Textbox(label="First character", min_width=220),
@@ -36,14 +37,13 @@ def poem_form(model: LanguageModel, preprocessing: dict[str, Any]) -> Form:
 
     def predict(*values: Any) -> str:
         request = {name: value for name, value in zip(fields, values, strict=True) if value not in (None, "")}
-        return "\n".join(compose_poems(model, encoder, Composition(**request)))
+        return "\n".join(compose_poems(model, preprocessing, Composition(**request)))
 
     return list(fields.values()), predict
 
 
-def word_form(model: WordVectors, preprocessing: dict[str, Any]) -> Form:
-    """Words, and how many neighbours of each are wanted."""
-    encoder = TextEncoder(preprocessing)
+def word_form(model: WordVectors, preprocessing: Preprocessing) -> Form:
+    """Ask for words and the number of neighbours of each."""
     with gradio.Row():
         words = gradio.Textbox(label="Words, with spaces between them")
         count = gradio.Slider(1, 50, 10, step=1, label="Neighbours of each")
@@ -51,8 +51,8 @@ def word_form(model: WordVectors, preprocessing: dict[str, Any]) -> Form:
     def predict(text: str, neighbours: int) -> str:
         wanted = text.split()
         if not wanted:
-            raise DataError("there are no words")
-        found = neighbours_of(model, encoder, wanted, neighbours)
+            raise DataError("no words given")
+        found = neighbours_of(model, preprocessing, wanted, neighbours)
         lines = [" ".join(f"{word} {cosine:.4f}" for word, cosine in near) for near in found]
         return "\n".join(f"{word}: {line}" for word, line in zip(wanted, lines, strict=True))
 

@@ -1,4 +1,4 @@
-"""The networks of the text room.
+"""The networks of texts.
 
 B batch, T tokens, V vocabulary, E embedding, H hidden, L layers, W context words
 """
@@ -20,7 +20,7 @@ LONGEST_WAVE = 10_000
 
 
 class Recurrent(nn.Module):
-    """Embedding, recurrent layers, a linear layer back to the embedding's size, and one to the vocabulary.
+    """Embedding, recurrent layers, a linear layer to the embedding size, and one to the vocabulary.
 
     Args:
         vocabulary: V.
@@ -29,9 +29,9 @@ class Recurrent(nn.Module):
         hidden_size: H.
         layers: L.
         dropout: of the embeddings, between the layers and before both linear layers.
-        tied: the last layer's weights are the embeddings (Press and Wolf 2017).
-        skip: the last layer also sees the token itself (Graves 2013, section 2), so that pairs of
-            characters, which a small corpus is made of, need no memory.
+        tied: the weights of the last layer are the embeddings (Press and Wolf 2017).
+        skip: the linear layers also get the embedding of the token (Graves 2013, section 2), so that the
+            recurrent layers need not learn the pairs of characters that dominate a small corpus.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Recurrent(nn.Module):
         self.output = _output(embedding_size, vocabulary, self.embedding if tied else None)
 
     def hidden(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Tokens (B, T) after those of `state` to what the last layer gets, and the state after them."""
+        """Tokens (B, T) after those of `state` to the input of the last layer and the next state."""
         embedded = self.embedding(tokens)  # (B, T, E)
         hidden, state = self.recurrent(self.dropout(embedded), state)  # (B, T, H)
         seen = torch.cat([hidden, embedded], dim=2) if self.skip else hidden
@@ -70,15 +70,15 @@ class Recurrent(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A decoder with sinusoidal positions (Vaswani et al. 2017) and the norm first (Xiong et al. 2020).
+    """A transformer decoder with sinusoidal positions (Vaswani et al. 2017) and pre-norm (Xiong et al. 2020).
 
     Args:
         vocabulary: V.
-        embedding_size: E, a multiple of `heads` and even.
-        heads: of each attention.
+        embedding_size: E, even and a multiple of `heads`.
+        heads: of each attention layer.
         layers: L.
-        dropout: everywhere.
-        tied: the last layer's weights are the embeddings.
+        dropout: of the embeddings and in each layer.
+        tied: the weights of the last layer are the embeddings.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Transformer(nn.Module):
         self.output = _output(embedding_size, vocabulary, self.embedding if tied else None)
 
     def hidden(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Tokens (B, T) after those of `state` to what the last layer gets, and all tokens up to here."""
+        """Tokens (B, T) after those of `state` to the input of the last layer and all tokens so far."""
         seen = tokens if state is None else torch.cat([state, tokens], dim=1)
         size = self.embedding.embedding_dim
         embedded = self.embedding(seen) * math.sqrt(size)
@@ -124,7 +124,7 @@ class Transformer(nn.Module):
 
 
 class ContinuousBagOfWords(nn.Module):
-    """The mean of the embeddings around a word predicts it (Mikolov et al. 2013, section 3.1).
+    """Predict a word from the mean of the embeddings around it (Mikolov et al. 2013, section 3.1).
 
     Args:
         vocabulary: V.
@@ -139,7 +139,7 @@ class ContinuousBagOfWords(nn.Module):
         self.output = _output(embedding_size, vocabulary, None)
 
     def forward(self, contexts: Tensor) -> Tensor:
-        """Words around (B, W) to logits (B, V); `<PAD>`, beyond the text, does not count."""
+        """Context words (B, W) to logits (B, V); `<PAD>` is left out of the mean."""
         present = (contexts != PAD).unsqueeze(2)  # (B, W, 1)
         total = (self.embedding(contexts) * present).sum(dim=1)  # (B, E)
         logits: Tensor = self.output(self.dropout(total / present.sum(dim=1).clamp(min=1)))
@@ -148,7 +148,7 @@ class ContinuousBagOfWords(nn.Module):
 
 def _embedding(vocabulary: int, size: int) -> nn.Embedding:
     embedding = nn.Embedding(vocabulary, size, padding_idx=PAD)
-    # torch's deviation of 1 makes logits of tied weights far too large
+    # torch's standard deviation of 1 makes the logits of tied weights far too large
     nn.init.normal_(embedding.weight, std=0.1)
     return embedding
 

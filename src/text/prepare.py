@@ -1,67 +1,44 @@
-"""Raw documents -> split, token numbers and preprocessing.json; the vocabulary is learnt in training."""
+"""Split raw documents, learn the vocabulary from the training part and encode all of them."""
 
-import json
-import logging
 import re
 import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from sklearn.model_selection import train_test_split
 
 from src.core.atomic import written_whole
 from src.core.digests import write_manifest
+from src.core.documents import write_json
 from src.core.errors import ConfigurationError, DataError
 from src.preparation.splits import check_splitting, cut_fold
-from src.text.preprocessing import BOS, EOS, SPECIAL, UNK, TextEncoder, read_documents
-
-logger = logging.getLogger(__name__)
+from src.text.preprocessing import BOS, EOS, SPECIAL, UNK, Preprocessing, TextEncoder, read_documents
+from src.text.rhymes import rhyme_of
 
 FEWEST_DOCUMENTS = 3  # one for each split
-
-# 中华新韵 (2005), the fourteen rhymes of modern Mandarin; what pinyin spells as i after z, c, s, zh, ch, sh,
-# r is a rhyme of its own
-RHYMES = (
-    "a ia ua",
-    "o e uo",
-    "ie ve ue",
-    "ai uai",
-    "ei uei",
-    "ao iao",
-    "ou iou",
-    "an ian uan van",
-    "en in uen vn",
-    "ang iang uang",
-    "eng ing ueng ong iong",
-    "i er v",
-    "-i",
-    "u",
-)
-RHYME_OF = {final: number for number, finals in enumerate(RHYMES) for final in finals.split()}
 
 
 @dataclass
 class Preparation:
-    """How documents become token numbers: the section `<task>.prepare` of params.yaml.
+    """The settings of the preparation: the section `<task>.prepare` of params.yaml.
 
     Args:
-        tokenizer: char (each character is a token) or jieba (words).
+        tokenizer: "char" (each character is a token) or "jieba" (words).
         convert: an OpenCC configuration such as t2s (traditional to simplified characters); null for none.
-        replace: regular expressions, and what takes their place, in this order.
+        replace: regular expressions and their replacements, applied in this order.
         stopwords: tokens to leave out.
-        min_count: tokens that training documents hold less often are `<UNK>`.
-        rhymes: note the rhyme of each character, which the generation of poems can keep.
-        test_share: the share of documents held out for the test.
-        validation_share: the share of the remaining documents that chooses the best epoch.
-        folds: for cross-validation, so many parts of the documents, one of which is the test part in place of
-            `test_share`; 0 for none.
-        fold: which part that is, from 1.
-        seed: decides which document goes where.
+        min_count: the least count in the training documents; rarer tokens become `<UNK>`.
+        rhymes: save the rhyme of each character, so that poems can rhyme.
+        test_share: the share of the documents for the test.
+        validation_share: the share of the remaining documents for the validation.
+        folds: the number of folds of a cross-validation, one of which replaces `test_share`; 0 for none.
+        fold: the number of that fold, from 1.
+        seed: of the split.
     """
 
     tokenizer: Literal["char", "jieba"] = "char"
@@ -84,32 +61,36 @@ class Preparation:
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise ConfigurationError(f"prepare.replace: {pattern!r} is no pattern: {error}") from None
+                raise ConfigurationError(
+                    f"prepare.replace: {pattern!r} is not a regular expression: {error}"
+                ) from None
 
 
 def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
-    """Split the documents of a task and learn their vocabulary.
+    """Split the documents of a task, learn the vocabulary and encode them.
+
+    Writes, for each split (train, validation, test), `<split>_tokens.npy` with all its documents in one int32
+    array, each from `<BOS>` to `<EOS>`, and `<split>_offsets.npy` (N + 1,) int64 with the place where each
+    begins; split.csv; preprocessing.json; corpus.json with statistics of the corpus; manifest.json.
 
     Args:
         raw: the folder with the raw files.
-        prepared: the folder to write: `<split>_tokens.npy`, all documents of a split one after the other
-            (each from `<BOS>` to `<EOS>`) int32, and `<split>_offsets.npy` (N + 1,) int64, where each
-            begins, for the splits train, validation and test; split.csv; preprocessing.json; corpus.json,
-            what is worth knowing about the corpus; manifest.json.
-        settings: what to do.
+        prepared: the folder to write.
+        settings: of the preparation.
 
     Raises:
-        DataError: the documents cannot be used; nothing is written then.
+        ConfigurationError: `convert` or `folds` cannot be used.
+        DataError: the documents cannot be used. Nothing is written.
     """
     texts, empty = read_documents(raw)
-    learnt: dict[str, Any] = {
-        "tokenizer": settings.tokenizer,
-        "convert": settings.convert,
-        "replace": [list(pair) for pair in settings.replace.items()],
-        "stopwords": settings.stopwords,
-    }
-    encoder = _encoder(learnt)
-    # interned: a large corpus has each character once in memory, not each place of it
+    preprocessing = Preprocessing(
+        tokenizer=settings.tokenizer,
+        convert=settings.convert,
+        replace=[list(pair) for pair in settings.replace.items()],
+        stopwords=settings.stopwords,
+    )
+    encoder = _encoder(preprocessing)
+    # interned, so that a large corpus has each character only once in memory
     documents = [list(map(sys.intern, encoder.tokens(encoder.clean(text)))) for text in texts]
     empty += sum(not tokens for tokens in documents)
     documents = [tokens for tokens in documents if tokens]
@@ -117,19 +98,21 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     parts = _split(keys, settings, raw)
 
     counts = Counter(token for number in parts["train"] for token in documents[number])
-    learnt |= _vocabulary(counts, settings)
-    encoder = TextEncoder(learnt)
+    preprocessing = _with_vocabulary(preprocessing, counts, settings)
+    encoder = TextEncoder(preprocessing)
     encoded = {
         name: [[BOS, *encoder.encode(documents[number]), EOS] for number in part]
         for name, part in parts.items()
     }
-    corpus: dict[str, Any] = {
+    doubled = len(keys) - len(set(keys))
+    unknown = {name: _share_of(UNK, rows) for name, rows in encoded.items()}
+    corpus = {
         "documents": {name: len(part) for name, part in parts.items()},
-        "doubled": len(keys) - len(set(keys)),
+        "doubled": doubled,
         "empty": empty,
         "tokens": {name: _inner(rows) for name, rows in encoded.items()},
-        "unknown_share": {name: _share_of(UNK, rows) for name, rows in encoded.items()},
-        "vocabulary": len(learnt["vocabulary"]),
+        "unknown_share": unknown,
+        "vocabulary": len(preprocessing.vocabulary),
     }
     with written_whole(prepared) as folder:
         for name, rows in encoded.items():
@@ -140,36 +123,34 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         lines = sorted((number, name) for name, part in parts.items() for number in part)
         text = "".join(f"{number},{name}\n" for number, name in lines)
         (folder / "split.csv").write_text(f"document,split\n{text}", encoding="utf-8")
-        for name, content in (("preprocessing", learnt), ("corpus", corpus)):
-            text = json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True)
-            (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        preprocessing.save(folder)
+        write_json(folder / "corpus.json", corpus)
         write_manifest(folder)
     print(
-        f"{len(documents):,} documents ({empty} empty ones skipped, {corpus['doubled']} doubled ones kept "
-        f"together), {corpus['vocabulary']:,} different tokens, unknown in the test part: "
-        f"{corpus['unknown_share']['test']:.2%}"
+        f"{len(documents):,} documents ({empty} empty ones skipped, {doubled} duplicates kept in one split), "
+        f"{len(preprocessing.vocabulary):,} different tokens, unknown in the test part: {unknown['test']:.2%}"
     )
 
 
-def _encoder(learnt: dict[str, Any]) -> TextEncoder:
-    encoder = TextEncoder(learnt)
+def _encoder(preprocessing: Preprocessing) -> TextEncoder:
+    encoder = TextEncoder(preprocessing)
     try:
         encoder.clean("")
-    except Exception as error:  # OpenCC has no class of its own for it
-        raise ConfigurationError(f"prepare.convert: {learnt['convert']}: {error}") from None
+    except Exception as error:  # OpenCC raises no class of its own
+        raise ConfigurationError(f"prepare.convert: {preprocessing.convert}: {error}") from None
     return encoder
 
 
 def _key(tokens: list[str]) -> str:
-    """Documents that differ in punctuation alone have the same key."""
+    """Return a text that is the same for documents that differ in punctuation only."""
     return "".join(token for token in tokens if unicodedata.category(token[0])[0] != "P")
 
 
 def _split(keys: list[str], settings: Preparation, raw: Path) -> dict[str, list[int]]:
-    """Which documents go where; all that share a key go together."""
+    """Return the document numbers of each split; documents with the same key are in the same split."""
     unique = list(dict.fromkeys(keys))
     if len(unique) < FEWEST_DOCUMENTS:
-        raise DataError(f"{raw}: {len(unique)} different documents, {FEWEST_DOCUMENTS} are needed at least")
+        raise DataError(f"{raw}: {len(unique)} different documents, expected at least {FEWEST_DOCUMENTS}")
     rest = np.arange(len(unique))
     if settings.folds:
         rest, test = cut_fold(rest, settings)
@@ -184,37 +165,24 @@ def _split(keys: list[str], settings: Preparation, raw: Path) -> dict[str, list[
     return parts
 
 
-def _vocabulary(counts: Counter[str], settings: Preparation) -> dict[str, Any]:
-    """Tokens by falling count after the special ones, their counts and rhymes."""
+def _with_vocabulary(
+    preprocessing: Preprocessing, counts: Counter[str], settings: Preparation
+) -> Preprocessing:
+    """Add the vocabulary, its counts and rhymes: the special tokens, then the others by descending count."""
     kept = [(token, count) for token, count in counts.items() if token not in SPECIAL]
     kept = [(token, count) for token, count in kept if count >= settings.min_count]
     kept.sort(key=lambda pair: (-pair[1], pair[0]))
     vocabulary = [*SPECIAL, *(token for token, _ in kept)]
-    learnt: dict[str, Any] = {
-        "vocabulary": vocabulary,
-        "counts": [counts[token] for token in SPECIAL] + [count for _, count in kept],
-    }
-    if settings.rhymes:
-        learnt["rhymes"] = [rhyme_of(token) for token in vocabulary]
-    return learnt
-
-
-def rhyme_of(token: str) -> int | None:
-    """The number of a character's rhyme in 中华新韵, by its most usual reading; None of anything else."""
-    from pypinyin import Style, pinyin  # only poems need it
-
-    if len(token) != 1 or not token.isalpha():
-        return None
-    final = pinyin(token, style=Style.FINALS, errors="ignore", strict=True)
-    if not final:
-        return None
-    hissing = pinyin(token, style=Style.INITIALS, strict=True)[0][0] in ("z", "c", "s", "zh", "ch", "sh", "r")
-    spelt = final[0][0].replace("ü", "v")
-    return RHYME_OF.get("-i" if spelt == "i" and hissing else spelt)
+    return replace(
+        preprocessing,
+        vocabulary=vocabulary,
+        counts=[counts[token] for token in SPECIAL] + [count for _, count in kept],
+        rhymes=[rhyme_of(token) for token in vocabulary] if settings.rhymes else None,
+    )
 
 
 def _inner(rows: list[list[int]]) -> int:
-    """Tokens without `<BOS>` and `<EOS>`."""
+    """Count the tokens without `<BOS>` and `<EOS>`."""
     return sum(len(row) - 2 for row in rows)
 
 

@@ -1,4 +1,4 @@
-"""Texts that nobody has described yet -> a proposal for their preparation and their network."""
+"""Propose a preparation and a network for new texts."""
 
 import re
 import statistics
@@ -9,15 +9,15 @@ from typing import Any
 
 from src.core.errors import ConfigurationError
 from src.preparation.proposals import Noted, Proposal, configuration, count, one_cycle
-from src.text.preprocessing import MARKS, TextEncoder, read_documents
+from src.text.preprocessing import MARKS, Preprocessing, TextEncoder, read_documents
 
-VERSE_LENGTHS = (5, 7)  # those that `compose` writes
+VERSE_LENGTHS = (5, 7)  # as in Composition.length
 VERSE_ENDS = re.compile(r"[，。？！；：、,.?!;:/\s]+")
 MOSTLY = 0.5
 TRADITIONAL = 0.02
 SEEN_CHARACTERS = 20_000
 SEEN_DOCUMENTS = 500
-# what poems are cleaned of, so that verses end with , or a full stop: patterns of `replace`
+# entries of `replace` after which verses end with a comma or a full stop
 CLEANING = {
     r"（[^（）]*）": "",
     r"[“”\u2018\u2019「」『』《》〈〉〖〗()（）]": "",
@@ -25,60 +25,8 @@ CLEANING = {
     r"[、,]": "，",
 }
 FUNCTION_WORDS = (
-    *(
-        "的",
-        "了",
-        "是",
-        "在",
-        "和",
-        "与",
-        "也",
-        "而",
-        "由",
-        "就",
-        "都",
-        "会",
-        "把",
-        "被",
-        "这",
-        "那",
-        "它",
-        "它们",
-        "我们",
-        "一个",
-        "有",
-        "不",
-        "他",
-        "她",
-        "我",
-        "你",
-    ),
-    *(
-        "the",
-        "of",
-        "and",
-        "a",
-        "an",
-        "in",
-        "to",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "that",
-        "this",
-        "it",
-        "its",
-        "for",
-        "on",
-        "with",
-        "as",
-        "by",
-        "at",
-        "from",
-        "or",
-    ),
+    "的 了 是 在 和 与 也 而 由 就 都 会 把 被 这 那 它 它们 我们 一个 有 不 他 她 我 你 "
+    "the of and a an in to is are was were be that this it its for on with as by at from or"
 )
 CHARACTERS_A_WORD = 1.6  # of Chinese prose
 FEW_POEMS, MANY_POEMS = 1000, 10_000
@@ -88,19 +36,19 @@ RATE = 0.003
 
 
 def propose(path: Path, target: str | None) -> Proposal:
-    """Look at documents and say how they may be prepared and learnt.
+    """Propose a language model for Chinese verse, and word vectors for other texts.
 
     Args:
         path: a .txt file with one document a line, or a folder of them, or of the .json files of
             chinese-poetry.
-        target: nothing; documents have no column.
+        target: None; documents have no target column.
 
     Raises:
         ConfigurationError: a target was given.
         DataError: a file cannot be read, or there is none.
     """
     if target is not None:
-        raise ConfigurationError("--target: documents have no columns, every token is to be predicted")
+        raise ConfigurationError("--target: texts have no target column")
     documents, empty = read_documents(path)
     text = "".join(documents)
     letters = [sign for sign in text if sign.isalpha()]
@@ -108,23 +56,23 @@ def propose(path: Path, target: str | None) -> Proposal:
     regular = sum(map(_is_regular, documents)) / len(documents)
     length = statistics.median(map(len, documents))
     findings = [
-        f"{path.name or path}: {count(len(documents), 'document')}, one a line, half of them longer than "
-        f"{count(int(length), 'character')}; {len(set(text)):,} different characters"
+        f"{path.name or path}: {count(len(documents), 'document')}, one a line, of "
+        f"{count(int(length), 'character')} (median); {len(set(text)):,} different characters"
     ]
     if empty:
         findings.append(f"{count(empty, 'empty line')} skipped")
     prepare: dict[str, Any] = {}
     if chinese and _is_traditional(text):
         prepare["convert"] = Noted("t2s", "traditional to simplified characters")
-        findings.append("traditional characters: made simplified; leave `convert` out to keep them")
+        findings.append("traditional characters become simplified ones; delete `convert` to keep them")
     if chinese and regular > MOSTLY:
         findings.append(
-            f"{regular:.0%} have verses of 5 or of 7 characters: a language model that writes such"
+            f"{regular:.0%} have verses of 5 or of 7 characters: a language model that writes poems"
         )
         more, configured, predict = _poems(documents, text)
     else:
         kind = "Chinese" if chinese else "not Chinese"
-        findings.append(f"{kind}, no verses of 5 or 7 characters: word vectors, by the words around a word")
+        findings.append(f"{kind}, no verses of 5 or 7 characters: word vectors (CBOW)")
         more, configured, predict = _prose(documents, text, chinese)
     return Proposal(
         source=path.parent if path.is_file() else path,
@@ -137,7 +85,7 @@ def propose(path: Path, target: str | None) -> Proposal:
 
 
 def _is_traditional(text: str) -> bool:
-    import opencc  # other texts do without
+    import opencc  # only Chinese texts need it
 
     seen = text[:SEEN_CHARACTERS]
     changed = sum(a != b for a, b in zip(seen, opencc.OpenCC("t2s").convert(seen), strict=False))
@@ -153,20 +101,20 @@ Parts = tuple[dict[str, Any], dict[str, Any], str]
 
 
 def _poems(documents: list[str], text: str) -> Parts:
-    """A language model, character by character: preparation, configuration, options of predict."""
+    """Return preparation, configuration and options of `predict` of a language model of characters."""
     replace = {pattern: by for pattern, by in CLEANING.items() if re.search(pattern, text)}
     prepare: dict[str, Any] = {"tokenizer": Noted("char", "each character is a token")}
     if replace:
-        prepare["replace"] = Noted(replace, "patterns, in this order")
-    prepare["rhymes"] = Noted(True, "so that what is written can rhyme")
+        prepare["replace"] = Noted(replace, "applied in this order")
+    prepare["rhymes"] = Noted(True, "so that poems can rhyme")
     few, many = len(documents) < FEW_POEMS, len(documents) >= MANY_POEMS
     network = {
         "class_path": "src.text.networks.Recurrent",
         "init_args": {
             "cell": "gru",
             "embedding_size": 96 if few else 128,
-            "hidden_size": Noted(192 if few else 256, "more of it for more poems"),
-            "dropout": Noted(0.2 if many else 0.5, "less of it for more poems"),
+            "hidden_size": Noted(192 if few else 256, "larger for more poems"),
+            "dropout": Noted(0.2 if many else 0.5, "smaller for more poems"),
         },
     }
     batch_size = 4 if few else 32 if many else 16
@@ -181,24 +129,24 @@ def _poems(documents: list[str], text: str) -> Parts:
 
 
 def _prose(documents: list[str], text: str, chinese: bool) -> Parts:
-    """Word vectors: preparation, configuration, options of predict."""
+    """Return preparation, configuration and options of `predict` of word vectors."""
     size = round(len(text) / CHARACTERS_A_WORD) if chinese else len(" ".join(documents).split())
-    encoder = TextEncoder({"tokenizer": "jieba", "convert": None, "replace": [], "stopwords": []})
+    encoder = TextEncoder(Preprocessing(tokenizer="jieba"))
     counts = Counter(token for document in documents[:SEEN_DOCUMENTS] for token in encoder.tokens(document))
     signs = sorted(sign for sign in set(text) if unicodedata.category(sign)[0] in "PS" and sign not in MARKS)
-    stopwords = [*(word for word in FUNCTION_WORDS if word in counts), *signs]
+    stopwords = [*(word for word in FUNCTION_WORDS.split() if word in counts), *signs]
     frequent = [word for word, _ in counts.most_common() if word.isalpha() and word not in stopwords]
     shown = [word for word in frequent if len(word) > 1][:2] or frequent[:1]
     prepare = {
-        "tokenizer": Noted("jieba", "words; other scripts are cut at spaces and signs"),
-        "stopwords": Noted(stopwords, "left out: signs, and words that stand beside any word"),
+        "tokenizer": Noted("jieba", "words; other scripts are split at spaces and punctuation"),
+        "stopwords": Noted(stopwords, "left out: punctuation and function words"),
         "min_count": Noted(2 if size < FEW_WORDS else 5, "rarer words are <UNK>"),
     }
     network = {
         "class_path": "src.text.networks.ContinuousBagOfWords",
         "init_args": {"embedding_size": 64 if size < 10 * FEW_WORDS else 128, "dropout": 0.3},
     }
-    data = {"batch_size": 64 if size < FEW_WORDS else 256, "width": Noted(3, "words to each side")}
+    data = {"batch_size": 64 if size < FEW_WORDS else 256, "width": Noted(3, "words on each side")}
     configured = configuration(
         min(max(WORDS_SEEN // max(size, 1), 3), 30),
         data={"class_path": "src.text.data.ContextData", "init_args": data},
@@ -208,7 +156,7 @@ def _prose(documents: list[str], text: str, chinese: bool) -> Parts:
 
 
 def _model(name: str, network: Any, unknown_share: float) -> dict[str, Any]:
-    unknown = Noted(unknown_share, "of the tokens that occur once, those that training reads as <UNK>")
+    unknown = Noted(unknown_share, "share of the tokens occurring once that training replaces by <UNK>")
     return {
         "class_path": f"src.text.model.{name}",
         "init_args": {"network": network, "unknown_share": unknown, **one_cycle("Adam", RATE)},

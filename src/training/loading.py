@@ -119,7 +119,11 @@ class WholeData(LightningDataModule):
         self.batch_size = batch_size
         self.seed = seed
         self.prepared = PREPARED / task
-        self.preprocessing = read_preprocessing(self.prepared)
+        self.preprocessing = self.load_preprocessing()
+
+    def load_preprocessing(self) -> Any:
+        """Read what the preparation has learnt; a kind of data overrides this to return its own type."""
+        return read_preprocessing(self.prepared)
 
     def tensors(self, split: str) -> tuple[Tensor, ...]:
         """The tensors of a split that batches are cut from, each of shape (rows, ...)."""

@@ -1,11 +1,11 @@
-"""The multilayer perceptron that several kinds of data share, its activations and initialisations.
+"""The multilayer perceptron, its activations, norms and initialisations.
 
 B batch, F features, H hidden units, O outputs
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from torch import Tensor, nn
 
@@ -18,7 +18,7 @@ Found = TypeVar("Found")
 
 
 class Step(nn.Module):
-    """The perceptron's step: 1 above 0, else 0. Its gradient is 0, so layers below it do not learn."""
+    """The step function: 1 above 0, else 0. Its gradient is 0, so the layers before it do not learn."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Elementwise, any shape."""
@@ -57,10 +57,18 @@ INITIALISATIONS: dict[str, Callable[..., Any]] = {
 
 
 def chosen(choice: Choice, known: dict[str, Found], key: str) -> tuple[Found, dict[str, Any]]:
-    """What a choice names, and its arguments.
+    """Look up a choice.
+
+    Args:
+        choice: a name, or a dictionary of one name and its arguments.
+        known: the possible values by name.
+        key: of the configuration, for error messages.
+
+    Returns:
+        The value of that name, and the arguments.
 
     Raises:
-        ConfigurationError: the name is not known, or there is more than one.
+        ConfigurationError: the name is unknown, or there are several.
     """
     name, arguments = (choice, {}) if isinstance(choice, str) else next(iter(choice.items()), ("", {}))
     if name not in known or (isinstance(choice, dict) and len(choice) != 1):
@@ -69,7 +77,7 @@ def chosen(choice: Choice, known: dict[str, Found], key: str) -> tuple[Found, di
 
 
 def per_layer(choices: Choice | list[Choice], layers: int, key: str) -> list[Choice]:
-    """One choice a layer, from one for all or from a list."""
+    """Return one choice per layer, from one choice for all layers or from a list."""
     if not isinstance(choices, list):
         return [choices] * layers
     if len(choices) != layers:
@@ -81,24 +89,31 @@ class MLP(nn.Sequential):
     """Linear, norm, activation, dropout for each hidden layer, then a linear output.
 
     Args:
-        inputs: F.
-        hidden_sizes: H of each hidden layer; none makes a linear model.
-        outputs: O.
-        activation: one for all hidden layers, or a list.
-        norm: batch, layer or None.
-        dropout: the share of activations set to 0 in training.
-        initialisation: of the weights, one for all linear layers or a list with one more than hidden
-            layers; biases then start at 0. None keeps torch's default (Kaiming uniform, He et al. 2015).
-        share_hidden: the hidden layers from the second on are one and the same linear layer.
+        inputs: F, given by the data.
+        outputs: O, given by the data.
+        hidden_sizes: H of each hidden layer; `[]` is a linear model.
+        activation: identity, step, sigmoid, tanh, relu, leaky_relu, prelu, rrelu, elu, silu, softplus or
+            softmax, with arguments as in `{leaky_relu: {negative_slope: 0.1}}`; or a list, one per hidden
+            layer.
+        norm: batch (Ioffe and Szegedy 2015) or layer (Ba et al. 2016) normalisation of each hidden layer.
+        dropout: the probability that an activation is set to 0 in training, in [0, 1).
+        initialisation: of the weights: constant ({constant: {k: 0.1}}), zeros, ones, eye, normal
+            ({normal: {std: 0.01}}), uniform ({uniform: {a: -0.1, b: 0.1}}), xavier_normal, xavier_uniform,
+            kaiming_normal or kaiming_uniform; or a list, one per linear layer. Biases then start at 0. null
+            is PyTorch's default (Kaiming uniform, He et al. 2015).
+        share_hidden: use one linear layer for all hidden layers from the second on.
+
+    Raises:
+        ConfigurationError: an unknown name, a list of the wrong length, or a value out of range.
     """
 
     def __init__(
         self,
         inputs: int,
-        hidden_sizes: list[int],
         outputs: int,
+        hidden_sizes: list[int],
         activation: Choice | list[Choice] = "relu",
-        norm: str | None = None,
+        norm: Literal["batch", "layer"] | None = None,
         dropout: float = 0.0,
         initialisation: Choice | list[Choice] | None = None,
         share_hidden: bool = False,

@@ -4,8 +4,9 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TextColumn
+
+from src.core.progress import progress_bar
 
 
 class TrainingProgress(ProgressBar):
@@ -33,14 +34,8 @@ class TrainingProgress(ProgressBar):
         """Draw the bar."""
         if not self.enabled:
             return
-        self.progress = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[metrics]}"),
-            console=Console(stderr=True),
-        )
+        metrics = TextColumn("{task.fields[metrics]}")
+        self.progress = progress_bar(metrics, description="epoch {task.fields[epoch]}")
         self.task = self.progress.add_task(
             "train",
             total=trainer.estimated_stepping_batches,

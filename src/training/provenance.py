@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from src.core.digests import file_digest
+from src.core.git import git
 from src.core.paths import LOCK
 
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "numpy", "pandas", "scikit-learn")
@@ -38,9 +39,8 @@ def provenance(prepared: str, device: torch.device) -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says; None where there is no git or no repository."""
+    """The output of a git command; None where there is no git or no repository."""
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True)  # noqa: S603, S607
-    except OSError:
+        return git(*arguments)
+    except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -85,6 +85,7 @@ def start_tracker(folder: Path, task: str, configuration: dict[str, Any]) -> Tra
         wandb.sdk.wandb_run.Run._detect_and_apply_job_inputs = lambda run: None
         run = wandb.init(
             project="lockstep",
+            name=os.environ.get("WANDB_NAME") or None,  # W&B itself reads it once per process
             group=os.environ.get("WANDB_RUN_GROUP", task),
             tags=[task, *filter(None, os.environ.get("WANDB_TAGS", "").split(","))],
             dir=os.environ.get("WANDB_DIR", folder),

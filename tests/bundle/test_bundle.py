@@ -10,15 +10,7 @@ import yaml
 from lightning import LightningModule
 from torch import Tensor
 
-from src.bundle.bundle import (
-    FORMAT,
-    load_model,
-    load_weights,
-    read_manifest,
-    require_same_data,
-    tensors_digest,
-    write_bundle,
-)
+from src.bundle.bundle import FORMAT, Bundle, tensors_digest, write_bundle
 from src.core.digests import file_digest, write_manifest
 from src.core.errors import ConfigurationError, IntegrityError
 from src.tabular.model import TabularModel
@@ -85,7 +77,7 @@ def test_weights_come_back_as_they_were() -> None:
     write(model)
     other = make_model(seed=1)
     assert not same(model.state_dict(), other.state_dict())
-    load_weights(BUNDLE, other)
+    Bundle.open(BUNDLE).load_weights(other)
     assert same(model.state_dict(), other.state_dict())
     assert other.state_dict()["network.1.num_batches_tracked"] == 1
 
@@ -94,17 +86,19 @@ def test_manifest_describes_the_bundle() -> None:
     model = make_model()
     write(model)
     assert sorted(contents(BUNDLE)) == FILES
-    manifest = read_manifest(BUNDLE)
+    bundle = Bundle.open(BUNDLE)
+    manifest = bundle.manifest
     assert manifest == {
         "format": FORMAT,
         "task": "boxes",
-        "room": "tabular",
         "tensors": tensors_digest(model.state_dict()),
         "prepared": file_digest(PREPARED / "manifest.json"),
         "requirements.lock": file_digest(Path("requirements.lock")),
         "files": {name: file_digest(BUNDLE / name) for name in FILES if name != "manifest.json"},
     }
     assert manifest == json.loads((BUNDLE / "manifest.json").read_text(encoding="utf-8"))
+    assert bundle.kind == "tabular"
+    assert bundle.configuration["model"]["init_args"]["hidden_sizes"] == [4]
 
 
 def test_same_model_gives_the_same_bytes_without_any_path(tmp_path: Path) -> None:
@@ -120,7 +114,7 @@ def test_other_weights_are_another_manifest() -> None:
     digests = []
     for seed in (0, 1):
         write(make_model(seed))
-        digests.append(read_manifest(BUNDLE)["tensors"])
+        digests.append(Bundle.open(BUNDLE).manifest["tensors"])
     assert digests[0] != digests[1]
 
 
@@ -141,33 +135,32 @@ def test_digest_of_tensors_sees_names_types_shapes_and_values() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name != "manifest.json"])
-def test_flipped_bit_is_told_with_the_file_and_both_digests(name: str) -> None:
+def test_flipped_bit_is_reported_with_the_file_and_both_digests(name: str) -> None:
     write(make_model())
     expected = file_digest(BUNDLE / name)
     content = bytearray((BUNDLE / name).read_bytes())
     content[-1] ^= 1
     (BUNDLE / name).write_bytes(content)
-    for load in (lambda: read_manifest(BUNDLE), lambda: load_weights(BUNDLE, make_model())):
-        with pytest.raises(IntegrityError) as caught:
-            load()
-        for part in (str(BUNDLE / name), expected, file_digest(BUNDLE / name), "dvc repro -f train@boxes"):
-            assert part in str(caught.value)
+    with pytest.raises(IntegrityError) as caught:
+        Bundle.open(BUNDLE)
+    for part in (str(BUNDLE / name), expected, file_digest(BUNDLE / name), "dvc repro -f train@boxes"):
+        assert part in str(caught.value)
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name != "manifest.json"])
-def test_missing_file_is_told(name: str) -> None:
+def test_missing_file_is_reported(name: str) -> None:
     write(make_model())
     (BUNDLE / name).unlink()
     with pytest.raises(IntegrityError, match=rf"models/boxes/{name}: .*no such file"):
-        read_manifest(BUNDLE)
+        Bundle.open(BUNDLE)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"files": 3}', '"files"', '{"files": null}'])
-def test_damaged_manifest_is_told(text: str) -> None:
+def test_damaged_manifest_is_reported(text: str) -> None:
     write(make_model())
     (BUNDLE / "manifest.json").write_text(text)
     with pytest.raises(IntegrityError, match=r"models/boxes/manifest\.json is damaged"):
-        read_manifest(BUNDLE)
+        Bundle.open(BUNDLE)
 
 
 def change_manifest(**values: Any) -> None:
@@ -176,35 +169,35 @@ def change_manifest(**values: Any) -> None:
 
 
 @pytest.mark.parametrize(("found", "named"), [(FORMAT + 1, FORMAT + 1), (None, 0)])
-def test_bundle_of_another_format_is_told_with_both(found: int | None, named: int) -> None:
+def test_bundle_of_another_format_is_refused(found: int | None, named: int) -> None:
     write(make_model())
     change_manifest(format=found)
     message = (
         rf"models/boxes is a bundle of format {named}, .* reads format {FORMAT}; .*dvc repro -f train@boxes"
     )
     with pytest.raises(ConfigurationError, match=message):
-        read_manifest(BUNDLE)
+        Bundle.open(BUNDLE)
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "..", "", ".", "in/side", "config.yaml/"])
 def test_names_of_other_folders_in_a_manifest_are_refused(name: str) -> None:
     write(make_model())
-    files = read_manifest(BUNDLE)["files"]
+    files = Bundle.open(BUNDLE).manifest["files"]
     change_manifest(files=files | {name: "0"})
     with pytest.raises(IntegrityError, match="is not the name of a file in the bundle's folder"):
-        read_manifest(BUNDLE)
+        Bundle.open(BUNDLE)
 
 
-def test_manifest_that_leaves_a_file_unchecked_is_told() -> None:
+def test_manifest_that_leaves_a_file_unchecked_is_refused() -> None:
     write(make_model())
-    files = read_manifest(BUNDLE)["files"]
+    files = Bundle.open(BUNDLE).manifest["files"]
     del files["config.yaml"]
     change_manifest(files=files)
     with pytest.raises(IntegrityError, match=r"manifest\.json is damaged: it does not list config\.yaml"):
-        read_manifest(BUNDLE)
+        Bundle.open(BUNDLE)
 
 
-def test_weights_of_another_bundle_are_told() -> None:
+def test_weights_of_another_bundle_are_refused() -> None:
     write(make_model(0))
     write(make_model(1), Path("models/other"))
     shutil.copyfile("models/other/model.safetensors", BUNDLE / "model.safetensors")
@@ -212,34 +205,34 @@ def test_weights_of_another_bundle_are_told() -> None:
     manifest["files"]["model.safetensors"] = file_digest(BUNDLE / "model.safetensors")
     (BUNDLE / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(IntegrityError, match=r"model\.safetensors.*not those of the manifest"):
-        load_weights(BUNDLE, make_model())
+        Bundle.open(BUNDLE).load_weights(make_model())
 
 
 @pytest.mark.parametrize("missing", ["folder", "manifest"])
-def test_missing_bundle_is_told_with_the_command_that_mends_it(missing: str) -> None:
+def test_missing_bundle_is_reported_with_the_command_that_makes_it(missing: str) -> None:
     if missing == "manifest":
         write(make_model())
         (BUNDLE / "manifest.json").unlink()
-    for load in (lambda: read_manifest(BUNDLE), lambda: load_model(BUNDLE, TabularModel)):
-        with pytest.raises(ConfigurationError, match=r"dvc repro train@boxes"):
-            load()
+    with pytest.raises(ConfigurationError, match=r"dvc repro train@boxes"):
+        Bundle.open(BUNDLE)
 
 
-def test_bundle_is_not_judged_on_other_data() -> None:
+def test_bundle_is_not_evaluated_on_other_data() -> None:
     write(make_model())
-    require_same_data(BUNDLE, PREPARED)
+    bundle = Bundle.open(BUNDLE)
+    bundle.require_data(PREPARED)
     trained_with = file_digest(PREPARED / "manifest.json")
     (PREPARED / "preprocessing.json").write_text("{}")
     with pytest.raises(IntegrityError, match=r"data/prepared/boxes/preprocessing\.json: sha256 44136fa3"):
-        require_same_data(BUNDLE, PREPARED)
+        bundle.require_data(PREPARED)
     (PREPARED / "manifest.json").unlink()
     with pytest.raises(ConfigurationError, match=r"manifest\.json is not here; run: dvc repro prepare@boxes"):
-        require_same_data(BUNDLE, PREPARED)
+        bundle.require_data(PREPARED)
     write_manifest(PREPARED)
     with pytest.raises(
         ConfigurationError, match="trained with other data than data/prepared/boxes"
     ) as caught:
-        require_same_data(BUNDLE, PREPARED)
+        bundle.require_data(PREPARED)
     assert trained_with in str(caught.value)
     assert file_digest(PREPARED / "manifest.json") in str(caught.value)
 
@@ -253,12 +246,12 @@ def test_bundle_is_not_judged_on_other_data() -> None:
         ({"norm": None}, r"network\.1\."),
     ],
 )
-def test_another_network_is_told(changes: dict[str, Any], named: str) -> None:
+def test_weights_of_another_network_are_refused(changes: dict[str, Any], named: str) -> None:
     write(make_model())
     model = make_model(seed=1, **changes)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(ConfigurationError, match=rf"models/boxes holds another network: {named}"):
-        load_weights(BUNDLE, model)
+        Bundle.open(BUNDLE).load_weights(model)
     assert same(model.state_dict(), before)
 
 
@@ -266,21 +259,22 @@ def test_shared_layers_are_kept_once_and_come_back_shared() -> None:
     changes = {"hidden_sizes": [4, 4, 4], "share_hidden": True}
     model = make_model(**changes)
     write(model, **changes)
-    for other in (make_model(seed=1, **changes), load_model(BUNDLE, TabularModel)):
-        load_weights(BUNDLE, other)
+    bundle = Bundle.open(BUNDLE)
+    for other in (make_model(seed=1, **changes), bundle.model_of(TabularModel)):
+        bundle.load_weights(other)
         assert same(model.state_dict(), other.state_dict())
         linears = [module for module in other.network if isinstance(module, torch.nn.Linear)]
         assert linears[0] is not linears[1]
         assert linears[1] is linears[2]
     with pytest.raises(ConfigurationError, match="another network"):
-        load_weights(BUNDLE, make_model(hidden_sizes=[4, 4, 4]))
+        bundle.load_weights(make_model(hidden_sizes=[4, 4, 4]))
 
 
 def test_bundle_alone_makes_the_model() -> None:
     model = make_model()
     write(model)
     shutil.rmtree("data")
-    loaded = load_model(BUNDLE, TabularModel)
+    loaded = Bundle.open(BUNDLE).model_of(TabularModel)
     assert type(loaded) is TabularModel
     assert not loaded.training
     assert same(model.state_dict(), loaded.state_dict())
@@ -288,13 +282,13 @@ def test_bundle_alone_makes_the_model() -> None:
     assert torch.equal(loaded(features), model.eval()(features))
 
 
-def test_bundle_of_another_kind_is_told() -> None:
+def test_bundle_of_another_model_is_refused() -> None:
     class Other(LightningModule):
         pass
 
     write(make_model())
     with pytest.raises(ConfigurationError, match=r"models/boxes holds a TabularModel, not a Other"):
-        load_model(BUNDLE, Other)
+        Bundle.open(BUNDLE).model_of(Other)
 
 
 def test_bundle_cannot_import_other_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,7 +296,7 @@ def test_bundle_cannot_import_other_modules(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.syspath_prepend(tmp_path)
     write(make_model(), optimizer={"class_path": "intruder.Intruder"})
     with pytest.raises(ConfigurationError, match="intruder"):
-        load_model(BUNDLE, TabularModel)
+        Bundle.open(BUNDLE).model  # noqa: B018
     assert "intruder" not in sys.modules
 
 
@@ -320,7 +314,7 @@ def test_older_bundle_stays_when_writing_fails(monkeypatch: pytest.MonkeyPatch) 
     assert [path.name for path in Path("models").iterdir()] == ["boxes"]
 
 
-def test_project_without_a_lock_says_so() -> None:
+def test_manifest_without_a_lock_file_has_no_digest_of_it() -> None:
     Path("requirements.lock").unlink()
     write(make_model())
-    assert read_manifest(BUNDLE)["requirements.lock"] is None
+    assert Bundle.open(BUNDLE).manifest["requirements.lock"] is None

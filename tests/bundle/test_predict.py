@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,7 @@ from src.bundle.bundle import FORMAT
 from src.cli import main
 from src.core.errors import exit_with_message
 
-pytestmark = pytest.mark.usefixtures("settings_of_the_process")
-
-# a task of each kind of model, and what is asked of it
+# a task of each kind of model, and the arguments of its predictions
 REQUESTS: dict[str, list[str]] = {
     "house_prices": ["--data.input", "data/raw/house_prices/test.csv"],
     "spiral": ["--data.input", "data/raw/spiral/train.csv"],
@@ -26,6 +25,7 @@ REQUESTS: dict[str, list[str]] = {
     "words": ["--data.words", "[学习, 模型]", "--data.neighbours", "3"],
     "bowl": ["--data.input", "data/raw/bowl/start.csv"],
 }
+pytestmark = [pytest.mark.usefixtures("settings_of_the_process"), pytest.mark.tasks(*REQUESTS)]
 
 
 def cli(*arguments: str) -> Any:
@@ -40,12 +40,13 @@ def cli(*arguments: str) -> Any:
 
 
 @pytest.fixture
-def elsewhere(clones: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def elsewhere(finished: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the bundles under other names and with raw files, and nothing else of the project."""
-    folder = tmp_path / "another place"
+    folder, clone = tmp_path / "another place", finished(*REQUESTS)
     for task in REQUESTS:
-        shutil.copytree(clones[0] / "models" / task, folder / f"the {task} model")
-        shutil.copytree(clones[0] / "data/raw" / task, folder / "data/raw" / task)
+        shutil.copytree(clone / "models" / task, folder / f"the {task} model")
+    (folder / "data").mkdir()
+    (folder / "data/raw").symlink_to(clone / "data/raw")
     rows = list(csv.reader((folder / "data/raw/digits/train.csv").open(encoding="utf-8", newline="")))
     label = rows[0].index("label")
     with (folder / "digits.csv").open("w", encoding="utf-8", newline="") as file:
@@ -56,7 +57,7 @@ def elsewhere(clones: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.usefixtures("elsewhere")
 def test_a_bundle_alone_predicts_what_it_predicts_in_its_project(
-    clones: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = Path.cwd()
     for task, request in REQUESTS.items():
@@ -64,16 +65,16 @@ def test_a_bundle_alone_predicts_what_it_predicts_in_its_project(
         (here / "again").mkdir(exist_ok=True)
         request = [str(here / word) if (here / word).is_file() else word for word in request]
         output = ["--data.output", str(here / "again" / task)]
-        monkeypatch.chdir(clones[0])
+        monkeypatch.chdir(finished())
         assert cli("predict", "--config", f"configs/{task}.yaml", *request, *output) == 0
         monkeypatch.chdir(here)
         content = Path(f"{task}.out").read_bytes()
         assert content == Path("again", task).read_bytes()
         assert content.count(b"\n") >= 2
-    said = capsys.readouterr()
-    assert "19 predictions: digits.out\n" in said.out
-    assert "error" not in said.err
-    assert "predict" not in said.err  # a progress bar is for terminals
+    output = capsys.readouterr()
+    assert "19 predictions: digits.out\n" in output.out
+    assert "error" not in output.err
+    assert "predict" not in output.err  # a progress bar is for terminals
 
 
 def damaged(name: str) -> None:
@@ -100,7 +101,7 @@ POINTS = ["--data.input", "data/raw/spiral/train.csv"]
         (["--bundle", SPIRAL, "--config", "x.yaml", *POINTS], 2, "not allowed with argument --bundle"),
         (["--bundle", SPIRAL], 2, "arguments are required: --data.input"),
         (["--bundle", SPIRAL, *POINTS, "--trainer.max_epochs", "3"], 2, "--trainer.max_epochs"),
-        (["--bundle", SPIRAL, *POINTS, "--model.dropout", "0"], 2, "--model.dropout"),
+        (["--bundle", SPIRAL, *POINTS, "--model.network.dropout", "0"], 2, "--model.network.dropout"),
         (["--bundle", SPIRAL, *POINTS, "--data.batch_size", "3"], 2, "--data.batch_size"),
         (["--bundle", "the poems model", "--data.compose.length", "6"], 2, "--data.compose.length"),
         (["--bundle", "the poems model", "--data.compose.start", "春天"], 2, "must be one character"),
@@ -113,7 +114,7 @@ POINTS = ["--data.input", "data/raw/spiral/train.csv"]
     ],
 )
 @pytest.mark.usefixtures("elsewhere")
-def test_what_cannot_be_predicted_is_told_in_one_line(
+def test_mistakes_are_reported_in_one_line(
     arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("weights.csv", "weights.png"):
@@ -128,14 +129,14 @@ def test_what_cannot_be_predicted_is_told_in_one_line(
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.yaml", "preprocessing.json"])
 @pytest.mark.usefixtures("elsewhere")
-def test_a_changed_byte_of_a_bundle_is_told(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_byte_of_a_bundle_is_reported(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     damaged(name)
     assert cli("predict", "--bundle", SPIRAL, *POINTS) == 4
     assert f"error: {SPIRAL}/{name}: sha256 " in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_a_bundle_of_another_version_is_told_with_both(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bundle_of_another_format_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     another_format(7)
     assert cli("predict", "--bundle", SPIRAL, *POINTS) == 2
     message = capsys.readouterr().err

@@ -88,7 +88,7 @@ def test_formats(capsys: pytest.CaptureFixture[str]) -> None:
         (["later"], {}, "later has not run; run: python -m pipelines.study later"),
         (["tiny"], {"sort": "speed"}, "no column 'speed'; there are: model.rate, test/rmse"),
         (["tiny"], {"filter": ["rate"]}, "expected column=value"),
-        (["tiny"], {"filter": ["rate<low"]}, "'low' in 'rate<low' is no number"),
+        (["tiny"], {"filter": ["rate<low"]}, "'low' in 'rate<low' is not a number"),
         (["tiny"], {"output": Path("runs.pdf")}, "ends with .csv, .md or .json, not .pdf"),
     ],
 )

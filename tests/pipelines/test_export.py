@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,31 +15,35 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
+import yaml
 
+from pipelines.export import export as exporter
 from pipelines.export.export import export, relative_difference
-from pipelines.export.export import export as exporter
-from src.bundle.bundle import load_model
 from src.bundle.exportable import Exportable
-from src.core.digests import folder_digest, read_preprocessing
+from src.cli import main
+from src.core.digests import folder_digest
 from src.core.errors import ConfigurationError, IntegrityError, exit_with_message
-from src.tabular.model import TabularModel
-from src.tabular.preprocessing import read_table, transform
-from src.text.export import _language_model
-from src.text.model import LanguageModel
-from src.text.networks import Transformer
-from src.text.preprocessing import SPECIAL
 
 TASKS = ("house_prices", "digits", "poems", "words", "line", "bowl")
 SAMPLES = 200
 COMMON = ["README.md", "example.py", "inputs.json", "model.onnx", "model.pt2"]
 
 
+pytestmark = [pytest.mark.slow, pytest.mark.tasks(*TASKS)]
+
+
 @pytest.fixture(scope="module")
-def exports(clones: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(finished: Callable[..., Path]) -> Path:
+    """The project in which the tasks have run."""
+    return finished(*TASKS)
+
+
+@pytest.fixture(scope="module")
+def exports(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The exports of some tasks, at least one of each kind of network."""
     folder = tmp_path_factory.mktemp("exports")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(clones[0])
+        patch.chdir(project)
         for task in TASKS:
             export(task, output=folder / task, samples=SAMPLES)
     return folder
@@ -65,21 +68,21 @@ def read_json(path: Path) -> Any:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_an_export_is_whole_and_knows_no_path(clones: tuple[Path, Path], exports: Path, task: str) -> None:
+def test_an_export_is_whole_and_knows_no_path(project: Path, exports: Path, task: str) -> None:
     texts = ["vocabulary.json"] if task in ("poems", "words") else []
     assert sorted(path.name for path in (exports / task).iterdir()) == sorted(COMMON + texts)
     onnx.checker.check_model(exports / task / "model.onnx", full_check=True)
     for path in (exports / task).iterdir():
-        for place in (clones[0], Path(exporter.__file__).parents[1], Path(sys.prefix)):
+        for place in (project, Path(exporter.__file__).parents[1], Path(sys.prefix)):
             assert os.fsencode(place) not in path.read_bytes(), path
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_model_card_tells_scores_and_digests(clones: tuple[Path, Path], exports: Path, task: str) -> None:
+def test_the_model_card_tells_scores_and_digests(project: Path, exports: Path, task: str) -> None:
     card = (exports / task / "README.md").read_text(encoding="utf-8")
-    manifest = read_json(clones[0] / "models" / task / "manifest.json")
-    source = read_json(clones[0] / "data" / "raw" / task / "SOURCE.json")
-    metrics = read_json(clones[0] / "reports" / task / "metrics.json")
+    manifest = read_json(project / "models" / task / "manifest.json")
+    source = read_json(project / "data" / "raw" / task / "SOURCE.json")
+    metrics = read_json(project / "reports" / task / "metrics.json")
     for digest in (manifest["tensors"], manifest["prepared"], *manifest["files"].values()):
         assert f"| {digest} |" in card
     assert all(file["sha256"] in card for file in source["files"].values())
@@ -109,18 +112,18 @@ def test_the_example_runs_without_the_project(exports: Path, tmp_path: Path, tas
 
 
 def test_raw_rows_get_the_prices_of_the_bundle(
-    clones: tuple[Path, Path], exports: Path, session: Callable[..., Any]
+    project: Path,
+    exports: Path,
+    session: Callable[..., Any],
+    tmp_path: Path,
+    settings_of_the_process: None,
 ) -> None:
-    raw = clones[0] / "data" / "raw" / "house_prices" / "test.csv"
-    bundle = clones[0] / "models" / "house_prices"
-    learnt = read_preprocessing(bundle)
-    texts = [column["name"] for column in learnt["columns"] if column["kind"] == "categorical"]
-    table = read_table(raw, texts, learnt["missing"])
-    model = load_model(bundle, TabularModel)
-    with torch.inference_mode():
-        expected = model.predict(model(torch.from_numpy(transform(table, learnt, raw, Counter()))))
+    raw = project / "data" / "raw" / "house_prices" / "test.csv"
+    files = [f"--data.input={raw}", f"--data.output={tmp_path / 'expected.csv'}"]
+    main(["predict", f"--bundle={project / 'models' / 'house_prices'}", *files])
+    expected = pd.read_csv(tmp_path / "expected.csv")["SalePrice"]
 
-    # as a stranger would, by inputs.json
+    # with inputs.json alone
     known = read_json(exports / "house_prices" / "inputs.json")
     cells = pd.read_csv(raw, dtype=str, keep_default_na=False)
     numbers = cells[known["numbers"]].replace(known["missing_texts"], "nan").to_numpy(np.float64)
@@ -135,43 +138,48 @@ def test_raw_rows_get_the_prices_of_the_bundle(
     ]
     (prices,) = session("house_prices", numbers=numbers, categories=np.array(codes).T)
     assert len(prices) > 1000
-    np.testing.assert_allclose(prices, expected.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(prices, expected, rtol=1e-5)
 
 
-def test_batches_and_texts_of_any_length(session: Callable[..., Any]) -> None:
+def test_batches_and_texts_of_any_length(exports: Path, session: Callable[..., Any]) -> None:
+    begin = read_json(exports / "poems" / "inputs.json")["begin"]
     for rows, length in ((1, 1), (1, 30), (3, 5)):
-        (logits,) = session("poems", tokens=np.full((rows, length), SPECIAL.index("<BOS>")))
+        (logits,) = session("poems", tokens=np.full((rows, length), begin))
         assert logits.shape[:2] == (rows, length)
     for rows in (1, 7):
         assert session("digits", images=np.zeros((rows, 1, 8, 8), np.uint8))[0].shape == (rows, 10)
         assert session("line", numbers=np.full((rows, 1), np.nan))[0].shape == (rows,)
 
 
-def test_a_transformer_is_exported(tmp_path: Path) -> None:
-    learnt = {
-        "vocabulary": [*SPECIAL, *"abcdefgh"],
-        "counts": [0] * 6 + [1] * 8,
-        "tokenizer": "char",
-        "convert": None,
-        "replace": [],
-        "stopwords": [],
-    }
-    model = LanguageModel(learnt, lambda size: Transformer(size, 8, heads=2, layers=1)).eval()
-    exportable = _language_model(model, learnt)
-    exporter._write_programs(exportable, tmp_path)
-    exporter._compare(exportable, {"onnx": exporter._onnx_runner(exportable, tmp_path)}, SAMPLES)
+def test_a_transformer_is_exported(
+    workspace: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings_of_the_process: None,
+) -> None:
+    monkeypatch.chdir(workspace(tmp_path, "poems"))
+    path = Path("configs/poems.yaml")
+    configuration = yaml.safe_load(path.read_text(encoding="utf-8"))
+    configuration["trainer"]["max_epochs"] = 1
+    options = {"embedding_size": 8, "heads": 2, "layers": 1}
+    network = {"class_path": "src.text.networks.Transformer", "init_args": options}
+    configuration["model"]["init_args"]["network"] = network
+    path.write_text(yaml.safe_dump(configuration), encoding="utf-8")
+    main(["fit", f"--config={path}"])
+    export("poems", samples=SAMPLES)
+    assert (tmp_path / "exports/poems/model.onnx").is_file()
 
 
 def test_the_same_bundle_gives_the_same_bytes(
-    clones: tuple[Path, Path], exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(clones[0])
+    monkeypatch.chdir(project)
     export("line", output=tmp_path / "again", samples=SAMPLES)
     assert folder_digest(tmp_path / "again") == folder_digest(exports / "line")
 
 
 def test_a_program_that_differs_is_not_kept(
-    clones: tuple[Path, Path], exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     older = shutil.copytree(exports / "line", tmp_path / "line")
     right = exporter._onnx_runner
@@ -181,7 +189,7 @@ def test_a_program_that_differs_is_not_kept(
         return lambda inputs: {name: array + np.float32(1) for name, array in run(inputs).items()}
 
     monkeypatch.setattr(exporter, "_onnx_runner", wrong)
-    monkeypatch.chdir(clones[0])
+    monkeypatch.chdir(project)
     with pytest.raises(
         IntegrityError, match=f"ONNX Runtime differs from the bundle in {SAMPLES} of {SAMPLES}"
     ):
@@ -254,7 +262,7 @@ def exit_code_of(*arguments: Any, **options: Any) -> Any:
 
 
 def test_bad_input_is_told(
-    clones: tuple[Path, Path],
+    project: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -262,14 +270,14 @@ def test_bad_input_is_told(
     monkeypatch.chdir(tmp_path)
     assert exit_code_of("line") == 2
     assert "models/line/manifest.json is not here" in capsys.readouterr().err
-    bundle = shutil.copytree(clones[0] / "models" / "line", tmp_path / "copied")
+    bundle = shutil.copytree(project / "models" / "line", tmp_path / "copied")
     assert exit_code_of("polynomial", bundle=bundle) == 2
     assert "is a bundle of line, not of polynomial" in capsys.readouterr().err
 
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     assert exit_code_of("line", bundle=bundle, output=tmp_path / "mine") == 2
-    assert "letter.txt, which is no export" in capsys.readouterr().err
+    assert "letter.txt, which is not part of an export" in capsys.readouterr().err
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
 
     (tmp_path / "file").write_text("")
@@ -280,6 +288,6 @@ def test_bad_input_is_told(
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     assert exit_code_of("line", bundle=bundle) == 4
     manifest = read_json(bundle / "manifest.json")
-    (bundle / "manifest.json").write_text(json.dumps(manifest | {"files": {}, "room": "shared"}))
+    (bundle / "manifest.json").write_text(json.dumps(manifest | {"files": {}, "task": "other"}))
     assert exit_code_of("line", bundle=bundle) == 4
     assert not (tmp_path / "exports").exists()

@@ -179,7 +179,7 @@ def test_poems_become_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = section("verses")["prepare"]
     assert (prepared["tokenizer"], prepared["rhymes"]) == ("char", True)
     assert configuration("verses")["model"]["class_path"] == "src.text.model.LanguageModel"
-    for name, fewer in (("JUDGED_POEMS", 4), ("SAMPLES", ())):
+    for name, fewer in (("GENERATED_POEMS", 4), ("SAMPLES", ())):
         monkeypatch.setattr(f"src.text.evaluate.{name}", fewer)
     metrics = use("verses", monkeypatch, "--data.compose.start", "空")
     assert metrics["generated/format"] == 1
@@ -263,7 +263,7 @@ def table_of(cells: list[str]) -> str:
             lambda: write_table(Path("list.csv")),
             "Nowhere",
             ConfigurationError,
-            "there are: Nr, Name",
+            "expected one of: Nr, Name",
         ),
         ("tabular", lambda: Path(), None, DataError, "found none"),
         ("images", lambda: lie_together(Path("flat")), None, DataError, "lie together"),
@@ -293,7 +293,7 @@ def test_data_that_cannot_be_used_are_told_and_nothing_is_written(
 def test_a_configuration_that_is_there_stays() -> None:
     Path("configs").mkdir()
     Path("configs/ships.yaml").write_text("task: other\n")
-    with pytest.raises(ConfigurationError, match=r"configs/ships\.yaml is there already"):
+    with pytest.raises(ConfigurationError, match=r"configs/ships\.yaml exists"):
         new_task("ships", "tabular", write_table(Path("list.csv")))
     assert Path("configs/ships.yaml").read_text() == "task: other\n"
 
@@ -331,6 +331,42 @@ def test_parameters_that_cannot_be_written_leave_no_configuration(monkeypatch: p
 def test_a_task_has_its_place_in_the_text(before: str, after: str, newline: str) -> None:
     text = with_task(before.replace("\n", newline), "b", "text", "b: 2\n")
     assert text == after.replace("\n", newline)
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_nothing_that_the_user_wrote_changes(newline: str) -> None:
+    # what YAML libraries rewrite: quotes, alignment, indentation, numbers, flow style, block scalars
+    before = """# mine
+---
+'tasks':   # kinds
+      "a":   text   # one
+      bcd: 'tabular'
+
+a: { x: 1,y: 2 , z: [1,2,
+    3],  n: null, t: ~}
+bcd:
+- {normal: {std: 1e-5}}
+- 0010
+b: &anchor >
+  folded
+  text
+c: *anchor
+long: [aaaaaaaaaaaaaaaaaaaaaaaaaaaaa, bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb, cccccccccccccccccccc, 价格, 😀]
+
+# compared
+studies:
+    s: {title: "\\u00e9"}
+# the end
+"""
+    section = "d: # found\n  prepare: {}\n"
+    text = with_task(before.replace("\n", newline), "d", "text", section)
+    line, block = "      d: text\n", f"{section}\n"
+    assert text.count(newline) == text.count("\n")
+    assert text.replace(newline, "\n").replace(line, "", 1).replace(block, "", 1) == before
+    assert yaml.safe_load(text) == yaml.safe_load(before) | {
+        "tasks": {"a": "text", "bcd": "tabular", "d": "text"},
+        "d": {"prepare": {}},
+    }
 
 
 @pytest.mark.parametrize("tasks", ["tasks: {bowl: descent}", "tasks:\n  {bowl: descent}"])

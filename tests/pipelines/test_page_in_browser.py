@@ -11,7 +11,7 @@ import pytest
 import yaml
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from pipelines.report.captions import PICTURES
+from pipelines.report.captions import pictures_of
 from pipelines.report.report import REPORT, report
 
 MEGABYTE = 10**6
@@ -103,8 +103,10 @@ def test_every_task_study_and_picture_is_there(
     browser: Browser, html: Path, clones: tuple[Path, Path]
 ) -> None:
     parameters = yaml.safe_load((clones[0] / "params.yaml").read_text(encoding="utf-8"))
-    sections = [f"task-{task}" for task in parameters["tasks"]]
-    sections += [f"study-{study}" for study in parameters["studies"]]
+    tasks, studies = parameters["tasks"], parameters["studies"]
+    kinds = {**tasks, **{name: tasks[study["task"]] for name, study in studies.items()}}
+    sections = [f"task-{task}" for task in tasks]
+    sections += [f"study-{study}" for study in studies]
     page = opened(browser, html)
     assert (
         page.locator("article").evaluate_all("all => all.map(one => one.ariaLabelledByElements[0].id)")
@@ -116,7 +118,7 @@ def test_every_task_study_and_picture_is_there(
             clones[0] / "reports" / (f"studies/{name}" if section.startswith("study-") else name) / "plots"
         )
         pictures = [path for path in folder.iterdir() if path.suffix in (".png", ".svg")]
-        assert {path.stem for path in pictures} <= set(PICTURES)
+        assert {path.stem for path in pictures} <= set(pictures_of(kinds[name]))
         images = page.locator(f"article[aria-labelledby='{section}'] img")
         assert images.count() == len(pictures) > 0
         loaded = images.evaluate_all(

@@ -1,4 +1,4 @@
-"""The page of a small project: what stands on it, what is escaped, what is told when something is missing."""
+"""The page of a small project: its content, escaping, and the messages about missing results."""
 
 import json
 import re
@@ -105,8 +105,10 @@ def test_a_task_shows_its_settings_and_where_it_comes_from() -> None:
     assert f"the trained weights {'fedcba9876543210' * 4}" in text
 
 
-def test_the_expectation_of_the_door_plate_is_green_or_amber() -> None:
+def test_the_verdict_on_the_expected_score_is_green_or_amber() -> None:
     Path("params.yaml").write_text("tasks: {line: tabular}\n")
+    entry = {"metric": "rmse", "score": 0.0851, "tolerance": 0.0002, "time": "6 s"}
+    Path("data/expected_scores.yaml").write_text(json.dumps({"line": {"sample": entry}}))
     for rmse, verdict, colour in ((0.0851, "as expected", "green"), (0.2, "below", "amber")):
         write("line", "sample", {"test/rmse": rmse})
         html = page()
@@ -246,9 +248,9 @@ def test_a_task_that_is_not_evaluated_is_told_with_the_command_that_mends_it(pat
 
 def test_damaged_results_are_told() -> None:
     Path("reports/kinds/metrics.json").write_text("{")
-    with pytest.raises(IntegrityError, match=r"metrics\.json is damaged .*dvc repro -f evaluate@kinds"):
+    with pytest.raises(IntegrityError, match=r"metrics\.json is damaged: .*dvc repro -f evaluate@kinds"):
         report()
     write("kinds", "sample", {"test/accuracy": 1.0})
     Path("reports/kinds/plots/learning_curve.png").write_bytes(b"nothing")
-    with pytest.raises(IntegrityError, match=r"reports/kinds/plots/learning_curve\.png is no picture"):
+    with pytest.raises(IntegrityError, match=r"reports/kinds/plots/learning_curve\.png is not a picture"):
         report()

@@ -1,18 +1,22 @@
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from pipelines.report.scores import (
+    EXPECTED,
     Expectation,
     baselines_of,
-    expectations,
     metric_names,
+    read_expectations,
     score_of,
+    shown_metric,
     shown_number,
 )
+from src.core.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[2]
 PARAMETERS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -27,9 +31,17 @@ ERRORS = {
 }
 
 
-@pytest.mark.parametrize(("task", "room"), PARAMETERS["tasks"].items())
-def test_the_door_plate_says_what_the_committed_metrics_are(task: str, room: str) -> None:
-    expectation = expectations(room)[task, "sample"]
+@pytest.fixture
+def expected(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], Expectation]:
+    monkeypatch.chdir(ROOT)
+    return read_expectations()
+
+
+@pytest.mark.parametrize("task", {*PARAMETERS["tasks"]} & {*yaml.safe_load((ROOT / EXPECTED).read_text())})
+def test_the_expected_scores_are_those_of_the_committed_metrics(
+    expected: dict[tuple[str, str], Expectation], task: str
+) -> None:
+    expectation = expected[task, "sample"]
     metrics = json.loads((ROOT / "reports" / task / "metrics.json").read_text(encoding="utf-8"))
     score = score_of(metrics, expectation)
     assert score.metric == expectation.metric
@@ -37,6 +49,43 @@ def test_the_door_plate_says_what_the_committed_metrics_are(task: str, room: str
     assert math.isclose(score.value, expectation.score, rel_tol=0.01)
     assert score.verdict == "as expected"
     assert expectation.time.endswith((" s", " min"))
+
+
+def readme_rows(name: str) -> list[tuple[str, ...]]:
+    """The rows | `task` | data | metric score | best baseline | time |, without the baseline."""
+    pattern = r"^\| `(\w+)` \| ([^|]+) \| (\S+) ([\d.]+) \| [^|]+ \| ([^|]+) \|$"
+    return re.findall(pattern, (ROOT / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+
+def test_the_readme_has_the_expected_scores(expected: dict[tuple[str, str], Expectation]) -> None:
+    rows = readme_rows("README.md")
+    assert rows
+    for task, data, metric, score, time in rows:
+        known = [entry for (of, _), entry in expected.items() if of == task]
+        if known and "configs/" not in data:  # neither a task that was removed nor a further configuration
+            assert any(
+                (metric, time) == (shown_metric(entry.metric), entry.time)
+                and math.isclose(float(score), entry.score, rel_tol=0.01)
+                for entry in known
+            ), (task, data, metric, score, time)
+
+
+def test_both_readmes_have_the_same_scores() -> None:
+    english, chinese = (
+        [(task, score, time) for task, _, _, score, time in readme_rows(name)]
+        for name in ("README.md", "README.zh-CN.md")
+    )
+    assert english == chinese
+
+
+def test_damaged_expectations_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read_expectations() == {}
+    (tmp_path / EXPECTED).parent.mkdir()
+    for text in ("line: [", "line: 3", "line: {sample: {metric: rmse}}"):
+        (tmp_path / EXPECTED).write_text(text)
+        with pytest.raises(ConfigurationError, match=r"expected_scores\.yaml is damaged"):
+            read_expectations()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import re
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -39,7 +39,7 @@ def test_other_machines_need_to_be_asked_for(
     with pytest.raises(SystemExit) as stopped:
         exit_with_message(main)
     assert stopped.value.code == 2
-    assert f"error: other machines can reach {address}: add --public" in capsys.readouterr().err
+    assert f"error: other machines can reach {address}; add --public" in capsys.readouterr().err
 
 
 ALLOWED = [["--address", "localhost"], ["--address", "::1"], ["--address", "192.0.2.1", "--public"]]
@@ -50,7 +50,7 @@ def test_loopback_and_what_is_asked_for_are_no_matter(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["serve", *arguments, "--bundles", str(tmp_path)])
-    with pytest.raises(ConfigurationError, match="there is no bundle in it"):
+    with pytest.raises(ConfigurationError, match="contains no bundle"):
         main()
 
 
@@ -68,13 +68,14 @@ def test_a_missing_gradio_is_told_with_the_command_that_mends_it(
 
 
 @pytest.fixture
-def bundles(clones: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def bundles(finished: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with four bundles."""
     if importlib.util.find_spec("gradio") is None:  # importing it is the page's business
         pytest.skip("gradio is not installed: make serve")
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    project = finished(*SHOWN)
     for task in SHOWN:
-        shutil.copytree(clones[0] / "models" / task, tmp_path / "bundles" / task)
+        shutil.copytree(project / "models" / task, tmp_path / "bundles" / task)
     return tmp_path / "bundles"
 
 
@@ -90,7 +91,7 @@ def test_a_port_that_is_taken_is_told(bundles: Path) -> None:
         shutil.rmtree(bundles / task)
     with socket.create_server((LOOPBACK, 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ResourceError, match=rf"{LOOPBACK}:{port}: .*Try another --port"):
+        with pytest.raises(ResourceError, match=rf"{LOOPBACK}:{port}: .*choose another --port"):
             serve(bundles, port)
 
 

@@ -1,36 +1,34 @@
 from collections import Counter
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from src.tabular.export import RawTable, _as_inputs, _random_rows
+from src.tabular.export import RawTable, as_inputs, random_rows
 from src.tabular.model import TabularModel
-from src.tabular.preprocessing import feature_names, transform
+from src.tabular.preprocessing import CategoricalColumn, NumericColumn, Preprocessing, Target, transform
+from src.training.networks import MLP
 
-COLUMNS: list[dict[str, Any]] = [
-    {"name": "Alley", "kind": "categorical", "categories": ["Pave", None], "rare": ["Dirt", "Gravel"]},
-    {"name": "Rooms", "kind": "numeric", "fill": 3.0, "center": 2.0, "scale": 0.5},
-    {"name": "Street", "kind": "categorical", "categories": ["A", "B", "C"], "rare": []},
-    {"name": "Area", "kind": "numeric", "fill": 60.0, "center": 50.0, "scale": 10.0},
-]
-LEARNT: dict[str, Any] = {
-    "columns": COLUMNS,
-    "features": feature_names({"columns": COLUMNS}),
-    "task": "regression",
-    "target": {"name": "price", "classes": None, "log": True, "center": 12.0, "scale": 0.4},
-}
+LEARNT = Preprocessing(
+    [
+        CategoricalColumn("Alley", ["Pave", None], ["Dirt", "Gravel"], 0, "Pave"),
+        NumericColumn("Rooms", 3.0, 2.0, 0.5, 0, 2.0),
+        CategoricalColumn("Street", ["A", "B", "C"], [], 0, "A"),
+        NumericColumn("Area", 60.0, 50.0, 10.0, 0, 50.0),
+    ],
+    Target("price", log=True, center=12.0, scale=0.4),
+)
 
 
 def test_features_are_those_of_the_preparation() -> None:
-    model = TabularModel(LEARNT, hidden_sizes=[])
+    model = TabularModel(LEARNT, torch.nn.Linear)
     model.network = torch.nn.Identity()  # type: ignore[assignment]
     model.predict = lambda outputs: outputs  # type: ignore[method-assign]
     numbers = torch.tensor([[3.0, 60.0], [torch.nan, torch.nan]], dtype=torch.float64)
     categories = torch.tensor([[0, 2], [2, -1]])  # Pave, C; a rare one, one that training has not seen
-    features = RawTable(model, COLUMNS)(numbers, categories)
+    features = RawTable(model, LEARNT)(numbers, categories)
     # Pave, missing, rare | Rooms | A, B, C | Area
     assert features.tolist() == [[1, 0, 0, 2, 0, 0, 1, 1], [0, 0, 1, 2, 0, 0, 0, 1]]
 
@@ -44,20 +42,20 @@ def test_codes_of_raw_cells() -> None:
             "Alley": ["Pave", "Gravel", None, "Sand"],
         }
     )
-    inputs = _as_inputs(table, COLUMNS)
+    inputs = as_inputs(table, LEARNT)
     assert inputs["categories"].tolist() == [[0, 2], [2, -1], [1, -1], [-1, 0]]
     np.testing.assert_array_equal(inputs["numbers"], [[1, 60], [2, np.nan], [3, 1], [4, 2]])
 
 
 def test_random_rows_hold_whatever_may_come_and_get_the_same_answers() -> None:
-    model = TabularModel(LEARNT, hidden_sizes=[4]).eval()
-    table = _random_rows(COLUMNS, np.random.default_rng(0), 200)
+    model = TabularModel(LEARNT, partial(MLP, hidden_sizes=[4])).eval()
+    table = random_rows(LEARNT, np.random.default_rng(0), 200)
     assert set(table["Alley"].dropna()) > {"Pave", "Dirt", "Gravel"}
     assert table["Alley"].isna().any()
     assert table["Rooms"].isna().any()
     unseen: Counter[str] = Counter()
     features = torch.from_numpy(transform(table, LEARNT, Path("rows"), unseen))
     assert set(unseen) == {"Alley", "Street"}
-    inputs = {name: torch.from_numpy(array) for name, array in _as_inputs(table, COLUMNS).items()}
+    inputs = {name: torch.from_numpy(array) for name, array in as_inputs(table, LEARNT).items()}
     with torch.inference_mode():
-        assert torch.equal(RawTable(model, COLUMNS)(**inputs), model.predict(model(features)))
+        assert torch.equal(RawTable(model, LEARNT)(**inputs), model.predict(model(features)))

@@ -1,49 +1,46 @@
 import math
+import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser
 from lightning import LightningModule
-from lightning.pytorch.cli import ReduceLROnPlateau
 from lightning.pytorch.utilities.model_summary import ModelSummary
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.optim import SGD, lr_scheduler
+from torch.optim import SGD
 
-from src.bundle.bundle import weights_of
-from src.core.digests import read_preprocessing
+from src.bundle.bundle import restrict_imports, weights_of
 from src.core.errors import ConfigurationError
 from src.tabular.data import load_split
 from src.tabular.model import TabularModel
 from src.tabular.prepare import Preparation, prepare
-from src.training.optimizers import optimizer_and_schedule
+from src.tabular.preprocessing import NumericColumn, Preprocessing, Target
+from src.training.networks import MLP
 
 Batch = tuple[Tensor, Tensor]
 
 
-def quantity(inputs: int = 1, **target: Any) -> dict[str, Any]:
+def quantity(inputs: int = 1, **target: Any) -> Preprocessing:
     """The preprocessing of a regression."""
-    whole = {"classes": None, "log": False, "center": 0.0, "scale": 1.0, "at_least_one": True}
-    return {
-        "task": "regression",
-        "features": [f"feature {number}" for number in range(inputs)],
-        "target": {"name": "Price", **whole, **target},
-    }
+    columns = [NumericColumn(f"feature {number}", 0.0, 0.0, 1.0, 0, 0.0) for number in range(inputs)]
+    return Preprocessing(columns, Target("Price", **{"at_least_one": True, **target}))
 
 
-def kinds(classes: int, inputs: int = 1) -> dict[str, Any]:
+def kinds(classes: int, inputs: int = 1) -> Preprocessing:
     """The preprocessing of a classification."""
     names = [f"class {number}" for number in range(classes)]
-    return quantity(inputs) | {"task": "classification", "target": {"name": "Kind", "classes": names}}
+    return replace(quantity(inputs), target=Target("Kind", names))
 
 
-def passing_on(preprocessing: dict[str, Any], **settings: Any) -> TabularModel:
+def passing_on(preprocessing: Preprocessing, **settings: Any) -> TabularModel:
     """A linear model whose outputs are its inputs."""
-    model = TabularModel(preprocessing, [], **settings)
+    model = TabularModel(preprocessing, partial(MLP, hidden_sizes=[]), **settings)
     with torch.no_grad():
         nn.init.eye_(model.network[0].weight)
         model.network[0].bias.zero_()
@@ -121,10 +118,10 @@ def test_penalties_join_the_training_loss(l1: float, l2: float, penalty: float) 
     ],
 )
 def test_a_loss_that_does_not_fit_the_target_is_refused(
-    preprocessing: dict[str, Any], loss: Any, complaint: str
+    preprocessing: Preprocessing, loss: Any, complaint: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=f"^{complaint}$") as caught:
-        TabularModel(preprocessing, [4], loss=loss)
+        TabularModel(preprocessing, partial(MLP, hidden_sizes=[4]), loss=loss)
     assert caught.value.exit_code == 2
 
 
@@ -138,7 +135,7 @@ def test_a_loss_that_does_not_fit_the_target_is_refused(
     ],
 )
 def test_predict_undoes_the_transform(log: bool, center: float, scale: float, expected: list[float]) -> None:
-    model = TabularModel(quantity(log=log, center=center, scale=scale), [])
+    model = TabularModel(quantity(log=log, center=center, scale=scale), partial(MLP, hidden_sizes=[]))
     assert model.predict(column(-1, 0.5)).tolist() == pytest.approx(expected)
 
 
@@ -149,7 +146,7 @@ def test_predict_gives_prepared_targets_back_in_their_unit(tmp_path: Path, steps
     (tmp_path / "train.csv").write_text("Area,Price\n" + "".join(lines))
     settings = Preparation(target="Price", target_transform=steps, scale="none")
     prepare(tmp_path, tmp_path / "prepared", settings)
-    model = TabularModel(read_preprocessing(tmp_path / "prepared"), [])
+    model = TabularModel(Preprocessing.load(tmp_path / "prepared"), partial(MLP, hidden_sizes=[]))
     for split in ("train", "validation", "test"):
         areas, target = load_split(tmp_path / "prepared", split)
         expected = [prices[int(area)] for area in areas]
@@ -174,9 +171,9 @@ def test_predictions_of_two_classes_are_probabilities_of_both() -> None:
     [(quantity(5), "mse", 1), (kinds(2, 5), "bce", 1), (kinds(2, 5), "cross_entropy", 2)],
 )
 def test_the_target_decides_how_many_outputs_there_are(
-    preprocessing: dict[str, Any], loss: Any, outputs: int
+    preprocessing: Preprocessing, loss: Any, outputs: int
 ) -> None:
-    model = TabularModel(preprocessing, [7], loss=loss)
+    model = TabularModel(preprocessing, partial(MLP, hidden_sizes=[7]), loss=loss)
     assert model(torch.zeros(3, 5)).shape == (3, outputs)
 
 
@@ -226,7 +223,7 @@ def test_metrics_of_classes() -> None:
 def logged(model: TabularModel, stage: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """What a stage's epoch logs at its end."""
     rows: list[dict[str, Tensor]] = []
-    monkeypatch.setattr("src.training.supervised.log_epoch", lambda module, metrics: rows.append(metrics))
+    monkeypatch.setattr("src.tabular.model.log_epoch", lambda module, stage, metrics: rows.append(metrics))
     trainer: Any = SimpleNamespace(world_size=1)
     model.trainer = trainer
     getattr(model, f"on_{stage}_epoch_end")()
@@ -241,28 +238,28 @@ def test_an_epoch_is_judged_over_all_its_rows(stage: str, monkeypatch: pytest.Mo
         step((column(1, 2), column(0, 2)), 0)
         step((column(5), column(3)), 1)
         metrics = logged(model, stage, monkeypatch)
-        assert metrics[f"{stage}/loss"] == pytest.approx((1 + 0 + 4) / 3)
-        assert metrics[f"{stage}/mae"] == pytest.approx((2 + 0 + 4) / 3)
+        assert metrics["loss"] == pytest.approx((1 + 0 + 4) / 3)
+        assert metrics["mae"] == pytest.approx((2 + 0 + 4) / 3)
         # not the mean of the batches' roots
-        assert metrics[f"{stage}/rmse"] == pytest.approx(math.sqrt((4 + 0 + 16) / 3))
+        assert metrics["rmse"] == pytest.approx(math.sqrt((4 + 0 + 16) / 3))
 
 
 def test_the_training_loss_of_an_epoch_is_without_penalties(monkeypatch: pytest.MonkeyPatch) -> None:
     model = passing_on(quantity(), loss="mse", l1=0.5)
     model.training_step((column(1, 2), column(0, 2)), 0)
     model.training_step((column(5), column(3)), 1)
-    assert logged(model, "train", monkeypatch) == pytest.approx({"train/loss": 5 / 3})
+    assert logged(model, "train", monkeypatch) == pytest.approx({"loss": 5 / 3})
 
 
 def test_the_training_accuracy_of_classes_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     model = passing_on(kinds(2, inputs=2), loss="cross_entropy")
     logits = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
     model.training_step((logits, torch.tensor([0, 0, 1])), 0)
-    assert logged(model, "train", monkeypatch)["train/accuracy"] == pytest.approx(2 / 3)
+    assert logged(model, "train", monkeypatch)["accuracy"] == pytest.approx(2 / 3)
 
 
 def test_the_trivial_answer_of_a_regression_is_the_mean_of_training() -> None:
-    model = TabularModel(quantity(center=10.0, scale=2.0), [])
+    model = TabularModel(quantity(center=10.0, scale=2.0), partial(MLP, hidden_sizes=[]))
     found = model.trivial_metrics(column(0, 1, 5), column(1, 3))
     # the mean is 2, which is 14; the test rows are 12 and 16
     logarithms = [math.log(14 / 12) ** 2, math.log(16 / 14) ** 2]
@@ -271,14 +268,19 @@ def test_the_trivial_answer_of_a_regression_is_the_mean_of_training() -> None:
 
 @pytest.mark.parametrize("loss", ["bce", "cross_entropy"])
 def test_the_trivial_answer_of_a_classification_is_the_commonest_class(loss: Any) -> None:
-    model = TabularModel(kinds(2), [], loss=loss)
+    model = TabularModel(kinds(2), partial(MLP, hidden_sizes=[]), loss=loss)
     found = model.trivial_metrics(torch.tensor([1, 0, 1]), torch.tensor([1, 1, 0, 1]))
     assert found["accuracy"] == 0.75
     assert found["recall"] == 0.5
 
 
 def test_the_summary_counts_the_parameters_of_each_layer() -> None:
-    summary = str(ModelSummary(TabularModel(kinds(2, inputs=3), [4, 4], loss="cross_entropy"), max_depth=-1))
+    summary = str(
+        ModelSummary(
+            TabularModel(kinds(2, inputs=3), partial(MLP, hidden_sizes=[4, 4]), loss="cross_entropy"),
+            max_depth=-1,
+        )
+    )
     cells = [[cell.strip() for cell in line.split("|")] for line in summary.splitlines()]
     layers = {row[1]: row[3] for row in cells if len(row) > 3}
     assert {name: layers[f"network.{name}"] for name in ("0", "2", "4")} == {"0": "16", "2": "20", "4": "10"}
@@ -287,7 +289,9 @@ def test_the_summary_counts_the_parameters_of_each_layer() -> None:
 
 
 def sharing() -> TabularModel:
-    return TabularModel(quantity(2), [3, 3, 3], activation="tanh", share_hidden=True, norm="batch")
+    return TabularModel(
+        quantity(2), partial(MLP, hidden_sizes=[3, 3, 3], activation="tanh", share_hidden=True, norm="batch")
+    )
 
 
 def test_shared_layers_survive_saving_and_loading(tmp_path: Path) -> None:
@@ -322,76 +326,22 @@ def test_training_keeps_shared_layers_tied() -> None:
 EPOCHS, STEPS = 4, 20
 
 
-def configured(schedule_of: Any, interval: str = "epoch") -> dict[str, Any]:
-    """What Lightning gets for a network of one number, under a training of 4 epochs and 20 steps."""
-    module: Any = SimpleNamespace(
-        parameters=lambda: [nn.Parameter(torch.ones(1))],
-        trainer=SimpleNamespace(estimated_stepping_batches=STEPS, max_epochs=EPOCHS),
-    )
-    return optimizer_and_schedule(module, partial(SGD, lr=0.1, momentum=0.9), schedule_of, interval)
-
-
-def rates(schedule_of: Any, steps: int) -> list[float]:
-    """The learning rates of so many steps, the first one before the schedule has moved."""
-    settings = configured(schedule_of)
-    found = []
-    for _ in range(steps):
-        found.append(settings["optimizer"].param_groups[0]["lr"])
-        settings["optimizer"].step()
-        settings["lr_scheduler"]["scheduler"].step()
-    return found
-
-
-def test_without_a_schedule_there_is_only_the_optimizer() -> None:
-    settings = configured(None)
-    assert list(settings) == ["optimizer"]
-    assert settings["optimizer"].param_groups[0]["lr"] == 0.1
-
-
-@pytest.mark.parametrize(
-    ("schedule_of", "expected"),
-    [
-        (partial(lr_scheduler.StepLR, step_size=2, gamma=0.5), [0.1, 0.1, 0.05, 0.05, 0.025]),
-        (partial(lr_scheduler.MultiStepLR, milestones=[1, 3], gamma=0.1), [0.1, 0.01, 0.01, 0.001, 0.001]),
-        (partial(lr_scheduler.ExponentialLR, gamma=0.8), [0.1, 0.08, 0.064, 0.0512, 0.04096]),
-        (
-            partial(lr_scheduler.LinearLR, start_factor=0.25, total_iters=3),
-            [0.025, 0.05, 0.075, 0.1, 0.1],
-        ),
-        (
-            partial(lr_scheduler.CyclicLR, base_lr=0.01, max_lr=0.03, step_size_up=2),
-            [0.01, 0.02, 0.03, 0.02, 0.01],
-        ),
-    ],
-    ids=["StepLR", "MultiStepLR", "ExponentialLR", "LinearLR", "CyclicLR"],
-)
-def test_a_schedule_moves_the_learning_rate(schedule_of: Any, expected: list[float]) -> None:
-    assert rates(schedule_of, 5) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("interval", ["epoch", "step"])
-def test_lightning_is_told_when_the_schedule_moves(interval: str) -> None:
-    settings = configured(partial(lr_scheduler.ExponentialLR, gamma=0.8), interval)["lr_scheduler"]
-    assert settings["interval"] == interval
-    assert "monitor" not in settings
-
-
-def test_lightning_is_told_what_a_plateau_is_of() -> None:
-    settings = configured(partial(ReduceLROnPlateau, monitor="validation/loss", patience=0, factor=0.5))
-    assert settings["lr_scheduler"]["monitor"] == "validation/loss"
-    scheduler = settings["lr_scheduler"]["scheduler"]
-    for value in (1.0, 2.0):
-        scheduler.step(value)
-    assert settings["optimizer"].param_groups[0]["lr"] == pytest.approx(0.05)
+def build(
+    preprocessing: Preprocessing, kind: type[TabularModel], *arguments: Any, **more: Any
+) -> TabularModel:
+    return kind(preprocessing, *arguments, **more)
 
 
 def configured_model(**settings: Any) -> TabularModel:
     """A model built from a configuration as the command line builds it."""
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(LightningModule, "model")
-    arguments = {"preprocessing": quantity(2), "hidden_sizes": [3], **settings}
+    parser.add_subclass_arguments(LightningModule, "model", skip={"preprocessing"})
+    network = {"class_path": "src.training.networks.MLP", "init_args": {"hidden_sizes": [3]}}
+    arguments = {"network": network, **settings}
     values = {"class_path": "src.tabular.model.TabularModel", "init_args": arguments}
-    model: TabularModel = parser.instantiate(parser.parse_object({"model": values})).model
+    instantiators = [(partial(build, quantity(2)), LightningModule, True)]
+    parsed = parser.parse_object({"model": values})
+    model: TabularModel = parser.instantiate(parsed, instantiators=instantiators).model
     return model
 
 
@@ -446,3 +396,45 @@ def test_a_configuration_names_optimizer_and_schedule() -> None:
     assert settings["optimizer"].param_groups[0]["lr"] == 0.02
     assert len(settings["optimizer"].param_groups[0]["params"]) == 4
     assert settings["lr_scheduler"]["monitor"] == "validation/rmse"
+
+
+def test_a_perceptron_answers_with_a_side() -> None:
+    model = TabularModel(kinds(2), nn.Linear, loss="perceptron")
+    assert model.predict(torch.tensor([[0.2], [-7.0]])).tolist() == [[0, 1], [1, 0]]
+
+
+class Quadratic(nn.Module):
+    """A network of a user: a linear function of the inputs and their squares."""
+
+    def __init__(self, inputs: int, outputs: int, scale: float = 1.0) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2 * inputs, outputs)
+        self.scale = scale
+
+    def forward(self, features: Tensor) -> Tensor:
+        scaled = self.scale * features
+        outputs: Tensor = self.layer(torch.cat([scaled, scaled**2], dim=1))
+        return outputs
+
+
+def test_a_network_of_the_user_is_built_from_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = ModuleType("src.mine")
+    module.Quadratic = Quadratic
+    monkeypatch.setitem(sys.modules, "src.mine", module)
+    monkeypatch.setattr(Quadratic, "__module__", "src.mine")
+    restrict_imports()
+    model = configured_model(
+        network={"class_path": "src.mine.Quadratic", "init_args": {"scale": 0.5}}, l1=0.1
+    )
+    assert isinstance(model.network, Quadratic)
+    assert (model.network.scale, model.network.layer.weight.shape) == (0.5, (1, 4))
+    assert model(torch.zeros(3, 2)).shape == (3, 1)
+    assert model.training_step((torch.randn(3, 2), torch.randn(3, 1)), 0).isfinite()
+    with pytest.raises(ArgumentError, match="scale"):
+        configured_model(network={"class_path": "src.mine.Quadratic", "init_args": {"scale": "much"}})
+
+
+def test_a_layer_of_torch_can_be_the_network() -> None:
+    model = configured_model(network={"class_path": "torch.nn.Linear", "init_args": {"bias": False}})
+    assert isinstance(model.network, nn.Linear)
+    assert (model.network.weight.shape, model.network.bias) == ((1, 2), None)

@@ -3,6 +3,8 @@
 import json
 import logging
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.core.digests import read_preprocessing
 from src.core.errors import DataError
 from src.tabular.data import load_split
 from src.tabular.model import TabularModel
 from src.tabular.predict import read_rows, write_predictions
 from src.tabular.prepare import Preparation, prepare
-from src.tabular.preprocessing import transform
+from src.tabular.preprocessing import Preprocessing, Target, transform
+from src.training.networks import MLP
 
 ROWS = 100
 PREPARED = Path("prepared")
@@ -67,17 +69,17 @@ def write_rows(table: pd.DataFrame, name: str) -> Path:
 
 
 def features_of(path: Path) -> Tensor:
-    learnt = read_preprocessing(PREPARED)
+    learnt = Preprocessing.load(PREPARED)
     _, tables = read_rows(path, learnt)
     return torch.from_numpy(np.concatenate([transform(table, learnt, path, Counter()) for table in tables]))
 
 
-def model(**changes: Any) -> tuple[TabularModel, dict[str, Any]]:
+def model(**changes: Any) -> tuple[TabularModel, Preprocessing]:
     """A model with the weights of a seed, and its preprocessing."""
-    learnt = read_preprocessing(PREPARED) | changes
+    learnt = replace(Preprocessing.load(PREPARED), **changes)
     torch.manual_seed(0)
-    loss = "mse" if learnt["target"]["classes"] is None else "cross_entropy"
-    return TabularModel(learnt, [4], loss=loss).eval(), learnt  # type: ignore[arg-type]
+    loss = "mse" if learnt.target.classes is None else "cross_entropy"
+    return TabularModel(learnt, partial(MLP, hidden_sizes=[4]), loss=loss).eval(), learnt  # type: ignore[arg-type]
 
 
 def predicted(path: Path, output: str = "out/predictions.csv", **changes: Any) -> str:
@@ -105,7 +107,7 @@ def test_raw_rows_become_the_features_that_preparing_gave_them(
 
 def test_a_column_of_codes_is_read_as_text_even_where_all_look_like_numbers(houses: pd.DataFrame) -> None:
     rows = houses[houses["Code"] == "07"].head(2)
-    position = read_preprocessing(PREPARED)["features"].index("Code_07")
+    position = Preprocessing.load(PREPARED).features.index("Code_07")
     assert features_of(write_rows(rows, "new.csv"))[:, position].tolist() == [1, 1]
 
 
@@ -216,7 +218,8 @@ def test_predictions_are_numbered_where_rows_have_no_id(
 
 
 def test_predicted_classes_are_written_with_their_probability(houses: pd.DataFrame) -> None:
-    target = {"name": "Style", "classes": ["2", "10", "old, or very old"]}
+    classes = ["2", "10", "old, or very old"]
+    target = Target("Style", classes)
     text = predicted(write_rows(houses.head(20), "new.csv"), target=target)
     frame = pd.read_csv("out/predictions.csv", dtype=str)
     network, _ = model(target=target)
@@ -224,5 +227,5 @@ def test_predicted_classes_are_written_with_their_probability(houses: pd.DataFra
         expected = network.predict(network(features_of(Path("new.csv"))))
     likeliest, codes = expected.max(dim=1)
     assert text.startswith("Id,Style,probability\n")
-    assert frame["Style"].tolist() == [target["classes"][code] for code in codes]
+    assert frame["Style"].tolist() == [classes[code] for code in codes]
     assert frame["probability"].astype(np.float32).tolist() == likeliest.tolist()

@@ -16,9 +16,9 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, RobustScale
 
 from pipelines.parameters import checked
 from src.core.errors import ConfigurationError, DataError
-from src.tabular import preprocessing
-from src.tabular.prepare import Preparation, _learn, prepare
-from src.tabular.preprocessing import feature_names, read_table, transform
+from src.tabular.prepare import Preparation, column_kinds, learn_columns, parse_columns, prepare
+from src.tabular.preprocessing import Preprocessing, Target, transform
+from src.tabular.reading import read_table
 
 ROWS = 40
 NUMBERS = [float(3 * row % 17) for row in range(ROWS)]
@@ -84,23 +84,22 @@ def rows_of(prepared: Path, split: str) -> list[int]:
     return [row - 1 for row, name in split_in(prepared).items() if name == split]
 
 
-def learn(columns: Columns, **settings: Any) -> tuple[dict[str, Any], Array]:
-    """What is learnt when every row is a training row, and the features."""
-    table = pd.DataFrame(columns)
-    path = Path("train.csv")
+def learn(columns: Columns, training: int | None = None, **settings: Any) -> tuple[Preprocessing, Array]:
+    """What is learnt from the first rows, or all, and the features of all rows."""
+    table, path = pd.DataFrame(columns), Path("train.csv")
+    rows = np.arange(training or len(table))
     chosen = Preparation(**{"target": "Price", "scale": "none", **settings})
-    learnt = _learn(table, np.arange(len(table)), path, chosen)
-    return learnt, transform(table, learnt, path, Counter())
+    kinds = column_kinds(table, rows, path, chosen)
+    learnt = learn_columns(parse_columns(table, kinds, path), rows, path, chosen)
+    preprocessing = Preprocessing(learnt, Target("Price"))
+    return preprocessing, transform(table, preprocessing, path, Counter())
 
 
 def test_the_worked_example_of_three_columns(tmp_path: Path) -> None:
     path = tmp_path / "houses.csv"
     path.write_text("NumRooms,Alley,Price\nNA,Pave,127500\n2,NA,106000\n4,NA,178100\nNA,NA,140000\n")
-    table = read_table(path)
-    settings = Preparation(target="Price", impute="mean", scale="none")
-    learnt = _learn(table, np.arange(4), path, settings)
-    assert feature_names(learnt) == learnt["features"] == ["NumRooms", "Alley_Pave", "Alley_nan"]
-    features = transform(table, learnt, path, Counter())
+    learnt, features = learn(dict(read_table(path)), impute="mean")
+    assert learnt.features == ["NumRooms", "Alley_Pave", "Alley_nan"]
     assert features.tolist() == [[3, 1, 0], [2, 0, 1], [4, 0, 1], [3, 0, 1]]
 
 
@@ -133,7 +132,7 @@ def test_every_format_is_prepared_alike(tmp_path: Path, name: str) -> None:
 
 def test_the_size_of_the_chunks_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(tmp_path, {"train.csv": PLAIN}).rename(tmp_path / "whole")
-    monkeypatch.setattr(preprocessing, "CHUNK_ROWS", 3)
+    monkeypatch.setattr("src.tabular.prepare.CHUNK_ROWS", 3)
     cut = run(tmp_path, {"train.csv": PLAIN})
     for path in whole.iterdir():
         assert (cut / path.name).read_bytes() == path.read_bytes(), path.name
@@ -154,7 +153,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], dict[str, Any], str]] = {
     "doubled column": (
         {"train.csv": "Area,Area,Price\n1,2,3\n"},
         {},
-        r"train\.csv: the column 'Area' stands there more than once",
+        r"train\.csv: the column 'Area' appears more than once",
     ),
     "short row": ({"train.csv": PLAIN + "5\n"}, {}, r"train\.csv: row 41 has 1 cells"),
     "open quote": ({"train.csv": PLAIN + '5,"brick,1\n'}, {}, r"train\.csv: line 42: unexpected end of data"),
@@ -162,12 +161,12 @@ CASES: dict[str, tuple[dict[str, str | bytes], dict[str, Any], str]] = {
     "stray text in a training row": (
         {"train.csv": csv_of(**HOUSES | {"Area": changed(NUMBERS, TRAINING_ROW, "large")})},
         {},
-        r"train\.csv: row 4, column 'Area': 'large' stands among numbers; .*`column_types`",
+        r"train\.csv: row 4, column 'Area': expected a number, found 'large'; .*`column_types`",
     ),
     "stray text in a held-out row": (
         {"train.csv": csv_of(**HOUSES | {"Area": changed(NUMBERS, HELD_OUT_ROW, "large")})},
         {},
-        r"train\.csv: row 5, column 'Area': 'large'",
+        r"train\.csv: row 5, column 'Area': .*'large'",
     ),
     "text in a column declared numeric": (
         {"train.csv": csv_of(**HOUSES)},
@@ -259,7 +258,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], dict[str, Any], str]] = {
     "one class only": (
         {"train.csv": csv_of(**HOUSES | {"Price": ["low"] * ROWS})},
         {"task": "classification"},
-        r"train\.csv: .*'Price' has one class only: 'low'",
+        r"train\.csv: .*'Price': expected two classes or more, found only 'low'",
     ),
     "a class in the test file only": (
         {
@@ -267,12 +266,12 @@ CASES: dict[str, tuple[dict[str, str | bytes], dict[str, Any], str]] = {
             "test.csv": "Area,Kind,Price\n1,brick,low\n2,brick,huge\n",
         },
         {"task": "classification", "test": "test.csv"},
-        r"test\.csv: row 2: no training row has the class 'huge' of the target 'Price'",
+        r"test\.csv: row 2: the class 'huge' of the target 'Price' has no training row",
     ),
     "no feature": (
         {"train.csv": csv_of(Area=[None] * ROWS, Price=PRICES)},
         {},
-        r"train\.csv: no feature column is left beside the target 'Price'",
+        r"train\.csv: expected a feature column, found only the target 'Price'",
     ),
     "every row incomplete": (
         {"train.csv": csv_of(A=[1, None] * 20, B=[None, 1] * 20, Price=PRICES)},
@@ -331,11 +330,9 @@ def test_numbers_come_out_as_scikit_learn_makes_them(impute: Any, scale: Any) ->
     pipeline = make_pipeline(SimpleImputer(strategy=impute, fill_value=-5.0), scalers[scale])
     train = np.array([[1, 8], [np.nan, 2.5], [4, np.nan], [4, -100], [11, 7], [1, 7]])
     other = np.array([[np.nan, 1e3], [-3, np.nan]])
-    table = pd.DataFrame(np.vstack([train, other]), columns=["Area", "Rooms"]).assign(Price=1.0)
-    settings = Preparation(target="Price", impute=impute, impute_constant=-5.0, scale=scale)
-    learnt = _learn(table, np.arange(6), Path("train.csv"), settings)
+    table = pd.DataFrame(np.vstack([train, other]), columns=["Area", "Rooms"])
+    _, features = learn(dict(table), training=6, impute=impute, impute_constant=-5.0, scale=scale)
     expected = np.vstack([pipeline.fit_transform(train), pipeline.transform(other)])
-    features = transform(table, learnt, Path("train.csv"), Counter())
     np.testing.assert_allclose(features, expected, rtol=1e-6, atol=1e-6)
 
 
@@ -384,7 +381,7 @@ def test_a_column_that_training_rows_lack_is_left_out_with_a_warning(
 def test_a_constant_column_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(tmp_path, {"train.csv": csv_of(**HOUSES, Rooms=[3] * (ROWS - 1) + [None])})
     assert [record.getMessage() for record in caplog.records] == [
-        "column 'Rooms' has one number only in the training rows"
+        "column 'Rooms' has only one number in the training rows"
     ]
 
 
@@ -400,7 +397,7 @@ def test_numbers_become_categories_where_the_settings_say_so(tmp_path: Path) -> 
 
 def test_few_numbers_among_texts_are_categories() -> None:
     learnt, _ = learn({"Kind": ["1", "2", "b", "c"], "Price": [1, 2, 3, 4]})
-    assert learnt["features"] == ["Kind_1", "Kind_2", "Kind_b", "Kind_c"]
+    assert learnt.features == ["Kind_1", "Kind_2", "Kind_b", "Kind_c"]
 
 
 def test_booleans_are_categories(tmp_path: Path) -> None:
@@ -424,10 +421,10 @@ def test_rare_categories_share_a_column(
 ) -> None:
     kinds = ["brick"] * 5 + ["wood"] * 3 + ["stone", None]
     learnt, features = learn({"Kind": kinds}, min_frequency=minimum)
-    assert learnt["columns"][0]["categories"] == categories
-    assert learnt["columns"][0]["rare"] == rare
+    (column,) = learnt.categorical
+    assert (column.categories, column.rare) == (categories, rare)
     names = [f"Kind_{category or 'nan'}" for category in categories] + ["Kind_rare"] * bool(rare)
-    assert learnt["features"] == names
+    assert learnt.features == names
     assert features.tolist() == [
         [float(kind == category) for category in categories] + [float(kind in rare)] * bool(rare)
         for kind in kinds
@@ -441,14 +438,14 @@ def test_what_is_typical_is_the_median_or_the_commonest_category() -> None:
         "Kind": ["wood", "brick", "brick", "wood", "stone"],
     }
     learnt, _ = learn(columns)
-    assert [column["typical"] for column in learnt["columns"]] == [6.0, None, "brick"]
+    assert [column.typical for column in learnt.columns] == [6.0, None, "brick"]
 
 
 def test_a_missing_category_is_a_category() -> None:
     learnt, features = learn({"Alley": ["Pave", None, "Dirt"]})
-    assert learnt["features"] == ["Alley_Dirt", "Alley_Pave", "Alley_nan"]
+    assert learnt.features == ["Alley_Dirt", "Alley_Pave", "Alley_nan"]
     assert features.tolist() == [[0, 1, 0], [0, 0, 1], [1, 0, 0]]
-    assert learnt["columns"][0]["missing"] == 1
+    assert learnt.columns[0].missing == 1
 
 
 def test_a_category_that_only_other_rows_have_is_all_zeros(tmp_path: Path) -> None:
@@ -515,7 +512,7 @@ def test_drop_scales_features_over_the_rows_that_are_left(tmp_path: Path) -> Non
 
 
 def test_after_drop_an_incomplete_row_is_refused(tmp_path: Path) -> None:
-    learnt = learnt_in(dropped(tmp_path)[0])
+    learnt = Preprocessing.load(dropped(tmp_path)[0])
     table = pd.DataFrame({"Area": [1, 2, None], "Rooms": 1, "Kind": None})
     with pytest.raises(DataError, match=r"^new\.csv: row 3, column 'Area': .*is missing"):
         transform(table, learnt, Path("new.csv"), Counter())
@@ -704,3 +701,51 @@ def test_a_wrong_setting_is_refused_by_name(values: Any, named: str) -> None:
     with pytest.raises(ConfigurationError, match=named) as caught:
         checked(Preparation, values, "houses.prepare")
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"folds": 1}, {"folds": -1}, {"folds": 3, "fold": 4}, {"folds": 3, "fold": 0}, {"folds": 3, "lags": 2}],
+)
+def test_folds_that_cannot_be_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"prepare\.fold"):
+        Preparation("y", **settings)
+
+
+def test_folds_leave_the_official_test_part_alone(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    for name, rows in (("train.csv", range(9)), ("test.csv", range(100, 104))):
+        (tmp_path / "raw" / name).write_text("x,y\n" + "".join(f"{row},{row}\n" for row in rows))
+    seen = []
+    for fold in (1, 2, 3):
+        settings = Preparation("y", test="test.csv", scale="none", folds=3, fold=fold)
+        prepare(tmp_path / "raw", tmp_path / "prepared", settings)
+        seen += array(tmp_path / "prepared", "test_target")[:, 0].tolist()
+    assert sorted(seen) == list(range(9))
+
+
+def test_folds_of_classes_keep_their_shares(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    table = "x,y\n" + "".join(f"{row},{'rare' if row % 5 == 0 else 'common'}\n" for row in range(40))
+    (tmp_path / "raw" / "train.csv").write_text(table)
+    for fold in (1, 4):
+        prepare(
+            tmp_path / "raw", tmp_path / "prepared", Preparation("y", "classification", folds=4, fold=fold)
+        )
+        target = array(tmp_path / "prepared", "test_target")
+        assert np.bincount(target).tolist() == [8, 2]
+
+
+@pytest.mark.parametrize("settings", [{"lags": -1}, {"lags": 1, "test": "test.csv"}])
+def test_lags_that_cannot_be_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"prepare\.lags"):
+        Preparation("y", **settings)
+
+
+def test_the_truth_of_the_sample_goes_along(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "truth.json").write_text('{"z": {"x": 1.0}, "y": {"x": 2.0, "bias": 1.0}}')
+    table = "x,y\n" + "".join(f"{x},{2 * x + 1}\n" for x in np.arange(10.0))
+    (tmp_path / "raw" / "train.csv").write_text(table)
+    prepare(tmp_path / "raw", tmp_path / "prepared", Preparation("y"))
+    assert Preprocessing.load(tmp_path / "prepared").truth == {"x": 2.0, "bias": 1.0}

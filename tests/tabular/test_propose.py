@@ -6,8 +6,8 @@ import pytest
 
 from src.core.errors import ConfigurationError, DataError
 from src.preparation.proposals import plain
-from src.tabular.preprocessing import MISSING
 from src.tabular.propose import propose
+from src.tabular.reading import MISSING
 
 ROWS = range(60)
 COLUMNS: dict[str, list[Any]] = {
@@ -136,7 +136,7 @@ def test_more_rows_have_larger_batches_and_layers(tmp_path: Path) -> None:
             tmp_path / "t.csv", index=False
         )
         configuration = plain(propose(tmp_path / "t.csv", None).configuration)
-        sizes = configuration["model"]["init_args"]["hidden_sizes"]
+        sizes = configuration["model"]["init_args"]["network"]["init_args"]["hidden_sizes"]
         found.append(
             (configuration["data"]["init_args"]["batch_size"], configuration["trainer"]["max_epochs"], sizes)
         )
@@ -146,8 +146,12 @@ def test_more_rows_have_larger_batches_and_layers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "error", "told"),
     [
-        ([f"text {row}" for row in ROWS], ConfigurationError, "60 texts in 60 rows are no classes"),
-        ([*ROWS[4:], "a", "b", "c", "d"], DataError, "row 57, column 'z': 'a' stands among numbers"),
+        (
+            [f"text {row}" for row in ROWS],
+            ConfigurationError,
+            "60 texts in 60 rows are too many for classes",
+        ),
+        ([*ROWS[4:], "a", "b", "c", "d"], DataError, "row 57, column 'z': 'a' is a text among numbers"),
         (["1,5", *["2,5"] * 59], DataError, "row 1, column 'z': '1,5' is a number with a comma"),
     ],
 )

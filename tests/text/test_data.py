@@ -1,4 +1,4 @@
-"""Documents, windows and contexts as batches, and what predictions start from."""
+"""Batches of documents, windows and contexts."""
 
 import functools
 import operator
@@ -31,7 +31,7 @@ def batches_of(lengths: list[int], **settings: Any) -> DocumentBatches:
     return DocumentBatches((tokens, offsets), **settings)
 
 
-def test_windows_are_all_stretches_inside_a_document() -> None:
+def test_windows_stay_inside_a_document() -> None:
     found, dropped = windows(TOKENS, OFFSETS, 3)
     assert found.tolist() == [[10, 11, 12], [30, 31, 32], [31, 32, 33], [32, 33, 34]]
     assert dropped == 1
@@ -72,18 +72,18 @@ def test_a_batch_is_padded_to_its_longest_document() -> None:
     assert found == [[[10, 10, PAD], [12, 12, 12]], [[13, 13, 13, 13, PAD], [11] * 5]]
 
 
-def test_an_epoch_has_every_document_once_and_like_lengths_together() -> None:
+def test_an_epoch_has_every_document_once_and_similar_lengths_together() -> None:
     lengths = [length for length in (4, 9, 30) for _ in range(8)]
     loader = batches_of(lengths, batch_size=4, seed=1)
     orders = []
     for epoch in (0, 1, 0):
         loader.set_epoch(epoch)
-        batches = [batch[0] for batch in loader]
+        batches = [tokens for (tokens,) in loader]
         assert sorted(torch.cat([batch[:, 0] for batch in batches]).tolist()) == list(range(10, 34))
         assert all((batch != PAD).all() for batch in batches)
         orders.append([batch[:, 0].tolist() for batch in batches])
     assert orders[0] == orders[2] != orders[1]
-    widths = [len(batch[0]) for batch in loader for batch in [batch[0].tolist()]]
+    widths = [tokens.shape[1] for (tokens,) in loader]
     assert widths != sorted(widths)
 
 
@@ -114,17 +114,17 @@ def attached(data: Any) -> Any:
     return data
 
 
-def test_training_sees_whole_poems(task: str) -> None:
+def test_training_uses_whole_poems(task: str) -> None:
     batches = [batch[0] for batch in attached(DocumentData(task, batch_size=5)).train_dataloader()]
     assert sum(len(batch) for batch in batches) == 24
     assert all((batch[:, 0] == BOS).all() and (batch[:, -1] == EOS).all() for batch in batches)
 
 
-def test_windows_say_how_many_poems_they_drop(task: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_windows_report_the_poems_that_they_drop(task: str, caplog: pytest.LogCaptureFixture) -> None:
     data = attached(DocumentData(task, batch_size=5, window=4))
     assert {batch[0].shape[1] for batch in data.train_dataloader()} == {5}
-    assert "window 4: 72 stretches; 0 of 24 documents are too short" in caplog.text
-    # evaluation is of whole poems all the same
+    assert "window 4: 72 windows; 0 of 24 documents are too short" in caplog.text
+    # evaluation uses whole poems
     assert next(iter(data.val_dataloader()))[0].shape[1] == 9
     with pytest.raises(ConfigurationError, match="no document has more than 7 tokens"):
         attached(DocumentData(task, window=7)).train_dataloader()
@@ -151,6 +151,6 @@ def test_targets_of_word_vectors_are_the_words_in_the_middle(task: str) -> None:
     ],
 )
 @pytest.mark.usefixtures("task")
-def test_what_cannot_be_used_is_refused(make: Any, message: str) -> None:
+def test_impossible_settings_are_refused(make: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         make()

@@ -1,3 +1,5 @@
+"""Modules to export."""
+
 from typing import Any
 
 import pytest

@@ -1,4 +1,4 @@
-"""The networks of the text room."""
+"""Networks of texts."""
 
 from typing import Any
 

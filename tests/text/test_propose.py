@@ -1,3 +1,5 @@
+"""Proposals for new texts."""
+
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +40,20 @@ def test_traditional_characters_and_other_signs_are_found(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("lines", "stopwords", "told"),
+    ("lines", "stopwords", "finding"),
     [
         (PROSE, ["的", "是", "就", "。", "，"], "Chinese, no verses"),
         (ENGLISH, ["of", "a", "are", "the", "!", ",", "."], "not Chinese"),
     ],
 )
 def test_prose_becomes_word_vectors(
-    lines: list[str], stopwords: list[str], told: str, tmp_path: Path
+    lines: list[str], stopwords: list[str], finding: str, tmp_path: Path
 ) -> None:
     proposal = proposed(tmp_path, lines)
     prepare, model = settings(proposal)
     assert (prepare["tokenizer"], prepare["min_count"], model) == ("jieba", 2, "WordVectors")
     assert set(stopwords) == set(prepare["stopwords"])
-    assert proposal.findings[-1].startswith(told)
+    assert proposal.findings[-1].startswith(finding)
     assert proposal.predict.startswith('--data.words "[')
 
 
@@ -62,7 +64,7 @@ def test_more_poems_have_larger_batches(poems: int, batch_size: int, epochs: int
     assert configuration["trainer"] == {"max_epochs": epochs, "gradient_clip_val": 1}
 
 
-def test_a_folder_brings_all_its_files(tmp_path: Path) -> None:
+def test_all_files_of_a_folder_are_read(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / f"{name}.txt").write_text("\n".join(POEMS), encoding="utf-8")
     proposal = propose(tmp_path, None)

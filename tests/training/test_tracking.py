@@ -181,6 +181,19 @@ def test_offline_run_of_wandb_itself(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert warnings_of(caplog) == []
 
 
+def test_each_run_of_a_process_has_its_own_name(tmp_path: Path) -> None:
+    # a worker of a study trains one cell after the other
+    names = []
+    for name in ("relu, seed 1", "tanh, seed 1"):
+        os.environ["WANDB_NAME"] = name
+        tracker = start_tracker(tmp_path, "boxes", {})
+        assert tracker is not None
+        names.append(tracker.experiment.name)
+        tracker.finish({})
+    wandb.teardown()
+    assert names == ["relu, seed 1", "tanh, seed 1"]
+
+
 def test_helper_process_that_is_killed_costs_one_warning(tmp_path: Path) -> None:
     program = """
 import logging, sys

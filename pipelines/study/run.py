@@ -1,0 +1,170 @@
+"""The command: train the cells of a study that are not trained yet, and write its report."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from pipelines.parameters import read_parameters
+from pipelines.study.cells import Cell, metric_names, train
+from pipelines.study.study import Study, cells_of, read_study
+from pipelines.study.workers import Workers
+from src.core.atomic import written_whole
+from src.core.errors import ConfigurationError, LockstepError, NonFiniteError
+from src.core.paths import REPORTS, RUNS
+from src.core.progress import progress_bar
+
+if TYPE_CHECKING:
+    from pipelines.study.search import Search
+
+
+def study(name: str, workers: int = 0, sweep: Path | None = None) -> None:
+    """Train the cells of a study and write its report: metrics.json, tables/ and plots/.
+
+    Each cell is kept in runs/cells/ under a digest of its configuration, data and code. A trained cell is not
+    trained again, and an interrupted one resumes. The report is reports/studies/<name>/, or
+    runs/studies/<name>/ for a study under `more_studies`, which is not a stage of the pipeline.
+
+    Args:
+        name: a section under `studies` or `more_studies` in params.yaml.
+        workers: the number of processes that train in parallel; 0 for one per core, or one per GPU.
+        sweep: write the study's grid to this YAML file as a sweep of W&B, and train nothing.
+    """
+    wanted = read_study(name)
+    if sweep is not None:
+        write_sweep(name, wanted, sweep)
+        return
+    with Workers(workers) as pool:
+        search = _search(name, wanted, pool) if wanted.search else None
+        cells = cells_of(name, wanted, search.rows() if search else None)
+        every = [cell for group in cells.values() for cell in group]
+        missing = list({cell.folder: cell for cell in every if not cell.done}.values())
+        print(f"{name}: {len(every)} cells, {len(every) - len(missing)} of them are done", flush=True)
+        _check(pool, missing, wanted.metric)
+        _train(pool, missing)
+    _list_runs(name, every)
+    from pipelines.study.findings import write_findings  # its imports take seconds
+
+    report = report_of(name)
+    with written_whole(report) as folder:
+        write_findings(wanted.title or name, wanted.metric, wanted.mode, cells, folder)
+        if search is not None:
+            search.write_trials(folder)
+    print(f"{name}: compared: {report}/")
+
+
+def report_of(name: str) -> Path:
+    """The folder of a study's report."""
+    stages = read_parameters().get("studies") or {}
+    return (REPORTS if name in stages else RUNS) / "studies" / name
+
+
+def write_sweep(name: str, wanted: Study, path: Path) -> None:
+    """Write the grid and the seeds of a study as a sweep of W&B, for `wandb sweep FILE`.
+
+    Raises:
+        ConfigurationError: the study has settings that a sweep cannot express.
+    """
+    if wanted.variants or wanted.folds or wanted.prepare or wanted.search:
+        raise ConfigurationError(
+            f"studies.{name}: a sweep of W&B cannot have variants, folds, prepare or search"
+        )
+    parameters: dict[str, Any] = {key: {"values": values} for key, values in wanted.grid.items()}
+    parameters |= {key: {"value": value} for key, value in wanted.fixed.items()}
+    parameters["seed_everything"] = {"values": wanted.seeds}
+    call = ["python", "-m", "src.cli", "fit", "--config", f"configs/{wanted.task}.yaml"]
+    goal = {"min": "minimize", "max": "maximize"}[wanted.mode]
+    sweep = {
+        "project": "lockstep",
+        "name": name,
+        "method": "grid",
+        "metric": {"name": wanted.metric, "goal": goal},
+        "parameters": parameters,
+        "command": ["${env}", *call, "${args}"],
+    }
+    path.write_text(yaml.safe_dump(sweep, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    print(f"{path}: start it with `wandb sweep {path}` and `wandb agent`, with WANDB_MODE=online")
+
+
+def _search(name: str, study: Study, pool: Workers) -> "Search":
+    """Run the trials of a study's search until its budget is used up."""
+    from pipelines.study.search import Search, corners, try_next
+
+    (base,) = cells_of(name, replace(study, seeds=study.seeds[:1]), {study.task: study.fixed})[study.task]
+    storage = os.path.expandvars(study.storage or str(RUNS / "studies" / f"{name}.journal"))
+    metric = f"validation/{study.metric.rpartition('/')[2]}"
+    search = Search(base, study.grid, metric, study.mode, study.budget, study.pruning, storage)
+    left = search.left()
+    if left:
+        tried = [search.cell(settings) for settings in corners(study.grid)]
+        _check(pool, tried, study.metric)
+        _check(pool, tried[:1], metric)
+    print(f"{name}: {study.budget} trials, {study.budget - left} of them are done", flush=True)
+    failed: list[tuple[str, BaseException]] = []
+    with _progress(left) as advance:
+        for _, line, error in pool.each(try_next, [search] * left):
+            if error is not None:
+                failed.append((f"a trial: {_text(error)}", error))
+            advance(line if error is None else failed[-1][0])
+    _refuse_failed(failed, left)
+    return search
+
+
+def _check(pool: Workers, missing: list[Cell], metric: str) -> None:
+    """Refuse invalid configurations and an unknown metric before anything is trained."""
+    one_each = list({cell.name: cell for cell in missing}.values())
+    for cell, names, error in pool.each(metric_names, one_each):
+        if error is not None:
+            if isinstance(error, LockstepError):
+                raise type(error)(f"{cell.name}: {error}") from None
+            raise error
+        if metric not in names:
+            raise ConfigurationError(f"metric: there is no '{metric}'; there are: {', '.join(names)}")
+
+
+def _train(pool: Workers, missing: list[Cell]) -> None:
+    failed: list[tuple[str, BaseException]] = []
+    with _progress(len(missing)) as advance:
+        for cell, seconds, error in pool.each(train, missing):
+            advance(f"{cell.title}: " + (_text(error) if error else f"trained in {seconds:.1f} s"))
+            if error and not isinstance(error, NonFiniteError):
+                failed.append((f"{cell.title}: {_text(error)} (see {cell.folder}/log.txt)", error))
+    _refuse_failed(failed, len(missing))
+
+
+def _text(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def _refuse_failed(failed: list[tuple[str, BaseException]], total: int) -> None:
+    if failed:
+        text, error = failed[0]
+        kind = type(error) if isinstance(error, LockstepError) else LockstepError
+        raise kind(f"{len(failed)} of {total} cells failed, the first: {text}; the others are kept")
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[str | None], None]]:
+    """Draw a bar on a terminal; yield a function that advances it by one and prints a line."""
+    with progress_bar(shown=sys.stderr.isatty()) as progress:
+        bar = progress.add_task("cells", total=total)
+
+        def advance(line: str | None) -> None:
+            progress.advance(bar)
+            if line:
+                progress.console.print(line, soft_wrap=True, highlight=False)
+
+        yield advance
+
+
+def _list_runs(name: str, cells: list[Cell]) -> None:
+    """Write the list of the study's runs, which `pipelines.compare` reads."""
+    path = RUNS / "studies" / f"{name}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{cell.folder.name}\t{cell.title}\n" for cell in cells]
+    path.write_text("".join(lines), encoding="utf-8")

@@ -1,0 +1,537 @@
+"""Studies: their sections, trainings, interruptions, failures and searches."""
+
+import json
+import os
+import platform
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+import torch
+import yaml
+
+from pipelines.fetch import fetch
+from pipelines.prepare import prepare
+from pipelines.study import workers as workers_module
+from pipelines.study.cells import CELLS, Cell, metric_names
+from pipelines.study.run import report_of, study, write_sweep
+from pipelines.study.search import PROCESS, Search, corners, distribution_of, try_next
+from pipelines.study.study import cells_of, read_study
+from pipelines.study.workers import devices_of
+from src.core.digests import read_preprocessing
+from src.core.errors import ConfigurationError, NonFiniteError, ResourceError
+
+ROOT = Path(__file__).parents[2]
+PARAMETERS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+STUDIES = {**PARAMETERS["studies"], **PARAMETERS["more_studies"]}
+TINY = {
+    "task": "polynomial",
+    "metric": "test/rmse",
+    "seeds": [1, 2],
+    "fixed": {"trainer.max_epochs": 2},
+    "grid": {"model.network.activation": ["relu", "tanh"]},
+}
+SEARCH: dict[str, Any] = {
+    "search": "optuna",
+    "budget": 3,
+    "grid": {
+        "model.network.activation": ["relu", "tanh"],
+        "model.lr_scheduler.init_args.max_lr": {"low": 0.001, "high": 0.1, "log": True},
+    },
+}
+
+pytestmark = pytest.mark.tasks("polynomial", "house_prices")
+
+
+def write_study(**changes: Any) -> None:
+    """Write params.yaml with a study named `tiny`."""
+    parameters = PARAMETERS | {"studies": {"tiny": TINY | changes}}
+    Path("params.yaml").write_text(yaml.safe_dump(parameters), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Fetch and prepare a task, once; return the folder of the project."""
+    folder = tmp_path_factory.mktemp("prepared")
+    for name in ("src", "pipelines", "data/samples"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    for name in ("params.yaml", "requirements.lock"):
+        shutil.copyfile(ROOT / name, folder / name)
+
+    def prepare_task(task: str) -> Path:
+        if not (folder / "data/prepared" / task).is_dir():
+            with pytest.MonkeyPatch.context() as patch:
+                patch.chdir(folder)
+                fetch(task)
+                prepare(task)
+        return folder
+
+    return prepare_task
+
+
+@pytest.fixture
+def project(
+    prepared: Callable[[str], Path],
+    settings_of_the_process: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """A project with the prepared data of `polynomial` and a tiny study, as the working folder."""
+    folder = tmp_path / "project"
+    shutil.copytree(prepared("polynomial"), folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    write_study()
+    for name in ("WANDB_RUN_GROUP", "WANDB_TAGS", "WANDB_NAME", "WANDB_DIR"):
+        monkeypatch.setenv(name, "")  # so that it is put back
+    return folder
+
+
+def metrics() -> dict[str, float]:
+    content: dict[str, float] = json.loads(Path("reports/studies/tiny/metrics.json").read_text())
+    return content
+
+
+def cells() -> list[Cell]:
+    return [cell for group in cells_of("tiny", read_study("tiny")).values() for cell in group]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "nothing"}, "no task 'nothing'; its tasks are: "),
+        ({"grid": {}}, r"studies\.tiny\.grid is empty"),
+        (
+            {"grid": {"model.network.activation": []}},
+            r"tiny\.grid\.model\.network\.activation is empty",
+        ),
+        ({"grid": {"model.network.activation": "relu"}}, r"grid\.model\.network\.activation must be a list"),
+        ({"grid": ["relu"]}, r"studies\.tiny\.grid must be a mapping"),
+        ({"seeds": []}, r"seeds is empty"),
+        ({"seeds": [1, 1]}, "seeds contains a value twice"),
+        ({"seeds": ["one"]}, "seeds"),
+        ({"folds": 1}, "folds must be 0 or at least 2"),
+        ({"speed": 3}, "speed"),
+        ({"search": "grid"}, "search"),
+        ({"search": "optuna", "grid": {}}, r"studies\.tiny\.grid is empty"),
+        ({"search": "optuna", "folds": 2}, "search needs a grid, and does not allow variants or folds"),
+        ({"search": "optuna", "budget": 0}, "budget must be at least 1"),
+        ({"grid": {"model.l1": {"low": 0.1, "high": 1.0}}}, r"grid\.model\.l1 must be a list of values"),
+        (SEARCH | {"grid": {"model.l1": 0.1}}, r"a list of values or a range \{low"),
+        (SEARCH | {"grid": {"model.l1": {"low": 0.1}}}, r"model\.l1 is not a range .*None is not a number"),
+        (SEARCH | {"grid": {"model.l1": {"low": 0.0, "high": 1.0, "log": True}}}, "is not a range .*log"),
+        (SEARCH | {"grid": {"model.l1": {"low": 2.0, "high": 1.0}}}, "is not a range"),
+        (SEARCH | {"grid": {"model.l1": {"low": 0.0, "high": 1.0, "mean": 0}}}, "is not a range .*mean"),
+    ],
+)
+def test_a_section_that_compares_nothing_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: Any, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_study(**changes)
+    with pytest.raises(ConfigurationError, match=message):
+        read_study("tiny")
+
+
+def test_an_unknown_study_and_missing_data_are_reported(project: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no study 'huge'; its studies are: tiny"):
+        study("huge")
+    shutil.rmtree("data/prepared/polynomial")
+    with pytest.raises(ConfigurationError, match="dvc repro prepare@polynomial"):
+        study("tiny")
+    shutil.rmtree("data/raw/polynomial")
+    write_study(folds=2)
+    with pytest.raises(ConfigurationError, match="dvc repro fetch@polynomial"):
+        study("tiny")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.activations": "relu"}, "'activations' is not accepted"),
+        ({"trainer.max_epochs": "many"}, r"trainer\.max_epochs"),
+        ({"model.network.activation": "sine"}, "activation: 'sine' is not one of"),
+        ({"model.l1": -1.0}, r"l1.* v>=0"),
+    ],
+)
+def test_settings_that_are_not_a_configuration_are_refused(project: Path, changes: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        metric_names(replace(cells()[0], settings=changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"folds": 5000}, "5000 folds of 1000 rows"),
+        ({"prepare": {"colour": "red"}}, "colour"),
+    ],
+)
+def test_preparations_that_are_impossible_are_refused(project: Path, changes: Any, message: str) -> None:
+    write_study(**changes)
+    with pytest.raises(ConfigurationError, match=message):
+        cells()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metric": "test/speed"}, "no 'test/speed'; there are: best_epoch, test/loss"),
+        (
+            {"grid": {"model.network.activation": ["relu", "sine"]}},
+            "sine: .*activation: 'sine' is not one of",
+        ),
+        (SEARCH | {"metric": "test/speed"}, "no 'test/speed'"),
+        (SEARCH | {"grid": {"model.l1": {"low": -1.0, "high": 1.0}}}, r"l1 -1\.0: .*l1.* v>=0"),
+    ],
+)
+def test_mistakes_are_reported_before_anything_trains(project: Path, changes: Any, message: str) -> None:
+    write_study(**changes)
+    with pytest.raises(ConfigurationError, match=message):
+        study("tiny", workers=1)
+    assert not list(Path("runs").rglob("run.json"))
+    assert not Path("reports/studies/tiny").exists()
+
+
+@pytest.mark.slow
+def test_what_is_trained_is_not_trained_again(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    study("tiny", workers=2)
+    said = capfd.readouterr()
+    assert "4 cells, 0 of them are done" in said.out
+    assert sorted(line.partition(":")[0] for line in said.err.splitlines() if "trained in" in line) == [
+        "relu, seed 1",
+        "relu, seed 2",
+        "tanh, seed 1",
+        "tanh, seed 2",
+    ]
+    first = metrics()
+    report = {path: path.read_bytes() for path in Path("reports/studies/tiny").rglob("*.*")}
+
+    study("tiny")
+    assert "4 cells, 4 of them are done" in capfd.readouterr().out
+    assert {path: path.read_bytes() for path in Path("reports/studies/tiny").rglob("*.*")} == report
+
+    # another value trains its own cells only
+    write_study(grid={"model.network.activation": ["relu", "elu"]})
+    study("tiny", workers=1)
+    said = capfd.readouterr()
+    assert "4 cells, 2 of them are done" in said.out
+    assert said.err.count("trained in") == 2
+    assert {key: value for key, value in metrics().items() if key.startswith("relu/")} == {
+        key: value for key, value in first.items() if key.startswith("relu/")
+    }
+
+
+@pytest.mark.slow
+def test_a_cell_is_the_training_of_the_command_line(
+    project: Path, python: Callable[..., Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_study(seeds=[7], grid={"model.network.activation": ["tanh"]})
+    study("tiny")
+    (cell,) = cells()
+    arguments = ["--model.network.activation=tanh", "--trainer.max_epochs=2", "--seed_everything=7"]
+    done = python("-m", "src.cli", "fit", "--config", "configs/polynomial.yaml", *arguments, cwd=project)
+    assert done.returncode == 0, done.stdout
+    kept, alone = (
+        json.loads((folder / "manifest.json").read_text())
+        for folder in (cell.bundle, Path("models/polynomial"))
+    )
+    assert kept == alone
+
+
+@pytest.mark.slow
+def test_a_killed_study_goes_on(project: Path) -> None:
+    command = [sys.executable, "-m", "pipelines.study", "tiny", "--workers=1"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "trained in" in line:
+            break
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    left = [cell for cell in cells() if not cell.done]
+    assert 0 < len(left) < 4
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    assert f"4 cells, {4 - len(left)} of them are done" in done.stdout
+    assert done.stderr.count("trained in") == len(left)
+    interrupted = metrics()
+    shutil.rmtree(CELLS)
+    study("tiny")
+    assert metrics() == interrupted
+
+
+@pytest.mark.slow
+def test_a_cell_that_diverges_is_a_result(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    sgd = {"class_path": "torch.optim.SGD", "init_args": {"lr": 1.0}}
+    write_study(
+        fixed={"trainer.max_epochs": 2, "model.lr_scheduler": None, "model.optimizer": sgd},
+        grid={"model.optimizer.lr": [0.001, 1e6]},
+        seeds=[1, 2],
+    )
+    study("tiny")
+    assert "lr 1000000.0, seed 1: train/loss became" in capfd.readouterr().err
+    found = metrics()
+    assert (found["lr 0.001/runs"], found["lr 1000000.0/runs"], found["lr 1000000.0/diverged"]) == (2, 0, 2)
+    assert "2 diverged" in Path("reports/studies/tiny/tables/cells.md").read_text()
+    study("tiny")
+    assert "4 cells, 4 of them are done" in capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_cell_that_fails_is_told_and_the_others_go_on(
+    project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("reports/studies/tiny").mkdir(parents=True)
+    Path("reports/studies/tiny/older").touch()
+    (failing, *_, last) = cells()
+    # a run folder that cannot be made
+    (failing.folder / "runs").mkdir(parents=True)
+    (failing.folder / "runs" / "polynomial").touch()
+    with pytest.raises(ResourceError, match=r"1 of 4 cells failed, the first: relu, seed 1: .*log\.txt"):
+        study("tiny")
+    assert last.done
+    assert Path("reports/studies/tiny/older").is_file()
+    assert capfd.readouterr().err.count("trained in") == 3
+    (failing.folder / "runs" / "polynomial").unlink()
+    study("tiny")
+    assert capfd.readouterr().err.count("trained in") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_worker_that_dies_takes_no_other_cell_with_it(tmp_path: Path, number: int) -> None:
+    (tmp_path / "dying.py").write_text(
+        "import os\n"
+        "from pipelines.study.workers import Workers\n"
+        "def work(item):\n"
+        "    if item == 2:\n"
+        "        os._exit(9)\n"
+        "    return item * 10\n"
+        "if __name__ == '__main__':\n"
+        f"    with Workers({number}) as pool:\n"
+        "        pool.context.set_forkserver_preload([])\n"  # quick: the work needs no Lightning
+        "        for item, found, error in pool.each(work, [1, 2, 3, 4]):\n"
+        "            print(item, found, type(error).__name__)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    command = [sys.executable, "dying.py"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, cwd=tmp_path)
+    assert sorted(done.stdout.splitlines()) == [
+        "1 10 NoneType",
+        "2 None ResourceError",
+        "3 30 NoneType",
+        "4 40 NoneType",
+    ], done.stderr
+
+
+def test_every_row_is_a_test_row_of_one_fold(
+    project: Path, prepared: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(prepared("house_prices"), project / "other", symlinks=True)
+    monkeypatch.chdir(folder)
+    write_study(task="house_prices", metric="test/log_rmse", folds=3, seeds=[1], grid={})
+    rows: list[int] = []
+    learnt = set()
+    for cell in cells():
+        split = [line.split(",") for line in (cell.prepared / "split.csv").read_text().splitlines()[1:]]
+        rows += [int(row) for row, part in split if part == "test"]
+        assert len(split) == 1460
+        learnt.add(json.dumps(read_preprocessing(cell.prepared)["target"]))
+    assert sorted(rows) == list(range(1, 1461))
+    assert len(learnt) == 3  # of each fold's own training rows
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_studies_of_the_project_are_configurations(
+    prepared: Callable[[str], Path],
+    settings_of_the_process: None,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    monkeypatch.chdir(prepared(STUDIES[name]["task"]))
+    for variable in ("WANDB_RUN_GROUP", "WANDB_TAGS", "WANDB_NAME", "WANDB_DIR"):
+        monkeypatch.setenv(variable, "")
+    wanted = read_study(name)
+    rows = dict(zip("abcdefgh", corners(wanted.grid), strict=False)) if wanted.search else wanted.rows()
+    groups = cells_of(name, wanted, rows)
+    assert len(groups) == len(rows)
+    first = next(iter(groups.values()))[0].settings
+    for cell, *_ in groups.values():
+        # of a grid those that differ from the first in one key
+        if wanted.variants or sum(first[key] != value for key, value in cell.settings.items()) <= 1:
+            assert wanted.metric in metric_names(cell)
+
+
+def test_reports_of_stages_and_of_other_studies_are_in_different_folders(project: Path) -> None:
+    # the last stage depends on reports/, which only the outputs of stages may change
+    assert report_of("tiny") == Path("reports/studies/tiny")
+    assert report_of("another") == Path("runs/studies/another")
+
+
+def test_a_sweep_has_the_grid(project: Path) -> None:
+    write_sweep("tiny", read_study("tiny"), Path("sweep.yaml"))
+    sweep = yaml.safe_load(Path("sweep.yaml").read_text())
+    assert sweep["parameters"] == {
+        "model.network.activation": {"values": ["relu", "tanh"]},
+        "trainer.max_epochs": {"value": 2},
+        "seed_everything": {"values": [1, 2]},
+    }
+    assert sweep["command"][1:] == [
+        *("python", "-m", "src.cli", "fit", "--config", "configs/polynomial.yaml"),
+        "${args}",
+    ]
+    write_study(variants={"a": {}})
+    with pytest.raises(ConfigurationError, match="a sweep of W&B cannot have variants"):
+        write_sweep("tiny", read_study("tiny"), Path("sweep.yaml"))
+
+
+def test_workers_share_out_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers_module.shutil, "which", lambda name: None)
+    assert devices_of(3) == [None, None, None]
+    monkeypatch.setattr(workers_module.shutil, "which", lambda name: "/bin/nvidia-smi")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert devices_of(3) == [0, 1]
+    assert devices_of(1) == [0]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert devices_of(2) == [None, None]
+
+
+def trials() -> dict[int, str]:
+    """The lines of the table of trials by their numbers, the best first."""
+    lines = Path("reports/studies/tiny/tables/trials.md").read_text().splitlines()[2:]
+    return {int(line.split("|")[1]): line for line in lines}
+
+
+@pytest.mark.slow
+def test_a_search_uses_its_budget_and_compares_the_best(
+    project: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_study(**SEARCH)
+    study("tiny", workers=1)
+    said = capfd.readouterr()
+    assert "3 trials, 0 of them are done" in said.out
+    first = trials()
+    assert sorted(first) == [0, 1, 2]
+    reached = [float(line.split("|")[2]) for line in first.values()]
+    assert reached == sorted(reached)
+    names = {name.partition("/runs")[0] for name in metrics() if name.endswith("/runs")}
+    (found,) = names - {"configs/polynomial.yaml"}
+    assert next(iter(first.values())).split("|")[5].strip() in found
+    assert Path("reports/studies/tiny/plots/trials.png").is_file()
+
+    # a higher budget goes on; another storage begins anew and draws the same
+    write_study(**SEARCH | {"budget": 4})
+    study("tiny", workers=2)
+    assert "4 trials, 3 of them are done" in capfd.readouterr().out
+    assert {number: trials()[number] for number in first} == first
+    write_study(**SEARCH | {"storage": "sqlite:///$SEARCHES/search.db"})
+    monkeypatch.setenv("SEARCHES", str(project))
+    study("tiny", workers=1)
+    assert "3 trials, 0 of them are done" in capfd.readouterr().out
+    assert (project / "search.db").is_file()
+    assert [line.split("|")[4:] for line in trials().values()] == [
+        line.split("|")[4:] for line in first.values()
+    ]
+
+
+@pytest.fixture
+def search(project: Path) -> Search:
+    """A search of two trials, one epoch each; nothing has been tried yet."""
+    write_study(**SEARCH, seeds=[1], fixed={"trainer.max_epochs": 1})
+    wanted = read_study("tiny")
+    (base,) = cells_of("tiny", wanted, {"base": wanted.fixed})["base"]
+    return Search(base, wanted.grid, "validation/rmse", "min", 2, True, "tiny.journal")
+
+
+@pytest.mark.parametrize(
+    ("storage", "message"),
+    [
+        ("damaged", "storage cannot be used"),
+        ("sqlite:///damaged", "storage cannot be used.*not a database"),
+        ("sqlite:///locked?timeout=0", "storage cannot be used.*database is locked"),
+        ("nothing://", "storage cannot be used"),
+    ],
+)
+def test_a_storage_that_cannot_be_used_is_reported(search: Search, storage: str, message: str) -> None:
+    Path("damaged").write_text("no journal, and\nno database\n")
+    with sqlite3.connect("locked", isolation_level="EXCLUSIVE") as lock:
+        lock.execute("CREATE TABLE held (x)")
+        lock.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ConfigurationError, match=message):
+            replace(search, storage=storage).open()
+    lock.close()
+
+
+def test_a_trial_whose_process_died_is_tried_once_more(search: Search) -> None:
+    gone = [platform.node(), os.getpid(), 0.0]  # a process that had our number before us
+    study = search.open()
+    first = study.ask()
+    drawn = first.suggest_float("model.lr_scheduler.init_args.max_lr", 0.001, 0.1, log=True)
+    assert search.left() == 1  # it may be that of another machine
+    first.set_user_attr(PROCESS, gone)
+    assert search.left() == 2
+    again = study.ask()
+    assert again.suggest_float("model.lr_scheduler.init_args.max_lr", 0.001, 0.1, log=True) == drawn
+    again.set_user_attr(PROCESS, [platform.node(), os.getpid(), psutil.Process().create_time()])
+    assert search.left() == 1
+    again.set_user_attr(PROCESS, gone)
+    assert search.left() == 1
+    assert [trial.state.name for trial in search.open().trials] == ["FAIL", "FAIL"]
+
+
+def test_a_mistake_of_the_program_is_not_taken_for_one_of_the_storage(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistaken(study: optuna.Study) -> None:
+        raise TypeError("a mistake")
+
+    monkeypatch.setattr("pipelines.study.search._give_back", mistaken)
+    with pytest.raises(TypeError, match="a mistake"):
+        search.open()
+
+
+def test_a_trial_far_behind_is_pruned(search: Search) -> None:
+    search = replace(search, budget=10)
+    study = search.open()
+    space = {key: distribution_of(values) for key, values in search.space.items()}
+    settings = {"model.network.activation": '"tanh"', "model.lr_scheduler.init_args.max_lr": 0.05}
+    for _ in range(5):
+        study.add_trial(
+            optuna.create_trial(
+                params=settings, distributions=space, value=0.001, intermediate_values={1: 0.001}
+            )
+        )
+    said = try_next(search)
+    assert said is not None
+    assert said.endswith(": pruned")
+    pruned = search.open().trials[-1]
+    assert (pruned.state.name, list(pruned.intermediate_values)) == ("PRUNED", [1])
+    assert search.rows()["found: tanh, max_lr 0.05"]["model.network.activation"] == "tanh"
+    # the cell goes on where it is wanted in full
+    unpruned = replace(search, pruning=False)
+    said = try_next(unpruned)
+    assert said is not None
+    assert "validation/rmse" in said
+
+
+def test_trials_that_diverge_count_and_are_no_finding(search: Search) -> None:
+    space = {"model.optimizer.lr": [1e9], "model.optimizer.class_path": ["torch.optim.SGD"]}
+    base = replace(search.base, settings={"trainer.max_epochs": 2, "model.lr_scheduler": None})
+    search = replace(search, base=base, space=space)
+    said = [try_next(search) for _ in range(3)]
+    assert [line and line.split(": ")[2][:11] for line in said] == ["train/loss ", "its loss be", None]
+    with pytest.raises(NonFiniteError, match="tiny: no trial of the search has ended"):
+        search.rows()
