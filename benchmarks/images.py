@@ -40,7 +40,7 @@ TASK = "fashion_mnist"
 CONFIG = f"configs/{TASK}.yaml"
 DENSE = {
     "class_path": "src.images.networks.MLP",
-    "init_args": {"hidden_sizes": [64, 128, 64], "activation": "relu", "standard_deviation": None},
+    "init_args": {"hidden_sizes": [64, 128, 64], "activation": "relu"},
 }
 
 

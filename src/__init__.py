@@ -1,21 +1,26 @@
-"""Lockstep: the rooms (one a kind of data), what they share, and the command line.
+"""Lockstep: kinds of data, the packages that they share, and the command line.
 
-Importing this package pins the x86 instruction set before torch or NumPy load: kernels for AVX-512,
-AVX2 and plain SSE round differently, and the same seed would give other weights on another processor.
-What torch computes with is a key of the configuration, `portable` (src/training/exactness.py); NumPy's and
-OpenBLAS' kernels, with which data are prepared and results judged, are always those of AVX2. Set the
-variables yourself before starting to choose another level.
+Importing this package prepares the process, before torch or NumPy are loaded:
 
-It also has Python look for unreachable cycles of objects less often: torch and Lightning make a million
-objects that stay, and going through them every 700 new ones is a tenth of the time that their import takes.
-And it has glibc keep the memory that a training step frees for the next step: giving it back to the system
-and taking it again, a page at a time, is up to a third of LeNet's training.
+- It fixes the x86 instruction set. Kernels for AVX-512, AVX2 and SSE round differently, so the same seed
+  would give other weights on another processor. For torch the key `portable` of the configuration decides
+  (src/training/exactness.py); NumPy and OpenBLAS, which prepare data and compute reports, always use AVX2.
+  Set the environment variables yourself to choose another level.
+- It raises the threshold of Python's garbage collector. torch and Lightning create a million objects that
+  stay, and collecting after every 700 new ones takes a tenth of their import time.
+- It tells glibc not to return freed memory to the system (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD). Re-mapping it
+  at every step costs up to a third of LeNet's training time.
+- It makes the import of Lightning cheaper (src/core/imports.py).
 """
 
 import ctypes
 import gc
 import os
 import platform
+import sys
+from importlib.util import find_spec
+
+from src.core.imports import LightImports
 
 TORCH_INSTRUCTIONS = {
     "ATEN_CPU_CAPABILITY": "avx2",
@@ -27,6 +32,14 @@ OTHER_INSTRUCTIONS = {
     "OPENBLAS_CORETYPE": "Haswell",
 }
 
+if find_spec("lightning") is None:
+    print(
+        f"error: the packages of requirements.lock are not installed for {sys.executable}; run: make setup, "
+        "then: . .venv/bin/activate",
+        file=sys.stderr,
+    )
+    sys.exit(2)
+
 if platform.machine() in {"x86_64", "AMD64"}:
     for name, value in {**TORCH_INSTRUCTIONS, **OTHER_INSTRUCTIONS}.items():
         os.environ.setdefault(name, value)
@@ -37,4 +50,6 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 if platform.libc_ver()[0] == "glibc":
     glibc = ctypes.CDLL(None)
     glibc.mallopt(M_TRIM_THRESHOLD, 2**28)
-    glibc.mallopt(M_MMAP_THRESHOLD, 2**25)  # the most that it takes; setting one alone undoes the other
+    glibc.mallopt(M_MMAP_THRESHOLD, 2**25)  # the largest valid value; setting only one resets the other
+
+sys.meta_path.insert(0, LightImports())

@@ -5,14 +5,13 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-PARAMETERS = "params.yaml"
-
 
 def copy_project(root: Path, folder: Path) -> Path:
-    """Copy the files of the project that git knows or would add, without results and dvc.lock."""
+    """Copy the files of the project that git knows or would add, without dvc.lock."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
     for name in sorted(set(listed.split("\0")) - {"", "dvc.lock"}):
@@ -24,30 +23,33 @@ def copy_project(root: Path, folder: Path) -> Path:
 
 def delete_kind(project: Path, kind: str) -> None:
     """Delete src/<kind>, everything about its tasks, and the tests that import it."""
-    parameters = yaml.safe_load((project / PARAMETERS).read_text(encoding="utf-8"))
-    gone = {task for task, of in parameters["tasks"].items() if of == kind}
-    parameters = {name: section for name, section in parameters.items() if name not in gone}
-    parameters["tasks"] = {task: of for task, of in parameters["tasks"].items() if task not in gone}
+    parameters = _read(project / "params.yaml")
+    tasks = {task for task, its_kind in parameters["tasks"].items() if its_kind == kind}
+    kept = {name: section for name, section in parameters.items() if name not in tasks}
+    kept["tasks"] = {task: kind for task, kind in parameters["tasks"].items() if task not in tasks}
     for name in ("studies", "more_studies"):
-        studies = parameters[name]
-        parameters[name] = {title: study for title, study in studies.items() if study["task"] not in gone}
-    text = yaml.safe_dump(parameters, sort_keys=False, allow_unicode=True)
-    (project / PARAMETERS).write_text(text, encoding="utf-8")
-
+        kept[name] = {title: study for title, study in kept[name].items() if study["task"] not in tasks}
+    text = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
+    (project / "params.yaml").write_text(text, encoding="utf-8")
     for path in (project / "configs").glob("*.yaml"):
-        if yaml.safe_load(path.read_text(encoding="utf-8"))["task"] in gone:
+        if _read(path)["task"] in tasks:
             path.unlink()
-    for task in gone:
-        for path in (*(project / "data/samples").glob(f"{task}*"), project / "reports" / task):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for task in tasks:
+        shutil.rmtree(project / "reports" / task)
+        shutil.rmtree(project / "data/samples" / task, ignore_errors=True)
+        (project / f"data/samples/{task}.yaml").unlink(missing_ok=True)
     for folder in ("src", "tests"):
-        shutil.rmtree(project / folder / kind, ignore_errors=True)
+        shutil.rmtree(project / folder / kind)
     for path in (project / "tests").rglob("*.py"):
-        if any(name.split(".")[:2] == ["src", kind] for name in _imported(path)):
+        if any(name.split(".")[:2] == ["src", kind] for name in _imports(path)):
             path.unlink()
 
 
-def _imported(path: Path) -> Iterator[str]:
+def _read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _imports(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -1,6 +1,5 @@
-"""Bundle -> how far it came beside the course's optimizers, the paths over the surface, the schedules."""
+"""Evaluation: the descent of a bundle compared with those of the course's optimizers and schedules."""
 
-import csv
 import math
 from collections.abc import Iterable
 from functools import partial
@@ -11,17 +10,17 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
 from src.bundle.bundle import Bundle
 from src.descent.model import Descent
-from src.descent.networks import SURFACES, Surface
 from src.descent.optimizers import AdaGrad, Adam, GradientDescent, Momentum, RMSprop
+from src.descent.surfaces import SURFACES, Surface
 from src.reporting.figures import save_figure
+from src.reporting.history import read_history
 from src.reporting.metrics import begin_report, write_metrics
+from src.reporting.tables import markdown_table, print_metrics
 
 LEVELS = 30
 GRID = 200
@@ -31,7 +30,7 @@ Points = NDArray[np.float64]  # (steps + 1, 2), or one point (2,)
 
 
 class Setting(NamedTuple):
-    """An optimizer of the course with its number of steps."""
+    """An optimizer with its number of steps and its schedule."""
 
     optimizer: Any
     steps: int
@@ -51,7 +50,7 @@ SCHEDULES = {
     "MultiStepLR": Setting(_sgd, 400, partial(lr_scheduler.MultiStepLR, milestones=[10, 50, 200], gamma=0.7)),
     "ExponentialLR": Setting(_sgd, 400, partial(lr_scheduler.ExponentialLR, gamma=0.99)),
     "warm-up": Setting(_sgd, 400, partial(lr_scheduler.LinearLR, start_factor=0.01, total_iters=100)),
-    # these two would move the momentum as well
+    # cycle_momentum would change the momentum, too
     "CyclicLR": Setting(
         _sgd,
         400,
@@ -64,15 +63,15 @@ SCHEDULES = {
 
 
 def descend(surface: Surface, start: list[float], setting: Setting) -> tuple[Points, list[float]]:
-    """Walk down a surface.
+    """Minimise a surface with a plain loop.
 
     Args:
-        surface: what to minimise.
-        start: the first point.
-        setting: optimizer, steps and schedule.
+        surface: to minimise.
+        start: the first point, x1 and x2.
+        setting: the optimizer, steps and schedule.
 
     Returns:
-        The points (steps + 1, 2), and the learning rate of each step.
+        The points (steps + 1, 2) and the learning rate of each step.
     """
     x = nn.Parameter(torch.tensor(start, dtype=torch.float64))
     optimizer: Optimizer = setting.optimizer([x])
@@ -90,12 +89,12 @@ def descend(surface: Surface, start: list[float], setting: Setting) -> tuple[Poi
 
 
 def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
-    """Judge a descent beside those of the course's optimizers from the same start on the same surface.
+    """Compare a descent with those of the course's optimizers from the same start on the same surface.
 
     Args:
         bundle: of the trained model.
         prepared: data/prepared/<task>.
-        folder: where metrics.json, plots/ and tables/ go; it exists and is empty.
+        folder: an empty folder, to which metrics.json, plots/ and tables/ are written.
     """
     model = bundle.model_of(Descent)
     surface = SURFACES[model.surface]
@@ -117,25 +116,35 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
     _plot_paths(titles, surface, plots / "optimizers.png")
     _plot_schedules(surface, start, plots / "schedules.png")
     lowest = int(np.abs(way - trained).max(axis=1).argmin())  # the bundle holds the best step, not the last
-    rows = [["trained", f"{rate:g}", str(lowest), _point(trained), *_scores(metrics, "test")]]
-    for name, points in paths.items():
+    rows = [["trained", f"{rate:g}", str(lowest), *_end(trained, metrics, "test")]]
+    for name, path in paths.items():
         optimizer, steps, _ = OPTIMIZERS[name]
-        scores = _scores(metrics, f"baseline/{name}")
-        rows.append([name, f"{optimizer.keywords['lr']:g}", str(steps), _point(points[-1]), *scores])
-    _write_table(rows, tables / "optimizers.md")
+        cells = _end(path[-1], metrics, f"baseline/{name}")
+        rows.append([name, f"{optimizer.keywords['lr']:g}", str(steps), *cells])
+    headings = ["", "lr", "steps", "end", "height", "distance"]
+    (tables / "optimizers.md").write_text(markdown_table(headings, rows), encoding="utf-8")
+    print_metrics("Height and distance at the end of each path", metrics)
+
+
+def _end(point: Points, metrics: dict[str, float], prefix: str) -> list[str]:
+    """The cells for the last point (2,) of a path, its height and its distance to the minimum."""
+    end = f"({point[0]:.3g}, {point[1]:.3g})"
+    if not math.isfinite(metrics[f"{prefix}/loss"]):
+        return [end, "diverged", ""]
+    found = (metrics.get(f"{prefix}/{name}") for name in ("loss", "distance"))
+    return [end, *("" if value is None else f"{value:.4g}" for value in found)]
 
 
 def _trained_path(history: Path) -> tuple[Points, float]:
-    """The points of the training, the start among them, and the learning rate that it began with."""
-    with history.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    points = [[float(row["train/x1"]), float(row["train/x2"])] for row in rows]
-    points.append([float(rows[-1]["validation/x1"]), float(rows[-1]["validation/x2"])])
-    return np.array(points), float(rows[0]["learning_rate"])
+    """The points of the training from the start on, and its first learning rate."""
+    rows = read_history(history)
+    points = [[row["train/x1"], row["train/x2"]] for row in rows]
+    points.append([rows[-1]["validation/x1"], rows[-1]["validation/x2"]])
+    return np.array(points), rows[0]["learning_rate"]
 
 
 def _window(surface: Surface, paths: Iterable[Points]) -> tuple[float, float]:
-    """The largest |x1| and |x2| to show: the surface's own, zoomed out for starts and near ends beyond it."""
+    """The largest |x1| and |x2| to show: those of the surface, or more for starts and nearby ends outside."""
     zoom = 1.0
     for path in paths:
         start, end = (float((np.abs(point) / surface.window).max()) for point in (path[0], path[-1]))
@@ -152,10 +161,10 @@ def _draw_path(axes: Any, surface: Surface, window: tuple[float, float], path: P
     heights = surface.height(torch.from_numpy(np.stack([x1, x2], axis=-1))).numpy()
     levels: Any = LEVELS
     walls = heights.max() > 100 * np.median(np.abs(heights)) or heights.max() > 1000
-    if walls:  # they would hide the valley
+    if walls:  # linear levels would not show the valley
         levels = np.geomspace(max(heights.min(), 1e-2), heights.max(), LEVELS)
     axes.contour(x1, x2, heights, levels=levels, linewidths=0.6, norm="log" if walls else None)
-    # far outside of the picture matplotlib has no numbers any more
+    # matplotlib overflows for points very far outside of the axes
     shown = path[np.abs(path).max(axis=1) < 1e6]
     axes.plot(shown[:, 0], shown[:, 1], "-o", color="tab:red", markersize=2, linewidth=0.8)
     if surface.minimum is not None:
@@ -178,7 +187,7 @@ def _plot_paths(paths: dict[str, Points], surface: Surface, path: Path) -> None:
 
 
 def _plot_schedules(surface: Surface, start: list[float], path: Path) -> None:
-    """The learning rate over the steps of each schedule, the way it leads and the height where it ends."""
+    """Plot the learning rate of each schedule over the steps, and the path that it leads to."""
     figure = Figure(figsize=(2.6 * len(SCHEDULES), 5), layout="constrained")
     panels = figure.subplots(2, len(SCHEDULES))
     walks = {name: descend(surface, start, setting) for name, setting in SCHEDULES.items()}
@@ -193,25 +202,3 @@ def _plot_schedules(surface: Surface, start: list[float], path: Path) -> None:
         _draw_path(lower, surface, window, points, f"{len(rates)} steps of SGD: {end}")
     panels[0, 0].set_ylabel("learning rate")
     save_figure(figure, path)
-
-
-def _point(point: Points) -> str:
-    return f"({point[0]:.3g}, {point[1]:.3g})"
-
-
-def _write_table(rows: list[list[str]], path: Path) -> None:
-    headings = ["", "lr", "steps", "end", "height", "distance"]
-    lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    table = Table(*headings, title="Where the paths end")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
-
-
-def _scores(metrics: dict[str, float], prefix: str) -> list[str]:
-    if not math.isfinite(metrics[f"{prefix}/loss"]):
-        return ["diverged", ""]
-    found = (metrics.get(f"{prefix}/{name}") for name in ("loss", "distance"))
-    return ["" if value is None else f"{value:.4g}" for value in found]

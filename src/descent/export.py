@@ -1,4 +1,4 @@
-"""Bundle -> the surface: a module from points to heights.
+"""Export of a bundle: the surface as a module from points to heights.
 
 B batch
 """
@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from src.bundle.bundle import Bundle
 from src.bundle.exportable import Arrays, Exportable
 from src.descent.model import Descent
-from src.descent.networks import SURFACES
-from src.descent.preprocessing import COLUMNS
+from src.descent.points import COLUMNS
+from src.descent.surfaces import SURFACES
 
 
 class Heights(nn.Module):
-    """The function that was minimised; the point where the descent ended is not part of it.
+    """The surface that was minimised, without the point that was found.
 
     Args:
         surface: a name of `SURFACES`.
@@ -31,7 +31,7 @@ class Heights(nn.Module):
 
 
 def exportable(bundle: Bundle) -> Exportable:
-    """The surface of a bundle, and the point where its descent ended as the example.
+    """The surface of a bundle, with the point that was found as the example.
 
     Args:
         bundle: of the trained model.

@@ -1,7 +1,6 @@
-"""What the page of `pipelines.serve` asks for a point of a surface, and what it answers."""
+"""The form of `pipelines.serve` for a point on a surface."""
 
 from collections.abc import Callable
-from typing import Any
 
 import gradio
 import numpy as np
@@ -10,15 +9,16 @@ from gradio.components import Component
 from src.core.errors import DataError
 from src.descent.model import Descent
 from src.descent.predict import heights
+from src.descent.preprocessing import Preprocessing
 
 Form = tuple[list[Component], Callable[..., str]]
 
 
-def point_form(model: Descent, preprocessing: dict[str, Any]) -> Form:
-    """A point of the surface, at first the start."""
+def point_form(model: Descent, preprocessing: Preprocessing) -> Form:
+    """Fields for x1 and x2, filled with the starting point, and the function that computes the height."""
     with gradio.Row():
         fields: list[Component] = [
-            gradio.Number(value, label=f"x{number}") for number, value in enumerate(preprocessing["start"], 1)
+            gradio.Number(value, label=f"x{number}") for number, value in enumerate(preprocessing.start, 1)
         ]
 
     def predict(*point: float | None) -> str:

@@ -1,4 +1,4 @@
-"""The update rules of the course, written out; torch.optim has the same under the same names.
+"""The update rules of the course, written out. torch.optim has the same optimizers.
 
 x parameter, g its gradient, v velocity, s mean or sum of squared gradients
 """
@@ -14,7 +14,7 @@ Closure = Callable[[], Any] | None
 
 
 class _ByHand(Optimizer):
-    """An optimizer whose rule changes one tensor at a time."""
+    """An optimizer whose rule updates one tensor at a time."""
 
     def __init__(self, params: Iterable[Tensor], **settings: float) -> None:
         super().__init__(params, settings)
@@ -25,7 +25,7 @@ class _ByHand(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Closure = None) -> Any:
-        """One step; with a closure, as Lightning gives it, the loss is computed first."""
+        """Do one step; a closure, which Lightning passes, computes the loss first."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -44,23 +44,23 @@ class GradientDescent(_ByHand):
         super().__init__(params, lr=lr)
 
     def update(self, x: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        """As the class says."""
+        """See the class."""
         x -= group["lr"] * g
 
 
 class Momentum(_ByHand):
     """v <- momentum v - lr g, x <- x + v (Polyak 1964).
 
-    torch's SGD keeps the learning rate out of the velocity: v <- momentum v + g, x <- x - lr v. The two go
-    the same way while the learning rate is constant; when a schedule lowers it, this velocity still holds
-    steps of the old rate, and brakes later.
+    torch.optim.SGD does not multiply the velocity by the learning rate: v <- momentum v + g, x <- x - lr v.
+    The paths are equal for a constant learning rate. When a schedule lowers it, the velocity here still
+    contains steps of the old rate, so it slows down later.
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float = 0.01, momentum: float = 0.9) -> None:
         super().__init__(params, lr=lr, momentum=momentum)
 
     def update(self, x: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        """As the class says."""
+        """See the class."""
         v = state.setdefault("v", torch.zeros_like(x))
         v.mul_(group["momentum"]).sub_(group["lr"] * g)
         x += v
@@ -69,14 +69,14 @@ class Momentum(_ByHand):
 class AdaGrad(_ByHand):
     """s <- s + g^2, x <- x - lr g / (sqrt(s) + eps) (Duchi et al. 2011).
 
-    The course adds 1e-7, torch's Adagrad 1e-10.
+    The default eps is that of the course; that of torch.optim.Adagrad is 1e-10.
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float = 0.01, eps: float = 1e-7) -> None:
         super().__init__(params, lr=lr, eps=eps)
 
     def update(self, x: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        """As the class says."""
+        """See the class."""
         s = state.setdefault("s", torch.zeros_like(x))
         s += g**2
         x -= group["lr"] * g / (s.sqrt() + group["eps"])
@@ -91,14 +91,14 @@ class RMSprop(_ByHand):
         super().__init__(params, lr=lr, alpha=alpha, eps=eps)
 
     def update(self, x: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        """As the class says."""
+        """See the class."""
         s = state.setdefault("s", torch.zeros_like(x))
         s.mul_(group["alpha"]).add_((1 - group["alpha"]) * g**2)
         x -= group["lr"] * g / (s.sqrt() + group["eps"])
 
 
 class Adam(_ByHand):
-    """Means of g and g^2, both freed of their start at 0 (Kingma and Ba 2015, algorithm 1)."""
+    """Bias-corrected means of g and g^2 (Kingma and Ba 2015, algorithm 1)."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class Adam(_ByHand):
         super().__init__(params, lr=lr, beta1=beta1, beta2=beta2, eps=eps)
 
     def update(self, x: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        """As the class says."""
+        """See the class."""
         v = state.setdefault("v", torch.zeros_like(x))
         s = state.setdefault("s", torch.zeros_like(x))
         state["steps"] = state.get("steps", 0) + 1

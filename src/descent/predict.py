@@ -1,7 +1,6 @@
-"""A surface and raw points -> heights."""
+"""Prediction: the heights of raw points."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,22 +9,23 @@ from numpy.typing import NDArray
 from src.bundle.progress import prediction_progress
 from src.core.atomic import file_written_whole
 from src.descent.model import Descent
-from src.descent.preprocessing import COLUMNS, point_chunks
+from src.descent.points import COLUMNS, point_chunks
+from src.descent.preprocessing import Preprocessing
 
 
 def write_heights(
-    model: Descent, preprocessing: dict[str, Any], input: Path, output: Path = Path("predictions.csv")
+    model: Descent, preprocessing: Preprocessing, input: Path, output: Path = Path("predictions.csv")
 ) -> int:
-    """Write x1, x2 and the height of each point.
+    """Write the coordinates and the height of each point to a CSV file.
 
     Args:
-        model: gives the surface.
+        model: has the surface.
         preprocessing: not used.
         input: a CSV file of points, columns x1 and x2.
         output: the CSV file to write.
 
     Returns:
-        How many points there are.
+        The number of points.
     """
     done = 0
     with file_written_whole(output) as file, prediction_progress() as advance:

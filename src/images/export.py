@@ -1,4 +1,4 @@
-"""Bundle -> a module from pixels as bytes to class probabilities.
+"""Export of a bundle: a module from uint8 pixels to class probabilities.
 
 B batch, C channels, H height, W width, K classes
 """
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from src.bundle.bundle import Bundle
 from src.bundle.exportable import Arrays, Exportable
 from src.images.model import ImageModel
-from src.images.preprocessing import shape_of
+from src.images.preprocessing import Preprocessing
 
 
 class Classifier(nn.Module):
-    """Scaling, the network and the softmax.
+    """The scaling, the network and the softmax.
 
     Args:
         model: in evaluation mode.
@@ -25,7 +25,7 @@ class Classifier(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        """Bytes (B, C, H, W) to probabilities (B, K)."""
+        """Images (B, C, H, W) uint8 to probabilities (B, K)."""
         return self.model.predict(self.model(images))
 
 
@@ -36,8 +36,8 @@ def exportable(bundle: Bundle) -> Exportable:
         bundle: of the trained model.
     """
     model = bundle.model_of(ImageModel)
-    preprocessing = bundle.preprocessing
-    shape, brightest = shape_of(preprocessing), preprocessing["brightest"]
+    preprocessing: Preprocessing = bundle.preprocessing
+    shape, brightest = preprocessing.shape, preprocessing.brightest
 
     def sample(generator: np.random.Generator, rows: int) -> tuple[Arrays, Arrays]:
         images = generator.integers(brightest, size=(rows, *shape), dtype=np.uint8, endpoint=True)
@@ -56,7 +56,7 @@ def exportable(bundle: Bundle) -> Exportable:
         description={
             "shape": list(shape),
             "brightest": brightest,
-            "classes": preprocessing["classes"],
+            "classes": preprocessing.classes,
             "example": {"brightness": brightest // 2},
         },
     )

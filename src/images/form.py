@@ -1,18 +1,17 @@
-"""What the page of `pipelines.serve` asks for an image, and what it answers."""
+"""The form of `pipelines.serve` for an image."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gradio
-import numpy as np
 from gradio.components import Component
 from PIL import Image, ImageOps
 
 from src.core.errors import DataError
 from src.images.model import ImageModel
 from src.images.predict import probabilities
-from src.images.preprocessing import from_picture, read_picture
+from src.images.preprocessing import Preprocessing, from_picture, read_picture
 
 Form = tuple[list[Component], Callable[..., str]]
 
@@ -20,8 +19,11 @@ CANVAS, STROKE = 280, 24
 CLASSES_SHOWN = 3
 
 
-def image_form(model: ImageModel, preprocessing: dict[str, Any]) -> Form:
-    """A picture file, or a drawing in black on white, made white on black where the data are dark."""
+def image_form(model: ImageModel, preprocessing: Preprocessing) -> Form:
+    """Fields for a picture file and a drawing, and the function that computes the class probabilities.
+
+    A drawing is black on white; it is inverted if the training images are dark.
+    """
     with gradio.Row():
         file = gradio.File(label="A picture (PNG or JPEG)", type="filepath")
         drawing = gradio.Sketchpad(
@@ -35,7 +37,6 @@ def image_form(model: ImageModel, preprocessing: dict[str, Any]) -> Form:
             transforms=(),
             buttons=[],
         )
-    dark = np.mean(preprocessing["mean"]) < preprocessing["brightest"] / 2
 
     def predict(path: str | None, drawn: dict[str, Any] | None) -> str:
         picture: Image.Image | None = (drawn or {}).get("composite")
@@ -43,7 +44,7 @@ def image_form(model: ImageModel, preprocessing: dict[str, Any]) -> Form:
             picture = _read(Path(path))
         elif picture is None or picture.getextrema() == (255, 255):
             raise DataError("there is no picture: drop a file, or draw")
-        elif dark:
+        elif preprocessing.dark:
             picture = ImageOps.invert(picture)
         image, _ = from_picture(picture, preprocessing)
         shares, codes = probabilities(model, image[None])[0].topk(min(CLASSES_SHOWN, len(model.classes)))
@@ -54,7 +55,7 @@ def image_form(model: ImageModel, preprocessing: dict[str, Any]) -> Form:
 
 
 def _read(path: Path) -> Image.Image:
-    """A picture; an error names the file, not the folder that the page put it into."""
+    """Read a picture; an error names the file without the folder that the page has put it into."""
     try:
         return read_picture(path)
     except DataError as error:

@@ -1,4 +1,4 @@
-"""Batches -> loss and metrics: the LightningModule of the images room.
+"""The LightningModule that classifies images.
 
 B batch, C channels, H height, W width, K classes
 """
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.transforms import v2
 
-from src.images.networks import MLP, NetworkCallable
+from src.images.networks import NetworkCallable
+from src.images.preprocessing import Preprocessing
 from src.training.distributed import mean_over_processes
 from src.training.epoch_outputs import EpochOutputs
 from src.training.metrics import classification_metrics
@@ -27,14 +28,14 @@ GROUPS = 16
 
 @dataclass
 class Augmentation:
-    """What training images go through, by torchvision.transforms.v2; 0 leaves a part out.
+    """Random transforms of training images, by torchvision.transforms.v2; 0 turns one off.
 
     Args:
-        flip: the probability of a horizontal flip.
-        crop: pixels of black border to cut a random window of the old size from.
-        rotation: the largest angle, in degrees, to either side.
-        erasing: the probability that a random rectangle (2 to 20 % of the area) becomes black.
-        noise: the standard deviation of Gaussian noise; 1 is from black to white.
+        flip: probability of a horizontal flip.
+        crop: pixels of black padding before a random crop to the original size.
+        rotation: largest angle in degrees, in either direction.
+        erasing: probability that a random rectangle (2 to 20 % of the area) becomes black.
+        noise: standard deviation of Gaussian noise, for values from 0 (black) to 1 (white).
     """
 
     flip: float = 0.0
@@ -44,7 +45,7 @@ class Augmentation:
     noise: float = 0.0
 
     def transforms(self, height: int, width: int) -> v2.Compose | None:
-        """The chosen parts, in order, for images with values from 0 to 1; None if all are left out."""
+        """The transforms in this order, for images with values from 0 to 1; None if all are off."""
         parts: list[nn.Module] = []
         if self.flip:
             parts.append(v2.RandomHorizontalFlip(self.flip))
@@ -60,21 +61,23 @@ class Augmentation:
 
 
 class ImageModel(LightningModule):
-    """A classifier of images; pixels come as bytes and are scaled here, on the device.
+    """A classifier of images. Batches are uint8 and scaled here, on the device.
 
     Args:
-        preprocessing: the content of preprocessing.json; it gives shape, classes and scaling.
-        network: LeNet, ConvNet, MLP or TorchvisionNetwork of src.images.networks.
-        augmentation: of training images; null is none.
+        preprocessing: of the prepared data; it has the shape, the classes and the scaling.
+        network: LeNet, ConvNet, MLP or TorchvisionNetwork of src.images.networks, or a module of your own
+            that is built from (C, H, W) and K; it maps (B, C, H, W) to logits (B, K). If it has a method
+            `loss(logits, target, label_smoothing)`, that replaces the cross-entropy.
+        augmentation: of training images; null for none.
         label_smoothing: of the cross-entropy.
-        optimizer: any of torch.optim.
-        lr_scheduler: any of torch.optim.lr_scheduler.
-        lr_interval: "epoch" or "step", whether the schedule moves each epoch or each step.
+        optimizer: one of torch.optim.
+        lr_scheduler: one of torch.optim.lr_scheduler.
+        lr_interval: "epoch" or "step", when the schedule advances.
     """
 
     def __init__(
         self,
-        preprocessing: dict[str, Any],
+        preprocessing: Preprocessing,
         network: NetworkCallable,
         augmentation: Augmentation | None = None,
         label_smoothing: float = 0.0,
@@ -87,31 +90,31 @@ class ImageModel(LightningModule):
         self.lr_scheduler = lr_scheduler
         self.lr_interval = lr_interval
         self.epoch_outputs = EpochOutputs()
-        channels, height, width = preprocessing["shape"]
-        self.classes = preprocessing["classes"]
+        channels, height, width = preprocessing.shape
+        self.classes = preprocessing.classes
         self.network = network((channels, height, width), len(self.classes))
         self.label_smoothing = label_smoothing
-        self.brightest = preprocessing["brightest"]
-        # not persistent: preprocessing.json lies beside the weights; both broadcast to (C, H, W)
-        self.center = nn.Buffer(torch.tensor(preprocessing["center"], dtype=torch.float32), persistent=False)
-        self.scale = nn.Buffer(torch.tensor(preprocessing["scale"], dtype=torch.float32), persistent=False)
+        self.brightest = preprocessing.brightest
+        # not persistent: the bundle has them in preprocessing.json; both broadcast to (C, H, W)
+        self.center = nn.Buffer(torch.tensor(preprocessing.center, dtype=torch.float32), persistent=False)
+        self.scale = nn.Buffer(torch.tensor(preprocessing.scale, dtype=torch.float32), persistent=False)
         self.augmentation = augmentation.transforms(height, width) if augmentation else None
         self.example_input_array = torch.zeros(2, channels, height, width, dtype=torch.uint8)
 
     def scaled(self, images: Tensor) -> Tensor:
-        """Bytes (B, C, H, W) to what the network gets."""
+        """Scale images (B, C, H, W) uint8 as the preparation has learnt."""
         return (images - self.center) / self.scale
 
     def forward(self, images: Tensor) -> Tensor:
-        """Bytes (B, C, H, W) to logits (B, K)."""
+        """Images (B, C, H, W) uint8 to logits (B, K)."""
         logits: Tensor = self.network(self.scaled(images))
         return logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of a batch, augmented first.
+        """The loss of a batch after its augmentation.
 
-        The transforms draw from the generator that is seeded for this batch. Each of them draws once for
-        all images that it is given, so a batch goes through in groups.
+        The transforms draw from torch's generator, which is seeded for each batch. A transform draws once for
+        all images of a call, so the batch is split into groups.
         """
         images, target = batch
         if self.augmentation is not None:
@@ -122,17 +125,17 @@ class ImageModel(LightningModule):
         return mean_over_processes(self.loss_of(outputs, target), len(target))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep the outputs."""
+        """Keep the outputs for the metrics of the epoch."""
         images, target = batch
         self.epoch_outputs.add("validation", self(images), target)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep the outputs."""
+        """Keep the outputs for the metrics of the epoch."""
         images, target = batch
         self.epoch_outputs.add("test", self(images), target)
 
     def on_train_epoch_end(self) -> None:
-        """Log the training loss and accuracy, with the network as it was at each step."""
+        """Log the training loss and accuracy, of the outputs at each step."""
         outputs, target = self.epoch_outputs.take("train")
         accuracy = (outputs.argmax(dim=1) == target).float().mean()
         log_epoch(self, "train", {"loss": self.loss_of(outputs, target), "accuracy": accuracy})
@@ -158,11 +161,11 @@ class ImageModel(LightningModule):
         return outputs.softmax(dim=1)
 
     def trivial_outputs(self, target: Tensor) -> Tensor:
-        """Logits (1, K) that are right for the shares of the classes (B,)."""
+        """Logits (1, K) whose softmax is the frequency of each class in the target (B,)."""
         return target.bincount(minlength=len(self.classes)).log()[None]
 
     def trivial_metrics(self, train: Tensor, test: Tensor) -> dict[str, float]:
-        """Metrics of the trivial answer.
+        """The metrics of `trivial_outputs`.
 
         Args:
             train: the training target (N,).
@@ -172,11 +175,11 @@ class ImageModel(LightningModule):
         return {name: float(value) for name, value in self.metrics_of(outputs, test).items()}
 
     def loss_of(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """Mean cross-entropy."""
-        if isinstance(self.network, MLP):
-            return self.network.loss(outputs, target, self.label_smoothing)
-        return functional.cross_entropy(outputs, target, label_smoothing=self.label_smoothing)
+        """Mean cross-entropy, or the loss that the network brings."""
+        loss = getattr(self.network, "loss", functional.cross_entropy)
+        mean: Tensor = loss(outputs, target, label_smoothing=self.label_smoothing)
+        return mean
 
     def metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Accuracy, and macro precision, recall and F1."""
+        """Accuracy, and precision, recall and F1 as means over the classes."""
         return classification_metrics(outputs, target)

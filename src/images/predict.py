@@ -1,4 +1,4 @@
-"""A trained model and raw images -> classes, a bounded number of images at a time.
+"""Prediction: the classes of raw images, read in chunks.
 
 N images, C channels, H height, W width, K classes
 """
@@ -6,17 +6,16 @@ N images, C channels, H height, W width, K classes
 import csv
 import logging
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from src.bundle.progress import prediction_progress
 from src.core.atomic import file_written_whole
+from src.images.figures import feature_maps as maps_of
+from src.images.figures import plot_feature_maps
 from src.images.model import ImageModel
-from src.images.networks import feature_maps as maps_of
-from src.images.preprocessing import Pixels, read_inputs
-from src.reporting.figures import plot_feature_maps
+from src.images.preprocessing import Pixels, Preprocessing, read_inputs
 
 logger = logging.getLogger(__name__)
 
@@ -25,27 +24,27 @@ IMAGES_AT_ONCE = 500
 
 def write_classes(
     model: ImageModel,
-    preprocessing: dict[str, Any],
+    preprocessing: Preprocessing,
     input: Path,
     output: Path = Path("predictions.csv"),
     feature_maps: Path | None = None,
 ) -> int:
-    """Write one row an image: its name, its class and the class's probability.
+    """Write the name, the class and the probability of the class of each image to a CSV file.
 
     Args:
-        model: a trained one, in evaluation mode.
-        preprocessing: the content of its preprocessing.json.
+        model: trained, in evaluation mode.
+        preprocessing: of its training data.
         input: a picture (PNG, JPEG), a folder of them, an idx file or a CSV file of pixels.
         output: the CSV file to write.
-        feature_maps: a PNG file for what the network's layers make of the first image.
+        feature_maps: a PNG file to write, with the feature maps of the first image.
 
     Returns:
-        How many images there are.
+        The number of images.
 
     Raises:
         DataError: as `read_inputs`.
     """
-    columns = preprocessing["prediction_columns"]
+    columns = preprocessing.prediction_columns
     done = adapted = 0
     first: Pixels | None = None
     with file_written_whole(output) as file, prediction_progress() as advance:
@@ -55,15 +54,15 @@ def write_classes(
             first = images[:1] if first is None else first
             likeliest, codes = probabilities(model, images).max(dim=1)
             for name, code, probability in zip(names, codes.tolist(), likeliest.tolist(), strict=True):
-                writer.writerow([name, preprocessing["classes"][code], f"{probability:.6f}"][: len(columns)])
+                writer.writerow([name, preprocessing.classes[code], f"{probability:.6f}"][: len(columns)])
             done += len(images)
             adapted += different
             advance(len(images))
     if adapted:
-        channels, height, width = preprocessing["shape"]
+        channels, height, width = preprocessing.shape
         kind = "grey" if channels == 1 else "colour"
         logger.warning(
-            "%s: %d of %d images were made %d x %d and %s, as in training",
+            "%s: %d of %d images were converted to %d x %d and %s, as in training",
             *(input, adapted, done, width, height, kind),
         )
     if feature_maps is not None and first is not None:

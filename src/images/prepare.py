@@ -1,10 +1,9 @@
-"""Raw images -> split, uint8 arrays and preprocessing.json; scaling is learnt from training images only."""
+"""Preparation: raw images to uint8 arrays and preprocessing.json, learnt from the training images."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +14,16 @@ from src.core.atomic import written_whole
 from src.core.digests import write_manifest
 from src.core.errors import ConfigurationError, DataError
 from src.images.preprocessing import (
-    BRIGHTEST,
+    WHITE,
     Pixels,
+    Preprocessing,
     as_picture,
+    brightest_of,
     class_folders,
-    common_shape,
     labels_path,
     read_idx,
     read_picture,
+    read_pictures,
     read_pixel_csv,
     resized,
     to_shape,
@@ -37,26 +38,26 @@ SHEET_ZOOM = 84
 
 @dataclass
 class Preparation:
-    """How raw images become arrays: the section `<task>.prepare` of params.yaml.
+    """The section `<task>.prepare` of params.yaml.
 
     Args:
-        train: the labelled images: an idx file (its labels lie beside it), a CSV file of pixels, or a
-            folder of class folders ("." is the task's raw folder itself).
-        test: the official test part, likewise; null cuts it from `train`.
-        label: of a CSV file, the column with the class codes.
-        classes: names for people in the order of the class codes, as in `{en: Dress, zh: 连衣裙}`; empty
-            takes the codes, or the names of the class folders.
-        resize: bring all images to so many pixels squared; null keeps their size.
-        scale: what the network gets: none (the pixels as they are), range (divided by the largest pixel of
-            the training images), per_pixel (each pixel's own minimum to maximum becomes 0 to 1),
-            standardize (mean 0, deviation 1 over each channel of the training images).
-        prediction_columns: of the file that predict writes: identifier, class and, if named, probability.
-        test_share: the share of `train` held out for the test where `test` is null.
-        validation_share: the share of the remaining images that chooses the best epoch.
-        folds: for cross-validation, so many parts of `train`, one of which is the test part in place of
-            `test` and `test_share`; 0 for none.
-        fold: which part that is, from 1.
-        seed: decides which image goes where.
+        train: the labelled images: an idx file (with its file of labels in the same folder), a CSV file of
+            pixels, or a folder of class folders ("." is the raw folder of the task).
+        test: the official test set, likewise; null splits it from `train`.
+        label: the column of a CSV file with the class codes.
+        classes: the names of the classes in the order of their codes, as `{en: Dress, zh: 连衣裙}`; empty
+            uses the codes, or the names of the class folders.
+        resize: the height and width to which all images are resized; null keeps their size.
+        scale: the input of the network: none (the pixels), range (divided by the largest pixel of the
+            training images), per_pixel (each pixel from its minimum to its maximum is scaled to 0..1),
+            standardize (mean 0 and standard deviation 1 of each channel of the training images).
+        prediction_columns: of the file that predict writes: identifier, class and optionally probability.
+        test_share: the share of `train` that is the test set if `test` is null.
+        validation_share: the share of the remaining images that is the validation set.
+        folds: the number of folds of a cross-validation; one of them is the test set instead of `test` and
+            `test_share`. 0 for none.
+        fold: the number of that fold, from 1.
+        seed: of the split.
     """
 
     train: str
@@ -77,27 +78,27 @@ class Preparation:
         if self.folds:
             self.test = None
         if self.resize is not None and self.resize < 1:
-            raise ConfigurationError(f"prepare.resize must be at least 1: {self.resize}")
+            raise ConfigurationError(f"prepare.resize: {self.resize}, expected at least 1")
         if len(self.prediction_columns) not in (2, 3):
             raise ConfigurationError(
-                f"prepare.prediction_columns: two or three names, found {self.prediction_columns}"
+                f"prepare.prediction_columns: {self.prediction_columns}, expected two or three names"
             )
         if any("en" not in names for names in self.classes):
-            raise ConfigurationError("prepare.classes: each class needs a name `en`")
+            raise ConfigurationError("prepare.classes: a class has no name `en`")
 
 
 def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
-    """Split the raw images of a task and learn their scaling.
+    """Split the raw images of a task and learn their scaling from the training images.
 
     Args:
         raw: the folder with the raw files.
         prepared: the folder to write: `<split>_images.npy` (N, C, H, W) uint8 and `<split>_target.npy`
             (N,) int64 for the splits train, validation and test; split.csv; preprocessing.json;
             sheet.png, some training images with the names of their classes; manifest.json.
-        settings: what to do.
+        settings: the section `prepare` of the task.
 
     Raises:
-        DataError: a file or row cannot be used; nothing is written then.
+        DataError: a file or row cannot be used; then nothing is written.
     """
     images, target, names = _read(raw / settings.train, settings)
     official = _read(raw / settings.test, settings, names, images) if settings.test else None
@@ -116,8 +117,7 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     if official:
         _check_codes(official[1], len(names), raw / str(settings.test))
         splits["test"] = official[:2]
-    learnt = _learn(splits["train"][0], settings)
-    learnt |= {"task": "classification", "classes": names, "labels": labels}
+    learnt = _learn(splits["train"][0], settings, names, labels)
 
     with written_whole(prepared) as folder:
         for name, (pixels, codes) in sorted(splits.items()):
@@ -126,8 +126,7 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         lines = sorted((int(row), name) for name, part in parts.items() for row in part)
         text = "".join(f"{row},{name}\n" for row, name in lines)
         (folder / "split.csv").write_text(f"row,split\n{text}", encoding="utf-8")
-        text = json.dumps(learnt, ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False)
-        (folder / "preprocessing.json").write_text(text + "\n", encoding="utf-8")
+        learnt.save(folder)
         _draw_sheet(*splits["train"], names, folder / "sheet.png")
         write_manifest(folder)
 
@@ -135,13 +134,13 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
 def _read(
     path: Path, settings: Preparation, names: list[str] | None = None, like: Pixels | None = None
 ) -> tuple[Pixels, Codes, list[str]]:
-    """Images (N, C, H, W), codes (N,) and class names of a labelled source of any kind.
+    """Read the images (N, C, H, W), class codes (N,) and class names of a labelled source.
 
     Args:
-        path: idx file, CSV file or folder.
+        path: an idx file, a CSV file or a folder.
         settings: of the task.
-        names: the classes that are known already.
-        like: images whose shape these must have.
+        names: the classes of the training images, for the test set.
+        like: the training images, whose shape the test images must have.
     """
     if path.is_dir():
         images, target, found = _read_folders(path, settings, names, like)
@@ -156,7 +155,7 @@ def _read(
             images = resized(images, (1, settings.resize, settings.resize))
         found = [str(code) for code in range(int(target.max()) + 1)]
     if like is not None and images.shape[1:] != like.shape[1:]:
-        raise DataError(f"{path}: images of {images.shape[1:]}, those of training are {like.shape[1:]}")
+        raise DataError(f"{path}: images of {images.shape[1:]}, expected {like.shape[1:]} as in training")
     return images, target, names or found
 
 
@@ -170,7 +169,7 @@ def _read_idx_pair(path: Path) -> tuple[Pixels, Codes]:
             f"{path}: {len(images)} images, but {labels_path(path).name} has {len(labels)} labels"
         )
     if not len(images):
-        raise DataError(f"{path}: there are no images in it")
+        raise DataError(f"{path}: no images")
     return images[:, None], labels.astype(np.int64)
 
 
@@ -181,35 +180,36 @@ def _read_folders(
     found = names or list(files)
     unknown = [name for name in files if name not in found]
     if unknown:
-        raise DataError(f"{folder / unknown[0]}: there is no such class in training")
-    paths = [(path, found.index(name)) for name, members in files.items() for path in members]
-    if like is not None:
-        shape = (like.shape[1], like.shape[2], like.shape[3])
+        raise DataError(f"{folder / unknown[0]}: a class without training images")
+    paths = [path for members in files.values() for path in members]
+    if like is None:
+        images = read_pictures(paths, settings.resize)
     else:
-        shape = common_shape(((path, read_picture(path)) for path, _ in paths), settings.resize)
-    images = np.stack([to_shape(read_picture(path), shape) for path, _ in paths])
-    return images, np.array([code for _, code in paths], dtype=np.int64), found
+        shape = (like.shape[1], like.shape[2], like.shape[3])
+        images = np.stack([to_shape(read_picture(path), shape) for path in paths])
+    codes = [found.index(name) for name, members in files.items() for _ in members]
+    return images, np.array(codes, dtype=np.int64), found
 
 
 def _check_classes(target: Codes, names: list[str], path: Path) -> None:
     _check_codes(target, len(names), path)
     absent = sorted(set(range(len(names))) - set(target.tolist()))
     if len(set(target.tolist())) < 2:
-        raise DataError(f"{path}: all images are of one class, {names[target[0]]}; two are needed")
+        raise DataError(f"{path}: all images are of one class, {names[target[0]]}, expected at least two")
     if absent:
-        raise DataError(f"{path}: there is no image of class {names[absent[0]]} ({absent[0]})")
+        raise DataError(f"{path}: no image of class {names[absent[0]]} ({absent[0]})")
 
 
 def _check_codes(target: Codes, classes: int, path: Path) -> None:
     wrong = np.flatnonzero(target >= classes)
     if len(wrong):
         raise DataError(
-            f"{path}: image {wrong[0] + 1} has label {target[wrong[0]]}, there are {classes} classes"
+            f"{path}: image {wrong[0] + 1} has label {target[wrong[0]]}, expected less than {classes}"
         )
 
 
 def _cut(rows: Codes, target: Codes, share: float, settings: Preparation, raw: Path) -> tuple[Codes, Codes]:
-    """Cut a share off; classes keep their shares."""
+    """Split a share of the rows off, stratified by class."""
     try:
         rest, part = train_test_split(
             rows, test_size=share, random_state=settings.seed, stratify=target[rows]
@@ -217,42 +217,44 @@ def _cut(rows: Codes, target: Codes, share: float, settings: Preparation, raw: P
     except ValueError as error:
         counts = Counter(target[rows].tolist())
         raise DataError(
-            f"{raw / settings.train}: {len(rows)} images, the rarest class has {min(counts.values())}, "
+            f"{raw / settings.train}: {len(rows)} images, {min(counts.values())} of the rarest class, "
             f"are too few for the split: {error}"
         ) from None
     return np.sort(rest), np.sort(part)
 
 
-def _learn(images: Pixels, settings: Preparation) -> dict[str, Any]:
-    """What scaling needs: `center` and `scale`, which broadcast to (C, H, W)."""
-    brightest = int(images.max())
+def _learn(
+    images: Pixels, settings: Preparation, classes: list[str], labels: dict[str, dict[str, str]]
+) -> Preprocessing:
+    """Learn the scaling from the training images (N, C, H, W)."""
     mean, deviation = _moments(images)
     low, high = images.min(axis=0).astype(float), images.max(axis=0).astype(float)
     center, scale = {
         "none": (np.zeros((1, 1, 1)), np.ones((1, 1, 1))),
-        "range": (np.zeros((1, 1, 1)), np.full((1, 1, 1), float(brightest))),
+        "range": (np.zeros((1, 1, 1)), np.full((1, 1, 1), float(images.max()))),
         "per_pixel": (low, high - low),
         "standardize": (mean, deviation),
     }[settings.scale]
-    return {
-        "shape": list(images.shape[1:]),
-        # picture files are brought to this range; only data that are darker throughout have their own
-        "brightest": brightest if brightest < BRIGHTEST // 2 else BRIGHTEST,
-        "mean": mean.ravel().tolist(),
-        "standard_deviation": deviation.ravel().tolist(),
-        "scaling": settings.scale,
-        "center": center.tolist(),
-        "scale": np.where(scale == 0, 1.0, scale).tolist(),  # a pixel that never changes stays 0
-        "prediction_columns": settings.prediction_columns,
-    }
+    return Preprocessing(
+        shape=(images.shape[1], images.shape[2], images.shape[3]),
+        brightest=brightest_of(images),
+        mean=mean.ravel().tolist(),
+        standard_deviation=deviation.ravel().tolist(),
+        scaling=settings.scale,
+        center=center.tolist(),
+        scale=np.where(scale == 0, 1.0, scale).tolist(),  # a constant pixel becomes 0
+        classes=classes,
+        labels=labels,
+        prediction_columns=settings.prediction_columns,
+    )
 
 
 def _moments(images: Pixels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each channel, (C, 1, 1), from exact integer counts of pixel values."""
+    """Mean and standard deviation (C, 1, 1) of each channel, from exact counts of the pixel values."""
     moments = []
-    values = np.arange(BRIGHTEST + 1, dtype=float)
+    values = np.arange(WHITE + 1, dtype=float)
     for channel in range(images.shape[1]):
-        shares = np.bincount(images[:, channel].ravel(), minlength=BRIGHTEST + 1) / images[:, channel].size
+        shares = np.bincount(images[:, channel].ravel(), minlength=WHITE + 1) / images[:, channel].size
         mean = float(shares @ values)
         moments.append((mean, float(shares @ (values - mean) ** 2) ** 0.5))
     mean, deviation = np.array(moments).T
@@ -260,7 +262,7 @@ def _moments(images: Pixels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _draw_sheet(images: Pixels, target: Codes, names: list[str], path: Path) -> None:
-    """Write the first training images, 2 x 9 as in the course, each below the name of its class."""
+    """Draw the first training images, 2 x 9 as in the course, each below the name of its class."""
     rows, columns = SHEET
     line, font = 14, ImageFont.load_default(11)
     sheet = Image.new("RGB", (columns * SHEET_ZOOM, rows * (SHEET_ZOOM + line)), "white")
@@ -269,7 +271,7 @@ def _draw_sheet(images: Pixels, target: Codes, names: list[str], path: Path) -> 
     for number, (image, code) in enumerate(zip(images[: rows * columns], target, strict=False)):
         left, top = number % columns * SHEET_ZOOM, number // columns * (SHEET_ZOOM + line)
         draw.text((left + 2, top), names[code], fill="black", font=font)
-        shown = (image.astype(float) * (BRIGHTEST / brightest)).astype(np.uint8)
+        shown = (image.astype(float) * (WHITE / brightest)).astype(np.uint8)
         picture = as_picture(shown).resize((SHEET_ZOOM - 4, SHEET_ZOOM - 4), Image.Resampling.NEAREST)
         sheet.paste(picture.convert("RGB"), (left + 2, top + line))
     sheet.save(path)

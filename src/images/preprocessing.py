@@ -1,7 +1,6 @@
-"""Raw images in, uint8 arrays out: idx, pixel CSV and picture files, brought to the size of the data.
+"""Raw images to uint8 arrays: idx files, CSV files of pixels and picture files.
 
-`preprocessing.json` is all that the transformation needs, so that training data and the raw images of a
-prediction go through the same code. Nothing is learnt here; that is `prepare.py`.
+Training data and the input of `predict` are read by the same code. `prepare.py` learns the `Preprocessing`.
 
 N images, C channels, H height, W width
 """
@@ -10,36 +9,99 @@ import gzip
 import math
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from src.core.documents import read_json, write_json
 from src.core.errors import DataError
 
 Pixels = NDArray[np.uint8]
 Shape = tuple[int, int, int]
 
+FILE = "preprocessing.json"
 PICTURES = (".png", ".jpg", ".jpeg")
 CSV_CHUNK_ROWS = 5000
 BYTE_TYPE = 0x08
 MOST_BYTES = 4 << 30
-BRIGHTEST = 255
+WHITE = 255  # of a picture file
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombWarning, Image.DecompressionBombError)
 
 
+@dataclass(frozen=True)
+class Preprocessing:
+    """What the preparation has learnt from the training images: the content of preprocessing.json.
+
+    Args:
+        shape: (C, H, W) of the prepared images.
+        brightest: the pixel value of white, as `brightest_of` finds it.
+        mean: of each channel.
+        standard_deviation: of each channel.
+        scaling: the name of the scaling, `prepare.scale` in params.yaml.
+        center: subtracted from the pixels; nested lists that broadcast to (C, H, W).
+        scale: the divisor after that, likewise.
+        classes: the names of the classes, in the order of their codes.
+        labels: the names of a class in each language, by its name in `classes`.
+        prediction_columns: of the file that predict writes.
+        task: always classification.
+    """
+
+    shape: Shape
+    brightest: int
+    mean: list[float]
+    standard_deviation: list[float]
+    scaling: str
+    center: list[list[list[float]]]
+    scale: list[list[list[float]]]
+    classes: list[str]
+    labels: dict[str, dict[str, str]] = field(default_factory=dict)
+    prediction_columns: list[str] = field(default_factory=lambda: ["id", "class", "probability"])
+    task: str = "classification"
+
+    @classmethod
+    def load(cls, folder: Path) -> "Preprocessing":
+        """Read preprocessing.json in data/prepared/<task> or models/<model>.
+
+        Raises:
+            ConfigurationError: there is no such file.
+            IntegrityError: it is not a JSON object.
+        """
+        content = read_json(folder / FILE, f"prepare@{folder.name}")
+        return cls(**content | {"shape": tuple(content["shape"])})
+
+    def save(self, folder: Path) -> None:
+        """Write preprocessing.json."""
+        write_json(folder / FILE, asdict(self))
+
+    @property
+    def dark(self) -> bool:
+        """Whether the mean of the training images is nearer to black than to white."""
+        return bool(np.mean(self.mean) < self.brightest / 2)
+
+
+def brightest_of(images: Pixels) -> int:
+    """The pixel value of white: 255, or the largest value of images (N, C, H, W) with less than half of it.
+
+    `from_picture` scales picture files, in which white is 255, to this range.
+    """
+    largest = int(images.max())
+    return largest if largest < WHITE // 2 else WHITE
+
+
 def read_idx(path: Path) -> Pixels:
-    """Read an idx file of bytes (LeCun's format of MNIST), gzipped if its name ends with .gz.
+    """Read an idx file of bytes (the format of MNIST, LeCun), gzipped if its name ends with .gz.
 
     Returns:
-        An array with the file's dimensions: (N, H, W) of images, (N,) of labels.
+        An array with the dimensions of the file: (N, H, W) of images, (N,) of labels.
 
     Raises:
-        DataError: no such file, not idx, another length than its header says, or above `MOST_BYTES`.
+        DataError: the file is missing, not idx, of another length than its header says, or larger than
+            `MOST_BYTES`.
     """
     _require_file(path)
     try:
@@ -47,21 +109,21 @@ def read_idx(path: Path) -> Pixels:
             start = file.read(4)
             dimensions = start[3] if len(start) == 4 else 0
             header = file.read(4 * dimensions)
-            whole = len(header) == 4 * dimensions  # a file may end in it
+            whole = len(header) == 4 * dimensions  # the file may end within the header
             shape = tuple(int(size) for size in np.frombuffer(header.ljust(4 * dimensions, b"\0"), ">u4"))
             size = math.prod(shape)
-            # no more than the header says: a small gzip file may hold many gigabytes
+            # not more than the header says: a small gzip file may expand to many gigabytes
             content = file.read(size + 1) if size <= MOST_BYTES else b""
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: not a whole gzip file: {error}; fetch it again") from None
     if start[:3] != bytes([0, 0, BYTE_TYPE]) or dimensions not in (1, 3):
         raise DataError(
-            f"{path}: not an idx file of bytes: it starts with {start.hex()}, "
+            f"{path}: not an idx file of bytes: starts with {start.hex()}, "
             "expected 00000803 for images or 00000801 for labels"
         )
     expected = " x ".join(map(str, shape))
     if size > MOST_BYTES:
-        raise DataError(f"{path}: the header says {expected} bytes, at most {MOST_BYTES:,} are read")
+        raise DataError(f"{path}: the header says {expected} bytes, expected at most {MOST_BYTES:,}")
     if len(content) != size or not whole:
         found = f"more than {size}" if len(content) > size else len(content)
         raise DataError(f"{path}: {found} values, the header says {expected}")
@@ -69,12 +131,12 @@ def read_idx(path: Path) -> Pixels:
 
 
 def labels_path(images: Path) -> Path:
-    """Where the labels of an idx file of images lie: beside it, under the name that MNIST gave them."""
+    """The path of the labels of an idx file of images, named as those of MNIST."""
     return images.with_name(images.name.replace("images-idx3", "labels-idx1"))
 
 
 def read_pixel_csv(path: Path, label: str | None) -> tuple[Pixels, NDArray[np.int64] | None]:
-    """All images and labels of a CSV file, as `pixel_csv_chunks`."""
+    """Read all images and labels of a CSV file, as `pixel_csv_chunks` does."""
     images, labels = zip(*pixel_csv_chunks(path, label, CSV_CHUNK_ROWS), strict=True)
     return np.concatenate(images), None if label is None else np.concatenate(labels)
 
@@ -82,18 +144,19 @@ def read_pixel_csv(path: Path, label: str | None) -> tuple[Pixels, NDArray[np.in
 def pixel_csv_chunks(
     path: Path, label: str | None, size: int
 ) -> Iterator[tuple[Pixels, NDArray[np.int64] | None]]:
-    """Read a CSV file with one image a row: a label column, and a pixel in each other column, row by row.
+    """Read a CSV file with one image per row: a label column, and one column for each pixel, row by row.
 
     Args:
         path: the file.
-        label: the column with the class code; None for a file of images alone.
-        size: rows of a chunk.
+        label: the column with the class code; None for a file without labels.
+        size: rows per chunk.
 
     Yields:
         Images (N, 1, H, W), square, and labels (N,).
 
     Raises:
-        DataError: a row of another length, a pixel outside 0..255, or a number of pixels that is no square.
+        DataError: the file is missing or not CSV, a row has another length, a pixel is not in 0..255, or the
+            number of pixels is not a square.
     """
     _require_file(path)
     rows = 0
@@ -102,12 +165,12 @@ def pixel_csv_chunks(
             labels = None
             if label is not None:
                 if label not in chunk.columns:
-                    raise DataError(f"{path}: there is no column '{label}'")
+                    raise DataError(f"{path}: column '{label}' is missing")
                 labels = _whole_numbers(chunk.pop(label).to_frame(), path, rows, 0, None)[:, 0]
             side = math.isqrt(chunk.shape[1])
             if side == 0 or side * side != chunk.shape[1]:
-                raise DataError(f"{path}: {chunk.shape[1]} pixels a row make no square image")
-            values = _whole_numbers(chunk, path, rows, 0, BRIGHTEST)
+                raise DataError(f"{path}: {chunk.shape[1]} pixels per row, expected a square number")
+            values = _whole_numbers(chunk, path, rows, 0, WHITE)
             yield values.astype(np.uint8).reshape(-1, 1, side, side), labels
             rows += len(chunk)
     except pd.errors.EmptyDataError:
@@ -115,17 +178,17 @@ def pixel_csv_chunks(
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {' '.join(str(error).split())}") from None
     if not rows:
-        raise DataError(f"{path}: there are no rows below the header")
+        raise DataError(f"{path}: no rows below the header")
 
 
 def _whole_numbers(
     table: pd.DataFrame, path: Path, first: int, low: int, high: int | None
 ) -> NDArray[np.int64]:
-    """The cells as integers within bounds; the error names row and column of the first that is not."""
+    """The cells as integers from low to high; the error names row and column of the first other cell."""
     values = table.to_numpy()
     if values.dtype.kind not in "iu":
         values = table.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
-    wrong = ~(values >= low) | (values != np.floor(values))  # a missing cell is not >= low
+    wrong = ~(values >= low) | (values != np.floor(values))  # ~(>=) is true of a missing cell, too
     if high is not None:
         wrong |= values > high
     if wrong.any():
@@ -143,35 +206,60 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
     """The picture files of each class folder, all sorted by name.
 
     Raises:
-        DataError: no class folders, or one without pictures.
+        DataError: there are no class folders, or one has no pictures.
     """
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._")
     if not names:
-        raise DataError(f"{folder}: there are no folders, one a class, in it")
+        raise DataError(f"{folder}: no folders, expected one per class")
     files = {name: pictures_of(folder / name) for name in names}
     for name, paths in files.items():
         if not paths:
-            raise DataError(f"{folder / name}: there is no {', '.join(PICTURES)} file in this class folder")
+            raise DataError(f"{folder / name}: no {', '.join(PICTURES)} files in this class folder")
     return files
 
 
 def pictures_of(folder: Path) -> list[Path]:
-    """The picture files that lie in a folder, sorted by name."""
+    """The picture files in a folder, sorted by name."""
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
 
 
-def read_picture(path: Path) -> Image.Image:
-    """Read a picture file as grey ("L") or colour ("RGB"); transparency is laid on white.
+def read_pictures(paths: list[Path], resize: int | None) -> Pixels:
+    """Read picture files as (N, C, H, W): in colour if one of them is, else grey.
+
+    Args:
+        paths: PNG or JPEG files.
+        resize: the height and width of the result; None keeps the size, which must be the same for all.
 
     Raises:
-        DataError: neither PNG nor JPEG, or more pixels than `Image.MAX_IMAGE_PIXELS`.
+        DataError: a file cannot be read, or the sizes differ and `resize` is None.
+    """
+    images: list[Pixels] = []
+    size = (resize, resize) if resize else None
+    for path in paths:
+        picture = read_picture(path)
+        width, height = size = size or picture.size
+        if resize is None and picture.size != size:
+            raise DataError(
+                f"{path}: {picture.size[0]} x {picture.size[1]} pixels, {paths[0].name} has "
+                f"{width} x {height}; set prepare.resize to bring all to one size"
+            )
+        images.append(to_shape(picture, (3 if picture.mode == "RGB" else 1, height, width)))
+    channels = max(map(len, images))
+    return np.stack([np.broadcast_to(image, (channels, *image.shape[1:])) for image in images])
+
+
+def read_picture(path: Path) -> Image.Image:
+    """Read a picture file as grey ("L") or colour ("RGB"); transparent pixels become white.
+
+    Raises:
+        DataError: the file is missing, neither PNG nor JPEG, or has more than `Image.MAX_IMAGE_PIXELS`.
     """
     _require_file(path)
     try:
         with warnings.catch_warnings():
-            # the header tells the size, before memory is taken; above Image.MAX_IMAGE_PIXELS is too much
+            # Pillow warns of too many pixels when it reads the header, before it allocates memory
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            # other formats stay closed: some are programs
+            # no other formats: some, such as EPS, are programs
             file = Image.open(path, formats=("PNG", "JPEG"))
         with file:
             file.load()
@@ -185,7 +273,7 @@ def read_picture(path: Path) -> Image.Image:
 
 
 def to_shape(image: Image.Image, shape: Shape) -> Pixels:
-    """A picture as (C, H, W): grey or colour as wanted, resized with antialiasing."""
+    """Convert a picture to grey (C = 1) or colour (C = 3) and resize it with antialiasing to (C, H, W)."""
     channels, height, width = shape
     image = image.convert("L" if channels == 1 else "RGB")
     if image.size != (width, height):
@@ -195,37 +283,39 @@ def to_shape(image: Image.Image, shape: Shape) -> Pixels:
 
 
 def resized(images: Pixels, shape: Shape) -> Pixels:
-    """Images (N, C, H, W) of another size or colour as (N, *shape)."""
+    """Convert images (N, C, H, W) of another size or colour to (N, *shape)."""
     if images.shape[1:] == shape:
         return images
     return np.stack([to_shape(as_picture(image), shape) for image in images])
 
 
 def as_picture(image: Pixels) -> Image.Image:
-    """An image (C, H, W) for Pillow."""
+    """Convert an image (C, H, W) to one of Pillow."""
     return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
 
 
 def read_inputs(
-    path: Path, preprocessing: dict[str, Any], size: int
+    path: Path, preprocessing: Preprocessing, size: int
 ) -> Iterator[tuple[Pixels, list[str], int]]:
-    """Raw images of any kind, brought to the size and the brightness range of the training data.
+    """Read raw images of any format and convert them to the shape and the range of the training images.
 
     Args:
         path: a picture, a folder of pictures, an idx file, or a CSV file of pixels.
-        preprocessing: the content of preprocessing.json.
-        size: images of a chunk; an idx file is read whole all the same.
+        preprocessing: of the training data.
+        size: images per chunk; an idx file is read as a whole.
 
     Yields:
-        Images (N, C, H, W), their names (file names, or row numbers from 1), and how many were adapted.
+        Images (N, C, H, W), their names (file names, or row numbers from 1), and the number of images whose
+        size or colour was changed.
 
     Raises:
-        DataError: no such file, no image, a picture with too many pixels, or a link to outside the folder.
+        DataError: the file is missing or cannot be read, a folder has no pictures, or a link in it leads out
+            of it.
     """
     if path.is_dir() or path.suffix.lower() in PICTURES:
         paths = pictures_of(path) if path.is_dir() else [path]
         if not paths:
-            raise DataError(f"{path}: there is no {', '.join(PICTURES)} file in this folder")
+            raise DataError(f"{path}: no {', '.join(PICTURES)} files in this folder")
         if path.is_dir():
             _refuse_links_to_outside(path, paths)
         for start in range(0, len(paths), size):
@@ -234,11 +324,11 @@ def read_inputs(
             adapted = sum(different for _, different in pictures)
             yield np.stack([image for image, _ in pictures]), [file.name for file in part], adapted
         return
-    shape = shape_of(preprocessing)
     row = 1
     for images in _raw_chunks(path, size):
-        adapted = 0 if images.shape[1:] == shape else len(images)
-        yield resized(images, shape), [str(number) for number in range(row, row + len(images))], adapted
+        names = [str(number) for number in range(row, row + len(images))]
+        adapted = 0 if images.shape[1:] == preprocessing.shape else len(images)
+        yield resized(images, preprocessing.shape), names, adapted
         row += len(images)
 
 
@@ -249,55 +339,30 @@ def _raw_chunks(path: Path, size: int) -> Iterator[Pixels]:
         return
     images = read_idx(path)
     if images.ndim != 3:
-        raise DataError(f"{path}: these are labels, not images")
+        raise DataError(f"{path}: an idx file of labels, expected images")
     for start in range(0, len(images), size):
         yield images[start : start + size, None]
 
 
-def from_picture(picture: Image.Image, preprocessing: dict[str, Any]) -> tuple[Pixels, bool]:
-    """A picture ("L" or "RGB") as (C, H, W) like those of training, and whether it was adapted."""
-    shape = shape_of(preprocessing)
-    wanted = ("L" if shape[0] == 1 else "RGB", (shape[2], shape[1]))
-    image = to_shape(picture, shape)
-    # picture files reach from black to white in 0..255, whatever the data of training do
-    brightest = preprocessing["brightest"]
-    if brightest != BRIGHTEST:
-        image = np.rint(image * (brightest / BRIGHTEST)).astype(np.uint8)
-    return image, (picture.mode, picture.size) != wanted
+def from_picture(picture: Image.Image, preprocessing: Preprocessing) -> tuple[Pixels, bool]:
+    """Convert a picture ("L" or "RGB") to an image (C, H, W) like those of training.
+
+    Returns:
+        The image, and whether its size or colour was changed.
+    """
+    channels, height, width = preprocessing.shape
+    image = to_shape(picture, preprocessing.shape)
+    if preprocessing.brightest != WHITE:
+        image = np.rint(image * (preprocessing.brightest / WHITE)).astype(np.uint8)
+    return image, (picture.mode, picture.size) != ("L" if channels == 1 else "RGB", (width, height))
 
 
 def _refuse_links_to_outside(folder: Path, paths: list[Path]) -> None:
     for path in paths:
         if not path.resolve().is_relative_to(folder.resolve()):
-            raise DataError(f"{path}: a link to outside the folder; copy the picture into it")
-
-
-def shape_of(preprocessing: dict[str, Any]) -> Shape:
-    """(C, H, W) of the prepared images."""
-    channels, height, width = preprocessing["shape"]
-    return channels, height, width
+            raise DataError(f"{path}: a link to outside the folder; copy the picture into the folder")
 
 
 def _require_file(path: Path) -> None:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
-
-
-def common_shape(pictures: Iterable[tuple[Path, Image.Image]], resize: int | None) -> Shape:
-    """(C, H, W) that fits all pictures: colour if one is in colour; one size, or `resize` squared.
-
-    Raises:
-        DataError: the pictures have several sizes and `resize` is not set.
-    """
-    modes, first = set(), None
-    for path, picture in pictures:
-        modes.add(picture.mode)
-        first = first or (path, picture.size)
-        if resize is None and picture.size != first[1]:
-            raise DataError(
-                f"{path}: {picture.size[0]} x {picture.size[1]} pixels, {first[0].name} has "
-                f"{first[1][0]} x {first[1][1]}; set prepare.resize to bring all to one size"
-            )
-    assert first is not None
-    width, height = (resize, resize) if resize else first[1]
-    return (3 if "RGB" in modes else 1), height, width

@@ -1,4 +1,4 @@
-"""Images that nobody has described yet -> a proposal for their preparation and their network."""
+"""Proposal of the preparation and the network for images without a task."""
 
 import shlex
 from collections import Counter
@@ -18,18 +18,18 @@ LABEL_NAMES = ("label", "class", "target", "y")
 
 SIZES = (16, 32, 48, 64)
 LARGEST_KEPT = 64
-SMALLEST = 16  # what ConvNet needs
+SMALLEST = 16  # for ConvNet
 UNBALANCED = 3
 FEW_IMAGES, MANY_IMAGES = 1000, 10_000
 WIDTHS = (32, 16)
 EPOCHS = 30
 FEWEST_EPOCHS = 6
 RATE = 0.01
-MULTIPLICATIONS = 1e13  # of a training: about 5 minutes on one core
+MULTIPLICATIONS = 1e13  # of a training, about 5 minutes on one core
 
 
 class Seen(NamedTuple):
-    """What was found: the keys of `prepare` that say where, the files, and what the images are like."""
+    """The images that were found: keys of `prepare`, files, and their number by class and by size."""
 
     where: dict[str, Any]
     files: list[str]
@@ -41,22 +41,22 @@ class Seen(NamedTuple):
 
 
 def propose(path: Path, target: str | None) -> Proposal:
-    """Look at images and say how they may be prepared and learnt.
+    """Inspect images and propose their preparation and a training.
 
     Args:
-        path: a folder of class folders, of the folders train and test with class folders, of idx files or
-            of train.csv (and test.csv) with a pixel a column; or such an idx or CSV file.
-        target: of a CSV file, the column with the class codes; None takes the one whose name says so.
+        path: a folder with class folders, with the folders train and test that have class folders, with idx
+            files, or with train.csv (and test.csv) with one column per pixel; or such an idx or CSV file.
+        target: the column of a CSV file with the class codes; None looks for a usual name.
 
     Raises:
         ConfigurationError: there is no such column.
-        DataError: there are no images that could be read, or they are of one class.
+        DataError: there are no images, or they cannot be read.
     """
     folder, files = (path.parent, [path]) if path.is_file() else (path, sorted(path.iterdir()))
     idx = [file for file in files if _is_idx(file)]
     tables = [file for file in files if file.suffix.lower() == ".csv"]
     if target is not None and not tables:
-        raise ConfigurationError("--target: only tables of pixels have a column of classes")
+        raise ConfigurationError("--target: only CSV files of pixels have a column of classes")
     if idx:
         seen = _idx_files(idx)
     elif tables:
@@ -80,48 +80,48 @@ def propose(path: Path, target: str | None) -> Proposal:
         files=seen.files,
         prepare=prepare,
         configuration=_configuration(total, resize or max(next(iter(seen.sizes)))),
-        findings=_told(path, seen, resize, why),
+        findings=_findings(path, seen, resize, why),
         predict=f"--data.input {shlex.quote(str(seen.example))} --data.output predictions.csv",
     )
 
 
-def _told(path: Path, seen: Seen, resize: int | None, why: str) -> list[str]:
+def _findings(path: Path, seen: Seen, resize: int | None, why: str) -> list[str]:
     total, rarest = sum(seen.counts.values()), min(seen.counts.values())
     commonest = max(seen.counts.values())
     colour = "colour" if seen.colour else "grey"
     each = f"{rarest:,} to {commonest:,}" if rarest != commonest else f"{rarest:,}"
     training = " for training" if "test" in seen.where else ""
-    told = [
-        f"{path.name or path}: {count(total, 'image')}{training}, {colour}, {_sizes_told(seen.sizes)}",
+    findings = [
+        f"{path.name or path}: {count(total, 'image')}{training}, {colour}, {_size_range(seen.sizes)}",
         f"{count(len(seen.counts), 'class')} ({listed(list(seen.counts))}), {each} images each",
         *seen.findings,
     ]
     if commonest > UNBALANCED * rarest:
-        told.append("unbalanced: look at test/f1, which counts each class alike, beside test/accuracy")
+        findings.append("unbalanced classes: compare test/f1, the mean over classes, with test/accuracy")
     if resize:
-        told.append(f"brought to {resize} x {resize}: {why}")
-    return told
+        findings.append(f"resized to {resize} x {resize}: {why}")
+    return findings
 
 
 def _split_of(name: str) -> str | None:
-    """train or test, if a name says so."""
+    """`train` or `test`, if a name begins with a usual word for it."""
     word = name.lower().split(".")[0].split("-")[0].split("_")[0]
     return "train" if word in TRAIN_NAMES else "test" if word in TEST_NAMES else None
 
 
 def _one_each(paths: list[Path], what: str) -> dict[str, Path]:
-    """The train and the test part among some paths; a single path is the train part."""
+    """The training and the test part among some paths; a single path is the training part."""
     if len(paths) == 1:
         return {"train": paths[0]}
     parts: dict[str, Path] = {}
-    names = (*TRAIN_NAMES, *TEST_NAMES)  # a test part proper comes before one for validation
+    names = (*TRAIN_NAMES, *TEST_NAMES)  # in this order: a test part is preferred to one for validation
     for path in sorted(paths, key=lambda path: _rank(path.name, names)):
         split = _split_of(path.name)
         if split and split not in parts:
             parts[split] = path
     if "train" not in parts:
         found = listed([path.name for path in paths])
-        raise DataError(f"{paths[0].parent}: {found}: which {what} is for training? call it train")
+        raise DataError(f"{paths[0].parent}: {found}: no {what} is named train; rename the one for training")
     return parts
 
 
@@ -134,7 +134,9 @@ def _official(parts: dict[str, Path]) -> tuple[dict[str, Any], list[str]]:
     if "test" not in parts:
         return where, []
     where["test"] = Noted(parts["test"].name, "the official test part")
-    return where, [f"test part: {parts['test'].name}; the validation part is cut from {parts['train'].name}"]
+    return where, [
+        f"test part: {parts['test'].name}; the validation part is split from {parts['train'].name}"
+    ]
 
 
 def _folders(folder: Path) -> Seen:
@@ -150,7 +152,7 @@ def _folders(folder: Path) -> Seen:
         files, train = [path.name for path in parts.values()], parts["train"]
     elif not below and pictures_of(folder):
         raise DataError(
-            f"{folder}: the pictures lie together; put those of a class into a folder of its name"
+            f"{folder}: the pictures lie together; move those of each class into a folder with its name"
         )
     members = class_folders(train)
     sizes, colour = Counter[tuple[int, int]](), False
@@ -181,7 +183,7 @@ def _idx_files(paths: list[Path]) -> Seen:
 
 
 def _names_wanted() -> str:
-    return "classes are numbers; give them names under `classes`, as fashion_mnist does"
+    return "the classes are numbers; their names can be set in `classes`, as in fashion_mnist"
 
 
 def _pixel_tables(paths: list[Path], target: str | None) -> Seen:
@@ -192,12 +194,12 @@ def _pixel_tables(paths: list[Path], target: str | None) -> Seen:
         if target is not None:
             raise ConfigurationError(f"--target: {parts['train']} has no column '{target}'")
         raise DataError(
-            f"{parts['train']}: needs a column of the classes ({', '.join(LABEL_NAMES)}, or --target), and "
-            "one a pixel"
+            f"{parts['train']}: expected a column of the classes ({', '.join(LABEL_NAMES)}, or --target) "
+            "and one column per pixel"
         )
     example = Path("IMAGES.csv")
     if "test" in parts and label not in _columns(parts["test"]):
-        example = parts.pop("test")  # as Kaggle's, which is for predictions
+        example = parts.pop("test")  # without labels, as Kaggle's: for predictions
     where, findings = _official(parts)
     images, codes = read_pixel_csv(parts["train"], label)
     assert codes is not None
@@ -214,7 +216,7 @@ def _columns(path: Path) -> list[str]:
         raise DataError(f"{path}: {error}") from None
 
 
-def _sizes_told(sizes: Counter[tuple[int, int]]) -> str:
+def _size_range(sizes: Counter[tuple[int, int]]) -> str:
     if len(sizes) == 1:
         return "{} x {} pixels".format(*next(iter(sizes)))
     (width, height), (wide, high) = map(min, zip(*sizes, strict=True)), map(max, zip(*sizes, strict=True))
@@ -222,33 +224,33 @@ def _sizes_told(sizes: Counter[tuple[int, int]]) -> str:
 
 
 def _resize(sizes: Counter[tuple[int, int]]) -> tuple[int | None, str]:
-    """The side to bring all images to, and why; None where they can stay as they are."""
+    """The side to which all images are resized, and why; None to keep their size."""
     sides = sorted(min(size) for size in sizes.elements())
     median = sides[len(sides) // 2]
     side = max((size for size in SIZES if size <= median), default=SMALLEST)
     if len(sizes) > 1:
-        return side, "they have several sizes; a larger one shows more, and takes longer"
+        return side, "the sizes differ; a larger size shows more details and takes longer"
     if sides[0] < SMALLEST:
-        return SMALLEST, "the convolutions need that much"
+        return SMALLEST, "the smallest size for the convolutions"
     if max(next(iter(sizes))) > LARGEST_KEPT:
-        return side, "quick to learn from; a larger one shows more, and takes longer"
+        return side, "trains fast; a larger size shows more details and takes longer"
     return None, ""
 
 
 def _multiplications(side: int, width: int) -> float:
-    """Of an image in ConvNet, there and back: five convolutions, the backward pass costs two forward ones."""
+    """Multiplications per image in ConvNet; the backward pass costs twice the forward pass."""
     return 3 * 27 * side**2 * width**2
 
 
 def _configuration(images: int, side: int) -> dict[str, Any]:
-    """The network and its training, by the number of images and their size."""
+    """The network and its training for a number of images and their size."""
     cost = {width: images * _multiplications(side, width) for width in WIDTHS}
     width = next((width for width in WIDTHS if EPOCHS * cost[width] <= MULTIPLICATIONS), WIDTHS[-1])
     epochs = min(max(int(MULTIPLICATIONS / cost[width]), FEWEST_EPOCHS), EPOCHS)
     batch_size = 32 if images < FEW_IMAGES else 64 if images < MANY_IMAGES else 128
     network = {
         "class_path": "src.images.networks.ConvNet",
-        "init_args": {"width": Noted(width, "twice as wide takes four times as long")},
+        "init_args": {"width": Noted(width, "twice the width takes four times as long")},
     }
     return configuration(
         epochs,
@@ -260,8 +262,8 @@ def _configuration(images: int, side: int) -> dict[str, Any]:
                     network, "or LeNet, MLP, or TorchvisionNetwork with a name such as resnet18"
                 ),
                 "augmentation": {
-                    "flip": Noted(0.0, "0.5 if a picture and its mirror image are of one class"),
-                    "crop": Noted(max(side // 16, 1), "pixels that a picture may be moved by"),
+                    "flip": Noted(0.0, "0.5 if a mirrored picture is of the same class"),
+                    "crop": Noted(max(side // 16, 1), "largest shift of a picture in pixels"),
                 },
                 "label_smoothing": 0.1,
                 **one_cycle("AdamW", RATE, weight_decay=0.05),

@@ -1,7 +1,6 @@
 """Plots with the same bytes on every run: no date, no program version, one style."""
 
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -11,8 +10,6 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 from numpy.typing import NDArray
 
 from src.reporting.history import read_history
-
-MAPS_SHOWN = 8
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -59,29 +56,6 @@ def plot_learning_curve(history: Path, path: Path) -> None:
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)
         panel.legend()
-    save_figure(figure, path)
-
-
-def plot_feature_maps(
-    image: NDArray[np.uint8], maps: list[tuple[str, NDArray[np.float32]]], path: Path
-) -> None:
-    """One image and, row by row, the first maps that each layer makes of it.
-
-    Args:
-        image: (C, H, W).
-        maps: a description and (channels, height, width) of each layer.
-        path: the picture to write.
-    """
-    figure = Figure(figsize=(MAPS_SHOWN * 1.1, 1.5 * (len(maps) + 1)), layout="constrained")
-    parts = figure.subfigures(len(maps) + 1, 1, squeeze=False)[:, 0]
-    grey = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
-    rows: list[tuple[str, Any]] = [("image: " + " x ".join(map(str, image.shape)), [grey]), *maps]
-    for part, (title, shown) in zip(parts, rows, strict=True):
-        part.suptitle(title, fontsize=9)
-        for axes in part.subplots(1, MAPS_SHOWN):
-            axes.set_axis_off()
-        for axes, channel in zip(part.axes, shown, strict=False):
-            axes.imshow(channel, cmap="gray" if channel.ndim == 2 else None)
     save_figure(figure, path)
 
 

@@ -7,12 +7,12 @@ import torch
 from torch.optim import lr_scheduler
 
 from src.descent.evaluate import OPTIMIZERS, Setting, descend
-from src.descent.networks import SURFACES
 from src.descent.optimizers import AdaGrad, Adam, GradientDescent, Momentum, RMSprop
+from src.descent.surfaces import SURFACES
 
 BOWL = SURFACES["bowl"]
 START = [-7.0, 2.0]
-# where the two differ by more than a rounding, torch's gets the value of the course
+# torch's defaults, but for the eps of the course where it matters
 TWINS: dict[str, Any] = {
     "sgd": partial(torch.optim.SGD, lr=0.01),
     "momentum": partial(torch.optim.SGD, lr=0.01, momentum=0.9),
@@ -23,7 +23,7 @@ TWINS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_paths_are_those_of_torch(name: str) -> None:
+def test_paths_equal_those_of_torch(name: str) -> None:
     ours, _ = descend(BOWL, START, OPTIMIZERS[name])
     theirs, _ = descend(BOWL, START, OPTIMIZERS[name]._replace(optimizer=TWINS[name]))
     assert len(ours) == OPTIMIZERS[name].steps + 1
@@ -48,7 +48,7 @@ def test_a_first_step_by_hand(optimizer: Any, expected: list[float]) -> None:
     assert path[1].tolist() == pytest.approx(expected)
 
 
-def test_the_eps_of_adagrad_is_all_that_differs_from_torch() -> None:
+def test_adagrad_differs_from_torch_in_its_eps_only() -> None:
     ours, _ = descend(BOWL, START, OPTIMIZERS["adagrad"])
     default, _ = descend(BOWL, START, Setting(partial(torch.optim.Adagrad, lr=0.9), 500))
     alike, _ = descend(BOWL, START, Setting(partial(AdaGrad, lr=0.9, eps=1e-10), 500))

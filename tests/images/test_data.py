@@ -1,4 +1,3 @@
-import csv
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,19 +6,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
 from src.core.errors import ConfigurationError
 from src.images.data import ImageData, load_split
-from src.images.model import ImageModel
 from src.images.prepare import Preparation, prepare
+from src.images.preprocessing import Preprocessing
 
-PREPARED, MODELS = Path("data/prepared/marks"), Path("models/marks")
+PREPARED = Path("data/prepared/marks")
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A project with 60 prepared grey images of two classes, 12 x 12, and a bundle's preprocessing."""
+    """A working folder with 60 prepared grey images of two classes, 12 x 12."""
     monkeypatch.chdir(tmp_path)
     values = np.random.default_rng(0).integers(0, 256, (60, 12, 12), dtype=np.uint8)
     for number, value in enumerate(values):
@@ -27,22 +25,15 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(value).save(path)
     prepare(Path("raw"), PREPARED, Preparation(train="."))
-    MODELS.mkdir(parents=True)
-    (MODELS / "preprocessing.json").write_bytes((PREPARED / "preprocessing.json").read_bytes())
 
 
-def data(model: ImageModel | None = None, **settings: Any) -> ImageData:
-    """The data module under a trainer of one process on the CPU."""
+def data(**settings: Any) -> ImageData:
+    """The data module with a trainer of one process on the CPU."""
     module = ImageData("marks", **settings)
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    trainer = SimpleNamespace(global_rank=0, world_size=1, strategy=strategy, lightning_module=model)
+    trainer = SimpleNamespace(global_rank=0, world_size=1, strategy=strategy)
     module.trainer = trainer  # type: ignore[assignment]
     return module
-
-
-def rows(path: Path) -> list[list[str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.reader(file))
 
 
 @pytest.mark.usefixtures("project")
@@ -57,18 +48,6 @@ def test_batches_are_bytes_with_their_classes() -> None:
 
 
 @pytest.mark.usefixtures("project")
-def test_the_order_follows_seed_and_epoch() -> None:
-    def order(seed: int, epoch: int) -> Tensor:
-        batches = data(batch_size=16, seed=seed).train_dataloader()
-        batches.set_epoch(epoch)
-        return torch.cat([images for images, _ in batches])
-
-    assert torch.equal(order(1, 1), order(1, 1))
-    assert not torch.equal(order(1, 1), order(1, 2))
-    assert not torch.equal(order(1, 1), order(2, 1))
-
-
-@pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_evaluation_keeps_the_order_of_the_images(split: str) -> None:
     module = data()
@@ -77,13 +56,12 @@ def test_evaluation_keeps_the_order_of_the_images(split: str) -> None:
 
 
 @pytest.mark.usefixtures("project")
-def test_all_images_can_be_one_batch() -> None:
-    assert [len(images) for images, _ in data(batch_size="full").train_dataloader()] == [43]
-    with pytest.raises(ConfigurationError, match=r"data\.batch_size"):
-        data(batch_size=0)
+def test_the_preprocessing_is_that_of_the_prepared_data() -> None:
+    assert data().preprocessing == Preprocessing.load(PREPARED)
+    assert data().preprocessing.classes == ["circle", "cross"]
 
 
-def test_what_is_not_prepared_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_data_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError, match=r"dvc repro prepare@marks"):
         ImageData("marks")

@@ -10,12 +10,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from src.bundle.bundle import Bundle, write_bundle
-from src.core.digests import read_preprocessing
-from src.images import evaluate as room
+from src.images import evaluate as evaluation
+from src.images.backprop import BackpropMLP
 from src.images.evaluate import evaluate
 from src.images.model import ImageModel
-from src.images.networks import MLP
 from src.images.prepare import Preparation, prepare
+from src.images.preprocessing import Preprocessing
 
 
 class LeftOrRight(nn.Module):
@@ -28,21 +28,22 @@ class LeftOrRight(nn.Module):
         return torch.stack([images[..., 0].sum(dim=(1, 2)), images[..., -1].sum(dim=(1, 2))], dim=1)
 
 
-def test_moved_images_come_with_black_from_all_four_sides() -> None:
-    learnt = {"shape": [1, 3, 3], "classes": ["left", "right"], "brightest": 255}
-    model = ImageModel(learnt | {"center": [[[0.0]]], "scale": [[[1.0]]]}, LeftOrRight)  # type: ignore[arg-type]
+def test_shifted_images_get_a_black_border() -> None:
+    learnt = Preprocessing((1, 3, 3), 255, [], [], "none", [[[0.0]]], [[[1.0]]], ["left", "right"])
+    model = ImageModel(learnt, LeftOrRight)
     images = torch.zeros(2, 1, 3, 3, dtype=torch.uint8)
     images[0, 0, :, 0] = images[1, 0, :, 2] = 200
     target = torch.tensor([0, 1])
-    assert room._accuracy_of_shifted(model, images, target, 0) == 1
+    assert evaluation._accuracy_of_shifted(model, images, target, 0) == 1
     # a column that leaves the picture or comes to the middle leaves 0 against 0, which is answered 0:
     # the left image stays right in all four, the right one only when it moves up or down
-    assert room._accuracy_of_shifted(model, images, target, 1) == (2 * 0.5 + 2 * 1) / 4
+    assert evaluation._accuracy_of_shifted(model, images, target, 1) == (2 * 0.5 + 2 * 1) / 4
 
 
-@pytest.fixture
-def judged(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of an untrained net on bright and dark pictures."""
+    tmp_path = tmp_path_factory.mktemp("report")
     generator = torch.Generator().manual_seed(0)
     for number in range(60):
         path = tmp_path / "raw" / ("bright", "dark")[number % 2] / f"{number}.png"
@@ -51,12 +52,12 @@ def judged(tmp_path: Path) -> Path:
         Image.fromarray((values + (150 if number % 2 == 0 else 0)).numpy()).save(path)
     prepare(tmp_path / "raw", tmp_path / "prepared", Preparation(train=".", scale="range"))
     torch.manual_seed(0)
-    network = {"class_path": "src.images.networks.MLP", "init_args": {"hidden_sizes": [4]}}
+    network = {"class_path": "src.images.backprop.BackpropMLP", "init_args": {"hidden_sizes": [4]}}
     configuration = {
         "model": {"class_path": "src.images.model.ImageModel", "init_args": {"network": network}}
     }
-    learnt = read_preprocessing(tmp_path / "prepared")
-    model = ImageModel(learnt, lambda shape, classes: MLP(shape, classes, [4]))
+    learnt = Preprocessing.load(tmp_path / "prepared")
+    model = ImageModel(learnt, lambda shape, classes: BackpropMLP(shape, classes, [4]))
     history = (
         "epoch,train/loss,validation/loss,train/accuracy,validation/accuracy\n1,1,1,0.5,0.5\n2,0.5,0.6,1,1\n"
     )
@@ -69,25 +70,25 @@ def judged(tmp_path: Path) -> Path:
     return tmp_path / "report"
 
 
-def test_a_report_has_metrics_pictures_and_tables(judged: Path) -> None:
-    metrics = json.loads((judged / "metrics.json").read_text(encoding="utf-8"))
+def test_a_report_has_metrics_pictures_and_tables(report: Path) -> None:
+    metrics = json.loads((report / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["test/accuracy"] == 0.5
     assert metrics["baseline/logistic/accuracy"] == 1
     assert metrics["baseline/trivial/accuracy"] == 0.5
     assert {"shifted/1/accuracy", "shifted/2/accuracy", "validation/f1"} < set(metrics)
-    assert sorted(path.name for path in (judged / "plots").iterdir()) == [
+    assert sorted(path.name for path in (report / "plots").iterdir()) == [
         "confusion_matrix.png",
         "learning_curve.csv",
         "learning_curve.png",
         "most_wrong.png",
         "sheet.png",
     ]
-    rows = (judged / "tables/classes.md").read_text(encoding="utf-8").splitlines()
+    rows = (report / "tables/classes.md").read_text(encoding="utf-8").splitlines()
     assert [row.split(" | ")[0] for row in rows[2:]] == ["| bright", "| dark"]
 
 
-def test_the_three_gradients_are_compared(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = (judged / "tables/gradients.md").read_text(encoding="utf-8")
+def test_the_three_gradients_are_compared(report: Path) -> None:
+    text = (report / "tables/gradients.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\w+) \| (\d+) \| (\S+) \|$", text, flags=re.MULTILINE)
     assert [(name, int(passes)) for name, passes, _ in rows] == [
         ("autograd", 1),

@@ -1,6 +1,6 @@
 import math
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,19 +13,21 @@ from torch import Tensor, nn
 from src.bundle.bundle import weights_of
 from src.images.model import GROUPS, Augmentation, ImageModel
 from src.images.networks import LeNet
+from src.images.preprocessing import Preprocessing
 
 
-def preprocessing(
-    shape: tuple[int, int, int] = (1, 2, 2), classes: int = 2, **changes: Any
-) -> dict[str, Any]:
-    return {
-        "shape": list(shape),
-        "classes": [f"class {number}" for number in range(classes)],
-        "brightest": 255,
-        "center": [[[0.0]]],
-        "scale": [[[1.0]]],
-        **changes,
-    }
+def preprocessing(shape: tuple[int, int, int] = (1, 2, 2), classes: int = 2, **changes: Any) -> Preprocessing:
+    unscaled = Preprocessing(
+        shape=shape,
+        brightest=255,
+        mean=[],
+        standard_deviation=[],
+        scaling="none",
+        center=[[[0.0]]],
+        scale=[[[1.0]]],
+        classes=[f"class {number}" for number in range(classes)],
+    )
+    return replace(unscaled, **changes)
 
 
 def passing_on(**changes: Any) -> ImageModel:
@@ -74,30 +76,25 @@ def test_metrics_and_probabilities() -> None:
     assert model.predict(outputs)[0].tolist() == pytest.approx([0.574443, 0.425557], abs=1e-6)
 
 
-def test_the_trivial_answer_is_the_commonest_class() -> None:
+def test_trivial_outputs_are_the_class_frequencies() -> None:
     model = passing_on()
     logits = model.trivial_outputs(torch.tensor([1, 0, 1, 1]))
     assert logits.softmax(dim=1).tolist() == [pytest.approx([0.25, 0.75])]
     assert model.trivial_metrics(torch.tensor([1, 0, 1]), torch.tensor([1, 1, 1, 0]))["accuracy"] == 0.75
 
 
-def test_accuracy_of_training_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_accuracy_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     model = passing_on(shape=(1, 1, 2))
     rows: list[dict[str, Tensor]] = []
-    monkeypatch.setattr("src.training.supervised.log_epoch", lambda module, metrics: rows.append(metrics))
-    trainer: Any = SimpleNamespace(world_size=1)
-    model.trainer = trainer
+    monkeypatch.setattr("src.images.model.log_epoch", lambda model, stage, metrics: rows.append(metrics))
     model.training_step((LOGITS[:1], torch.tensor([0])), 0)
     model.training_step((LOGITS[1:], torch.tensor([1, 1])), 1)
     model.on_train_epoch_end()
-    assert rows[0]["train/accuracy"].item() == pytest.approx(2 / 3)
-
-
-# ------------------------------------------------------------------------------------- augmentation
+    assert rows[0]["accuracy"].item() == pytest.approx(2 / 3)
 
 
 class Remembering(nn.Module):
-    """Keeps the images that it is given, as pixels from 0 to 255."""
+    """A network that keeps its input."""
 
     def __init__(self, *_: Any) -> None:
         super().__init__()
@@ -110,7 +107,7 @@ class Remembering(nn.Module):
 
 
 def augmented(images: Tensor, seed: int = 0, **parts: float) -> Tensor:
-    """What the network gets in a training step."""
+    """The input of the network in a training step."""
     shape = (images.shape[1], images.shape[2], images.shape[3])
     model = ImageModel(preprocessing(shape), Remembering, Augmentation(**parts))  # type: ignore[arg-type]
     torch.manual_seed(seed)
@@ -123,7 +120,7 @@ def some_images(count: int = 64, side: int = 8) -> Tensor:
     return torch.randint(1, 256, (count, 1, side, side), dtype=torch.uint8, generator=generator)
 
 
-def test_without_augmentation_images_stay() -> None:
+def test_without_augmentation_images_are_unchanged() -> None:
     images = some_images()
     assert torch.equal(augmented(images).round(), images.float())
 
@@ -133,6 +130,23 @@ def test_flip_mirrors() -> None:
     torch.testing.assert_close(augmented(images, flip=1.0), images.flip(3).float())
     flipped = (augmented(images, flip=0.5) - images).abs().amax(dim=(1, 2, 3)) > 1
     assert 0 < flipped.sum() < len(images)
+
+
+def test_the_loss_of_a_training_step_is_that_of_the_augmented_images() -> None:
+    model, target = passing_on(shape=(1, 1, 2), scale=[[[10.0]]]), torch.tensor([0, 1, 1])
+    model.augmentation = Augmentation(flip=1.0).transforms(1, 2)
+    loss = model.training_step((LOGITS, target), 0)
+    assert loss.item() == pytest.approx(model.loss_of(model(LOGITS.flip(3)), target).item())
+    assert loss.item() != pytest.approx(model.loss_of(model(LOGITS), target).item())
+
+
+def test_a_network_may_bring_its_own_loss() -> None:
+    class Squared(nn.Flatten):
+        def loss(self, logits: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
+            return (logits**2).mean() + label_smoothing
+
+    model = ImageModel(preprocessing(), lambda shape, classes: Squared(), label_smoothing=0.5)
+    assert model.loss_of(torch.tensor([[1.0, 3.0]]), torch.tensor([0])).item() == 5.5
 
 
 def test_crop_moves_each_image_by_at_most_its_border() -> None:
@@ -163,7 +177,7 @@ def test_rotation_turns_and_noise_stays_in_range() -> None:
     assert noisy.max() <= 255
 
 
-def test_augmentation_follows_the_generator_and_differs_between_groups() -> None:
+def test_augmentation_depends_on_the_generator_and_the_group() -> None:
     images = some_images(1).expand(GROUPS * 2, -1, -1, -1)
     first = augmented(images, seed=1, crop=2, flip=0.5, rotation=10.0)
     assert torch.equal(augmented(images, seed=1, crop=2, flip=0.5, rotation=10.0), first)
@@ -171,24 +185,25 @@ def test_augmentation_follows_the_generator_and_differs_between_groups() -> None
     assert len({image.numpy().tobytes() for image in first}) > GROUPS / 2
 
 
-def test_evaluation_sees_images_as_they_are() -> None:
+def test_images_are_not_augmented_in_evaluation() -> None:
     images = some_images()
     model = ImageModel(preprocessing((1, 8, 8)), Remembering, Augmentation(flip=1.0))  # type: ignore[arg-type]
     model.validation_step((images, torch.zeros(len(images), dtype=torch.int64)), 0)
     assert torch.equal(model.network.seen, images.float())  # type: ignore[arg-type]
 
 
-# -------------------------------------------------------------------------- configuration, bundle
-
-
 def configured(**settings: Any) -> ImageModel:
-    """A model built from a configuration as the command line builds it."""
+    """A model built from a configuration, as the command line builds it."""
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(LightningModule, "model")
+    parser.add_subclass_arguments(LightningModule, "model", skip={"preprocessing"})
     network = {"class_path": "src.images.networks.LeNet", "init_args": {"pooling": "max"}}
-    arguments = {"preprocessing": preprocessing((1, 28, 28), 10), "network": network, **settings}
-    values = {"class_path": "src.images.model.ImageModel", "init_args": arguments}
-    model: ImageModel = parser.instantiate(parser.parse_object({"model": values})).model
+    values = {"class_path": "src.images.model.ImageModel", "init_args": {"network": network, **settings}}
+
+    def build(model: type[ImageModel], *args: Any, **kwargs: Any) -> ImageModel:
+        return model(*args, preprocessing=preprocessing((1, 28, 28), 10), **kwargs)
+
+    parsed = parser.parse_object({"model": values})
+    model: ImageModel = parser.instantiate(parsed, instantiators=[(build, ImageModel, True)]).model
     return model
 
 
@@ -207,12 +222,12 @@ def test_a_configuration_names_network_and_augmentation() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"augmentation": {"flop": 1}}, {"network": {"class_path": "src.images.networks.LeNot"}}]
 )
-def test_wrong_keys_are_refused(wrong: dict[str, Any]) -> None:
+def test_unknown_keys_are_rejected(wrong: dict[str, Any]) -> None:
     with pytest.raises(Exception, match=r"flop|LeNot"):
         configured(**wrong)
 
 
-def test_weights_come_back_from_a_file(tmp_path: Path) -> None:
+def test_weights_are_saved_and_loaded(tmp_path: Path) -> None:
     model, other = configured().eval(), configured().eval()
     weights = weights_of(model)
     assert not {"center", "scale"} & set(weights)

@@ -2,23 +2,23 @@
 
 import csv
 import logging
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from src.core.digests import read_preprocessing
 from src.images.model import ImageModel
 from src.images.networks import LeNet
 from src.images.predict import write_classes
 from src.images.prepare import Preparation, prepare
+from src.images.preprocessing import Preprocessing
 
 
 @pytest.fixture
-def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ImageModel, dict[str, Any]]:
+def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ImageModel, Preprocessing]:
     """A network, its preprocessing, and 60 grey images of two classes, 12 x 12, in the current folder."""
     monkeypatch.chdir(tmp_path)
     values = np.random.default_rng(0).integers(0, 256, (60, 12, 12), dtype=np.uint8)
@@ -27,7 +27,7 @@ def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ImageModel
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(value).save(path)
     prepare(Path("raw"), Path("prepared"), Preparation(train="."))
-    learnt = read_preprocessing(Path("prepared"))
+    learnt = Preprocessing.load(Path("prepared"))
     torch.manual_seed(0)
     return ImageModel(learnt, LeNet).eval(), learnt  # type: ignore[arg-type]
 
@@ -38,7 +38,7 @@ def rows(path: str) -> list[list[str]]:
 
 
 def test_predictions_are_rows_of_name_class_and_probability(
-    network: tuple[ImageModel, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    network: tuple[ImageModel, Preprocessing], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, learnt = network
     monkeypatch.setattr("src.images.predict.IMAGES_AT_ONCE", 7)
@@ -56,17 +56,17 @@ def test_predictions_are_rows_of_name_class_and_probability(
 
 
 def test_two_prediction_columns_leave_the_probability_out(
-    network: tuple[ImageModel, dict[str, Any]],
+    network: tuple[ImageModel, Preprocessing],
 ) -> None:
     model, learnt = network
-    learnt["prediction_columns"] = ["ImageId", "Label"]
+    learnt = replace(learnt, prediction_columns=["ImageId", "Label"])
     write_classes(model, learnt, Path("raw/cross/0.png"), Path("out.csv"))
     header, row = rows("out.csv")
     assert (header, row[0], len(row)) == (["ImageId", "Label"], "0.png", 2)
 
 
-def test_older_predictions_stay_where_new_ones_fail(
-    network: tuple[ImageModel, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+def test_a_failed_prediction_keeps_the_older_file(
+    network: tuple[ImageModel, Preprocessing], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("src.images.predict.IMAGES_AT_ONCE", 7)
     Path("out.csv").write_text("older")
@@ -77,8 +77,8 @@ def test_older_predictions_stay_where_new_ones_fail(
     assert not list(Path().glob(".*partial"))
 
 
-def test_adapted_images_are_told_once(
-    network: tuple[ImageModel, dict[str, Any]],
+def test_converted_images_are_logged_once(
+    network: tuple[ImageModel, Preprocessing],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -88,10 +88,10 @@ def test_adapted_images_are_told_once(
     with caplog.at_level(logging.WARNING):
         write_classes(*network, Path("raw/cross"))
     (message,) = [record.getMessage() for record in caplog.records]
-    assert message == "raw/cross: 2 of 32 images were made 12 x 12 and grey, as in training"
+    assert message == "raw/cross: 2 of 32 images were converted to 12 x 12 and grey, as in training"
 
 
-def test_feature_maps_of_a_colour_photo_are_drawn(network: tuple[ImageModel, dict[str, Any]]) -> None:
+def test_feature_maps_of_a_colour_photo_are_drawn(network: tuple[ImageModel, Preprocessing]) -> None:
     Image.new("RGB", (30, 20), "blue").save("photo.jpg")
     write_classes(*network, Path("photo.jpg"), Path("out.csv"), feature_maps=Path("maps.png"))
     with Image.open("maps.png") as picture:

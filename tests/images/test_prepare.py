@@ -3,6 +3,7 @@ import json
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.core.digests import read_preprocessing
 from src.core.errors import ConfigurationError, DataError
 from src.images.prepare import Preparation, prepare
-from src.images.preprocessing import read_inputs
+from src.images.preprocessing import Preprocessing, read_inputs
 
 Pixels = NDArray[np.uint8]
 IMAGES, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
@@ -123,9 +123,9 @@ def test_pixel_csv_is_read_as_the_same_images(raw: Path, first: int) -> None:
 def test_the_size_comes_from_the_data(raw: Path) -> None:
     write_csv(raw / "train.csv", *some(40, side=8))
     folder = prepared(raw, train="train.csv")
-    assert read_preprocessing(folder)["shape"] == [1, 8, 8]
+    assert Preprocessing.load(folder).shape == (1, 8, 8)
     folder = prepared(raw, train="train.csv", resize=6)
-    assert read_preprocessing(folder)["shape"] == [1, 6, 6]
+    assert Preprocessing.load(folder).shape == (1, 6, 6)
     assert arrays(folder, "train")[0].shape[1:] == (1, 6, 6)
 
 
@@ -133,28 +133,49 @@ def test_class_folders_are_classes(tmp_path: Path) -> None:
     write_pictures(tmp_path / "raw", dog=grey(10, seed=1), cat=grey(10, seed=2))
     (tmp_path / "raw" / ".hidden").mkdir()
     folder = prepared(tmp_path / "raw", train=".")
-    assert read_preprocessing(folder)["classes"] == ["cat", "dog"]
+    assert Preprocessing.load(folder).classes == ["cat", "dog"]
     cats = {np.asarray(picture).tobytes() for picture in grey(10, seed=2)}
     pixels, target = arrays(folder, "train")
     assert [image.tobytes() in cats for image in pixels] == (target == 0).tolist()
 
 
-def test_one_colour_picture_makes_all_colour_and_resize_brings_them_to_one_size(tmp_path: Path) -> None:
+def test_one_colour_picture_makes_all_colour_and_resize_makes_the_sizes_equal(tmp_path: Path) -> None:
     red = Image.new("RGB", (9, 6), "red")
     write_pictures(tmp_path / "raw", a=[*grey(9), red], b=grey(10, (5, 7)))
     with pytest.raises(DataError, match=r"9\.png: 9 x 6 pixels, 0\.png has 4 x 4; set prepare\.resize"):
         prepared(tmp_path / "raw", train=".")
     folder = prepared(tmp_path / "raw", train=".", resize=5)
-    assert read_preprocessing(folder)["shape"] == [3, 5, 5]
+    assert Preprocessing.load(folder).shape == (3, 5, 5)
     pixels = np.concatenate([arrays(folder, split)[0] for split in ("train", "validation", "test")])
     assert sum((image == np.array([255, 0, 0])[:, None, None]).all() for image in pixels) == 1
 
 
-def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
+def test_transparent_pixels_become_white(tmp_path: Path) -> None:
     clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
     write_pictures(tmp_path / "raw", a=[clear] * 10, b=grey(10))
     pixels, target = arrays(prepared(tmp_path / "raw", train="."), "train")
     assert (pixels[target == 0] == 255).all()
+
+
+def test_picture_files_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pictures(tmp_path / "raw", a=grey(10), b=grey(10))
+    opened: list[Path] = []
+    read = Image.open
+    monkeypatch.setattr(Image, "open", lambda path, **options: opened.append(path) or read(path, **options))
+    prepared(tmp_path / "raw", train=".", resize=3)
+    assert len(opened) == len(set(opened)) == 20
+
+
+def test_the_preprocessing_is_written_as_sorted_json(raw: Path) -> None:
+    folder = prepared(raw, classes=[{"en": "Bag", "zh": "包"}, {"en": "Coat"}])
+    text = (folder / "preprocessing.json").read_text(encoding="utf-8")
+    content = json.loads(text)
+    assert text == json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+    assert (content["shape"], content["task"]) == ([1, 4, 4], "classification")
+    learnt = Preprocessing.load(folder)
+    assert (learnt.shape, learnt.labels["Bag"]["zh"]) == ((1, 4, 4), "包")
+    learnt.save(raw)
+    assert (raw / "preprocessing.json").read_text(encoding="utf-8") == text
 
 
 @pytest.mark.parametrize(
@@ -173,16 +194,16 @@ def test_scaling_is_learnt_as_its_name_says(
     images = np.array([[[2, 0], [4, 7]], [[4, 8], [8, 7]]] * 20, dtype=np.uint8)
     images[1::2, 1, 1] = 7
     write_idx(tmp_path / "raw", images, np.array([0, 1] * 20, dtype=np.uint8))
-    learnt = read_preprocessing(prepared(tmp_path / "raw", scale=scale))
+    learnt = Preprocessing.load(prepared(tmp_path / "raw", scale=scale))
     if scale == "standardize":
         values = np.array([2, 0, 4, 7, 4, 8, 8, 7])
         center, divisor = [[[values.mean()]]], [[[values.std()]]]
-    np.testing.assert_allclose(learnt["center"], center)
-    np.testing.assert_allclose(learnt["scale"], divisor)
+    np.testing.assert_allclose(learnt.center, center)
+    np.testing.assert_allclose(learnt.scale, divisor)
 
 
 def test_nothing_is_learnt_from_validation_and_test(raw: Path) -> None:
-    before = read_preprocessing(folder := prepared(raw, scale="per_pixel"))
+    before = Preprocessing.load(folder := prepared(raw, scale="per_pixel"))
     train = arrays(folder, "train")[0]
     rows = [line.split(",") for line in (folder / "split.csv").read_text().splitlines()[1:]]
     images, labels = some(40)
@@ -190,7 +211,7 @@ def test_nothing_is_learnt_from_validation_and_test(raw: Path) -> None:
         if split != "train":
             images[int(row)] = 255 - images[int(row)] // 50
     write_idx(raw, images, labels)
-    after = read_preprocessing(folder := prepared(raw, scale="per_pixel"))
+    after = Preprocessing.load(folder := prepared(raw, scale="per_pixel"))
     assert after == before
     assert np.array_equal(arrays(folder, "train")[0], train)
 
@@ -201,14 +222,11 @@ def test_preparing_twice_gives_the_same_bytes(raw: Path) -> None:
     assert "sheet.png" in first
 
 
-def test_names_of_classes_are_in_two_languages(raw: Path) -> None:
+def test_class_names_in_two_languages(raw: Path) -> None:
     names = [{"en": "Bag", "zh": "包"}, {"en": "Coat"}]
-    learnt = read_preprocessing(prepared(raw, classes=names))
-    assert learnt["classes"] == ["Bag", "Coat"]
-    assert learnt["labels"]["Bag"]["zh"] == "包"
-
-
-# ----------------------------------------------------------------------------------------- bad input
+    learnt = Preprocessing.load(prepared(raw, classes=names))
+    assert learnt.classes == ["Bag", "Coat"]
+    assert learnt.labels["Bag"]["zh"] == "包"
 
 
 def cut_short(raw: Path) -> None:
@@ -266,53 +284,56 @@ def too_few(raw: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (cut_short, f"{IMAGES}: not a whole gzip file"),
         (no_gzip, f"{IMAGES}: not a whole gzip file"),
-        (wrong_magic, f"{IMAGES}: not an idx file of bytes: it starts with 00000d03, expected 00000803"),
+        (wrong_magic, f"{IMAGES}: not an idx file of bytes: starts with 00000d03, expected 00000803"),
         (wrong_count, f"{IMAGES}: 639 values, the header says 40 x 4 x 4"),
         (more_than_the_header_says, f"{IMAGES}: more than 16 values, the header says 1 x 4 x 4"),
-        (more_than_memory, f"{IMAGES}: the header says 16711680 x 16711680 x 16711680 bytes, at most"),
+        (
+            more_than_memory,
+            f"{IMAGES}: the header says 16711680 x 16711680 x 16711680 bytes, expected at most",
+        ),
         (header_only, f"{IMAGES}: 0 values"),
         (fewer_labels, f"{IMAGES}: 40 images, but {LABELS} has 39 labels"),
         (no_labels, f"{LABELS}: there is no such file"),
         (labels_for_images, f"{IMAGES}: 1 dimensions, expected 3"),
         (one_class, "all images are of one class"),
-        (a_class_without_images, "there is no image of class 1"),
+        (a_class_without_images, "no image of class 1"),
         (too_few, "are too few for the split"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_damaged_idx_files_are_told_and_the_older_arrays_stay(
-    raw: Path, damage: Callable[[Path], None], told: str
+def test_damaged_idx_files_are_reported_and_the_older_arrays_stay(
+    raw: Path, damage: Callable[[Path], None], message: str
 ) -> None:
     before = contents(prepared(raw))
     damage(raw)
     with pytest.raises(DataError) as caught:
         prepared(raw)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert str(raw) in str(caught.value)
     assert contents(raw.parent / "prepared") == before
 
 
-def test_a_label_outside_the_classes_is_told(raw: Path) -> None:
-    with pytest.raises(DataError, match=r"image 2 has label 1, there are 1 classes"):
+def test_a_label_outside_the_classes_is_reported(raw: Path) -> None:
+    with pytest.raises(DataError, match=r"image 2 has label 1, expected less than 1"):
         prepared(raw, classes=[{"en": "Bag"}])
     images, labels = some(10, classes=3)
     write_idx(raw, images, labels, "t10k")
-    with pytest.raises(DataError, match=r"t10k-images.*image 3 has label 2, there are 2 classes"):
+    with pytest.raises(DataError, match=r"t10k-images.*image 3 has label 2, expected less than 2"):
         prepared(raw, test="t10k-images-idx3-ubyte.gz")
 
 
-def test_test_images_of_another_size_are_told(raw: Path) -> None:
+def test_test_images_of_another_size_are_reported(raw: Path) -> None:
     write_idx(raw, *some(10, side=5), "t10k")
-    with pytest.raises(DataError, match=r"t10k.*\(1, 5, 5\), those of training are \(1, 4, 4\)"):
+    with pytest.raises(DataError, match=r"t10k.*\(1, 5, 5\), expected \(1, 4, 4\) as in training"):
         prepared(raw, test="t10k-images-idx3-ubyte.gz")
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("1,0,0,0,256", "row 3, column 'pixel3': '256', expected a whole number, 0 to 255"),
         ("1,0,-1,0,0", "row 3, column 'pixel1': '-1', expected a whole number, 0 to 255"),
@@ -325,41 +346,41 @@ def test_test_images_of_another_size_are_told(raw: Path) -> None:
         ("1,0,0,0,0,0", "Expected 5 fields in line 4, saw 6"),
     ],
 )
-def test_wrong_rows_of_a_pixel_csv_are_told(tmp_path: Path, line: str, told: str) -> None:
+def test_wrong_rows_of_a_pixel_csv_are_reported(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "raw").mkdir()
     text = f"label,pixel0,pixel1,pixel2,pixel3\n0,1,2,3,4\n1,1,2,3,4\n{line}\n0,1,2,3,4\n"
     (tmp_path / "raw/train.csv").write_text(text)
     with pytest.raises(DataError) as caught:
         prepared(tmp_path / "raw", train="train.csv")
     assert f"{tmp_path / 'raw/train.csv'}: " in str(caught.value)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "the file is empty"),
-        (b"label,pixel0\n", "there are no rows below the header"),
-        (b"label,pixel0,pixel1,pixel2\n0,1,2,3\n", "3 pixels a row make no square image"),
-        (b"label\n0\n", "0 pixels a row make no square image"),
-        (b"class,pixel0\n0,1\n", "there is no column 'label'"),
+        (b"label,pixel0\n", "no rows below the header"),
+        (b"label,pixel0,pixel1,pixel2\n0,1,2,3\n", "3 pixels per row, expected a square number"),
+        (b"label\n0\n", "0 pixels per row, expected a square number"),
+        (b"class,pixel0\n0,1\n", "column 'label' is missing"),
         (b"label,pixel0\n0,\xff\n", "utf-8"),
     ],
 )
-def test_unusable_pixel_csv_is_told(tmp_path: Path, content: bytes, told: str) -> None:
+def test_unusable_pixel_csv_is_reported(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw/train.csv").write_bytes(content)
-    with pytest.raises(DataError, match=rf"train\.csv: .*{told}"):
+    with pytest.raises(DataError, match=rf"train\.csv: .*{message}"):
         prepared(tmp_path / "raw", train="train.csv")
 
 
-def test_unusable_class_folders_are_told(tmp_path: Path) -> None:
+def test_unusable_class_folders_are_reported(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
-    with pytest.raises(DataError, match="there are no folders, one a class"):
+    with pytest.raises(DataError, match="no folders, expected one per class"):
         prepared(raw, train=".")
     write_pictures(raw, a=grey(10), b=grey(10), empty=[])
-    with pytest.raises(DataError, match=r"empty: there is no \.png"):
+    with pytest.raises(DataError, match=r"empty: no \.png"):
         prepared(raw, train=".")
     (raw / "empty").rmdir()
     whole = (raw / "a/3.png").read_bytes()
@@ -369,7 +390,7 @@ def test_unusable_class_folders_are_told(tmp_path: Path) -> None:
             prepared(raw, train=".")
 
 
-def test_a_test_folder_with_a_new_class_is_told(tmp_path: Path) -> None:
+def test_a_test_folder_with_a_new_class_is_reported(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     write_pictures(raw / "train", a=grey(10), b=grey(10))
     write_pictures(raw / "test", b=grey(3, (6, 6)))
@@ -377,7 +398,7 @@ def test_a_test_folder_with_a_new_class_is_told(tmp_path: Path) -> None:
     assert arrays(folder, "test")[1].tolist() == [1, 1, 1]
     assert arrays(folder, "test")[0].shape == (3, 1, 4, 4)
     write_pictures(raw / "test", c=grey(1))
-    with pytest.raises(DataError, match=r"test/c: there is no such class in training"):
+    with pytest.raises(DataError, match=r"test/c: a class without training images"):
         prepared(raw, train="train", test="test")
 
 
@@ -391,18 +412,15 @@ def test_a_test_folder_with_a_new_class_is_told(tmp_path: Path) -> None:
         ({"classes": [{"zh": "包"}]}, "classes"),
     ],
 )
-def test_settings_that_cannot_be_used_are_told(settings: dict[str, Any], named: str) -> None:
+def test_settings_that_cannot_be_used_are_reported(settings: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"prepare\.{named}"):
         Preparation(train="train.csv", **settings)
 
 
-# ------------------------------------------------------------------------------------ raw input
+LEARNT = Preprocessing((1, 4, 4), 255, [], [], "none", [[[0.0]]], [[[1.0]]], ["a", "b"])
 
 
-LEARNT: dict[str, Any] = {"shape": [1, 4, 4], "brightest": 255}
-
-
-def all_inputs(path: Path, learnt: dict[str, Any] = LEARNT) -> tuple[Any, list[str], int]:
+def all_inputs(path: Path, learnt: Preprocessing = LEARNT) -> tuple[Any, list[str], int]:
     """Images, names and the number of adapted ones, which come two at a time."""
     parts = list(read_inputs(path, learnt, size=2))
     images, names, adapted = zip(*parts, strict=True)
@@ -427,23 +445,23 @@ def test_raw_images_of_any_kind_are_read_for_a_prediction(tmp_path: Path) -> Non
     assert (named, found[0, 0].tolist()) == (["1.png"], images[1].tolist())
 
 
-def test_pictures_are_brought_to_size_colour_and_range_of_the_data(tmp_path: Path) -> None:
+def test_pictures_are_converted_to_size_colour_and_range_of_the_training_images(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), (255, 255, 255)).save(tmp_path / "white.jpg")
-    for learnt, value in ((LEARNT, 255), (LEARNT | {"brightest": 16}, 16)):
+    for learnt, value in ((LEARNT, 255), (replace(LEARNT, brightest=16), 16)):
         found, _, adapted = all_inputs(tmp_path / "white.jpg", learnt)
         assert (found == value).all()
         assert (found.shape, found.dtype, adapted) == ((1, 1, 4, 4), np.uint8, 1)
-    found, _, adapted = all_inputs(tmp_path / "white.jpg", {"shape": [3, 30, 40], "brightest": 255})
+    found, _, adapted = all_inputs(tmp_path / "white.jpg", replace(LEARNT, shape=(3, 30, 40)))
     assert (found.shape, adapted) == ((1, 3, 30, 40), 0)
 
 
-def test_unusable_raw_input_is_told(tmp_path: Path) -> None:
+def test_unusable_raw_input_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no such file"):
         all_inputs(tmp_path / "none.png")
-    with pytest.raises(DataError, match=r"there is no \.png"):
+    with pytest.raises(DataError, match=r"no \.png"):
         all_inputs(tmp_path)
     write_idx(tmp_path / "idx", *some(3))
-    with pytest.raises(DataError, match="these are labels, not images"):
+    with pytest.raises(DataError, match="an idx file of labels, expected images"):
         all_inputs(tmp_path / "idx" / LABELS)
 
 
@@ -458,7 +476,7 @@ def test_a_huge_picture_is_refused_by_its_header(side: int, tmp_path: Path) -> N
         all_inputs(tmp_path / "bomb.png")
 
 
-def test_other_formats_are_not_opened_whatever_their_name(tmp_path: Path) -> None:
+def test_other_formats_are_not_opened(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "picture.png", format="BMP")
     (tmp_path / "text.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n")
     for name in ("picture.png", "text.png"):
@@ -477,10 +495,10 @@ def test_links_to_outside_the_folder_are_refused(tmp_path: Path) -> None:
         all_inputs(tmp_path / "in")
 
 
-def test_the_range_of_dark_data_is_their_own(tmp_path: Path) -> None:
+def test_white_of_dark_images_is_their_largest_pixel(tmp_path: Path) -> None:
     images, labels = some(40)
     write_csv(tmp_path / "raw/train.csv", images // 16, labels)
-    assert read_preprocessing(prepared(tmp_path / "raw", train="train.csv"))["brightest"] == 15
+    assert Preprocessing.load(prepared(tmp_path / "raw", train="train.csv")).brightest == 15
     assert json.loads((tmp_path / "prepared/preprocessing.json").read_text())["mean"][0] < 16
 
 
@@ -497,6 +515,6 @@ def test_each_image_is_a_test_image_of_one_fold(raw: Path) -> None:
     assert sorted(seen) == sorted(image.tobytes() for image in images)
 
 
-def test_more_folds_than_images_of_a_class_are_refused(raw: Path) -> None:
+def test_more_folds_than_images_of_a_class_are_rejected(raw: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"prepare\.folds: 21 folds of 20 rows of the largest class"):
         prepared(raw, folds=21)

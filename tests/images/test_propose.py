@@ -36,7 +36,7 @@ def write_idx(path: Path, values: Any) -> None:
         ([(30, 30), (40, 50), (60, 60)], 32, 2),
     ],
 )
-def test_the_size_that_images_are_brought_to(
+def test_the_size_to_which_images_are_resized(
     sizes: list[tuple[int, int]], resize: int | None, crop: int, tmp_path: Path
 ) -> None:
     for size in sizes:
@@ -47,10 +47,10 @@ def test_the_size_that_images_are_brought_to(
     assert (proposal.files, plain(proposal.prepare)["train"]) == ([], ".")
 
 
-@pytest.mark.parametrize(("mode", "told"), [("L", "grey"), ("RGB", "colour"), ("P", "colour")])
-def test_colours(mode: str, told: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mode", "colour"), [("L", "grey"), ("RGB", "colour"), ("P", "colour")])
+def test_colours(mode: str, colour: str, tmp_path: Path) -> None:
     draw(tmp_path, (20, 20), mode)
-    assert f"4 images, {told}, 20 x 20 pixels" in propose(tmp_path, None).findings[0]
+    assert f"4 images, {colour}, 20 x 20 pixels" in propose(tmp_path, None).findings[0]
 
 
 @pytest.mark.parametrize(
@@ -97,16 +97,16 @@ def test_more_images_have_a_narrower_network_and_fewer_epochs(tmp_path: Path) ->
     assert configuration["trainer"]["max_epochs"] == 8
 
 
-def test_what_is_no_set_of_images(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no folders, one a class"):
+def test_unusable_input_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no folders, expected one per class"):
         propose(tmp_path, None)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.png").write_bytes(b"text")
     with pytest.raises(DataError, match=r"1\.png: not a readable image"):
         propose(tmp_path, None)
-    with pytest.raises(ConfigurationError, match="only tables of pixels"):
+    with pytest.raises(ConfigurationError, match="only CSV files of pixels"):
         propose(tmp_path, "label")
     for part in ("one", "two"):
         (tmp_path / f"{part}.csv").write_text("label,pixel\n0,1\n")
-    with pytest.raises(DataError, match="which table is for training"):
+    with pytest.raises(DataError, match="no table is named train"):
         propose(tmp_path, None)

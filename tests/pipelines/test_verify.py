@@ -78,7 +78,7 @@ def test_what_is_as_it_was_is_said_output_by_output(capsys: pytest.CaptureFixtur
         file.write("raise SystemExit('not committed')\n")
     verify("tiny", keep=Path("../kept"))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "there are uncommitted changes: what is verified is the last commit"
+    assert lines[0] == "there are uncommitted changes: the last commit is verified, without them"
     assert lines[1].startswith("numpy ")
     assert lines[1].endswith(" is installed, requirements.lock has 0.1")
     assert lines[-4:] == [
@@ -130,7 +130,7 @@ def test_without_the_cache_the_difference_is_told_all_the_same(
     monkeypatch.setenv("NOISE", "0.125")
     with pytest.raises(IntegrityError):
         verify()
-    assert "models/tiny: what it should be is not in the cache here" in capsys.readouterr().out
+    assert "models/tiny: the recorded output is not in the cache" in capsys.readouterr().out
 
 
 def test_a_lock_older_than_the_code_is_told(capsys: pytest.CaptureFixture[str]) -> None:

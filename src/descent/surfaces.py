@@ -1,4 +1,4 @@
-"""The surfaces: here they, not layers, map an input to an output.
+"""The surfaces to minimise.
 
 B batch
 """
@@ -11,12 +11,12 @@ from torch import Tensor
 
 
 class Surface(NamedTuple):
-    """A function of two numbers.
+    """A function of two variables.
 
     Args:
         height: points (B, 2) to heights (B,).
-        minimum: where it is lowest; None if it has no lowest point.
-        window: what pictures show: the largest |x1| and |x2|.
+        minimum: the global minimum; None if the surface has none.
+        window: the largest |x1| and |x2| shown in plots.
     """
 
     height: Callable[[Tensor], Tensor]
@@ -25,25 +25,25 @@ class Surface(NamedTuple):
 
 
 def bowl(points: Tensor) -> Tensor:
-    """0.05 x1^2 + x2^2, lowest 0 at (0, 0): twenty times steeper one way than the other (the course)."""
+    """0.05 x1^2 + x2^2, minimum 0 at (0, 0); the curvature along x2 is 20 times that along x1 (course)."""
     x1, x2 = points.unbind(dim=-1)
     return 0.05 * x1**2 + x2**2
 
 
 def rosenbrock(points: Tensor) -> Tensor:
-    """(1 - x1)^2 + 100 (x2 - x1^2)^2, lowest 0 at (1, 1): a bent valley (Rosenbrock 1960)."""
+    """(1 - x1)^2 + 100 (x2 - x1^2)^2, minimum 0 at (1, 1): a curved valley (Rosenbrock 1960)."""
     x1, x2 = points.unbind(dim=-1)
     return (1 - x1) ** 2 + 100 * (x2 - x1**2) ** 2
 
 
 def saddle(points: Tensor) -> Tensor:
-    """x1^2 - x2^2: no minimum, a point without slope at the origin."""
+    """x1^2 - x2^2: no minimum; the gradient is 0 at the origin."""
     x1, x2 = points.unbind(dim=-1)
     return x1**2 - x2**2
 
 
 def beale(points: Tensor) -> Tensor:
-    """A flat valley between steep corners, lowest 0 at (3, 0.5) (Beale 1958).
+    """A flat valley between steep corners, minimum 0 at (3, 0.5) (Beale 1958).
 
     (1.5 - x1 + x1 x2)^2 + (2.25 - x1 + x1 x2^2)^2 + (2.625 - x1 + x1 x2^3)^2
     """

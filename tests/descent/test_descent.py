@@ -10,10 +10,10 @@ from lightning import Trainer
 from torch.optim import SGD
 from torch.optim.lr_scheduler import MultiStepLR
 
-from src.bundle.bundle import write_bundle
+from src.bundle.bundle import Bundle, write_bundle
 from src.core.errors import DataError, NonFiniteError
 from src.descent import data as data_module
-from src.descent import evaluate as room
+from src.descent import evaluate as evaluation
 from src.descent.data import DescentData
 from src.descent.evaluate import (
     OPTIMIZERS,
@@ -25,12 +25,13 @@ from src.descent.evaluate import (
     evaluate,
 )
 from src.descent.model import Descent
-from src.descent.networks import SURFACES
 from src.descent.predict import write_heights
 from src.descent.prepare import Preparation, prepare
+from src.descent.preprocessing import Preprocessing
+from src.descent.surfaces import SURFACES
 from src.training.checkpoint import ResumableCheckpoint
 
-START = {"start": [-7.0, 2.0]}
+START = Preprocessing([-7.0, 2.0])
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_heights_and_slopes(
 
 
 @pytest.mark.parametrize("name", SURFACES)
-def test_minima_are_lower_than_all_around(name: str) -> None:
+def test_surfaces_are_higher_around_their_minimum(name: str) -> None:
     surface = SURFACES[name]
     if surface.minimum is None:
         return
@@ -76,24 +77,25 @@ def prepared(tmp_path: Path) -> Path:
 
 def test_the_start_is_prepared(prepared: Path) -> None:
     assert np.load(prepared / "start.npy").tolist() == [[-7, 2]]
-    assert json.loads((prepared / "preprocessing.json").read_text()) == START
+    assert Preprocessing.load(prepared) == START
+    assert (prepared / "preprocessing.json").read_text() == '{\n "start": [\n  -7.0,\n  2.0\n ]\n}\n'
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("x1,x2\n1,2\n3,4\n", "one point, here are 2"),
+        ("x1,x2\n1,2\n3,4\n", "2 points, expected 1"),
         ("x1,x2\n", "no rows below"),
-        ("x1,y\n1,2\n", "the needed column 'x2' is missing"),
-        ("x1,x2\n1,left\n", "row 1, column 'x2': 'left' is no finite number"),
-        ("x1,x2\n1,inf\n", "row 1, column 'x2': 'inf' is no finite number"),
-        ("x1,x2\n1\n", "row 1, column 'x2': None is no finite number"),
-        ("x1,x2\n1,5,2\n", "row 1 has more cells than there are columns"),
-        ("x1,x2\n1,2é\n", "is no CSV file in UTF-8"),
+        ("x1,y\n1,2\n", "column 'x2' is missing"),
+        ("x1,x2\n1,left\n", "row 1, column 'x2': 'left', expected a finite number"),
+        ("x1,x2\n1,inf\n", "row 1, column 'x2': 'inf', expected a finite number"),
+        ("x1,x2\n1\n", "row 1, column 'x2': None, expected a finite number"),
+        ("x1,x2\n1,5,2\n", "row 1 has more cells than the header"),
+        ("x1,x2\n1,2é\n", "not a CSV file in UTF-8"),
         (None, "there is no such file"),
     ],
 )
-def test_a_start_that_is_none_is_told_and_nothing_is_written(
+def test_an_unusable_start_is_reported_and_nothing_is_written(
     tmp_path: Path, content: str | None, message: str
 ) -> None:
     if content is not None:
@@ -104,7 +106,7 @@ def test_a_start_that_is_none_is_told_and_nothing_is_written(
 
 
 def fitted(prepared: Path, monkeypatch: pytest.MonkeyPatch, steps: int, **settings: Any) -> Descent:
-    """A model after so many steps; the history of its training lies beside the prepared folder."""
+    """A model trained for some steps; its history is written next to the prepared folder."""
     monkeypatch.setattr(data_module, "PREPARED", prepared.parent)
     model = Descent(START, **settings)
     trainer = Trainer(
@@ -121,10 +123,10 @@ def fitted(prepared: Path, monkeypatch: pytest.MonkeyPatch, steps: int, **settin
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_training_walks_as_the_plain_loop_does(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_equals_the_plain_loop(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = fitted(prepared, monkeypatch, 7, optimizer=OPTIMIZERS["momentum"].optimizer)
     assert [name for name, _ in model.named_parameters()] == ["x"]
-    path, rates = descend(SURFACES["bowl"], START["start"], OPTIMIZERS["momentum"]._replace(steps=7))
+    path, rates = descend(SURFACES["bowl"], START.start, OPTIMIZERS["momentum"]._replace(steps=7))
     assert (len(path), rates) == (8, [0.01] * 7)
     assert model.x.tolist() == path[-1].tolist()
     # two steps by hand: g = (-0.7, 4), then (-0.6993, 3.92)
@@ -134,10 +136,10 @@ def test_training_walks_as_the_plain_loop_does(prepared: Path, monkeypatch: pyte
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_history_holds_the_whole_path(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # a step turns x2 into (1 - 2 lr) x2; the third one, at ten times the rate, climbs
+    # a step turns x2 into (1 - 2 lr) x2; the third one, at ten times the rate, increases the height
     setting = Setting(partial(SGD, lr=0.8), 3, partial(MultiStepLR, milestones=[2], gamma=10))
     model = fitted(prepared, monkeypatch, 3, optimizer=setting.optimizer, lr_scheduler=setting.schedule)
-    path, rates = descend(SURFACES["bowl"], START["start"], setting)
+    path, rates = descend(SURFACES["bowl"], START.start, setting)
     assert rates == pytest.approx([0.8, 0.8, 8])
     assert path[:, 1].tolist() == pytest.approx([2, -1.2, 0.72, -10.8])
     way, rate = _trained_path(prepared.parent / "history.csv")
@@ -147,7 +149,7 @@ def test_the_history_holds_the_whole_path(prepared: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_descent_that_diverges_ends_with_its_error(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_diverging_descent_raises(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NonFiniteError, match=r"validation/loss became inf in epoch \d+"):
         fitted(prepared, monkeypatch, 100, optimizer=partial(SGD, lr=1e9))
 
@@ -162,14 +164,14 @@ def test_metrics_are_height_and_distance() -> None:
 
 
 def test_heights_of_raw_points_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("src.descent.preprocessing.POINTS_AT_ONCE", 2)
+    monkeypatch.setattr("src.descent.points.POINTS_AT_ONCE", 2)
     raw, output = tmp_path / "points.csv", tmp_path / "new" / "heights.csv"
     raw.write_text("x1,x2\n0,0\n-7,2\n1,0.3333333333333\n")
     assert write_heights(Descent(START), START, raw, output) == 3
     text = "x1,x2,height\n0,0,0\n-7,2,6.45\n1,0.3333333333,0.1611111111\n"
     assert output.read_text() == text
     raw.write_text("x1,x2\n0,0\n-7,2\n1,high\n")
-    with pytest.raises(DataError, match=r"row 3, column 'x2': 'high' is no finite number"):
+    with pytest.raises(DataError, match=r"row 3, column 'x2': 'high', expected a finite number"):
         write_heights(Descent(START), START, raw, output)
     assert [path.read_text() for path in output.parent.iterdir()] == [text]
 
@@ -185,23 +187,23 @@ def test_heights_of_raw_points_are_written(tmp_path: Path, monkeypatch: pytest.M
         ([-7, 3], [0, 7], 1.5),
     ],
 )
-def test_pictures_show_the_start_and_an_end_that_is_near(
-    start: list[float], end: list[float], zoom: float
-) -> None:
+def test_plots_show_the_start_and_a_nearby_end(start: list[float], end: list[float], zoom: float) -> None:
     assert _window(SURFACES["bowl"], [np.array([start, [99, 99], end])]) == (7 * zoom, 2 * zoom)
 
 
-def test_one_cycle_ends_with_its_last_step() -> None:
-    _, rates = descend(SURFACES["bowl"], START["start"], SCHEDULES["OneCycleLR"])
+def test_the_one_cycle_schedule_ends_at_the_last_step() -> None:
+    _, rates = descend(SURFACES["bowl"], START.start, SCHEDULES["OneCycleLR"])
     assert max(rates) == pytest.approx(0.9)
     assert rates[-1] == min(rates) == pytest.approx(0.9 / 25 / 1e4)
 
 
 @pytest.mark.parametrize("surface", ["bowl", "rosenbrock", "saddle"])
 def test_the_report(prepared: Path, tmp_path: Path, surface: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    if surface != "bowl":
-        few = {name: SCHEDULES[name] for name in ("MultiStepLR", "ExponentialLR")}  # six are slow
-        monkeypatch.setattr(room, "SCHEDULES", few)
+    # a report with all paths takes four seconds
+    schedules = {name: SCHEDULES[name]._replace(steps=20) for name in ("StepLR", "MultiStepLR")}
+    optimizers = OPTIMIZERS if surface == "bowl" else {"sgd": OPTIMIZERS["sgd"]}
+    monkeypatch.setattr(evaluation, "SCHEDULES", schedules)
+    monkeypatch.setattr(evaluation, "OPTIMIZERS", optimizers)
     history = "epoch,learning_rate,train/loss,train/x1,train/x2,validation/loss,validation/x1,validation/x2\n"
     history += "1,0.01,6.45,-7,2,6.3,-6.9,1.9\n2,0.01,6.3,-6.9,1.9,6.2,-6.8,1.8\n"
     settings = f"{{class_path: src.descent.model.Descent, init_args: {{surface: {surface}}}}}"
@@ -211,13 +213,13 @@ def test_the_report(prepared: Path, tmp_path: Path, surface: Any, monkeypatch: p
     )
     folder = tmp_path / "report"
     folder.mkdir()
-    evaluate(tmp_path / "bundle", prepared, folder)
+    evaluate(Bundle.open(tmp_path / "bundle"), prepared, folder)
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["test/loss"] == metrics["baseline/trivial/loss"] != 0
     assert ("baseline/sgd/loss" not in metrics) == (surface == "rosenbrock")
     table = (folder / "tables" / "optimizers.md").read_text()
     assert ("diverged" in table) == (surface == "rosenbrock")
-    assert len(table.splitlines()) == 2 + 1 + len(OPTIMIZERS)
+    assert len(table.splitlines()) == 2 + 1 + len(optimizers)
     for name in ("path", "optimizers", "schedules", "learning_curve"):
         assert (folder / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     if surface == "bowl":

@@ -1,0 +1,143 @@
+"""Figures of the report: the confusion matrix, the most confident mistakes, feature maps.
+
+N images, C channels, H height, W width, K classes
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from src.reporting.figures import save_figure
+
+MOST_WRONG = (4, 6)  # rows, columns
+MAPS_SHOWN = 8
+
+
+def plot_confusion(target: Tensor, probabilities: Tensor, classes: list[str], path: Path) -> None:
+    """Plot how many images of each class are predicted as each class.
+
+    Args:
+        target: classes (N,).
+        probabilities: (N, K).
+        classes: their names.
+        path: the PNG file to write.
+    """
+    # imported here: it takes half a second, and predict uses the feature maps of this module only
+    from sklearn.metrics import ConfusionMatrixDisplay
+
+    side = max(5.0, 0.55 * len(classes))
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    ConfusionMatrixDisplay.from_predictions(
+        target.numpy(),
+        probabilities.argmax(dim=1).numpy(),
+        labels=range(len(classes)),
+        display_labels=classes,
+        xticks_rotation=45,
+        cmap="Blues",
+        colorbar=False,
+        ax=axes,
+    )
+    axes.set(xlabel="predicted", ylabel="actual", title="Test images")
+    save_figure(figure, path)
+
+
+def plot_most_wrong(
+    images: Tensor, target: Tensor, probabilities: Tensor, classes: list[str], path: Path
+) -> None:
+    """Show the misclassified images with the highest predicted probability.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        target: classes (N,).
+        probabilities: (N, K).
+        classes: their names.
+        path: the PNG file to write.
+    """
+    confidence, answers = probabilities.max(dim=1)
+    confidence = torch.where(answers == target, -1.0, confidence)
+    rows, columns = MOST_WRONG
+    order = confidence.argsort(descending=True, stable=True)[: rows * columns]
+    figure = Figure(figsize=(1.6 * columns, 1.8 * rows), layout="constrained")
+    figure.suptitle("Most wrong: answer (actual)")
+    panels = figure.subplots(rows, columns).ravel()
+    for axes in panels:
+        axes.set_axis_off()
+    for axes, number in zip(panels, order.tolist(), strict=False):
+        if answers[number] == target[number]:
+            break  # there are fewer mistakes than panels
+        axes.imshow(_for_display(images[number].numpy()), cmap="gray")
+        title = f"{classes[answers[number]]} {confidence[number]:.0%}\n({classes[target[number]]})"
+        axes.set_title(title, fontsize=8)
+    save_figure(figure, path)
+
+
+def feature_maps(network: nn.Module, image: Tensor) -> list[tuple[str, NDArray[np.float32]]]:
+    """The outputs of the convolution and pooling layers for one image.
+
+    Args:
+        network: in evaluation mode.
+        image: (1, C, H, W), scaled.
+
+    Returns:
+        For each layer its description with the formula of its output height, and its maps (C, H, W).
+    """
+    found: list[tuple[str, NDArray[np.float32]]] = []
+
+    def note(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        found.append((_size_formula(layer, inputs[0], output), output[0].cpu().numpy()))
+
+    kinds = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+    hooks = [layer.register_forward_hook(note) for layer in network.modules() if isinstance(layer, kinds)]
+    try:
+        with torch.no_grad():
+            network(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _size_formula(layer: nn.Module, input: Tensor, output: Tensor) -> str:
+    """The height: floor((H + 2 padding - dilation (kernel - 1) - 1) / stride) + 1, with its numbers."""
+
+    def first(value: Any) -> int:
+        return int(value[0] if isinstance(value, tuple) else value)
+
+    name = type(layer).__name__
+    kernel, stride, padding = (first(getattr(layer, key)) for key in ("kernel_size", "stride", "padding"))
+    size = " x ".join(map(str, output.shape[1:]))
+    return f"{name}: {size}; ({input.shape[2]} + 2*{padding} - {kernel}) / {stride} + 1 = {output.shape[2]}"
+
+
+def plot_feature_maps(
+    image: NDArray[np.uint8], maps: list[tuple[str, NDArray[np.float32]]], path: Path
+) -> None:
+    """Show an image and, below it, the first maps of each layer.
+
+    Args:
+        image: (C, H, W).
+        maps: as `feature_maps` returns them.
+        path: the PNG file to write.
+    """
+    figure = Figure(figsize=(MAPS_SHOWN * 1.1, 1.5 * (len(maps) + 1)), layout="constrained")
+    parts = figure.subfigures(len(maps) + 1, 1, squeeze=False)[:, 0]
+    title = "image: " + " x ".join(map(str, image.shape))
+    rows: list[tuple[str, Any]] = [(title, [_for_display(image)]), *maps]
+    for part, (title, shown) in zip(parts, rows, strict=True):
+        part.suptitle(title, fontsize=9)
+        for axes in part.subplots(1, MAPS_SHOWN):
+            axes.set_axis_off()
+        for axes, channel in zip(part.axes, shown, strict=False):
+            axes.imshow(channel, cmap="gray" if channel.ndim == 2 else None)
+    save_figure(figure, path)
+
+
+def _for_display(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(C, H, W) as (H, W) or (H, W, 3), which matplotlib shows."""
+    return image[0] if len(image) == 1 else image.transpose(1, 2, 0)
