@@ -5,10 +5,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test lint bench docs serve lock
+.PHONY: help setup repro test test-quick lint bench docs serve lock
 
 help: ## show the targets
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /	/'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /	/'
 
 setup: .venv/ready ## create .venv with the locked requirements and say which devices there are
 	@$(BIN)/python -m src.training.devices
@@ -43,6 +43,9 @@ repro: setup ## run what is not up to date of fetch, prepare, train, evaluate, r
 
 test: setup ## run all tests
 	pytest
+
+test-quick: setup ## run the tests that need no second clone and no further processes
+	pytest -m "not slow"
 
 lint: setup ## check style, format and types
 	ruff check

@@ -69,7 +69,7 @@ def refuse_other_machines() -> None:
 
 
 def see_fewer_cores() -> None:
-    """Let the process see as many cores as a test says; in sitecustomize.py, too."""
+    """Let the process see as many cores as a test sets; in sitecustomize.py, too."""
     import os
 
     if (cores := os.environ.get("LOCKSTEP_TEST_CORES")) and hasattr(os, "sched_setaffinity"):
@@ -102,16 +102,14 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def parsing() -> Iterator[None]:
-    """What configurations may import as at the start, whatever other tests and their fixtures have chosen."""
+    """Restore which classes configurations may name, which other tests and fixtures may have restricted."""
     with mock.patch.dict(parsing_settings, PARSING, clear=True):
         yield
 
 
 @pytest.fixture(autouse=True)
 def interruption() -> Iterator[None]:
-    """Ctrl-C interrupts, though a command that was interrupted switches that off for its process, and a
-    shell for what it starts in the background.
-    """
+    """Let Ctrl-C interrupt: an interrupted command ignores it in its process, a shell in background jobs."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -423,7 +423,7 @@ def test_early_stop_is_kept_over_an_interruption(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("saving_takes", "saved"),
     [
-        # the clock stands at 0, and 4 s later at the end of each epoch; the seventh is the last but one
+        # the clock begins at 0 and advances by 4 s an epoch; the seventh epoch is the last but one
         (1, [1, 4, 7]),  # the first, which is guessed to take little, then every ten seconds
         (0.06, [1, 3, 5, 7]),  # a hundredth of the time comes sooner: 6 s
         (0, [1, 2, 3, 4, 5, 6, 7, 8]),
@@ -505,7 +505,7 @@ def test_batches_of_one_row_are_refused_where_batch_norm_needs_two(
 ) -> None:
     change("model.init_args.network.init_args.norm", "batch")
     assert cli("fit", "--config", CONFIG, "--data.batch_size=1") == 2
-    assert "error: data.batch_size: batch norm knows no variance of one row" in capsys.readouterr().err
+    assert "error: data.batch_size: batch norm needs at least 2 rows in a batch" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("project")

@@ -14,7 +14,18 @@ ROOT = Path(__file__).parents[1]
 TASKS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["tasks"]
 KINDS = sorted(set(TASKS.values()))
 QUICK = ("bowl", "perceptron")  # tasks that train in a second
-RUN = "atomic errors code cells proposals findings report scores compare metrics structure".split()
+RUN = (
+    "atomic",
+    "errors",
+    "code",
+    "cells",
+    "proposals",
+    "findings",
+    "report",
+    "scores",
+    "compare",
+    "structure",
+)
 
 
 @pytest.mark.slow

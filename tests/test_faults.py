@@ -158,6 +158,7 @@ def test_a_second_interruption_within_the_shutdown_changes_nothing(
     assert tensors() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("project")
 def test_a_study_interrupted_twice_leaves_no_worker() -> None:
     study = {
@@ -244,6 +245,7 @@ for stage, folder in ((fetch, Path("data/raw/line")), (prepare, Path("data/prepa
 """
 
 
+@pytest.mark.slow
 @pytest.mark.tasks("line")
 def test_a_kill_at_any_place_leaves_nothing_half_written(project: Path, python: Callable[..., Any]) -> None:
     done = python("-c", KILLS, cwd=project)
@@ -445,7 +447,7 @@ def test_a_truncated_file_is_reported_or_made_anew(
         caplog.clear()
         codes.append(dvc(["repro"]))
         assert codes[-1] == 0 or name in capfd.readouterr().err + caplog.text
-        # DVC takes away what is out of date before it runs
+        # DVC removes outputs that are out of date before it runs a stage
         assert not Path("copied").exists() or Path("copied").read_bytes() == expected
     assert set(codes) - {0}
     path.write_bytes(whole if path.name != "rwlock" else b"{}")

@@ -251,7 +251,7 @@ def test_slurm_starts_one_run_and_ends_all_processes_with_143(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    # what srun sets, and a port that is free
+    # the variables that srun sets, and a free port
     job = {
         "SLURM_JOB_ID": "1234",
         "SLURM_JOB_NAME": "lockstep",

@@ -108,7 +108,7 @@ with written_whole(Path("folder")) as folder:
 
 
 def test_rest_of_a_killed_run_does_not_get_into_the_folder(tmp_path: Path) -> None:
-    # what a process that was killed leaves is where the next one writes
+    # the next writer uses the folder that a killed one has left
     with written_whole(tmp_path / "folder") as folder:
         partial = folder
     partial.mkdir()
@@ -176,11 +176,11 @@ def test_a_second_writer_is_refused_and_the_first_ends_whole(tmp_path: Path) -> 
             pass
         (partial / "last.txt").write_text("2")
     assert sorted(path.name for path in folder.iterdir()) == ["first.txt", "last.txt"]
-    with written_whole(folder):  # it lets go of it
+    with written_whole(folder):  # the lock is released
         pass
 
 
-def test_what_a_killed_writer_left_is_nobodys(tmp_path: Path) -> None:
+def test_the_rest_of_a_killed_writer_is_removed(tmp_path: Path) -> None:
     (tmp_path / ".results.partial").mkdir()
     (tmp_path / ".results.partial" / "half.txt").touch()
     with written_whole(tmp_path / "results") as partial:

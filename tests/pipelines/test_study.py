@@ -26,7 +26,6 @@ from pipelines.study.run import report_of, study, write_sweep
 from pipelines.study.search import PROCESS, Search, corners, distribution_of, try_next
 from pipelines.study.study import cells_of, read_study
 from pipelines.study.workers import devices_of
-from src.core.digests import read_preprocessing
 from src.core.errors import ConfigurationError, NonFiniteError, ResourceError
 
 ROOT = Path(__file__).parents[2]
@@ -348,7 +347,7 @@ def test_every_row_is_a_test_row_of_one_fold(
         split = [line.split(",") for line in (cell.prepared / "split.csv").read_text().splitlines()[1:]]
         rows += [int(row) for row, part in split if part == "test"]
         assert len(split) == 1460
-        learnt.add(json.dumps(read_preprocessing(cell.prepared)["target"]))
+        learnt.add(json.dumps(json.loads((cell.prepared / "preprocessing.json").read_text())["target"]))
     assert sorted(rows) == list(range(1, 1461))
     assert len(learnt) == 3  # of each fold's own training rows
 

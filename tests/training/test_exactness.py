@@ -9,7 +9,7 @@ from src.core.errors import ConfigurationError
 from src.training import exactness
 
 CPUINFO = Path("/proc/cpuinfo")
-# what torch asks for before it takes AVX-512
+# the instructions that torch requires for AVX-512
 AVX512 = {"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma"}
 
 PROGRAM = """
@@ -19,7 +19,7 @@ choose_instructions(False)
 print(torch.backends.cpu.get_cpu_capability())
 """
 
-# what a step frees is more than glibc keeps by itself
+# a step frees more memory than glibc keeps by default
 STEPS = """
 import resource, src
 def faults():

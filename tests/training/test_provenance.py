@@ -23,7 +23,7 @@ def git(*arguments: str) -> str:
     return subprocess.run(["git", *identity, *arguments], check=True, capture_output=True, text=True).stdout
 
 
-def test_code_data_versions_and_machine_are_told() -> None:
+def test_code_data_versions_and_machine_are_recorded() -> None:
     git("init", "--quiet")
     git("add", "dvc.lock")
     git("commit", "--quiet", "--message", "Start")

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def environment() -> Iterator[None]:
-    """W&B as it is by default; what the tracker sets is forgotten after the test."""
+    """The default settings of W&B; variables that the tracker sets are removed after the test."""
     with mock.patch.dict(os.environ):
         for name in [name for name in os.environ if name.startswith("WANDB_")]:
             del os.environ[name]
@@ -64,7 +64,7 @@ def start(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[dict[str, Any]]:
 
 
 def use(tracker: Tracker | None) -> None:
-    """What Lightning, its callbacks and the command line do with a logger during a fit."""
+    """Call a logger as Lightning, its callbacks and the command line do during a fit."""
     assert tracker is not None
     hasattr(tracker, "experiment")
     tracker.log_hyperparams({"a": 1})
@@ -223,7 +223,7 @@ print("went on")
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({}, "UsageError: No API key"),
         ({"WANDB_API_KEY": "a" * 40, "WANDB_INIT_TIMEOUT": "0.5"}, "CommError: Timed out"),
@@ -231,17 +231,17 @@ print("went on")
     ids=["no key", "server down"],
 )
 def test_wandb_that_cannot_be_reached_costs_one_warning(
-    settings: dict[str, str], told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    settings: dict[str, str], message: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     os.environ |= {"WANDB_MODE": "online", "WANDB_BASE_URL": "http://127.0.0.1:9", "HOME": str(tmp_path)}
     os.environ |= settings
     assert start_tracker(tmp_path, "boxes", {}) is None
     wandb.teardown()
     (warning,) = [record.getMessage() for record in caplog.records if record.name == tracking.__name__]
-    assert told in warning
+    assert message in warning
 
 
-def test_the_end_of_a_run_does_not_wait_for_ever(tmp_path: Path) -> None:
+def test_the_end_of_a_run_has_a_time_limit(tmp_path: Path) -> None:
     tracker = start_tracker(tmp_path, "boxes", {})
     assert tracker is not None
     settings = tracker.experiment.settings
@@ -249,7 +249,7 @@ def test_the_end_of_a_run_does_not_wait_for_ever(tmp_path: Path) -> None:
     assert (settings.finish_timeout, settings.finish_timeout_raises) == (60, True)
 
 
-def test_disabled_wandb_is_not_even_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_disabled_wandb_is_not_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     calls = start(monkeypatch, Experiment())
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert start_tracker(tmp_path, "boxes", {}) is None
