@@ -26,10 +26,11 @@ from src.core.errors import ConfigurationError, IntegrityError, exit_with_messag
 from src.tabular.model import TabularModel
 from src.tabular.preprocessing import Preprocessing, transform
 from src.tabular.reading import read_table
+from src.text import preprocessing as text
 from src.text.export import _language_model
 from src.text.model import LanguageModel
 from src.text.networks import Transformer
-from src.text.preprocessing import SPECIAL, Preprocessing
+from src.text.preprocessing import SPECIAL
 
 TASKS = ("house_prices", "digits", "poems", "words", "line", "bowl")
 SAMPLES = 200
@@ -149,7 +150,7 @@ def test_batches_and_texts_of_any_length(session: Callable[..., Any]) -> None:
 
 def test_a_transformer_is_exported(tmp_path: Path) -> None:
     vocabulary = [*SPECIAL, *"abcdefgh"]
-    preprocessing = Preprocessing(tokenizer="char", vocabulary=vocabulary, counts=[0] * 6 + [1] * 8)
+    preprocessing = text.Preprocessing(tokenizer="char", vocabulary=vocabulary, counts=[0] * 6 + [1] * 8)
     model = LanguageModel(preprocessing, lambda size: Transformer(size, 8, heads=2, layers=1)).eval()
     exportable = _language_model(model, preprocessing)
     exporter._write_programs(exportable, tmp_path)
