@@ -64,9 +64,7 @@ def propose(path: Path, target: str | None) -> Proposal:
     prepare: dict[str, Any] = {}
     if chinese and _is_traditional(text):
         prepare["convert"] = Noted("t2s", "traditional to simplified characters")
-        findings.append(
-            "traditional characters become simplified ones; delete `convert` to keep them"
-        )
+        findings.append("traditional characters become simplified ones; delete `convert` to keep them")
     if chinese and regular > MOSTLY:
         findings.append(
             f"{regular:.0%} have verses of 5 or of 7 characters: a language model that writes poems"
