@@ -113,8 +113,8 @@ def by_two(
     """A folder with one project for each training; two processes, started by torchrun, have trained them."""
     folder = tmp_path_factory.mktemp("by two")
     options = {
-        "evenly": arguments("house_prices", "--model.network.norm=null", *EVENLY),
-        "cut off": arguments("house_prices", "--model.network.norm=null", *EVENLY, "--checkpoint_seconds=0"),
+        "evenly": arguments("house_prices", "--model.network.norm=none", *EVENLY),
+        "cut off": arguments("house_prices", "--model.network.norm=none", *EVENLY, "--checkpoint_seconds=0"),
         "evenly images": arguments("fashion_mnist", *EVENLY),
         "bowl": arguments("bowl", "--trainer.max_epochs=3"),
     }
@@ -169,7 +169,7 @@ def fit(
 
 @pytest.mark.parametrize(
     ("name", "task", "options"),
-    [("evenly", "house_prices", ("--model.network.norm=null",)), ("evenly images", "fashion_mnist", ())],
+    [("evenly", "house_prices", ("--model.network.norm=none",)), ("evenly images", "fashion_mnist", ())],
 )
 def test_two_processes_give_the_bits_of_one_that_accumulates_two_batches(
     name: str, task: str, options: tuple[str, ...], by_two: Path, fit: Callable[..., Path]
