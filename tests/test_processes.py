@@ -65,7 +65,7 @@ for folder, arguments in json.loads(pathlib.Path("trainings.json").read_text()).
 EVENLY = ("--trainer.max_epochs=2", "--trainer.limit_train_batches=8")
 # batch norm and noise differ between the two halves of a batch and the whole batch
 QUIET = {
-    "house_prices": ("--model.network.norm=null", "--model.network.dropout=0"),
+    "house_prices": ("--model.network.norm=none", "--model.network.dropout=0"),
     "digits": (),
     "poems": ("--model.network.dropout=0", "--model.unknown_share=0"),
     "words": ("--model.network.dropout=0",),
@@ -308,7 +308,7 @@ def test_two_nodes_give_the_bits_of_two_processes(
     nodes: list[str], by_two: Path, finished: Callable[..., Path], tmp_path: Path
 ) -> None:
     project(finished, tmp_path, "house_prices")
-    options = ("--model.network.norm=null", *EVENLY, "--trainer.num_nodes=2", *TWO[1:], "--trainer.devices=1")
+    options = ("--model.network.norm=none", *EVENLY, "--trainer.num_nodes=2", *TWO[1:], "--trainer.devices=1")
     command = [sys.executable, "-m", "src.cli", *arguments("house_prices", *options)]
     network = {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500", "GLOO_SOCKET_IFNAME": "veth"}
     running = [
