@@ -59,7 +59,7 @@ class LockstepCLI(LightningCLI):
     """LightningCLI with one way to train, resume, keep and reload a model, the same for every task."""
 
     def __init__(self, *classes: Any, args: list[str], **kwargs: Any) -> None:
-        # LightningCLI builds the parsers of all subcommands: a third of a second, a quarter of a short training
+        # LightningCLI builds the parsers of all subcommands, which takes a third of a second
         every = self.subcommands()
         chosen = {name: every[name] for name in args[:1] if name in every} or every
         self.subcommands = lambda: chosen  # type: ignore[method-assign]

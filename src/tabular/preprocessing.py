@@ -108,7 +108,7 @@ class CategoricalColumn:
         return text_values(cells)
 
     def encode(self, values: Values, features: Features) -> int:
-        """Write the ones of values (rows,) to `features` (rows, width); return the count of unknown values."""
+        """Write the ones of values (rows,) to `features` (rows, width); count the unknown values."""
         known = [category for category in self.codes if category is not None]
         # the result of pandas for an unknown text is -1, which is the index of the last entry
         lookup = np.array([self.codes[category] for category in known] + [-1], dtype=np.int64)
