@@ -81,8 +81,8 @@ def start_tracker(folder: Path, task: str, configuration: dict[str, Any]) -> Tra
             x_disable_stats=True,
             x_save_requirements=False,
         )
-        # it looks for inputs of W&B Launch, and imports all of that for it
-        wandb.sdk.wandb_run.Run._detect_and_apply_job_inputs = lambda run: None
+        # a private method: it imports W&B Launch, 0.8 s in each process, to look for inputs of a job
+        wandb.sdk.wandb_run.Run._detect_and_apply_job_inputs = lambda run: None  # type: ignore[assignment, method-assign]
         run = wandb.init(
             project="lockstep",
             name=os.environ.get("WANDB_NAME") or None,  # W&B itself reads it once per process

@@ -277,7 +277,7 @@ def table_of(cells: list[str]) -> str:
             DataError,
             "1 different documents",
         ),
-        ("text", lambda: written("a.txt", "one\n"), "words", ConfigurationError, "no columns"),
+        ("text", lambda: written("a.txt", "one\n"), "words", ConfigurationError, "no target column"),
     ],
 )
 def test_data_that_cannot_be_used_are_told_and_nothing_is_written(

@@ -53,7 +53,7 @@ pytestmark = pytest.mark.tasks("polynomial", "house_prices")
 def write_study(**changes: Any) -> None:
     """Write params.yaml with a study named `tiny`."""
     parameters = PARAMETERS | {"studies": {"tiny": TINY | changes}}
-    Path("params.yaml").write_text(yaml.safe_dump(parameters), encoding="utf-8")
+    Path("params.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False), encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
