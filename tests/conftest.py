@@ -326,7 +326,7 @@ def campaign(
         return
 
     def kill() -> str:
-        options = ("--kills=2", "--seed=3", f"--tasks=[{next(iter(TASKS))}]", "--seconds=3")
+        options = ("--kills=2", "--seed=3", f"--tasks=[{[*TASKS][-1]}]", "--seconds=5")
         return python("-m", "benchmarks.kills", *options, cwd=second_clone.result()).stdout
 
     with ThreadPoolExecutor() as pool:
