@@ -65,7 +65,7 @@ for folder, arguments in json.loads(pathlib.Path("trainings.json").read_text()).
 EVENLY = ("--trainer.max_epochs=2", "--trainer.limit_train_batches=8")
 # batch norm and noise differ between the two halves of a batch and the whole batch
 QUIET = {
-    "house_prices": ("--model.network.norm=null", "--model.network.dropout=0"),
+    "house_prices": ("--model.network.norm=none", "--model.network.dropout=0"),
     "digits": (),
     "poems": ("--model.network.dropout=0", "--model.unknown_share=0"),
     "words": ("--model.network.dropout=0",),
@@ -113,8 +113,8 @@ def by_two(
     """A folder with one project for each training; two processes, started by torchrun, have trained them."""
     folder = tmp_path_factory.mktemp("by two")
     options = {
-        "evenly": arguments("house_prices", "--model.network.norm=null", *EVENLY),
-        "cut off": arguments("house_prices", "--model.network.norm=null", *EVENLY, "--checkpoint_seconds=0"),
+        "evenly": arguments("house_prices", "--model.network.norm=none", *EVENLY),
+        "cut off": arguments("house_prices", "--model.network.norm=none", *EVENLY, "--checkpoint_seconds=0"),
         "evenly images": arguments("fashion_mnist", *EVENLY),
         "bowl": arguments("bowl", "--trainer.max_epochs=3"),
     }
@@ -169,7 +169,7 @@ def fit(
 
 @pytest.mark.parametrize(
     ("name", "task", "options"),
-    [("evenly", "house_prices", ("--model.network.norm=null",)), ("evenly images", "fashion_mnist", ())],
+    [("evenly", "house_prices", ("--model.network.norm=none",)), ("evenly images", "fashion_mnist", ())],
 )
 def test_two_processes_give_the_bits_of_one_that_accumulates_two_batches(
     name: str, task: str, options: tuple[str, ...], by_two: Path, fit: Callable[..., Path]
@@ -308,7 +308,7 @@ def test_two_nodes_give_the_bits_of_two_processes(
     nodes: list[str], by_two: Path, finished: Callable[..., Path], tmp_path: Path
 ) -> None:
     project(finished, tmp_path, "house_prices")
-    options = ("--model.network.norm=null", *EVENLY, "--trainer.num_nodes=2", *TWO[1:], "--trainer.devices=1")
+    options = ("--model.network.norm=none", *EVENLY, "--trainer.num_nodes=2", *TWO[1:], "--trainer.devices=1")
     command = [sys.executable, "-m", "src.cli", *arguments("house_prices", *options)]
     network = {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500", "GLOO_SOCKET_IFNAME": "veth"}
     running = [

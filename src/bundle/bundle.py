@@ -34,7 +34,7 @@ from src.core.paths import LOCK, MANIFEST
 
 Model = TypeVar("Model", bound=LightningModule)
 
-FORMAT = 2  # of a bundle; raised when an older bundle can no longer be read
+FORMAT = 3  # of a bundle; raised when an older bundle can no longer be read
 WEIGHTS = "model.safetensors"
 CONFIGURATION = "config.yaml"
 PREPROCESSING = "preprocessing.json"

@@ -19,16 +19,6 @@ def log_rmse(prediction: Tensor, target: Tensor) -> Tensor:
     return square.sqrt() if square > 0 else square
 
 
-def cross_entropy(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy of logits (B, O) for classes (B,) int64 or class probabilities (B, O)."""
-    return functional.cross_entropy(logits, target, label_smoothing=label_smoothing)
-
-
-def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean binary cross-entropy of logits (B, 1) for classes 0 and 1 of shape (B,)."""
-    return functional.binary_cross_entropy_with_logits(logits[:, 0], target.to(logits.dtype))
-
-
 def perceptron_loss(outputs: Tensor, target: Tensor) -> Tensor:
     """The perceptron criterion (Rosenblatt 1958; Bishop 2006, section 4.1.7), as a mean over the batch.
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torchmetrics.functional import mean_absolute_error, mean_squared_error, r2_score
 
 from src.core.errors import ConfigurationError
-from src.tabular.losses import binary_cross_entropy, cross_entropy, log_rmse, perceptron_loss, weight_penalty
+from src.tabular.losses import log_rmse, perceptron_loss, weight_penalty
 from src.tabular.preprocessing import Preprocessing
 from src.training.distributed import mean_over_processes
 from src.training.epoch_outputs import EpochOutputs
@@ -169,9 +169,9 @@ class TabularModel(LightningModule):
     def loss_of(self, outputs: Tensor, target: Tensor) -> Tensor:
         """The configured loss of outputs (B, O) and the prepared target, without penalties."""
         if self.loss == "cross_entropy":
-            return cross_entropy(outputs, target, self.label_smoothing)
+            return functional.cross_entropy(outputs, target, label_smoothing=self.label_smoothing)
         if self.loss == "bce":
-            return binary_cross_entropy(outputs, target)
+            return functional.binary_cross_entropy_with_logits(outputs[:, 0], target.to(outputs.dtype))
         if self.loss == "perceptron":
             return perceptron_loss(outputs, target)
         if self.loss == "log_rmse":

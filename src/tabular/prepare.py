@@ -143,13 +143,7 @@ class Preparation:
 
 @dataclass(frozen=True)
 class Raw:
-    """A raw table with its parsed target.
-
-    Args:
-        path: of the file.
-        table: the rows of the file.
-        target: (rows,), numbers or the texts of classes.
-    """
+    """A raw table and its parsed target (rows,): numbers or the texts of classes."""
 
     path: Path
     table: pd.DataFrame
@@ -220,7 +214,7 @@ def _read(path: Path, text_columns: Collection[str], settings: Preparation) -> R
 
 
 def _parse_target(column: "pd.Series[Any]", path: Path, settings: Preparation) -> Values:
-    """The target of all rows: numbers, above 0 where their logarithm is taken, or texts of classes."""
+    """The target of all rows: numbers, or texts of classes."""
     missing = column.isna().to_numpy()
     if missing.any():
         raise DataError(f"{path}: row {missing.argmax() + 1}: the target '{settings.target}' is missing")
@@ -268,19 +262,10 @@ def _split(train: Raw, test: Raw, settings: Preparation) -> dict[str, NDArray[np
 def column_kinds(
     table: pd.DataFrame, train: NDArray[np.int64], path: Path, settings: Preparation
 ) -> dict[str, Kind]:
-    """Decide the kind of each feature column.
-
-    Args:
-        table: the raw rows.
-        train: the training rows.
-        path: of the file, for error messages.
-        settings: the section `prepare` of the task.
-
-    Returns:
-        The kind by column, without the columns that have no value in a training row.
+    """The kind of each feature column that has a value in a training row.
 
     Raises:
-        DataError: a text in a column of numbers.
+        DataError: a column has a few texts among numbers.
     """
     left_out = {settings.target, settings.id, *settings.drop}
     kinds: dict[str, Kind] = {}
@@ -316,15 +301,7 @@ def _warn_of_missing(name: str) -> None:
 
 
 def parse_columns(table: pd.DataFrame, kinds: Mapping[str, Kind], path: Path) -> dict[str, Values]:
-    """Parse columns as numbers or texts.
-
-    Args:
-        table: the raw rows.
-        kinds: by column.
-        path: of the file, for error messages.
-
-    Returns:
-        Shape (rows,) by column.
+    """Parse columns as numbers or texts; (rows,) by column.
 
     Raises:
         DataError: a column is missing, or a cell of a column of numbers is not a finite number.
@@ -352,13 +329,7 @@ def _complete(values: dict[str, Values], rows: NDArray[np.int64], path: Path) ->
 def learn_columns(
     values: Mapping[str, Values], train: NDArray[np.int64], path: Path, settings: Preparation
 ) -> list[Column]:
-    """Learn the transformation of each feature column.
-
-    Args:
-        values: (rows,) by column.
-        train: the training rows.
-        path: of the file, for error messages.
-        settings: the section `prepare` of the task.
+    """Learn the transformation of each feature column from the training rows of its values (rows,).
 
     Raises:
         DataError: there is no feature column.

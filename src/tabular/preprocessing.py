@@ -50,7 +50,7 @@ class NumericColumn:
 
     @property
     def feature_names(self) -> list[str]:
-        """One name: that of the column."""
+        """The name of the column."""
         return [self.name]
 
     def parse(self, cells: "pd.Series[Any]", path: Path) -> Values:
@@ -65,11 +65,7 @@ class NumericColumn:
         return values
 
     def encode(self, values: Values, features: Features) -> int:
-        """Write the feature of values (rows,) to `features` (rows, 1).
-
-        Returns:
-            0, the number of unknown values.
-        """
+        """Write the feature of values (rows,) to `features` (rows, 1); return 0, the unknown values."""
         filled = values if self.fill is None else np.where(np.isnan(values), self.fill, values)
         features[:, 0] = (filled - self.center) / self.scale
         return 0
@@ -112,11 +108,7 @@ class CategoricalColumn:
         return text_values(cells)
 
     def encode(self, values: Values, features: Features) -> int:
-        """Write the ones of values (rows,) to `features` (rows, width), which are 0 before.
-
-        Returns:
-            The number of values that are not a category of the training rows.
-        """
+        """Write the ones of values (rows,) to `features` (rows, width); count the unknown values."""
         known = [category for category in self.codes if category is not None]
         # the result of pandas for an unknown text is -1, which is the index of the last entry
         lookup = np.array([self.codes[category] for category in known] + [-1], dtype=np.int64)
@@ -213,10 +205,7 @@ class Preprocessing:
 
     @classmethod
     def load(cls, folder: Path) -> "Preprocessing":
-        """Read preprocessing.json.
-
-        Args:
-            folder: data/prepared/<task> or models/<task>.
+        """Read preprocessing.json of data/prepared/<task> or models/<task>.
 
         Raises:
             ConfigurationError: there is no such file.

@@ -95,12 +95,12 @@ class MLP(nn.Sequential):
         activation: identity, step, sigmoid, tanh, relu, leaky_relu, prelu, rrelu, elu, silu, softplus or
             softmax, with arguments as in `{leaky_relu: {negative_slope: 0.1}}`; or a list, one per hidden
             layer.
-        norm: batch (Ioffe and Szegedy 2015) or layer (Ba et al. 2016) normalisation of each hidden layer.
+        norm: of each hidden layer: none, batch (Ioffe and Szegedy 2015) or layer (Ba et al. 2016).
         dropout: the probability that an activation is set to 0 in training, in [0, 1).
-        initialisation: of the weights: constant ({constant: {k: 0.1}}), zeros, ones, eye, normal
-            ({normal: {std: 0.01}}), uniform ({uniform: {a: -0.1, b: 0.1}}), xavier_normal, xavier_uniform,
-            kaiming_normal or kaiming_uniform; or a list, one per linear layer. Biases then start at 0. null
-            is PyTorch's default (Kaiming uniform, He et al. 2015).
+        initialisation: of the weights: default is PyTorch's (Kaiming uniform, He et al. 2015); or constant
+            ({constant: {k: 0.1}}), zeros, ones, eye, normal ({normal: {std: 0.01}}), uniform
+            ({uniform: {a: -0.1, b: 0.1}}), xavier_normal, xavier_uniform, kaiming_normal or kaiming_uniform,
+            or a list of these, one per linear layer, with biases of 0.
         share_hidden: use one linear layer for all hidden layers from the second on.
 
     Raises:
@@ -113,9 +113,9 @@ class MLP(nn.Sequential):
         outputs: int,
         hidden_sizes: list[int],
         activation: Choice | list[Choice] = "relu",
-        norm: Literal["batch", "layer"] | None = None,
+        norm: Literal["none", "batch", "layer"] = "none",
         dropout: float = 0.0,
-        initialisation: Choice | list[Choice] | None = None,
+        initialisation: Choice | list[Choice] = "default",
         share_hidden: bool = False,
     ) -> None:
         if share_hidden and len(set(hidden_sizes)) != 1:
@@ -132,7 +132,7 @@ class MLP(nn.Sequential):
             linear = linears[1] if shared else nn.Linear(inputs, size)
             linears.append(linear)
             self.append(linear)
-            if norm is not None:
+            if norm != "none":
                 self.append(NORMS[norm](size))
             module, arguments = chosen(choice, ACTIVATIONS, "activation")
             self.append(_called(module, arguments, "activation"))
@@ -141,7 +141,7 @@ class MLP(nn.Sequential):
             inputs = size
         linears.append(nn.Linear(inputs, outputs))
         self.append(linears[-1])
-        if initialisation is not None:
+        if initialisation != "default":
             _initialise(linears, per_layer(initialisation, len(linears), "initialisation"))
 
 

@@ -243,7 +243,7 @@ def test_bundle_is_not_evaluated_on_other_data() -> None:
         ({"hidden_sizes": [5]}, r"network\.0\."),
         ({"hidden_sizes": [4, 4]}, r"network\."),
         ({"hidden_sizes": []}, r"network\."),
-        ({"norm": None}, r"network\.1\."),
+        ({"norm": "none"}, r"network\.1\."),
     ],
 )
 def test_weights_of_another_network_are_refused(changes: dict[str, Any], named: str) -> None:

@@ -3,37 +3,8 @@ import math
 import pytest
 import torch
 
-from src.tabular.losses import binary_cross_entropy, cross_entropy, log_rmse, perceptron_loss, weight_penalty
+from src.tabular.losses import log_rmse, perceptron_loss, weight_penalty
 from src.training.networks import MLP
-
-LOGITS = torch.tensor([[0.5, 0.2, 0.3], [0.1, 0.8, 0.1]])
-
-
-def test_cross_entropy_of_literal_logits() -> None:
-    assert cross_entropy(LOGITS, torch.tensor([0, 2])).item() == pytest.approx(1.16478, abs=1e-5)
-
-
-def test_cross_entropy_takes_class_probabilities() -> None:
-    one_hot = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
-    assert cross_entropy(LOGITS, one_hot).item() == pytest.approx(1.16478, abs=1e-5)
-    even = torch.full((2, 3), 1 / 3)
-    expected = -LOGITS.log_softmax(dim=1).mean().item()
-    assert cross_entropy(LOGITS, even).item() == pytest.approx(expected, abs=1e-6)
-
-
-def test_label_smoothing_mixes_in_all_classes_evenly() -> None:
-    logarithms = [[x - math.log(sum(map(math.exp, row))) for x in row] for row in LOGITS.tolist()]
-    own = -(logarithms[0][0] + logarithms[1][2]) / 2
-    all_classes = -sum(map(sum, logarithms)) / 6
-    loss = cross_entropy(LOGITS, torch.tensor([0, 2]), label_smoothing=0.2).item()
-    assert loss == pytest.approx(0.8 * own + 0.2 * all_classes, abs=1e-6)
-    assert loss != pytest.approx(own, abs=1e-3)
-
-
-def test_binary_cross_entropy_of_literal_probabilities() -> None:
-    probabilities = torch.tensor([[0.9], [0.2], [0.8]])
-    logits = (probabilities / (1 - probabilities)).log()
-    assert binary_cross_entropy(logits, torch.tensor([1, 0, 1])).item() == pytest.approx(0.18388, abs=1e-5)
 
 
 def test_log_rmse_is_the_root_of_the_mean_squared_difference_of_logarithms() -> None:

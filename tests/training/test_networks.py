@@ -180,7 +180,7 @@ def test_normal_initialisations_have_their_spread(initialisation: Any, mean: flo
         ("xavier_uniform", -math.sqrt(6 / 1000), math.sqrt(6 / 1000)),
         ("kaiming_uniform", -math.sqrt(6 / 400), math.sqrt(6 / 400)),
         # what torch does by itself
-        (None, -1 / math.sqrt(400), 1 / math.sqrt(400)),
+        ("default", -1 / math.sqrt(400), 1 / math.sqrt(400)),
     ],
 )
 def test_uniform_initialisations_have_their_bounds(initialisation: Any, low: float, high: float) -> None:
