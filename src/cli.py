@@ -58,12 +58,12 @@ TRAINER_DEFAULTS = {
 class LockstepCLI(LightningCLI):
     """LightningCLI with one way to train, resume, keep and reload a model, the same for every task."""
 
-    def __init__(self, *classes: Any, args: list[str], **kwargs: Any) -> None:
+    def __init__(self, *classes: Any, **options: Any) -> None:
         # LightningCLI builds the parsers of all subcommands, which takes a third of a second
         every = self.subcommands()
-        chosen = {name: every[name] for name in args[:1] if name in every} or every
+        chosen = {name: every[name] for name in options["args"][:1] if name in every} or every
         self.subcommands = lambda: chosen  # type: ignore[method-assign]
-        super().__init__(*classes, args=args, **kwargs)
+        super().__init__(*classes, **options)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The keys that every task has beside trainer, model and data."""
