@@ -61,6 +61,7 @@ bench: setup ## measure speed and memory side by side with hand-written code
 	python -m benchmarks.study
 	python -m benchmarks.exactness
 	python -m benchmarks.pipeline
+	python -m benchmarks.imports
 
 docs: setup ## build the documentation as a site: site/index.html
 	@# the search cuts Chinese text with jieba, whose cache belongs into a folder of ours

@@ -1,4 +1,4 @@
-"""Fits of the images room against a hand-written loop and against the common way, side by side.
+"""Fits of image models against a hand-written loop and against the common way, side by side.
 
     python -m benchmarks.images [--source FOLDER] [--rounds 3]
 

@@ -1,9 +1,10 @@
-"""What several benchmarks measure with: the command line's fit, and a piece of Python in its own process."""
+"""Common functions of the benchmarks: times of `fit`, of Python processes, and their memory."""
 
 import contextlib
 import copy
 import io
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -19,6 +20,14 @@ start = time.perf_counter()
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(time.perf_counter() - start, peak)
 """
+
+
+def cpu_seconds(*arguments: str, cwd: Path | None = None) -> float:
+    """The CPU time (user and system) of `python ...` and its child processes."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *arguments], cwd=cwd, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 class TimedCLI(LockstepCLI):

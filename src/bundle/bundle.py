@@ -24,7 +24,6 @@ from src.core.atomic import written_whole
 from src.core.digests import (
     file_digest,
     prepared_manifest,
-    read_preprocessing,
     require_digests,
     write_manifest,
 )
@@ -34,7 +33,7 @@ from src.core.paths import LOCK, MANIFEST
 
 Model = TypeVar("Model", bound=LightningModule)
 
-FORMAT = 3  # of a bundle; raised when an older bundle can no longer be read
+FORMAT = 3  # of a bundle; increased when older bundles can no longer be read
 WEIGHTS = "model.safetensors"
 CONFIGURATION = "config.yaml"
 PREPROCESSING = "preprocessing.json"
@@ -78,7 +77,7 @@ def tensors_digest(tensors: dict[str, Tensor]) -> str:
 
 
 def weights_of(model: LightningModule) -> dict[str, Tensor]:
-    """The model's parameters and buffers, each tensor once: a shared layer goes by its first name."""
+    """The parameters and buffers of a model, each tensor once: a shared layer has its first name."""
     seen: set[int] = set()
     weights = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
@@ -96,7 +95,7 @@ def write_bundle(
     prepared: Path,
     documents: dict[str, str],
 ) -> None:
-    """Write the bundle of a trained model, whole or not at all.
+    """Write the bundle of a trained model.
 
     Args:
         folder: models/<task>.
@@ -128,7 +127,7 @@ class Bundle:
     """A bundle whose files have the digests of its manifest.
 
     Args:
-        folder: where it lies.
+        folder: of the bundle.
         manifest: the content of manifest.json.
         configuration: the resolved configuration of its training.
     """
@@ -170,8 +169,7 @@ class Bundle:
     @cached_property
     def preprocessing(self) -> Any:
         """What the preparation has learnt: the class `Preprocessing` of the kind of data."""
-        known = getattr(import_module(f"src.{self.kind}.preprocessing"), "Preprocessing", None)
-        return known.load(self.folder) if known else read_preprocessing(self.folder)
+        return import_module(f"src.{self.kind}.preprocessing").Preprocessing.load(self.folder)
 
     @cached_property
     def model(self) -> LightningModule:
@@ -226,7 +224,7 @@ class Bundle:
         if shapes != needed:
             different = sorted(set(shapes.items()) ^ set(needed.items()))
             raise ConfigurationError(f"{self.folder} holds another network: {different[0][0]} differs")
-        # strict would ask for the further names of shared layers
+        # strict loading requires all names of shared layers
         model.load_state_dict(weights, strict=False)
 
     def require_model(self, wanted: dict[str, Any]) -> None:
@@ -300,7 +298,7 @@ def _checked_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _model_parser() -> ArgumentParser:
-    """A parser of the section `model`; the preprocessing is no key of it."""
+    """A parser of the section `model`; the preprocessing is not a key."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(
         LightningModule, "model", skip={"preprocessing"}, fail_untyped=False, required=True

@@ -1,4 +1,4 @@
-"""What a room hands over to be exported: a module that takes raw-like tensors, and how to check it."""
+"""A trained model in a form that can be exported, and a way to check the export."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Exportable:
-    """A trained model in a form that leaves the project.
+    """A module that takes raw-like tensors, with its description.
 
     Args:
-        kind: names the templates of its example and its model card.
-        network: its name, for people.
+        kind: names the templates of the example and of the model card.
+        network: the name to display.
         module: in evaluation mode; from inputs by name to a tensor or a tuple of tensors.
         inputs: two rows of each input, to trace the module with.
-        axes: of each input, the axes whose size is free, with their names; the same name is the same size.
-        outputs: the names of what the module returns.
-        sample: from a generator and a number of rows to random raw-like inputs and the bundle's own answers
-            to them, made without `module`.
-        description: the content of inputs.json: what a caller needs to make the inputs, and an `example`.
-        vocabulary: the content of vocabulary.json; of texts only.
-        jumps: rounding decides at a step, so that single answers may differ.
+        axes: for each input the axes of variable size, with names; axes of one name have the same size.
+        outputs: the names of the returned tensors.
+        sample: from a generator and a number of rows to random raw-like inputs and the predictions of the
+            bundle for them, computed without `module`.
+        description: the content of inputs.json: how to make the inputs, and an `example`.
+        vocabulary: the content of vocabulary.json; for texts only.
+        jumps: the module has a step, where rounding may change single predictions.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""Files and folders that are replaced as a whole, by a rename, or not at all."""
+"""Files and folders that are replaced by a rename: readers see the old or the new version, never a part."""
 
 import os
 import shutil
@@ -11,25 +11,24 @@ from src.core.errors import LockedError
 
 try:
     import fcntl
-except ImportError:  # on Windows, where a folder cannot be held this way
+except ImportError:  # on Windows, which has no such locks
     fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
 def written_whole(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of `folder` when the block ends without an error.
+    """Yield an empty folder that replaces `folder` when the block ends without an error.
 
-    The new folder lies beside the old one, so that a rename is enough; after an error it is removed
-    and `folder` is as it was.
+    The new folder has the same parent, so that a rename is enough. After an error it is removed and `folder`
+    is unchanged.
 
     Raises:
-        LockedError: another process is writing it. A stage whose DVC was killed lives on while the next DVC
-            starts it once more; what two had filled together would be whole for neither.
+        LockedError: another process is writing it, for example a stage whose `dvc` was killed.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     older = folder.with_name(f".{folder.name}.older")
     if partial.exists():
-        os.close(_claim(partial, folder))  # nobody's: what filled it was killed
+        os.close(_claim(partial, folder))  # its writer was killed
         shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     claim = _claim(partial, folder)
@@ -50,7 +49,7 @@ def written_whole(folder: Path) -> Iterator[Path]:
 
 
 def _claim(partial: Path, folder: Path) -> int:
-    """Hold a folder until the descriptor is closed or the process ends, however it ends."""
+    """Lock a folder until the descriptor is closed or the process ends."""
     if fcntl is None:
         return os.open(os.devnull, os.O_RDONLY)
     descriptor = os.open(partial, os.O_RDONLY)
@@ -64,7 +63,7 @@ def _claim(partial: Path, folder: Path) -> int:
 
 @contextmanager
 def file_written_whole(path: Path) -> Iterator[TextIO]:
-    """Yield an empty file (UTF-8) that takes the place of `path` when the block ends without an error."""
+    """Yield an empty file (UTF-8) that replaces `path` when the block ends without an error."""
     partial = path.with_name(f".{path.name}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

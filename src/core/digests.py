@@ -21,7 +21,7 @@ def file_digest(path: Path) -> str:
 
 
 def folder_digest(folder: Path, pattern: str = "*") -> str:
-    """One sha256 over the names and contents of the files below `folder`, whatever the listing order."""
+    """One sha256 over the names and contents of the files below `folder`, in the order of their names."""
     lines = [
         f"{path.relative_to(folder).as_posix()} {file_digest(path)}\n"
         for path in sorted(folder.rglob(pattern))
@@ -34,28 +34,28 @@ def write_manifest(folder: Path, **entries: Any) -> None:
     """Write manifest.json, the last file of a folder: the sha256 of each other file.
 
     Args:
-        folder: with files and no folders in it.
-        entries: what else the manifest says.
+        folder: contains files only.
+        entries: further entries of the manifest.
     """
     files = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
     write_json(folder / MANIFEST, {**entries, "files": files})
 
 
 def prepared_manifest(prepared: Path) -> dict[str, Any]:
-    """The manifest of data/prepared/<task>, after a check of every file's digest.
+    """Read the manifest of data/prepared/<task> and check the digest of every file.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: the file does not exist.
         IntegrityError: a file is missing or differs from the manifest.
     """
     return _checked(prepared / MANIFEST, "prepare", lambda manifest: dict(manifest["files"]))
 
 
 def read_source(raw: Path) -> dict[str, Any]:
-    """The content of SOURCE.json in data/raw/<task>, after a check of every digest in it.
+    """Read SOURCE.json in data/raw/<task> and check the digest of every raw file.
 
     Raises:
-        ConfigurationError: it is not there.
+        ConfigurationError: the file does not exist.
         IntegrityError: a raw file is missing or differs from what was fetched.
     """
     return _checked(
@@ -65,10 +65,10 @@ def read_source(raw: Path) -> dict[str, Any]:
     )
 
 
-def _checked(path: Path, verb: str, digests: Callable[[Any], Mapping[str, str]]) -> dict[str, Any]:
-    """The content of a file that says the digests of those beside it, after a check of them."""
+def _checked(path: Path, command: str, digests: Callable[[Any], Mapping[str, str]]) -> dict[str, Any]:
+    """Read a file that lists the digests of other files of its folder, and check them."""
     folder = path.parent
-    stage = f"{verb}@{folder.name}"
+    stage = f"{command}@{folder.name}"
     if not path.is_file():
         raise ConfigurationError(f"{path} is not here; run: dvc repro {stage}")
     try:
@@ -80,13 +80,13 @@ def _checked(path: Path, verb: str, digests: Callable[[Any], Mapping[str, str]])
     return content
 
 
-def require_digests(folder: Path, expected: Mapping[str, str], way_out: str) -> None:
+def require_digests(folder: Path, expected: Mapping[str, str], remedy: str) -> None:
     """Raise IntegrityError for the first file or folder in `folder` whose sha256 is not the expected one.
 
     Args:
-        folder: where they lie.
+        folder: contains them.
         expected: the digests by name.
-        way_out: what the message tells to do.
+        remedy: the end of the message: what to do.
     """
     for name, digest in expected.items():
         place = folder / name
@@ -95,22 +95,6 @@ def require_digests(folder: Path, expected: Mapping[str, str], way_out: str) -> 
             found = folder_digest(place) if place.is_dir() else file_digest(place)
         if found != digest:
             raise IntegrityError(
-                f"{place}: sha256 {found}, expected {digest}; {way_out}; where DVC brings "
+                f"{place}: sha256 {found}, expected {digest}; {remedy}; where DVC brings "
                 "the damage back from its cache, chmod -R u+w .dvc/cache has it check what lies there"
             )
-
-
-def read_preprocessing(folder: Path) -> dict[str, Any]:
-    """The content of preprocessing.json in data/prepared/<task> or models/<task>.
-
-    Args:
-        folder: where it lies.
-
-    Raises:
-        ConfigurationError: it is not there.
-    """
-    path = folder / "preprocessing.json"
-    if not path.is_file():
-        raise ConfigurationError(f"{path} is not here; run: dvc repro prepare@{folder.name}")
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content

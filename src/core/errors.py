@@ -1,4 +1,4 @@
-"""Errors a user can mend, each kind with its exit code, and the one place that reports them."""
+"""Errors that a user can correct, each class with its exit code, and the function that reports them."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ TRACEBACK_VARIABLE = "LOCKSTEP_TRACEBACK"
 
 
 class LockstepError(Exception):
-    """An error whose message names the cause and the way out. Never raised itself."""
+    """Base class. The message of an error names the cause and the remedy."""
 
     exit_code = 1
 
@@ -29,7 +29,7 @@ class DataError(LockstepError):
 
 
 class IntegrityError(LockstepError):
-    """A file whose content is not what its digest promises."""
+    """A file whose content does not match its digest."""
 
     exit_code = 4
 
@@ -41,13 +41,17 @@ class NonFiniteError(LockstepError):
 
 
 class ResourceError(LockstepError):
-    """No space, no permission, no memory or no answer from a server."""
+    """Disk space, memory, a permission or the answer of a server is missing."""
 
     exit_code = 6
 
 
 class LockedError(LockstepError):
-    """Another process is at work on the same results."""
+    """Another process is writing this folder.
+
+    This happens when `dvc` was killed but its stage is still running and a second `dvc repro` starts the same
+    stage.
+    """
 
     exit_code = 7
 
@@ -55,7 +59,7 @@ class LockedError(LockstepError):
 RESOURCE_ERRNOS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM),
     *(errno.EACCES, errno.EPERM, errno.EROFS),
-    *(errno.EEXIST, errno.ENOTDIR),  # a file stands where a folder should be
+    *(errno.EEXIST, errno.ENOTDIR),  # a file has the name of the folder
 }
 
 
@@ -80,10 +84,10 @@ def exit_with_message(main: Callable[[], object]) -> None:
 
 
 def reported_error(error: BaseException | None) -> LockstepError | None:
-    """The error to tell: the first of the chain that a user can mend, one of resources as a ResourceError.
+    """Return the first LockstepError of a chain of exceptions, or None.
 
-    A class that refuses its arguments does so inside jsonargparse, which wraps the error in its own. What
-    was raised `from None` hides what came before it.
+    Exceptions about memory, disk space and permissions count as ResourceError. The chain matters because
+    jsonargparse wraps the errors of the classes that it instantiates. `raise ... from None` ends it.
     """
     while error is not None:
         if isinstance(error, LockstepError):
@@ -97,13 +101,13 @@ def reported_error(error: BaseException | None) -> LockstepError | None:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Whether memory was refused; PyTorch's errors are known by their names, so that it is not imported."""
+    """Whether memory ran out. PyTorch's errors are recognised by name, so that it is not imported."""
     refused_to_torch = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or refused_to_torch
 
 
 def _out_of_space(error: BaseException) -> bool:
-    """Whether a file could not be written, as NumPy and what is written in Rust (safetensors) tell it."""
+    """Whether a file could not be written, from the messages of NumPy and of Rust libraries (safetensors)."""
     if isinstance(error, OSError) and error.errno is None:
         return re.fullmatch(r"\d+ requested and \d+ written", str(error)) is not None
     told = re.search(r"\(os error (\d+)\)", str(error))

@@ -1,4 +1,4 @@
-"""The places that every part of the pipeline agrees on, relative to the project folder."""
+"""Paths of the project, relative to its root folder."""
 
 from pathlib import Path
 
@@ -9,6 +9,6 @@ MODELS = Path("models")
 REPORTS = Path("reports")
 RUNS = Path("runs")
 LOCK = Path("requirements.lock")
-RECORD = "run.json"  # of a training, in its folder below runs/
-SOURCE = "SOURCE.json"  # where the raw files of a task come from, beside them
-MANIFEST = "manifest.json"  # what a folder of prepared data or a bundle holds
+RECORD = "run.json"  # the record of a training, in its folder below runs/
+SOURCE = "SOURCE.json"  # the origin of the raw files of a task, in their folder
+MANIFEST = "manifest.json"  # the files of a folder of prepared data or of a bundle

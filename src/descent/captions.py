@@ -2,21 +2,21 @@
 
 PICTURES = {
     "path": (
-        "The way down",
-        "Contour lines of the surface of {name} and the path of the trained point from its start towards"
-        " the minimum, a star.",
+        "Path",
+        "Contour lines of the surface of {name} and the path of the trained point from its start; the star"
+        " is the minimum.",
     ),
     "optimizers": (
         "Paths of optimizers",
-        "Contour lines of the surface of {name}, a panel an optimizer, with the path from the same start.",
+        "Contour lines of the surface of {name}, with the path of each optimizer from the same start.",
     ),
     "schedules": (
         "Learning-rate schedules",
-        "A column a schedule: above, the learning rate over the steps; below, the path that it leads down"
-        " the surface of {name}.",
+        "One column per schedule: the learning rate over the steps, and below the path on the surface of"
+        " {name}.",
     ),
 }
 
 TABLES = {
-    "optimizers": "Where the paths end",
+    "optimizers": "End of each path",
 }

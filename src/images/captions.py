@@ -3,26 +3,26 @@
 PICTURES = {
     "confusion_matrix": (
         "Confusion matrix",
-        "How many test examples of each actual class of {name} (rows) get each answer (columns); right"
-        " answers stand on the diagonal.",
+        "The number of test images of {name} by actual class (rows) and predicted class (columns); correct"
+        " predictions are on the diagonal.",
     ),
     "most_wrong": (
         "Most wrong",
-        "The test images of {name} with the surest wrong answers, each under its answer, the share of belief"
-        " in it and, in brackets, the actual class.",
+        "The misclassified test images of {name} with the highest predicted probability: above each the"
+        " predicted class, its probability and, in brackets, the actual class.",
     ),
-    "sheet": ("Some of the data", "Training images of {name}, each under its class."),
+    "sheet": ("Training images", "Training images of {name}, each below its class."),
     "feature_maps": (
-        "What the layers see",
-        "A test image of {name} and, a row a layer, what the first channels make of it.",
+        "Feature maps",
+        "A test image of {name} and, in one row per layer, the first feature maps of it.",
     ),
     "differences": (
-        "Errors of differences",
-        "How far gradients by finite differences are from the true ones, over the size of the step.",
+        "Errors of finite differences",
+        "The error of gradients by finite differences over the step size.",
     ),
 }
 
 TABLES = {
     "classes": "Scores of each class",
-    "gradients": "Three ways to a gradient",
+    "gradients": "Gradient by autograd, by hand and by finite differences",
 }

@@ -1,4 +1,4 @@
-"""What the report of every task has: metrics.json, plots/ with the learning curve, tables/."""
+"""The common part of all reports: metrics.json, plots/ with the learning curve, tables/."""
 
 import logging
 import math
@@ -33,15 +33,14 @@ def begin_report(bundle: Path, folder: Path) -> tuple[Path, Path]:
 
 
 def write_metrics(metrics: Mapping[str, float], folder: Path) -> dict[str, float]:
-    """Write metrics.json, and warn of the metrics that it leaves out: JSON knows no NaN and no infinity.
+    """Write metrics.json without metrics that are NaN or infinite, which JSON cannot represent; warn of them.
 
     Args:
         metrics: by name, such as test/accuracy.
         folder: of the report.
 
     Returns:
-        All metrics, with six digits, which are what is read, and the same where processors differ in the
-        last bits.
+        All metrics, rounded to six significant digits: processors may differ in the last bits.
     """
     rounded = {name: float(f"{value:.{SIGNIFICANT_DIGITS}g}") for name, value in metrics.items()}
     finite = {name: value for name, value in rounded.items() if math.isfinite(value)}

@@ -1,33 +1,31 @@
-"""Titles and descriptions of the pictures and tables in reports on tables, by file name."""
+"""Titles and captions of the figures and tables in the reports of tables, by file name."""
 
 PICTURES = {
     "predicted_vs_actual": (
         "Predicted against actual",
-        "A point for each test row of {name}: the predicted over the actual value, beside the diagonal on"
-        " which both are equal.",
+        "The predicted over the actual value of each test row of {name}; on the line both are equal.",
     ),
     "forecast": (
         "Forecast",
-        "The test rows of {name} as a series, and what the model foretells 1, 4, 16 and 64 steps ahead from"
-        " its own answers.",
+        "The test rows of {name} as a series, and the forecasts of the model 1, 4, 16 and 64 rows ahead, from"
+        " its own predictions.",
     ),
     "function": (
-        "What the model has learnt",
-        "The function or the regions of the classes that the model of {name} has learnt, with the points of"
-        " the data.",
+        "Fitted function",
+        "The function, or the regions of the classes, that the model of {name} has learnt, and the data.",
     ),
     "confusion_matrix": (
         "Confusion matrix",
-        "How many test examples of each actual class of {name} (rows) get each answer (columns); right"
-        " answers stand on the diagonal.",
+        "The number of test rows of {name} by actual class (rows) and predicted class (columns); correct"
+        " predictions are on the diagonal.",
     ),
     "activations": (
-        "The activation functions",
-        "A panel an activation function: its curve and its derivative between -5 and 5.",
+        "Activation functions",
+        "Each activation function and its derivative between -5 and 5.",
     ),
 }
 
 TABLES = {
-    "columns": "Columns, and what was learnt of them",
+    "columns": "Columns and their learnt transformation",
     "weights": "Weights",
 }

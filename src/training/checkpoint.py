@@ -1,4 +1,4 @@
-"""What a training run remembers: its history, its best weights, and a checkpoint to go on from."""
+"""The checkpoint of a training, its history, and the weights of the best epoch."""
 
 import math
 import os
@@ -16,15 +16,15 @@ from src.core.errors import ConfigurationError, NonFiniteError
 
 CHECKPOINT = "last.ckpt"
 HISTORY = "history.csv"
-MOST_OF_THE_TIME = 0.01  # that checkpoints take, unless they are due by the clock
-FIRST_GUESS = 0.01  # seconds that one takes
+MOST_OF_THE_TIME = 0.01  # the share of the time that checkpoints may take
+FIRST_GUESS = 0.01  # seconds to save a checkpoint, until one was saved
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
-    """Replaces a checkpoint by a rename in its own folder: the old or the new one is there, never half."""
+    """Saves checkpoints by fsync and a rename in the same folder; Lightning's own save does neither."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write beside `path`, wait for the disk, rename."""
+        """Write a temporary file, flush it to the disk, and rename it to `path`."""
         partial = Path(f"{path}.partial")
         with partial.open("wb") as file:
             torch.save(checkpoint, file)
@@ -34,19 +34,18 @@ class DurableCheckpointIO(TorchCheckpointIO):
 
 
 class ResumableCheckpoint(Checkpoint):
-    """Keep one row of metrics an epoch and the weights of the best one; save all of it now and then.
+    """Collect a row of metrics per epoch and the weights of the best epoch, and save checkpoints to resume.
 
-    Best weights stay in memory and travel inside the checkpoint, so that one file is all that is written,
-    and a run that is cut off goes on from it as if it had not been. A checkpoint is for resuming only, and
-    what comes after it is trained again to the same bits: so it is due by the clock, not by the epoch. One
-    that takes a hundredth of the time since the one before is due at once, and so is the one before the last
-    epoch: who loses a run at its end loses that epoch, not all.
+    The best weights are part of the checkpoint, so that a training needs one file. Epochs after the last
+    checkpoint are trained again to the same bits. A checkpoint is therefore saved by time: at the end of an
+    epoch if saving takes less than 1 % of the time since the last one, or if `seconds` have passed. The
+    second-to-last epoch always saves one, so that a crash at the very end costs one epoch.
 
     Args:
-        folder: where the checkpoint and history.csv lie.
+        folder: for the checkpoint and history.csv.
         monitor: the metric that decides which epoch is best.
-        mode: "min" or "max", what is better.
-        seconds: from one checkpoint to the next at most, at the end of the epoch under way.
+        mode: "min" or "max".
+        seconds: maximum time between two checkpoints, checked at the end of each epoch.
     """
 
     def __init__(self, folder: Path, monitor: str, mode: str, seconds: float) -> None:
@@ -64,15 +63,15 @@ class ResumableCheckpoint(Checkpoint):
         self.stopped = False
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds of this callback."""
+        """The part of the checkpoint that belongs to this callback."""
         names = ("epochs", "history", "row", "best_row", "best_weights", "stopped")
         return {"run": self.folder.name, **{name: getattr(self, name) for name in names}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint.
+        """Restore the state of a checkpoint.
 
         Raises:
-            ConfigurationError: it is one of another configuration, other data or other code.
+            ConfigurationError: it belongs to another configuration, other data or other code.
         """
         state = dict(state_dict)
         if (run := state.pop("run", None)) != self.folder.name:
@@ -84,10 +83,10 @@ class ResumableCheckpoint(Checkpoint):
             setattr(self, name, value)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go back to the history of the checkpoint; do not go on past an early stop.
+        """Restore the history; stop if the training had been stopped early.
 
         Raises:
-            ConfigurationError: the first process has other code or data than this one, or another checkpoint.
+            ConfigurationError: the first process has other code, other data or another checkpoint.
         """
         start = self.folder.name, self.epochs
         if (first := trainer.strategy.broadcast(start)) != start:
@@ -97,7 +96,7 @@ class ResumableCheckpoint(Checkpoint):
             )
         trainer.should_stop = self.stopped
         for config in trainer.lr_scheduler_configs if self.epochs else []:
-            # Lightning lets these look at an epoch after its checkpoint, which has their state from before
+            # Lightning updates these after the checkpoint of an epoch, which has the state before the update
             due = config.interval == "epoch" and self.epochs % config.frequency == 0
             if config.reduce_on_plateau and due:
                 config.scheduler.step(self.row[str(config.monitor)])  # type: ignore[arg-type]
@@ -105,11 +104,11 @@ class ResumableCheckpoint(Checkpoint):
             (self.folder / HISTORY).write_text(self.history, encoding="utf-8")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the learning rate that the epoch begins with."""
+        """Record the learning rate at the start of the epoch."""
         self.learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add the epoch's row, keep its weights if they are the best, save."""
+        """Add the row of the epoch, keep the weights if they are the best, save a checkpoint if it is due."""
         row = {"epoch": self.epochs + 1, "learning_rate": self.learning_rate}
         row |= {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         for name in ("train/loss", "validation/loss"):
@@ -140,7 +139,7 @@ class ResumableCheckpoint(Checkpoint):
                 file.write(text)
         for logger in trainer.loggers:
             logger.log_metrics(row, step=int(row["epoch"]))
-        if trainer.strategy.reduce_boolean_decision(self._due(trainer), all=False):  # their clocks differ
+        if trainer.strategy.reduce_boolean_decision(self._due(trainer), all=False):  # clocks differ
             start = time.monotonic()
             trainer.save_checkpoint(self.folder / CHECKPOINT)
             self.saved_at = time.monotonic()
@@ -154,6 +153,6 @@ class ResumableCheckpoint(Checkpoint):
         return elapsed >= min(self.seconds, self.saving_takes / MOST_OF_THE_TIME)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the module with the weights of the best epoch."""
+        """Load the weights of the best epoch into the module."""
         if self.best_weights:
             pl_module.load_state_dict(self.best_weights)

@@ -1,4 +1,4 @@
-"""What several processes that train one model together need beside what Lightning does."""
+"""Training with several processes: the loss of a batch, termination, launchers."""
 
 import signal
 from typing import Any
@@ -17,15 +17,14 @@ from src.core.errors import ConfigurationError
 
 
 def mean_over_processes(loss: Tensor, count: Tensor | int) -> Tensor:
-    """A mean over the part of a batch that this process has, as its part in the mean over the whole batch.
+    """Weight the mean loss of this process so that the gradient is that of the mean over the whole batch.
 
-    DDP takes the mean of the processes' gradients. With the count's share in all counts, times the number of
-    processes, as weight of each loss that is the gradient of the whole batch, also where parts differ in
-    size. Where they do not the weight is 1, and changes no bit.
+    DDP averages the gradients of the processes. The weight is the share of this process in the count of all
+    processes, times the number of processes. For equal parts it is 1 and changes no bit.
 
     Args:
         loss: the mean, a scalar.
-        count: what it is a mean over, such as rows or tokens.
+        count: the number of rows or tokens that it is a mean of.
     """
     if not (distributed.is_available() and distributed.is_initialized()):
         return loss
@@ -36,22 +35,22 @@ def mean_over_processes(loss: Tensor, count: Tensor | int) -> Tensor:
 
 
 class Termination(Callback):
-    """Let SIGTERM end each of several processes at once, whatever it waits for.
+    """End each of several processes at once after SIGTERM.
 
-    Lightning's handler takes part in a broadcast at the place where the signal finds the process. The others
-    may be in another operation together, and then all wait until it times out. One process keeps Lightning's
-    way: the step under way is finished.
+    Lightning's handler starts a broadcast wherever the signal arrives. The other processes may be in another
+    collective operation, and then all wait until it times out. A single process keeps Lightning's handler,
+    which finishes the current step.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the place of Lightning's handler, which goes with the end of the training or test."""
+        """Replace Lightning's handler, which Lightning removes at the end of the training or test."""
         if trainer.world_size == 1:
             return
 
         def end(number: int, frame: Any) -> None:
             signal.signal(number, signal.SIG_IGN)
             assert trainer.strategy.launcher is not None
-            trainer.strategy.launcher.kill(number)  # those that this process has started
+            trainer.strategy.launcher.kill(number)  # the processes that this one has started
             raise SIGTERMException
 
         signal.signal(signal.SIGTERM, end)
@@ -60,7 +59,7 @@ class Termination(Callback):
 
 
 def launched_by() -> ClusterEnvironment | None:
-    """What has started this process as one of several, if it was not Lightning or the user.
+    """The environment of torchrun or SLURM that has started this process, or None.
 
     Raises:
         ConfigurationError: SLURM was asked for processes in a way that Lightning does not support.
@@ -69,7 +68,7 @@ def launched_by() -> ClusterEnvironment | None:
         return TorchElasticEnvironment()
     if SLURMEnvironment.detect():
         try:
-            # Lightning's requeueing saves in the middle of an epoch, where every later training would find it
+            # Lightning's requeueing saves a checkpoint within an epoch, which later trainings would load
             return SLURMEnvironment(auto_requeue=False)
         except RuntimeError as error:
             raise ConfigurationError(f"SLURM: {error}") from None
@@ -77,10 +76,10 @@ def launched_by() -> ClusterEnvironment | None:
 
 
 def require_all_processes(environment: ClusterEnvironment | None, trainer: Trainer) -> None:
-    """Refuse to let each of several processes train a model of its own.
+    """Refuse a trainer that does not use all started processes; each would train a model of its own.
 
     Raises:
-        ConfigurationError: the trainer counts on another number of processes than were started.
+        ConfigurationError: the number of processes differs from that of the trainer.
     """
     if environment is None:
         return

@@ -1,4 +1,4 @@
-"""What makes a run repeat bit for bit: derived seeds, a fixed thread count, noise tied to the step."""
+"""Bit-exact repetition of a training: derived seeds, a fixed thread count, noise seeded per step."""
 
 import os
 from hashlib import sha256
@@ -10,21 +10,21 @@ from lightning import Callback, LightningModule, Trainer
 from src import TORCH_INSTRUCTIONS
 from src.core.errors import ConfigurationError
 
-# what this process computes with, once that is decided
+# the choice of this process, once it is made
 _portable: bool | None = None
 
 
 def choose_instructions(portable: bool) -> None:
-    """Compute with the instructions of every x86 processor since 2013, or with all that this one has.
+    """Compute with AVX2, which every x86 processor since 2013 has, or with all instructions of this one.
 
-    Importing `src` has set the variables for the former; torch, oneDNN and MKL look at them once, when the
+    Importing `src` has set the variables for AVX2. torch, oneDNN and MKL read them once, when the
     first tensor is computed, which importing torch and Lightning does not do.
 
     Args:
         portable: AVX2 for all, so that processors of one maker give the same weights.
 
     Raises:
-        ConfigurationError: this process has computed with the other choice.
+        ConfigurationError: this process has already computed with the other choice.
     """
     global _portable
     if _portable not in (None, portable):
@@ -41,7 +41,7 @@ def choose_instructions(portable: bool) -> None:
 def derived_seed(*numbers: int) -> int:
     """A seed of 63 bits that is a function of the numbers alone, such as (seed, epoch).
 
-    Nothing random has to be stored in a checkpoint: what is drawn next follows from where training stands.
+    Checkpoints need no state of random generators: the next draw follows from the position in the training.
     """
     digest = sha256(" ".join(map(str, numbers)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
@@ -65,7 +65,7 @@ class Exactness(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Set the thread count before the first operation of the run."""
         torch.set_num_threads(self.threads)
-        # no operation here reads memory before it writes it, and filling it first takes some of each step
+        # no operation here reads uninitialised memory, and filling it takes a part of each step
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
     def on_train_batch_start(
@@ -75,7 +75,7 @@ class Exactness(Callback):
         position = batch_idx * trainer.world_size + trainer.global_rank
         epoch = int(trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         seed = derived_seed(self.seed, epoch, position)
-        # not torch.manual_seed: it visits every kind of device and costs more than a small step
+        # torch.manual_seed seeds every kind of device, which takes longer than a small step
         torch.default_generator.manual_seed(seed)
         device = pl_module.device
         if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""How the gradient reaches the layers of a network, and which of their units have died."""
+"""Gradient norms of the layers of a network, and the share of dead units."""
 
 from typing import Any
 
@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 
 class GradientNorms(Callback):
-    """Add to each epoch's metrics two values of every layer.
+    """Add two metrics per layer and epoch.
 
-    `gradient_norm/<layer>` is the Euclidean norm of the gradient of its weights, as a mean over the steps;
-    `dead/<layer>` the share of units of a ReLU that were 0 for every example of the epoch: they pass no
-    gradient on, and do not learn.
+    `gradient_norm/<layer>` is the Euclidean norm of the gradient of the weights, averaged over the steps.
+    `dead/<layer>` is the share of the units of a ReLU that were 0 for every example of the epoch: they have
+    no gradient and do not learn.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Watch the outputs of every ReLU."""
+        """Register a hook on every ReLU."""
         self.norms: dict[str, Tensor] = {}
         self.steps = 0
         self.alive: dict[str, Tensor] = {}
@@ -43,15 +43,15 @@ class GradientNorms(Callback):
                 self.norms[name] = self.norms.get(name, torch.zeros_like(norm)) + norm
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Hand the epoch's values to the record, and begin anew."""
+        """Log the values of the epoch and reset them."""
         for name, norm in self.norms.items():
             trainer.callback_metrics[f"gradient_norm/{name.removesuffix('.weight')}"] = norm / self.steps
         for name, alive in self.alive.items():
-            alive = trainer.strategy.reduce(alive.int(), reduce_op="max")  # each process has seen other rows
+            alive = trainer.strategy.reduce(alive.int(), reduce_op="max")  # each process has other rows
             trainer.callback_metrics[f"dead/{name}"] = 1 - alive.float().mean()
         self.norms, self.alive, self.steps = {}, {}, 0
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave the network as it was."""
+        """Remove the hooks."""
         for hook in self.hooks:
             hook.remove()

@@ -1,4 +1,4 @@
-"""Batches cut from whole tensors: no item-by-item loading, no worker processes."""
+"""Batches that are cut from whole tensors, without worker processes."""
 
 import math
 from collections.abc import Iterator
@@ -8,7 +8,6 @@ import torch
 from lightning import LightningDataModule
 from torch import Tensor
 
-from src.core.digests import read_preprocessing
 from src.core.errors import ConfigurationError
 from src.core.paths import PREPARED
 from src.training.exactness import derived_seed
@@ -19,21 +18,21 @@ BatchSize = int | Literal["full"]
 class Batches:
     """An iterable of batches over tensors that share their first dimension.
 
-    The order is a function of (seed, epoch), so a resumed or repeated epoch sees the same batches. Several
-    processes share out each batch, whose size is that of all together: process `r` of two takes the rows that
-    a single process, with half the batch size, has in its batch `2 * i + r`. Short last batches are kept, but
-    one that leaves a process less than two rows joins the batch before it, since batch norm has no variance
-    of one row.
+    Cutting takes a tenth of the time of a `DataLoader` over single rows for a dense network, and half of it
+    for LeNet (docs/benchmarks.md). The order is a function of (seed, epoch), so a resumed epoch has the same
+    batches. With several processes each batch is split: process `r` of two takes the rows that a single
+    process, with half the batch size, has in its batch `2 * i + r`. A short last batch is kept; if it leaves
+    a process fewer than two rows it is joined to the batch before, since batch norm needs two rows.
 
     Args:
-        tensors: each of shape (rows, ...), on the device where the batches are wanted.
+        tensors: each of shape (rows, ...), on the device of the batches.
         batch_size: rows of one batch over all processes, or "full" for all rows.
-        seed: shuffles the rows anew each epoch; None keeps their order.
+        seed: of the shuffling in each epoch; None keeps the order of the rows.
         process: the rank of this process.
-        processes: how many there are.
+        processes: the number of processes.
 
     Raises:
-        ConfigurationError: batches that are shuffled, so for training, are too small for a row a process.
+        ConfigurationError: a shuffled batch has fewer rows than there are processes.
     """
 
     def __init__(
@@ -56,12 +55,12 @@ class Batches:
             raise ConfigurationError(
                 f"data.batch_size: {processes} processes cannot share a batch of {smallest} rows"
             )
-        # Lightning tells the epoch to a loader's sampler, and here the two are one
+        # Lightning calls `set_epoch` of a loader's sampler
         self.sampler = self
         self.batch_sampler = None
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration has."""
+        """Set the epoch that decides the order of the next iteration."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -85,7 +84,7 @@ class Batches:
                 yield tuple(tensor.index_select(0, rows) for tensor in self.tensors)
 
     def _share(self, start: int, stop: int) -> slice:
-        """The part of a batch that this process has; where it does not divide, the first have a row more."""
+        """The rows of a batch for this process; the first processes get the rows that are left over."""
         size, more = divmod(stop - start, self.processes)
         first = start + self.process * size + min(self.process, more)
         return slice(first, first + size + (self.process < more))
@@ -99,7 +98,7 @@ class Batches:
 
 
 class WholeData(LightningDataModule):
-    """The prepared data of a task, whole in memory, on the device that trains.
+    """The prepared data of a task as whole tensors on the device that trains.
 
     Args:
         task: a name under `tasks` in params.yaml.
@@ -110,7 +109,7 @@ class WholeData(LightningDataModule):
         ConfigurationError: a batch size below 1, or data that are not prepared.
     """
 
-    evaluation_size = 1024  # rows of a batch when nothing is learnt
+    evaluation_size = 1024  # rows of a batch of validation and test
 
     def __init__(self, task: str, batch_size: BatchSize = 64, seed: int = 0) -> None:
         super().__init__()
@@ -122,11 +121,11 @@ class WholeData(LightningDataModule):
         self.preprocessing = self.load_preprocessing()
 
     def load_preprocessing(self) -> Any:
-        """Read what the preparation has learnt; a kind of data overrides this to return its own type."""
-        return read_preprocessing(self.prepared)
+        """Read what the preparation has learnt."""
+        raise NotImplementedError
 
     def tensors(self, split: str) -> tuple[Tensor, ...]:
-        """The tensors of a split that batches are cut from, each of shape (rows, ...)."""
+        """The tensors of a split, each of shape (rows, ...)."""
         raise NotImplementedError
 
     def targets(self, split: str) -> Tensor:
@@ -134,7 +133,7 @@ class WholeData(LightningDataModule):
         return self.tensors(split)[-1]
 
     def kind(self, split: str) -> type[Batches]:
-        """What cuts the batches of a split."""
+        """The class that cuts the batches of a split."""
         return Batches
 
     def _batches(self, split: str, batch_size: BatchSize, seed: int | None = None) -> Batches:
@@ -157,5 +156,5 @@ class WholeData(LightningDataModule):
         return self._batches("test", self.evaluation_size)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Nothing: `_batches` put the whole split on the device."""
+        """Return the batch: `_batches` has moved the whole split to the device."""
         return batch

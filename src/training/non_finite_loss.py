@@ -1,4 +1,4 @@
-"""The end of a training whose loss is no longer a number."""
+"""Stop a training whose loss is NaN or infinite."""
 
 import math
 
@@ -14,13 +14,12 @@ ADVICE = "try a lower learning rate or --trainer.gradient_clip_val=1"
 class NonFiniteLossGuard(Callback):
     """End the training at the first step whose loss is NaN or infinite.
 
-    One process on a CPU looks at each loss before it changes a weight. To look at one on an accelerator is
-    to wait for it, and several processes have to end together: there the losses of `together` steps are
-    looked at at once. Nothing is kept in between, as checkpoints and the best weights are those of the end
-    of an epoch, and this callback looks before them.
+    A single process on a CPU checks each loss before the weights change. On an accelerator a check waits for
+    the device, and several processes have to stop together: there the losses of `together` steps are checked
+    at once, and the rest at the end of the epoch, before a checkpoint is saved.
 
     Args:
-        together: how many steps.
+        together: number of steps.
     """
 
     def __init__(self, together: int = 100) -> None:
@@ -28,7 +27,7 @@ class NonFiniteLossGuard(Callback):
         self.noted: list[tuple[str, Tensor]] = []
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        """Look at the loss, or note it."""
+        """Check the loss, or keep it for later."""
         if loss.device.type == "cpu" and trainer.world_size == 1:
             value = loss.item()
             if not math.isfinite(value):
@@ -36,17 +35,17 @@ class NonFiniteLossGuard(Callback):
             return
         self.noted.append((_place(trainer), loss.detach()))
         if len(self.noted) == self.together:
-            self._look(trainer)
+            self._check(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the losses that are left."""
+        """Check the remaining losses."""
         if self.noted:
-            self._look(trainer)
+            self._check(trainer)
 
-    def _look(self, trainer: Trainer) -> None:
+    def _check(self, trainer: Trainer) -> None:
         places, losses = zip(*self.noted, strict=True)
         self.noted.clear()
-        # a sum is not finite where one of its parts is not, so all processes find the same
+        # the sum is not finite if one of its parts is not, so all processes raise
         found: Tensor = trainer.strategy.reduce(torch.stack(losses), reduce_op="sum")
         for place, value in zip(places, found.tolist(), strict=True):
             if not math.isfinite(value):
@@ -54,8 +53,8 @@ class NonFiniteLossGuard(Callback):
 
 
 def _place(trainer: Trainer) -> str:
-    """The epoch and its step that are under way, from 1."""
-    # current_epoch is stale after going on from a checkpoint
+    """The current epoch and step, counted from 1."""
+    # current_epoch is stale after a checkpoint was loaded
     epoch = int(trainer.fit_loop.epoch_progress.current.processed) + 1  # type: ignore[attr-defined]
     return f"epoch {epoch}, step {trainer.fit_loop.batch_idx + 1}"
 

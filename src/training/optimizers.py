@@ -1,4 +1,4 @@
-"""Optimizer and learning-rate schedule as Lightning wants them, from what the configuration names."""
+"""The optimizer and the learning-rate schedule of a configuration, in the form of Lightning."""
 
 from typing import Any
 
@@ -13,15 +13,15 @@ def optimizer_and_schedule(
     lr_scheduler_of: LRSchedulerCallable | None,
     interval: str,
 ) -> dict[str, Any]:
-    """The answer of `configure_optimizers`.
+    """The return value of `configure_optimizers`.
 
-    A schedule that must know its number of steps (OneCycleLR) and is not told gets the training's own.
+    A schedule that needs its number of steps (OneCycleLR) gets that of the training if none is configured.
 
     Args:
-        module: whose parameters are trained.
-        optimizer_of: makes the optimizer from parameters.
-        lr_scheduler_of: makes the schedule from the optimizer.
-        interval: "epoch" or "step", when the schedule moves on.
+        module: its parameters are trained.
+        optimizer_of: from parameters to the optimizer.
+        lr_scheduler_of: from the optimizer to the schedule.
+        interval: "epoch" or "step", when the schedule advances.
     """
     optimizer = optimizer_of(module.parameters())
     if lr_scheduler_of is None:
@@ -35,6 +35,6 @@ def optimizer_and_schedule(
     scheduler = lr_scheduler_of(optimizer, **arguments)
     settings: dict[str, Any] = {"scheduler": scheduler, "interval": interval}
     if isinstance(scheduler, ReduceLROnPlateau):
-        # Lightning's own variant carries the metric to watch, torch's does not
+        # Lightning's class has a `monitor`, torch's has none
         settings["monitor"] = getattr(scheduler, "monitor", "validation/loss")
     return {"optimizer": optimizer, "lr_scheduler": settings}

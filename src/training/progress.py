@@ -23,7 +23,7 @@ class TrainingProgress(ProgressBar):
         self.progress: Progress | None = None
 
     def disable(self) -> None:
-        """Show nothing; Lightning asks for it on all processes but the first."""
+        """Show nothing; Lightning calls this on all processes except the first."""
         self.enabled = False
 
     def enable(self) -> None:
@@ -53,7 +53,7 @@ class TrainingProgress(ProgressBar):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Move on."""
+        """Advance the bar."""
         if self.progress is not None:
             self.progress.update(self.task, completed=trainer.global_step)
 
@@ -72,7 +72,7 @@ class TrainingProgress(ProgressBar):
         self._stop()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the bar where it stood."""
+        """Stop the bar."""
         self._stop()
 
     def _stop(self) -> None:

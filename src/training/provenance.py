@@ -1,4 +1,4 @@
-"""Where a result comes from: code, data, versions, machine. Kept beside results, never within hashed ones."""
+"""The provenance of a result: code, data, versions, machine. It is not part of files with a digest."""
 
 import platform
 import subprocess
@@ -13,21 +13,21 @@ from src.core.git import git
 from src.core.paths import LOCK
 
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "numpy", "pandas", "scikit-learn")
-RECEIPT = Path("dvc.lock")
+PIPELINE_LOCK = Path("dvc.lock")
 
 
 def provenance(prepared: str, device: torch.device) -> dict[str, Any]:
-    """All that a result of this process depends on.
+    """Everything that a result of this process depends on.
 
     Args:
         prepared: the sha256 over the prepared data.
-        device: what was computed on.
+        device: of the computation.
     """
     changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": None if changes is None else bool(changes),
-        "dvc.lock": file_digest(RECEIPT) if RECEIPT.is_file() else None,
+        "dvc.lock": file_digest(PIPELINE_LOCK) if PIPELINE_LOCK.is_file() else None,
         "requirements.lock": file_digest(LOCK) if LOCK.is_file() else None,
         "prepared_sha256": prepared,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},

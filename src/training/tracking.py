@@ -1,4 +1,4 @@
-"""Weights & Biases, offline unless WANDB_MODE says otherwise; training never fails because of it."""
+"""Weights & Biases, offline by default (WANDB_MODE). A failure of it never ends a training."""
 
 import contextlib
 import logging
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 class Tracker(WandbLogger):
-    """Lightning's W&B logger; once a call has failed there is one warning, and no further call."""
+    """Lightning's W&B logger. After a call has failed it warns once and makes no further call."""
 
     failed = False
 
@@ -22,7 +22,7 @@ class Tracker(WandbLogger):
             return
         try:
             call(*arguments)
-        except Exception as error:  # whatever W&B's client or its helper process raises
+        except Exception as error:  # W&B and its helper process raise many kinds
             self.failed = True
             _warn(error)
             _tear_down()
@@ -32,13 +32,13 @@ class Tracker(WandbLogger):
         self._guarded(super().log_metrics, metrics, step)
 
     def log_hyperparams(self, params: Any) -> None:
-        """Nothing: the run was given the whole configuration."""
+        """Do nothing: the run has the whole configuration."""
 
     def log_graph(self, model: Any, input_array: Any = None) -> None:
-        """Nothing: a graph is not wanted."""
+        """Do nothing."""
 
     def finalize(self, status: str) -> None:
-        """Nothing yet: the test metrics come after the fit."""
+        """Do nothing yet: the test metrics follow after the fit."""
 
     def finish(self, summary: dict[str, float]) -> None:
         """Add the final metrics to the run's summary and close it."""
@@ -51,7 +51,7 @@ class Tracker(WandbLogger):
 
 
 def start_tracker(folder: Path, task: str, configuration: dict[str, Any]) -> Tracker | None:
-    """Start a run of W&B; None where WANDB_MODE=disabled, or if it fails, with a warning.
+    """Start a W&B run. Return None with WANDB_MODE=disabled, or after a warning if W&B fails.
 
     Args:
         folder: below which all files of W&B lie.
@@ -63,13 +63,13 @@ def start_tracker(folder: Path, task: str, configuration: dict[str, Any]) -> Tra
         return None
     folder = folder.absolute()
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    # at the end of a run W&B would wait for a server that has gone as long as it takes
+    # without a limit, W&B waits for an unreachable server for ever at the end of a run
     os.environ.setdefault("WANDB_FINISH_TIMEOUT", "60")
     os.environ.setdefault("WANDB_FINISH_TIMEOUT_RAISES", "true")
     for name in ("CACHE", "CONFIG", "DATA", "ARTIFACT"):
         os.environ.setdefault(f"WANDB_{name}_DIR", str(folder / "wandb" / name.lower()))
     try:
-        import wandb  # seconds that WANDB_MODE=disabled saves
+        import wandb  # takes seconds
 
         settings = wandb.Settings(
             console="off",
@@ -92,7 +92,7 @@ def start_tracker(folder: Path, task: str, configuration: dict[str, Any]) -> Tra
             config=configuration,
             mode=mode,  # type: ignore[arg-type]
             settings=settings,
-            reinit="finish_previous",  # that of a training that failed in the same process
+            reinit="finish_previous",  # the run of a failed training in the same process
         )
         return Tracker(experiment=run, log_model=False)
     except Exception as error:
@@ -101,7 +101,7 @@ def start_tracker(folder: Path, task: str, configuration: dict[str, Any]) -> Tra
 
 
 def _tear_down() -> None:
-    """Forget a helper process that is gone: at exit W&B would miss it aloud, and so would the next run."""
+    """Shut W&B down after its helper process died; otherwise it reports errors at exit and in later runs."""
     import wandb
 
     with contextlib.suppress(Exception, SystemExit):

@@ -1,6 +1,7 @@
 import json
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +15,14 @@ from src.bundle.bundle import FORMAT, Bundle, tensors_digest, write_bundle
 from src.core.digests import file_digest, write_manifest
 from src.core.errors import ConfigurationError, IntegrityError
 from src.tabular.model import TabularModel
+from src.tabular.preprocessing import NumericColumn, Preprocessing, Target
+from src.training.networks import MLP
 
-PREPROCESSING: dict[str, Any] = {
-    "columns": [
-        {"name": name, "kind": "numeric", "fill": 0.0, "center": 1.0, "scale": 2.0, "missing": 0}
-        for name in ("length", "width", "height")
-    ],
-    "features": ["length", "width", "height"],
-    "id": None,
-    "labels": {},
-    "missing": [""],
-    "task": "regression",
-    "target": {
-        "name": "price",
-        "classes": None,
-        "log": True,
-        "center": 12.0,
-        "scale": 0.4,
-        "at_least_one": True,
-    },
-}
+PREPROCESSING = Preprocessing(
+    [NumericColumn(name, 0.0, 1.0, 2.0, 0, 1.0) for name in ("length", "width", "height")],
+    Target("price", None, log=True, center=12.0, scale=0.4, at_least_one=True),
+)
+NETWORK: dict[str, Any] = {"hidden_sizes": [4], "norm": "batch", "dropout": 0.1}
 FILES = ["config.yaml", "history.csv", "manifest.json", "model.safetensors", "preprocessing.json"]
 BUNDLE = Path("models/boxes")
 PREPARED = Path("data/prepared/boxes")
@@ -41,17 +30,17 @@ PREPARED = Path("data/prepared/boxes")
 
 def make_model(seed: int = 0, **changes: Any) -> TabularModel:
     torch.manual_seed(seed)
-    arguments: dict[str, Any] = {"hidden_sizes": [4], "norm": "batch", "dropout": 0.1} | changes
-    return TabularModel(PREPROCESSING, **arguments)
+    return TabularModel(PREPROCESSING, partial(MLP, **NETWORK | changes))
 
 
-def write(model: TabularModel, folder: Path = BUNDLE, **init_args: Any) -> None:
+def write(model: TabularModel, folder: Path = BUNDLE, **changes: Any) -> None:
     PREPARED.mkdir(parents=True, exist_ok=True)
     (PREPARED / "manifest.json").unlink(missing_ok=True)
-    (PREPARED / "preprocessing.json").write_text(json.dumps(PREPROCESSING))
+    PREPROCESSING.save(PREPARED)
     write_manifest(PREPARED)
-    arguments = {"hidden_sizes": [4], "norm": "batch", "dropout": 0.1} | init_args
-    configuration = {"model": {"class_path": "src.tabular.model.TabularModel", "init_args": arguments}}
+    network = {"class_path": "src.training.networks.MLP", "init_args": NETWORK | changes}
+    model_section = {"class_path": "src.tabular.model.TabularModel", "init_args": {"network": network}}
+    configuration = {"model": model_section}
     write_bundle(
         folder, model, "boxes", yaml.safe_dump(configuration), PREPARED, {"history.csv": "epoch\n1\n"}
     )
@@ -98,7 +87,7 @@ def test_manifest_describes_the_bundle() -> None:
     }
     assert manifest == json.loads((BUNDLE / "manifest.json").read_text(encoding="utf-8"))
     assert bundle.kind == "tabular"
-    assert bundle.configuration["model"]["init_args"]["hidden_sizes"] == [4]
+    assert bundle.configuration["model"]["init_args"]["network"]["init_args"] == NETWORK
 
 
 def test_same_model_gives_the_same_bytes_without_any_path(tmp_path: Path) -> None:

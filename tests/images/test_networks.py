@@ -38,9 +38,9 @@ def test_activation_and_pooling_of_lenet() -> None:
     [
         lambda: LeNet((1, 11, 28), 10),
         lambda: ConvNet((1, 28, 3), 10),
-        lambda: TorchvisionNetwork((1, 8, 8), 10, "alexnet"),
+        lambda: TorchvisionNetwork((1, 8, 8), 10, "squeezenet1_0"),
     ],
-    ids=["LeNet", "ConvNet", "alexnet"],
+    ids=["LeNet", "ConvNet", "squeezenet"],
 )
 def test_images_that_are_too_small_are_rejected(build: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"set prepare\.resize or choose another network") as caught:

@@ -17,7 +17,10 @@ CORNERS = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]])
 
 @pytest.mark.parametrize("inputs", [1, 2])
 @pytest.mark.parametrize("classes", [None, ["left", "right", "middle"]])
-def test_one_or_two_inputs_have_a_picture(tmp_path: Path, inputs: int, classes: Any) -> None:
+def test_one_or_two_inputs_have_a_picture(
+    tmp_path: Path, inputs: int, classes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.tabular.figures.MAP_POINTS", 20)
     columns = [NumericColumn(f"x{number}", 0.0, 1.0, 3.0, 0, 1.0) for number in range(inputs)]
     preprocessing = Preprocessing(columns, Target("side", classes))
     target: Tensor = torch.zeros(4, 1)
