@@ -31,8 +31,10 @@ TRAINERS: dict[str, dict[str, Any]] = {
 }
 MODELS: dict[str, dict[str, Any]] = {
     "house_prices": {
-        "norm": "batch",
-        "dropout": 0.3,
+        "network": {
+            "class_path": "src.training.networks.MLP",
+            "init_args": {"hidden_sizes": [16], "norm": "batch", "dropout": 0.3},
+        },
         "lr_interval": "epoch",
         "lr_scheduler": {
             "class_path": "lightning.pytorch.cli.ReduceLROnPlateau",
