@@ -123,6 +123,7 @@ class Campaign:
         """Run once, until a kill or the end; whether that was the end."""
         targets = [f"evaluate@{task}" for task in self.tasks or []]
         log = clone.with_name("log.txt")
+        log.unlink(missing_ok=True)  # a stage whose DVC was killed still writes to the old one
         with log.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, "-m", "dvc", "repro", *targets],
