@@ -295,9 +295,9 @@ def test_names_that_a_shell_could_misread_are_refused(section: str, name: str) -
     assert str(caught.value).startswith(f"params.yaml, section {section}: {name!r} cannot be a name; ")
 
 
-@pytest.mark.parametrize("room", ["shared", "os; touch canary", "Tabular", None, 3])
-def test_unknown_kinds_of_data_are_refused(room: Any) -> None:
-    Path("params.yaml").write_text(yaml.safe_dump({"tasks": {"tiny": room}, "tiny": {}}))
+@pytest.mark.parametrize("kind", ["shared", "os; touch canary", "Tabular", None, 3])
+def test_unknown_kinds_of_data_are_refused(kind: Any) -> None:
+    Path("params.yaml").write_text(yaml.safe_dump({"tasks": {"tiny": kind}, "tiny": {}}))
     with pytest.raises(ConfigurationError, match=r"tasks\.tiny: there is no kind of data .*descent, images"):
         kind_of("tiny")
 
