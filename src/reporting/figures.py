@@ -9,11 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from src.core.fonts import choose_fonts
 from src.reporting.history import read_history
 
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG or SVG without metadata that changes; the text of an SVG stays text."""
+    if path.suffix == ".png":
+        choose_fonts(figure)
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lockstep"}):
         figure.savefig(
             path, dpi=120, metadata={"Software": None} if path.suffix == ".png" else {"Date": None}
