@@ -1,8 +1,8 @@
-"""Training on emulated processors against training on this one: python -m benchmarks.processors.
+"""Whole stages on emulated processors against this one: python -m benchmarks.processors.
 
-QEMU's user-mode emulator (Debian: qemu-user) stands for machines that are not here: an AMD and an Intel
-processor with AVX2 and no AVX-512. A few steps of some tasks are trained with `portable: true`; their data
-must be prepared. Emulation is some thirty times slower than the processor.
+QEMU's user-mode emulator (Debian: qemu-user) stands for machines that are not here. Raw data must be
+fetched. Each task is prepared as a whole, trained for some steps with `portable: true`, and evaluated.
+Emulation is some thirty times slower than the processor.
 """
 
 import json
@@ -13,59 +13,79 @@ import sys
 import tempfile
 from pathlib import Path
 
+import yaml
 from jsonargparse import auto_cli
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 EMULATOR = "qemu-x86_64"
-PROCESSORS = {"this one": None, "AMD EPYC (Zen)": "EPYC", "Intel Haswell": "Haswell"}
-STEPS = ("max_epochs=2", "limit_train_batches=3", "limit_val_batches=1", "limit_test_batches=1")
+PROCESSORS = {
+    "this one": None,
+    "AMD Zen": "EPYC",
+    "Intel Haswell": "Haswell-noTSX",
+    "Intel Skylake server": "Skylake-Server",
+}
+STEPS = ("--trainer.max_epochs=1", "--trainer.max_steps=6", "--trainer.accelerator=cpu", "--portable=true")
+LINKED = ("configs", "src", "pipelines", "params.yaml", "requirements.lock")
 
 
-def tensors_of(task: str, processor: str | None) -> str:
-    """The digest over the weights that a short training of a task ends with on a processor."""
+def digests(task: str, processor: str | None) -> dict[str, str]:
+    """What the stages of a task give on a processor: digests of prepared data, weights and metrics."""
     emulated = [EMULATOR, "-cpu", processor] if processor else []
-    options = [f"--trainer.{step}" for step in STEPS]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        for part in ("configs", "src", "requirements.lock", f"data/prepared/{task}"):
+        for part in (*LINKED, f"data/raw/{task}"):
             (folder / part).parent.mkdir(parents=True, exist_ok=True)
             (folder / part).symlink_to(Path(part).absolute())
-        subprocess.run(
-            [
-                *emulated,
-                *(sys.executable, "-m", "src.cli", "fit", "--config", f"configs/{task}.yaml"),
-                *(*options, "--portable=true", "--trainer.accelerator=cpu"),
-            ],
-            cwd=folder,
-            env=os.environ | {"WANDB_MODE": "disabled", "PYTHONPATH": str(folder)},
-            check=True,
-            capture_output=True,
-        )
-        manifest = json.loads((folder / "models" / task / "manifest.json").read_text(encoding="utf-8"))
-    return str(manifest["tensors"])
+
+        def run(*arguments: str) -> bool:
+            return not subprocess.run(
+                [*emulated, sys.executable, "-m", *arguments],
+                cwd=folder,
+                env=os.environ | {"WANDB_MODE": "disabled", "PYTHONPATH": str(folder)},
+                capture_output=True,
+            ).returncode
+
+        found = {}
+        if run("pipelines.prepare", task):
+            found["prepare"] = (folder / "data/prepared" / task / "manifest.json").read_text(encoding="utf-8")
+            if run("src.cli", "fit", f"--config=configs/{task}.yaml", *STEPS):
+                manifest = folder / "models" / task / "manifest.json"
+                found["train"] = json.loads(manifest.read_text(encoding="utf-8"))["tensors"]
+                if run("pipelines.evaluate", task):
+                    metrics = folder / "reports" / task / "metrics.json"
+                    found["evaluate"] = metrics.read_text(encoding="utf-8")
+        return found
 
 
 def compare(tasks: list[str] | None = None) -> None:
-    """Print for each task and processor whether the weights are those of this one.
+    """Print for each task and processor which stages give the same bytes as here.
 
     Args:
-        tasks: of params.yaml; one of each kind of network if left out.
+        tasks: of params.yaml; all if left out.
     """
     if shutil.which(EMULATOR) is None:
         sys.exit(f"there is no {EMULATOR}; Debian and Ubuntu: apt install qemu-user")
-    tasks = tasks or ["line", "house_prices", "fashion_mnist", "poems"]
-    table = Table("task", *PROCESSORS)
+    tasks = tasks or list(yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["tasks"])
+    table = Table("task", *list(PROCESSORS)[1:])
     runs = [(task, name) for task in tasks for name in PROCESSORS]
     found = {
-        (task, name): tensors_of(task, PROCESSORS[name])
+        (task, name): digests(task, PROCESSORS[name])
         for task, name in track(runs, console=Console(stderr=True))
     }
     for task in tasks:
         here = found[task, "this one"]
-        said = ["equal" if found[task, name] == here else "others" for name in PROCESSORS]
-        table.add_row(task, here[:12], *said[1:])
+        rows = []
+        for name in list(PROCESSORS)[1:]:
+            there = found[task, name]
+            rows.append(
+                ", ".join(
+                    f"{stage} {'cannot run' if stage not in there else 'equal' if there[stage] == value else 'OTHER'}"
+                    for stage, value in here.items()
+                )
+            )
+        table.add_row(task, *rows)
     Console().print(table)
 
 

@@ -25,7 +25,7 @@ from src.core.imports import LightImports
 TORCH_INSTRUCTIONS = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
-    "MKL_CBWR": "AVX2",
+    "MKL_CBWR": "COMPATIBLE",  # its AVX2 code adds in another order on AMD than on Intel
 }
 OTHER_INSTRUCTIONS = {
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",

@@ -84,7 +84,7 @@ class LockstepCLI(LightningCLI):
             "--portable",
             type=bool,
             default=True,
-            help="The same weights on all x86 processors of one maker (AVX2); false: all that this one has.",
+            help="The same weights on all x86 processors with AVX2; false: all instructions of this one.",
         )
         parser.add_argument(
             "--checkpoint_seconds",

@@ -30,6 +30,7 @@ from src.core.digests import (
 from src.core.documents import flat_keys
 from src.core.errors import ConfigurationError, IntegrityError
 from src.core.paths import LOCK, MANIFEST
+from src.core.square_roots import use_exact_square_roots
 
 Model = TypeVar("Model", bound=LightningModule)
 
@@ -144,6 +145,7 @@ class Bundle:
             ConfigurationError: there is no bundle, or one of another format.
             IntegrityError: a file is missing, differs from the manifest, or lies outside the folder.
         """
+        use_exact_square_roots()  # those of metrics, too, are the same on every processor
         manifest = _checked_manifest(folder)
         try:
             configuration = yaml.safe_load((folder / CONFIGURATION).read_text(encoding="utf-8"))

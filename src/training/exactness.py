@@ -9,19 +9,20 @@ from lightning import Callback, LightningModule, Trainer
 
 from src import TORCH_INSTRUCTIONS
 from src.core.errors import ConfigurationError
+from src.core.square_roots import use_exact_square_roots
 
 # the choice of this process, once it is made
 _portable: bool | None = None
 
 
 def choose_instructions(portable: bool) -> None:
-    """Compute with AVX2, which every x86 processor since 2013 has, or with all instructions of this one.
+    """Compute as every x86 processor since 2013 (AVX2) does, or with all instructions of this one.
 
-    Importing `src` has set the variables for AVX2. torch, oneDNN and MKL read them once, when the
+    Importing `src` has set the variables for the former. torch, oneDNN and MKL read them once, when the
     first tensor is computed, which importing torch and Lightning does not do.
 
     Args:
-        portable: AVX2 for all, so that processors of one maker give the same weights.
+        portable: the same weights on processors of Intel and AMD.
 
     Raises:
         ConfigurationError: this process has already computed with the other choice.
@@ -32,7 +33,9 @@ def choose_instructions(portable: bool) -> None:
             f"portable: {portable} needs a new process, this one has computed with {_portable}"
         )
     _portable = portable
-    if not portable:
+    if portable:
+        use_exact_square_roots()
+    else:
         for name, value in TORCH_INSTRUCTIONS.items():
             if os.environ.get(name) == value:
                 del os.environ[name]
