@@ -29,7 +29,7 @@ from dvc.cli import main as dvc
 from jsonargparse._common import parsing_settings
 
 ROOT = Path(__file__).parents[1]
-EPOCHS = 3
+EPOCHS = 2
 PARAMETERS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 TASKS: dict[str, str] = PARAMETERS["tasks"]
 PARSING = dict(parsing_settings)

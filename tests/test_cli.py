@@ -61,8 +61,7 @@ def fit() -> dict[str, Any]:
 
 
 def manifest() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((BUNDLE / "manifest.json").read_text(encoding="utf-8"))
-    return content
+    return json.loads((BUNDLE / "manifest.json").read_text(encoding="utf-8"))
 
 
 def change(key: str, value: Any) -> None:
@@ -76,9 +75,13 @@ def change(key: str, value: Any) -> None:
     Path(CONFIG).write_text(yaml.safe_dump(content), encoding="utf-8")
 
 
-def history() -> list[dict[str, str]]:
-    with (BUNDLE / "history.csv").open(encoding="utf-8", newline="") as file:
+def read(path: Path | str) -> list[dict[str, str]]:
+    with Path(path).open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def history() -> list[dict[str, str]]:
+    return read(BUNDLE / "history.csv")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -89,7 +92,7 @@ def copy_of(folder: Path, target: Path) -> Path:
     return Path(shutil.copytree(folder, target, symlinks=True))
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def project(workspace: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project in which the task has run, the working folder of the test."""
     folder = workspace(tmp_path / "project", TASK)
@@ -107,9 +110,19 @@ def steps(epochs: int) -> int:
     return epochs * math.ceil(rows / batch_size)
 
 
-def fail_after(
-    number: int, patch: pytest.MonkeyPatch, error: type[BaseException] = PowerFailureError
-) -> None:
+def power_failure() -> None:
+    raise PowerFailureError
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def fail_after(number: int, patch: pytest.MonkeyPatch, fail: Callable[[], None] = power_failure) -> None:
     """Let the training fail within the step after the next `number` steps."""
     step = TabularModel.training_step
     done = iter(range(number))
@@ -117,7 +130,7 @@ def fail_after(
     def failing(self: TabularModel, *arguments: Any, **named: Any) -> Any:
         loss = step(self, *arguments, **named)
         if next(done, None) is None:
-            raise error
+            fail()
         return loss
 
     patch.setattr(TabularModel, "training_step", failing)
@@ -155,7 +168,7 @@ def expected(
     untrained: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Any]:
     """The manifest of an uninterrupted training; the working folder is a project before it."""
-    monkeypatch.chdir(copy_of(untrained[0], tmp_path / "project"))
+    monkeypatch.chdir(copy_of(untrained[0], tmp_path / "untrained"))
     return untrained[1]
 
 
@@ -177,88 +190,63 @@ def half_way(
     return untrained[1]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def killed(
-    untrained: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
-    """A project, and a process that trains in it until it kills itself in the fourth epoch.
-
-    It has another hash seed, time zone and locale, and runs while the other tests do.
-    """
-    folder = copy_of(untrained[0], tmp_path_factory.mktemp("killed") / "project")
-    with contextlib.chdir(folder):
-        number = steps(3) + 5
-    program = f"""
-import os
-from src.cli import main
-from src.tabular.model import TabularModel
-step, done = TabularModel.training_step, []
-def dying(self, *arguments):
-    done.append(1)
-    if len(done) == {number}:
-        os.kill(os.getpid(), 9)
-    return step(self, *arguments)
-TabularModel.training_step = dying
-main()
-"""
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, "fit", "--config", CONFIG],
-        cwd=folder,
-        env=os.environ | {"PYTHONHASHSEED": "3", "TZ": "America/Lima", "LC_ALL": "C"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    yield folder, process
-    process.kill()
-    process.wait()
-
-
-SAVING = """
+DYING = """
 import io, os, sys, torch
 from pathlib import Path
 from src.cli import main
+from src.tabular.model import TabularModel
 point, last = sys.argv.pop(1), int(sys.argv.pop(1))
-save, replace, done = torch.save, Path.replace, []
+save, replace, step, done, steps = torch.save, Path.replace, TabularModel.training_step, [], []
+def die():
+    os.kill(os.getpid(), 9)
 def half(checkpoint, file):
     done.append(1)
     content = io.BytesIO()
     save(checkpoint, content)
-    size = len(content.getvalue()) // (2 if (point, len(done)) == ("write", last) else 1)
-    file.write(content.getvalue()[:size])
-    if (point, len(done)) == ("write", last):
+    dying = (point, len(done)) == ("write", last)
+    file.write(content.getvalue()[: len(content.getvalue()) // (2 if dying else 1)])
+    if dying:
         file.flush()
-        os.kill(os.getpid(), 9)
+        die()
 def renamed(path, target):
-    if point == "rename" and len(done) == last and Path(target).name == "last.ckpt":
-        os.kill(os.getpid(), 9)
+    if (point, len(done), Path(target).name) == ("rename", last, "last.ckpt"):
+        die()
     return replace(path, target)
 def synced(descriptor):
-    if point == "sync" and len(done) == last:
-        os.kill(os.getpid(), 9)
-torch.save, Path.replace, os.fsync = half, renamed, synced
+    if (point, len(done)) == ("sync", last):
+        die()
+def stepped(self, *arguments):
+    steps.append(1)
+    if (point, len(steps)) == ("step", last):
+        die()
+    return step(self, *arguments)
+torch.save, Path.replace, os.fsync, TabularModel.training_step = half, renamed, synced, stepped
 main()
 """
 
 
 @pytest.fixture(scope="module", autouse=True)
-def killed_while_saving(
+def killed(
     untrained: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Path, Future[list[tuple[int, str]]]]]:
-    """A project, and the ends of three processes that train in it one after the other, while other tests run.
+    """A project, and the ends of four processes that train in it one after the other, while other tests run.
 
-    Each kills itself while it saves a checkpoint: while it writes the one of the second epoch, before it
-    syncs the one of the third epoch to the disk, and before it renames that one. TMPDIR is on another file
-    system where there is one.
+    Each kills itself: while it writes the checkpoint of the second epoch, before it syncs the one of the
+    third epoch to the disk, before it renames that one, and within the fourth epoch. They have another hash
+    seed, time zone and locale; TMPDIR is on another file system where there is one.
     """
-    folder = copy_of(untrained[0], tmp_path_factory.mktemp("saving") / "project")
+    folder = copy_of(untrained[0], tmp_path_factory.mktemp("killed") / "project")
+    with contextlib.chdir(folder):
+        fourth = steps(1) + 5  # the fourth process trains the third epoch first
+    environment = os.environ | {"PYTHONHASHSEED": "3", "TZ": "America/Lima", "LC_ALL": "C"}
     memory = Path("/dev/shm")  # noqa: S108
-    environment = os.environ | ({"TMPDIR": str(memory)} if memory.is_dir() else {})
+    environment |= {"TMPDIR": str(memory)} if memory.is_dir() else {}
 
     def run() -> list[tuple[int, str]]:
         ends = []
-        for point, last in (("write", "2"), ("sync", "2"), ("rename", "1")):
+        for point, last in (("write", 2), ("sync", 2), ("rename", 1), ("step", fourth)):
             done = subprocess.run(
-                [sys.executable, "-c", SAVING, point, last, "fit", "--config", CONFIG],
+                [sys.executable, "-c", DYING, point, str(last), "fit", "--config", CONFIG],
                 cwd=folder,
                 env=environment,
                 capture_output=True,
@@ -275,7 +263,6 @@ def killed_while_saving(
 # ---------------------------------------------------------------------------------------- repetition
 
 
-@pytest.mark.usefixtures("project")
 def test_configuration_of_the_bundle_repeats_what_the_pipeline_made() -> None:
     before = contents(BUNDLE)
     shutil.move(BUNDLE / "config.yaml", "again.yaml")
@@ -311,39 +298,27 @@ def test_interrupted_between_training_and_bundle_goes_on(
     assert fit() == half_way
 
 
-def test_interruption_by_the_user_ends_with_130_and_goes_on(
-    expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("fail", "code", "told"), [(interrupt, 130, "interrupted\n"), (terminate, 143, "terminated\n")]
+)
+def test_a_signal_ends_with_its_code_and_the_training_goes_on(
+    fail: Callable[[], None],
+    code: int,
+    told: str,
+    expected: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with monkeypatch.context() as patch:
-        fail_after(steps(2) + 3, patch, KeyboardInterrupt)
-        code = cli("fit", "--config", CONFIG)
-    assert fit() == expected
-    assert "going on after epoch 2\n" in capsys.readouterr().out
-    assert code == 130
-
-
-def test_termination_by_the_system_ends_with_143_and_goes_on(
-    expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    step, done = TabularModel.training_step, iter(range(steps(2) + 3))
-
-    def terminated(self: TabularModel, *arguments: Any) -> Any:
-        if next(done, None) is None:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TabularModel, "training_step", terminated)
-        code = cli("fit", "--config", CONFIG)
+        fail_after(steps(2) + 3, patch, fail)
+        assert cli("fit", "--config", CONFIG) == code
     assert not BUNDLE.exists()
     assert fit() == expected
     output = capsys.readouterr()
     assert "going on after epoch 2\n" in output.out
-    assert "terminated\n" in output.err
-    assert code == 143
+    assert told in output.err
 
 
-@pytest.mark.usefixtures("project")
 def test_a_second_trainer_of_the_task_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(Path("models"))
     with FileLock(Path("runs", TASK, "lock")):  # as a trainer holds it whose `dvc repro` was killed
@@ -373,9 +348,8 @@ def test_damaged_checkpoint_is_reported_and_training_starts_afresh(
         checkpoint.write_bytes(content[: len(content) // 2] if damage == "half" else b"")
     assert fit() == half_way
     assert not Path("intruded").exists()
-    warnings = [record.getMessage() for record in caplog.records if "starting afresh" in record.getMessage()]
-    assert len(warnings) == 1
-    assert str(checkpoint) in warnings[0]
+    (warning,) = [message for message in caplog.messages if "starting afresh" in message]
+    assert str(checkpoint) in warning
 
 
 def test_another_configuration_does_not_go_on(
@@ -400,7 +374,6 @@ def test_a_checkpoint_of_another_run_is_refused(
     assert f"is a checkpoint of the run {checkpoint.parent.name}, not of {other.parent.name}" in message
 
 
-@pytest.mark.usefixtures("project")
 def test_early_stop_is_kept_over_an_interruption(capsys: pytest.CaptureFixture[str]) -> None:
     stopping = {
         "class_path": "lightning.pytorch.callbacks.EarlyStopping",
@@ -419,7 +392,6 @@ def test_early_stop_is_kept_over_an_interruption(capsys: pytest.CaptureFixture[s
     assert "going on after epoch 3\n" in output
 
 
-@pytest.mark.usefixtures("project")
 @pytest.mark.parametrize(
     ("saving_takes", "saved"),
     [
@@ -453,39 +425,26 @@ def test_checkpoints_are_due_by_the_clock_and_by_what_they_cost(
     assert epochs == saved
 
 
-def test_kills_while_saving_leave_the_old_checkpoint(
-    killed_while_saving: tuple[Path, Future[list[tuple[int, str]]]],
+def test_kills_leave_the_last_whole_checkpoint(
+    killed: tuple[Path, Future[list[tuple[int, str]]]],
     untrained: tuple[Path, dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    folder, ends = killed_while_saving
-    for (code, output), going_on in zip(ends.result(), (None, 1, 2), strict=True):
+    folder, ends = killed
+    for (code, output), going_on in zip(ends.result(), (None, 1, 2, 2), strict=True):
         assert code == -signal.SIGKILL
-        assert ("going on" in output) == (going_on is not None)
-        assert going_on is None or f"going on after epoch {going_on}\n" in output
-    monkeypatch.chdir(folder)
-    assert fit() == untrained[1]
-    assert "going on after epoch 2\n" in capsys.readouterr().out
-
-
-def test_killed_process_goes_on(
-    killed: tuple[Path, subprocess.Popen[bytes]],
-    untrained: tuple[Path, dict[str, Any]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    folder, process = killed
-    assert process.wait(timeout=120) == -signal.SIGKILL
+        assert re.findall(r"going on after epoch (\d)\n", output) == ([str(going_on)] if going_on else [])
     monkeypatch.chdir(folder)
     assert list(Path("runs").rglob("last.ckpt"))
     assert not BUNDLE.exists()
     assert fit() == untrained[1]
+    assert "going on after epoch 3\n" in capsys.readouterr().out
 
 
 # ------------------------------------------------------------------------------------------ failures
 
 
-@pytest.mark.usefixtures("project")
 def test_loss_that_is_not_finite_is_reported_and_the_older_bundle_stays(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -499,16 +458,6 @@ def test_loss_that_is_not_finite_is_reported_and_the_older_bundle_stays(
     assert contents(Path("models")) == before
 
 
-@pytest.mark.usefixtures("project")
-def test_batches_of_one_row_are_refused_where_batch_norm_needs_two(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    change("model.init_args.network.init_args.norm", "batch")
-    assert cli("fit", "--config", CONFIG, "--data.batch_size=1") == 2
-    assert "error: data.batch_size: batch norm needs at least 2 rows in a batch" in capsys.readouterr().err
-
-
-@pytest.mark.usefixtures("project")
 def test_a_bundle_that_could_not_be_written_is_reported_before_training(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -519,14 +468,29 @@ def test_a_bundle_that_could_not_be_written_is_reported_before_training(
     assert re.search("error: .*exists: 'models'", capsys.readouterr().err)
 
 
-@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU")
-@pytest.mark.usefixtures("project")
-def test_a_missing_gpu_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli("fit", "--config", CONFIG, "--trainer.accelerator=gpu") == 2
-    assert "error: Lightning refuses the configuration: No supported gpu" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--model.network.norm=batch", "--data.batch_size=1"],
+            "error: data.batch_size: batch norm needs at least 2 rows in a batch",
+        ),
+        pytest.param(
+            ["--trainer.accelerator=gpu"],
+            "error: Lightning refuses the configuration: No supported gpu",
+            marks=pytest.mark.skipif(
+                torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU"
+            ),
+        ),
+    ],
+)
+def test_a_training_that_cannot_be_is_refused(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli("fit", "--config", CONFIG, *options) == 2
+    assert message in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("project")
 def test_full_disk_is_reported_and_the_older_bundle_stays(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -541,19 +505,14 @@ def test_full_disk_is_reported_and_the_older_bundle_stays(
     assert contents(Path("models")) == before
 
 
-@pytest.mark.usefixtures("project")
 def test_wandb_that_fails_does_not_affect_the_training(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(**named: Any) -> None:
-        raise ConnectionResetError("gone")
-
     expected = manifest()
+    monkeypatch.setattr("wandb.init", mock.Mock(side_effect=ConnectionResetError("gone")))
     with mock.patch.dict(os.environ, WANDB_MODE="offline"):
-        monkeypatch.setattr("wandb.init", broken)
         assert fit() == expected
-    warnings = [record for record in caplog.records if "going on without it" in record.getMessage()]
-    assert len(warnings) == 1
+    assert sum("going on without it" in message for message in caplog.messages) == 1
 
 
 # ------------------------------------------------------------------------------------------ refusals
@@ -569,7 +528,6 @@ def test_wandb_that_fails_does_not_affect_the_training(
         ("monitor", "validation/beauty"),
     ],
 )
-@pytest.mark.usefixtures("project")
 def test_mistakes_in_the_configuration_are_reported_by_name(
     key: str, value: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -600,7 +558,6 @@ def test_other_classes_are_neither_used_nor_imported(
     assert "intruder" not in sys.modules
 
 
-@pytest.mark.usefixtures("project")
 def test_nothing_is_read_from_an_address() -> None:
     asked = []
 
@@ -623,25 +580,18 @@ def test_nothing_is_read_from_an_address() -> None:
         server.server_close()
 
 
-@pytest.mark.usefixtures("project")
-def test_missing_prepared_data_are_reported_with_the_command_that_makes_them(
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize(
+    ("folder", "command", "remedy"),
+    [(PREPARED, "fit", "run: dvc repro prepare"), (BUNDLE, "test", "train first: dvc repro train")],
+)
+def test_a_missing_folder_is_reported_with_the_command_that_makes_it(
+    folder: Path, command: str, remedy: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.rmtree(PREPARED)
-    assert cli("fit", "--config", CONFIG) == 2
-    assert capsys.readouterr().err.splitlines()[-1].endswith(f"run: dvc repro prepare@{TASK}")
+    shutil.rmtree(folder)
+    assert cli(command, "--config", CONFIG) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"{remedy}@{TASK}")
 
 
-@pytest.mark.usefixtures("project")
-def test_a_missing_bundle_is_reported_with_the_command_that_makes_it(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    shutil.rmtree(BUNDLE)
-    assert cli("test", "--config", CONFIG) == 2
-    assert capsys.readouterr().err.splitlines()[-1].endswith(f"dvc repro train@{TASK}")
-
-
-@pytest.mark.usefixtures("project")
 def test_other_model_than_the_bundle_is_reported_with_the_difference(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -662,7 +612,6 @@ def torch_optim(name: str, **init_args: Any) -> dict[str, Any]:
     return {"class_path": f"torch.optim.{name}", "init_args": init_args}
 
 
-@pytest.mark.usefixtures("project")
 def test_one_cycle_moves_by_steps_over_the_whole_training() -> None:
     change("trainer.max_epochs", 2)
     change("model.init_args.optimizer", torch_optim("Adam", lr=0.001))
@@ -674,7 +623,6 @@ def test_one_cycle_moves_by_steps_over_the_whole_training() -> None:
     assert 0.005 < second < 0.01  # half way through, past the highest rate
 
 
-@pytest.mark.usefixtures("project")
 def test_training_stops_early_at_a_threshold() -> None:
     stopping = {
         "class_path": "lightning.pytorch.callbacks.EarlyStopping",
@@ -685,7 +633,6 @@ def test_training_stops_early_at_a_threshold() -> None:
     assert len(history()) == 1
 
 
-@pytest.mark.usefixtures("project")
 def test_any_optimizer_and_schedule_of_torch_and_the_best_epoch_is_kept() -> None:
     change("trainer.max_epochs", 2)
     change("trainer.gradient_clip_val", 1.0)
@@ -707,7 +654,6 @@ def test_any_optimizer_and_schedule_of_torch_and_the_best_epoch_is_kept() -> Non
 # --------------------------------------------------------------------------------- the trained bundle
 
 
-@pytest.mark.usefixtures("project")
 def test_metrics_are_those_of_the_report(capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(Path("models"))
     assert cli("test", "--config", CONFIG) == 0
@@ -716,11 +662,6 @@ def test_metrics_are_those_of_the_report(capsys: pytest.CaptureFixture[str]) -> 
     expected = json.loads(REPORT.read_text(encoding="utf-8"))["test/log_rmse"]
     assert float(found[1]) == pytest.approx(expected, rel=1e-4)
     assert contents(Path("models")) == before
-
-
-def read(path: Path | str) -> list[dict[str, str]]:
-    with Path(path).open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def write(path: str, rows: list[dict[str, str]]) -> None:
@@ -741,7 +682,6 @@ def predicted(
         return read("answers/prices.csv")
 
 
-@pytest.mark.usefixtures("project")
 def test_predictions_are_a_table_of_ids_and_prices(predicted: list[dict[str, str]]) -> None:
     assert list(predicted[0]) == ["Id", "SalePrice"]
     assert [row["Id"] for row in predicted] == [row["Id"] for row in read(RAW / "test.csv")]
@@ -750,7 +690,6 @@ def test_predictions_are_a_table_of_ids_and_prices(predicted: list[dict[str, str
     assert len({row["SalePrice"] for row in predicted}) > 1000
 
 
-@pytest.mark.usefixtures("project")
 def test_predictions_score_as_the_report_says() -> None:
     assert cli(*PREDICT, f"{RAW}/train.csv") == 0
     pairs = zip(read(RAW / "train.csv"), read("predictions.csv"), strict=True)
@@ -761,7 +700,6 @@ def test_predictions_score_as_the_report_says() -> None:
     assert math.sqrt(math.fsum(squares) / len(squares)) == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.usefixtures("project")
 def test_other_columns_and_unseen_categories_are_accepted(
     predicted: list[dict[str, str]], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -771,11 +709,10 @@ def test_other_columns_and_unseen_categories_are_accepted(
     assert cli(*PREDICT, "rows.csv") == 0
     pairs = enumerate(zip(predicted, read("predictions.csv"), strict=True))
     assert [number for number, (before, after) in pairs if before != after] == [3]
-    warnings = [record for record in caplog.records if "never seen" in record.getMessage()]
-    assert len(warnings) == 1
-    assert warnings[0].levelno == logging.WARNING
-    assert "rows.csv" in warnings[0].getMessage()
-    assert "Neighborhood (1)" in warnings[0].getMessage()
+    (warning,) = [record for record in caplog.records if "never seen" in record.getMessage()]
+    assert warning.levelno == logging.WARNING
+    assert "rows.csv" in warning.getMessage()
+    assert "Neighborhood (1)" in warning.getMessage()
 
 
 @pytest.mark.parametrize(
@@ -785,7 +722,6 @@ def test_other_columns_and_unseen_categories_are_accepted(
         ({"LotArea": "large"}, "rows.csv: row 1, column 'LotArea': 'large' is not a number"),
     ],
 )
-@pytest.mark.usefixtures("project")
 def test_unusable_rows_are_reported_and_nothing_is_written(
     change: dict[str, str | None], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -796,13 +732,11 @@ def test_unusable_rows_are_reported_and_nothing_is_written(
     assert [path.name for path in Path().glob("*.csv*")] == ["rows.csv"]
 
 
-@pytest.mark.usefixtures("project")
 def test_predict_requires_rows(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli("predict", "--config", CONFIG) == 2
     assert "--data.input" in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.usefixtures("project")
 def test_bundle_alone_predicts(predicted: list[dict[str, str]]) -> None:
     change("model.init_args.network.init_args.dropout", 0.75)
     shutil.rmtree(PREPARED)
@@ -810,7 +744,6 @@ def test_bundle_alone_predicts(predicted: list[dict[str, str]]) -> None:
     assert read("predictions.csv") == predicted
 
 
-@pytest.mark.usefixtures("project")
 def test_damaged_bundle_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     content = bytearray((BUNDLE / "model.safetensors").read_bytes())
     content[-1] ^= 1

@@ -17,14 +17,35 @@ QUICK = ("bowl", "perceptron")  # tasks that train in a second
 PARTS = [f"tests/{name}" for name in ("core", "preparation", "reporting", "test_structure.py")]
 PARTS += [f"tests/pipelines/{name}.py" for name in ("test_findings", "test_report")]
 PROGRAM = """
-import runpy, sys
+import contextlib, io, runpy, sys
+from pathlib import Path
+import pytest
 import pipelines.export.__main__, pipelines.report.__main__, pipelines.serve.__main__
-for name in ("study", "new_task"):
-    sys.argv = [name, "--help"]
-    try:
-        runpy.run_module(f"pipelines.{name}", run_name="__main__", alter_sys=True)
-    except SystemExit as end:
-        assert not end.code
+from dvc.cli import main as dvc
+
+kind, task, *parts = sys.argv[1:]
+with contextlib.redirect_stdout(io.StringIO()) as told:
+    for name in ("study", "new_task"):
+        sys.argv = [name, "--help"]
+        try:
+            runpy.run_module(f"pipelines.{name}", run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            assert not end.code
+assert kind not in told.getvalue().split()
+
+class Chosen:
+    def pytest_collection_modifyitems(self, items):
+        paths = [Path(part).absolute() for part in parts]
+        items[:] = [
+            item
+            for item in items
+            if not item.get_closest_marker("slow") and any(item.path.is_relative_to(path) for path in paths)
+        ]
+
+assert pytest.main(["-p", "no:cacheprovider"], plugins=[Chosen()]) == 0
+assert dvc(["repro", "--dry", f"evaluate@{task}"]) == 0
+from tests.conftest import run_stages
+run_stages([task], [])
 """
 
 
@@ -33,16 +54,8 @@ for name in ("study", "new_task"):
 def test_a_kind_of_data_can_be_deleted(tmp_path: Path, kind: str, python: Callable[..., Any]) -> None:
     project = copy_project(ROOT, tmp_path / "project")
     delete_kind(project, kind)
-
-    def run(*arguments: str) -> str:
-        done = python(*arguments, cwd=project)
-        assert done.returncode == 0, done.stdout
-        output: str = done.stdout
-        return output
-
-    assert kind not in run("-c", PROGRAM).split()
-    run("-m", "pytest", "-p", "no:cacheprovider", "--collect-only")
-    run("-m", "pytest", "-p", "no:cacheprovider", "-m", "not slow", *PARTS)
     (project / ".dvc/config.local").write_text("[core]\n no_scm = true\n")
     task = next(task for task in QUICK if TASKS.get(task, kind) != kind)
-    assert f"evaluated: reports/{task}/" in run("-m", "dvc", "repro", f"evaluate@{task}")
+    done = python("-c", PROGRAM, kind, task, *PARTS, cwd=project)
+    assert done.returncode == 0, done.stdout
+    assert f"evaluated: reports/{task}/" in done.stdout

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -47,15 +48,20 @@ def write(target: Path, error: type[BaseException] | None = None) -> None:
             raise error
 
 
+@pytest.fixture
+def older(tmp_path: Path) -> Path:
+    """A folder that has been written before."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/old.txt").write_text("old")
+    return tmp_path / "folder"
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-def test_older_folder_stays_after_an_error(tmp_path: Path, error: type[BaseException]) -> None:
-    target = tmp_path / "folder"
-    target.mkdir()
-    (target / "old.txt").write_text("old")
+def test_older_folder_stays_after_an_error(older: Path, error: type[BaseException]) -> None:
     with pytest.raises(error):
-        write(target, error)
-    assert contents(tmp_path) == {"folder/old.txt": b"old"}
-    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+        write(older, error)
+    assert contents(older.parent) == {"folder/old.txt": b"old"}
+    assert list(older.parent.iterdir()) == [older]
 
 
 def test_no_folder_is_left_when_the_first_writing_fails(tmp_path: Path) -> None:
@@ -65,28 +71,19 @@ def test_no_folder_is_left_when_the_first_writing_fails(tmp_path: Path) -> None:
 
 
 def test_older_folder_stays_when_the_new_one_cannot_take_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    older: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = tmp_path / "folder"
-    target.mkdir()
-    (target / "old.txt").write_text("old")
-
-    def refused(self: Path, other: Any) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied", str(other))
-
+    refused = mock.Mock(side_effect=PermissionError(errno.EACCES, "Permission denied"))
     monkeypatch.setattr(Path, "rename", refused)
     monkeypatch.setattr(Path, "replace", refused)
     with pytest.raises(PermissionError):
-        write(target)
-    assert contents(target) == {"old.txt": b"old"}
+        write(older)
+    assert contents(older) == {"old.txt": b"old"}
 
 
 def test_older_folder_comes_back_when_its_replacement_was_killed(
-    tmp_path: Path, python: Callable[..., Any]
+    older: Path, python: Callable[..., Any]
 ) -> None:
-    target = tmp_path / "folder"
-    target.mkdir()
-    (target / "old.txt").write_text("old")
     program = f"""
 import os, sys
 from pathlib import Path
@@ -101,10 +98,10 @@ Path.rename = killed
 with written_whole(Path("folder")) as folder:
     (folder / "new.txt").write_text("new")
 """
-    assert python("-c", program, cwd=tmp_path).returncode == 9
+    assert python("-c", program, cwd=older.parent).returncode == 9
     with pytest.raises(KeyboardInterrupt):
-        write(target, KeyboardInterrupt)
-    assert contents(tmp_path) == {"folder/old.txt": b"old"}
+        write(older, KeyboardInterrupt)
+    assert contents(older.parent) == {"folder/old.txt": b"old"}
 
 
 def test_rest_of_a_killed_run_does_not_get_into_the_folder(tmp_path: Path) -> None:
@@ -178,10 +175,3 @@ def test_a_second_writer_is_refused_and_the_first_ends_whole(tmp_path: Path) -> 
     assert sorted(path.name for path in folder.iterdir()) == ["first.txt", "last.txt"]
     with written_whole(folder):  # the lock is released
         pass
-
-
-def test_the_rest_of_a_killed_writer_is_removed(tmp_path: Path) -> None:
-    (tmp_path / ".results.partial").mkdir()
-    (tmp_path / ".results.partial" / "half.txt").touch()
-    with written_whole(tmp_path / "results") as partial:
-        assert not list(partial.iterdir())

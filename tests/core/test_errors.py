@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,13 @@ def raising(error: BaseException) -> Callable[[], None]:
         raise error
 
     return main
+
+
+def code_of(main: Callable[[], Any]) -> Any:
+    """The exit code of a function that is called as a command line."""
+    with pytest.raises(SystemExit) as stopped:
+        exit_with_message(main)
+    return stopped.value.code
 
 
 @pytest.mark.parametrize(
@@ -64,9 +72,7 @@ def raising(error: BaseException) -> Callable[[], None]:
 def test_each_kind_has_its_exit_code_and_one_line(
     error: Exception, code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        exit_with_message(raising(error))
-    assert stopped.value.code == code
+    assert code_of(raising(error)) == code
     assert capsys.readouterr() == ("", f"error: {message}\n")
 
 
@@ -83,32 +89,18 @@ def test_an_error_that_a_library_wrapped_is_reported(capsys: pytest.CaptureFixtu
         except ValueError:
             raise TypeError("no subtype") from None
 
-    with pytest.raises(SystemExit) as stopped:
-        exit_with_message(wrapping)
-    assert stopped.value.code == 2
+    assert code_of(wrapping) == 2
     assert capsys.readouterr() == ("", "error: dropout: 1.5\n")
     with pytest.raises(TypeError, match="no subtype"):
         exit_with_message(hiding)
 
 
-def fill_memory_with_torch() -> None:
-    torch.empty(10**15)
-
-
-def fill_memory_with_numpy() -> None:
-    np.empty(10**15)
-
-
-@pytest.mark.parametrize("fill", [fill_memory_with_torch, fill_memory_with_numpy])
+@pytest.mark.parametrize("fill", [torch.empty, np.empty])
 def test_memory_that_a_library_is_refused_is_reported(
-    fill: Callable[[], None], capsys: pytest.CaptureFixture[str]
+    fill: Callable[[int], Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        exit_with_message(fill)
-    assert stopped.value.code == 6
-    error = capsys.readouterr().err
-    assert error.startswith("error: out of memory: ")
-    assert re.search("allocate", error)
+    assert code_of(lambda: fill(10**15)) == 6
+    assert re.match("error: out of memory: .*allocate", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("name", ["OutOfMemoryError", "Surprise"])
@@ -150,25 +142,28 @@ def test_a_full_disk_is_reported_by_every_library(library: str, tmp_path: Path) 
 
 @pytest.mark.usefixtures("settings_of_the_process")
 def test_interruption_ends_with_130(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        exit_with_message(raising(KeyboardInterrupt()))
-    assert stopped.value.code == 130
+    assert code_of(raising(KeyboardInterrupt())) == 130
     assert capsys.readouterr() == ("", "interrupted\n")
     os.kill(os.getpid(), signal.SIGINT)  # a second one while the process ends
 
 
+FULL = OSError(errno.ENOSPC, "full")
+BUGS = [ValueError("a bug"), FileNotFoundError(errno.ENOENT, "a bug")]
+
+
 @pytest.mark.parametrize(
-    "error", [DataError("a.csv"), OSError(errno.ENOSPC, "full"), MemoryError()], ids=repr
+    ("error", "asked"),
+    [
+        *((error, True) for error in (DataError("a.csv"), FULL, MemoryError())),
+        *((bug, False) for bug in BUGS),
+    ],
+    ids=repr,
 )
-def test_traceback_is_shown_when_asked_for(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOCKSTEP_TRACEBACK", "1")
-    with pytest.raises(type(error)) as caught:
-        exit_with_message(raising(error))
-    assert caught.value is error
-
-
-@pytest.mark.parametrize("error", [ValueError("a bug"), FileNotFoundError(errno.ENOENT, "a bug")], ids=repr)
-def test_a_mistake_of_the_program_keeps_its_traceback(error: Exception) -> None:
+def test_traceback_is_shown_when_asked_for_and_of_mistakes_of_the_program(
+    error: Exception, asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if asked:
+        monkeypatch.setenv("LOCKSTEP_TRACEBACK", "1")
     with pytest.raises(type(error)) as caught:
         exit_with_message(raising(error))
     assert caught.value is error
@@ -176,15 +171,13 @@ def test_a_mistake_of_the_program_keeps_its_traceback(error: Exception) -> None:
 
 @pytest.mark.parametrize("code", [0, 2])
 def test_an_exit_stays_as_it_is(code: int) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        exit_with_message(raising(SystemExit(code)))
-    assert stopped.value.code == code
+    assert code_of(raising(SystemExit(code))) == code
 
 
 def test_success_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    done: list[Any] = []
-    exit_with_message(lambda: done.append(1))
-    assert done == [1]
+    main = mock.Mock()
+    exit_with_message(main)
+    main.assert_called_once_with()
     assert capsys.readouterr() == ("", "")
 
 

@@ -2,8 +2,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,14 +50,23 @@ lightning.Trainer, torchmetrics.functional.detection.intersection_over_union
 """
 
 
-def test_imports_leave_out_packages_that_work_when_they_are_needed(python: Callable[..., Any]) -> None:
-    done = python("-c", COMPLETE, cwd=ROOT, MPLBACKEND="agg")
-    assert done.stdout.splitlines() == ["[]", "1.0", "Figure"]
+@pytest.fixture(scope="module")
+def outputs(python: Callable[..., Any]) -> list[list[str]]:
+    """The lines that the two programs print, which run side by side."""
+    with ThreadPoolExecutor() as pool:
+        programs = (COMPLETE, WITHOUT_PRIVATE_PARTS)
+        return [
+            done.stdout.splitlines()
+            for done in pool.map(lambda text: python("-c", text, cwd=ROOT, MPLBACKEND="agg"), programs)
+        ]
 
 
-def test_another_version_of_the_packages_is_imported_in_the_ordinary_way(python: Callable[..., Any]) -> None:
-    done = python("-c", WITHOUT_PRIVATE_PARTS, cwd=ROOT)
-    assert done.stdout.splitlines() == ["['matplotlib', 'scipy', 'torch._dynamo', 'torchvision']"]
+def test_imports_leave_out_packages_that_work_when_they_are_needed(outputs: list[list[str]]) -> None:
+    assert outputs[0] == ["[]", "1.0", "Figure"]
+
+
+def test_another_version_of_the_packages_is_imported_in_the_ordinary_way(outputs: list[list[str]]) -> None:
+    assert outputs[1] == ["['matplotlib', 'scipy', 'torch._dynamo', 'torchvision']"]
 
 
 def test_a_missing_environment_is_explained_in_one_line(tmp_path: Path) -> None:

@@ -2,29 +2,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from src.core.errors import ConfigurationError
 from src.images.data import ImageData, load_split
-from src.images.prepare import Preparation, prepare
 from src.images.preprocessing import Preprocessing
 
 PREPARED = Path("data/prepared/marks")
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A working folder with 60 prepared grey images of two classes, 12 x 12."""
-    monkeypatch.chdir(tmp_path)
-    values = np.random.default_rng(0).integers(0, 256, (60, 12, 12), dtype=np.uint8)
-    for number, value in enumerate(values):
-        path = Path("raw", ("cross", "circle")[number % 2], f"{number}.png")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(value).save(path)
-    prepare(Path("raw"), PREPARED, Preparation(train="."))
 
 
 def data(**settings: Any) -> ImageData:
@@ -36,7 +21,7 @@ def data(**settings: Any) -> ImageData:
     return module
 
 
-@pytest.mark.usefixtures("project")
+@pytest.mark.usefixtures("marks")
 def test_batches_are_bytes_with_their_classes() -> None:
     images, target = load_split(PREPARED, "train")
     known = {image.numpy().tobytes(): int(code) for image, code in zip(images, target, strict=True)}
@@ -47,7 +32,7 @@ def test_batches_are_bytes_with_their_classes() -> None:
         assert [known[image.numpy().tobytes()] for image in pixels] == codes.tolist()
 
 
-@pytest.mark.usefixtures("project")
+@pytest.mark.usefixtures("marks")
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_evaluation_keeps_the_order_of_the_images(split: str) -> None:
     module = data()
@@ -55,7 +40,7 @@ def test_evaluation_keeps_the_order_of_the_images(split: str) -> None:
     assert torch.equal(torch.cat([images for images, _ in loader]), load_split(PREPARED, split)[0])
 
 
-@pytest.mark.usefixtures("project")
+@pytest.mark.usefixtures("marks")
 def test_the_preprocessing_is_that_of_the_prepared_data() -> None:
     assert data().preprocessing == Preprocessing.load(PREPARED)
     assert data().preprocessing.classes == ["circle", "cross"]

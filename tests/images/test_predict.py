@@ -13,21 +13,13 @@ from PIL import Image
 from src.images.model import ImageModel
 from src.images.networks import LeNet
 from src.images.predict import write_classes
-from src.images.prepare import Preparation, prepare
 from src.images.preprocessing import Preprocessing
 
 
 @pytest.fixture
-def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ImageModel, Preprocessing]:
-    """A network, its preprocessing, and 60 grey images of two classes, 12 x 12, in the current folder."""
-    monkeypatch.chdir(tmp_path)
-    values = np.random.default_rng(0).integers(0, 256, (60, 12, 12), dtype=np.uint8)
-    for number, value in enumerate(values):
-        path = Path("raw", ("cross", "circle")[number % 2], f"{number}.png")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(value).save(path)
-    prepare(Path("raw"), Path("prepared"), Preparation(train="."))
-    learnt = Preprocessing.load(Path("prepared"))
+def network(marks: None) -> tuple[ImageModel, Preprocessing]:
+    """A network for the task `marks`, and its preprocessing."""
+    learnt = Preprocessing.load(Path("data/prepared/marks"))
     torch.manual_seed(0)
     return ImageModel(learnt, LeNet).eval(), learnt  # type: ignore[arg-type]
 

@@ -35,6 +35,14 @@ def contents() -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in Path("data/prepared").rglob("*") if path.is_file()}
 
 
+def refused(error: type[Exception], match: str) -> None:
+    """The preparation ends with an error, and data/prepared stays as it was."""
+    before = contents()
+    with pytest.raises(error, match=match):
+        prepare("tiny")
+    assert contents() == before
+
+
 def test_the_section_decides_how_the_task_is_prepared(capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     prepare("tiny")
@@ -72,52 +80,38 @@ def test_twice_gives_the_same_bytes() -> None:
 )
 def test_mistakes_in_the_section_are_told_and_the_older_data_stay(settings: Any, named: str) -> None:
     prepare("tiny")
-    before = contents()
     write_parameters(settings)
-    with pytest.raises(ConfigurationError, match=named):
-        prepare("tiny")
-    assert contents() == before
+    refused(ConfigurationError, named)
 
 
 def test_raw_data_that_are_not_there_are_told() -> None:
     Path("data/raw/tiny/train.csv").unlink()
-    with pytest.raises(IntegrityError, match=r"data/raw/tiny/train\.csv: .*no such file.*-f fetch@tiny"):
-        prepare("tiny")
+    refused(IntegrityError, r"data/raw/tiny/train\.csv: .*no such file.*-f fetch@tiny")
     Path("data/raw/tiny/SOURCE.json").unlink()
-    with pytest.raises(ConfigurationError, match=r"data/raw/tiny/SOURCE\.json is not here; .* fetch@tiny"):
-        prepare("tiny")
+    refused(ConfigurationError, r"data/raw/tiny/SOURCE\.json is not here; .* fetch@tiny")
     assert contents() == {}
 
 
 @pytest.mark.parametrize("name", ["train.csv", "SOURCE.json"])
 def test_damaged_raw_data_are_told_and_the_older_data_stay(name: str) -> None:
     prepare("tiny")
-    before = contents()
     path = Path("data/raw/tiny", name)
     path.write_bytes(path.read_bytes().replace(b"7", b"8"))
-    with pytest.raises(
-        IntegrityError, match=r"raw/tiny/train\.csv: sha256 \w{64}, expected \w{64}; run: dvc"
-    ):
-        prepare("tiny")
-    assert contents() == before
+    refused(IntegrityError, r"raw/tiny/train\.csv: sha256 \w{64}, expected \w{64}; run: dvc")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"files": [1]}', '{"files": {"train.csv": "x"}}'])
 def test_a_damaged_record_of_the_source_is_told(text: str) -> None:
     Path("data/raw/tiny/SOURCE.json").write_text(text)
-    with pytest.raises(IntegrityError, match=r"data/raw/tiny/SOURCE\.json is damaged: .* -f fetch@tiny"):
-        prepare("tiny")
+    refused(IntegrityError, r"data/raw/tiny/SOURCE\.json is damaged: .* -f fetch@tiny")
 
 
 def test_a_wrong_cell_is_told_and_the_older_data_stay() -> None:
     prepare("tiny")
-    before = contents()
     with Path("mine/train.csv").open("a") as file:
         file.write("7,a,dear\n")
     fetch("tiny")
-    with pytest.raises(DataError, match=r"train\.csv: row 21, column 'price': 'dear' is not a number"):
-        prepare("tiny")
-    assert contents() == before
+    refused(DataError, r"train\.csv: row 21, column 'price': 'dear' is not a number")
 
 
 def test_unknown_task_is_told() -> None:

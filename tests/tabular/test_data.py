@@ -2,7 +2,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -11,41 +10,10 @@ from lightning import Callback, LightningModule, Trainer
 from src.core.errors import ConfigurationError
 from src.tabular.data import TabularData, load_split
 from src.tabular.model import TabularModel
-from src.tabular.prepare import Preparation, prepare
 from src.tabular.preprocessing import Preprocessing
 from src.training.networks import MLP
 
-ROWS = 100
 PREPARED = Path("data/prepared/houses")
-
-
-@pytest.fixture
-def houses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
-    """A prepared task in the current folder, and the raw rows by number."""
-    monkeypatch.chdir(tmp_path)
-    numbers = np.arange(ROWS)
-    table = pd.DataFrame(
-        {
-            "Id": [f"{number:03}" for number in numbers],
-            "Area": numbers * 37 % 101 + 0.5,
-            "Code": ["07", "7", "A"] * (ROWS // 3) + ["A"],
-            "Kind": ["brick", "wood", None, "stone"] * (ROWS // 4),
-            "Price": 100.0 + numbers * 53 % 97,
-        }
-    )
-    Path("raw").mkdir()
-    table.to_csv("raw/train.csv", index=False, na_rep="NA")
-    types: dict[str, Any] = {"Code": "categorical"}
-    settings = Preparation(target="Price", id="Id", column_types=types, target_transform="standardize")
-    prepare(Path("raw"), PREPARED, settings)
-    return table
-
-
-def split_rows(split: str) -> list[int]:
-    """The raw rows of a split, counted from 0."""
-    frame = pd.read_csv(PREPARED / "split.csv")
-    rows: list[int] = (frame.loc[frame["split"] == split, "row"] - 1).tolist()
-    return rows
 
 
 class Seen(Callback):

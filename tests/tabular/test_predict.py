@@ -18,42 +18,17 @@ from src.core.errors import DataError
 from src.tabular.data import load_split
 from src.tabular.model import TabularModel
 from src.tabular.predict import read_rows, write_predictions
-from src.tabular.prepare import Preparation, prepare
 from src.tabular.preprocessing import Preprocessing, Target, transform
 from src.training.networks import MLP
 
-ROWS = 100
-PREPARED = Path("prepared")
+PREPARED = Path("data/prepared/houses")
 SIZES = (1, 2, 3, 8192)
-
-
-@pytest.fixture
-def houses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
-    """A prepared table in the current folder, and its raw rows."""
-    monkeypatch.chdir(tmp_path)
-    numbers = np.arange(ROWS)
-    table = pd.DataFrame(
-        {
-            "Id": [f"{number:03}" for number in numbers],
-            "Area": numbers * 37 % 101 + 0.5,
-            "Code": ["07", "7", "A"] * (ROWS // 3) + ["A"],
-            "Kind": ["brick", "wood", None, "stone"] * (ROWS // 4),
-            "Price": 100.0 + numbers * 53 % 97,
-        }
-    )
-    Path("raw").mkdir()
-    table.to_csv("raw/train.csv", index=False, na_rep="NA")
-    types: dict[str, Any] = {"Code": "categorical"}
-    settings = Preparation(target="Price", id="Id", column_types=types, target_transform="standardize")
-    prepare(Path("raw"), PREPARED, settings)
-    return table
 
 
 def split_rows(split: str) -> list[int]:
     """The raw rows of a split, counted from 0."""
     frame = pd.read_csv(PREPARED / "split.csv")
-    rows: list[int] = (frame.loc[frame["split"] == split, "row"] - 1).tolist()
-    return rows
+    return (frame.loc[frame["split"] == split, "row"] - 1).tolist()
 
 
 def write_rows(table: pd.DataFrame, name: str) -> Path:
