@@ -27,10 +27,9 @@ import yaml
 from filelock import FileLock
 from lightning import Trainer
 
-from src.cli import main
-from src.core.errors import exit_with_message
 from src.tabular.model import TabularModel
 from src.training.checkpoint import ResumableCheckpoint
+from tests.support import cli, contents
 
 pytestmark = [pytest.mark.tasks("house_prices"), pytest.mark.usefixtures("settings_of_the_process")]
 
@@ -41,17 +40,6 @@ PREPARED = Path("data/prepared", TASK)
 RAW = Path("data/raw", TASK)
 REPORT = Path("reports", TASK, "metrics.json")
 PREDICT = ("predict", "--config", CONFIG, "--data.input")
-
-
-def cli(*arguments: str) -> Any:
-    """Run `python -m src.cli ...` in this process; its exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["src.cli", *arguments])
-        try:
-            exit_with_message(main)
-        except SystemExit as stopped:
-            return stopped.code
-    return 0
 
 
 def fit() -> dict[str, Any]:
@@ -82,10 +70,6 @@ def read(path: Path | str) -> list[dict[str, str]]:
 
 def history() -> list[dict[str, str]]:
     return read(BUNDLE / "history.csv")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def copy_of(folder: Path, target: Path) -> Path:

@@ -23,10 +23,10 @@ from torch import Tensor
 from pipelines.evaluate import evaluate
 from pipelines.fetch import fetch
 from pipelines.prepare import prepare
-from src.cli import main
-from src.core.errors import NonFiniteError, exit_with_message
+from src.core.errors import NonFiniteError
 from src.tabular.model import TabularModel
 from src.training.non_finite_loss import NonFiniteLossGuard
+from tests.support import cli, contents, ended
 
 resource = pytest.importorskip("resource", reason="limits of a process are those of Unix")
 
@@ -47,22 +47,6 @@ DVC_SETTINGS = """
 """
 
 
-def ended(function: Callable[..., object], *arguments: Any) -> Any:
-    """The exit code of a function that is called as a command line."""
-    try:
-        exit_with_message(lambda: function(*arguments))
-    except SystemExit as stopped:
-        return stopped.code
-    return 0
-
-
-def cli(*arguments: str) -> Any:
-    """Run `python -m src.cli ...` in this process; its exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["src.cli", *arguments])
-        return ended(main)
-
-
 def fit(*options: str) -> Any:
     """Train; the exit code."""
     return cli("fit", "--config", str(CONFIG), *options)
@@ -73,16 +57,11 @@ def tensors() -> str:
     return str(json.loads((BUNDLE / "manifest.json").read_text(encoding="utf-8"))["tensors"])
 
 
-def contents(*folders: Path) -> dict[str, bytes]:
-    files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
-    return {str(path): path.read_bytes() for path in files}
-
-
 def outputs() -> dict[str, bytes]:
     return contents(RAW, PREPARED, BUNDLE, REPORT)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def project(
     workspace: Callable[..., Path],
     settings_of_the_process: None,
@@ -136,7 +115,6 @@ def interrupt(*_: Any) -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.usefixtures("project")
 def test_a_second_interruption_within_the_shutdown_changes_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -159,7 +137,6 @@ def test_a_second_interruption_within_the_shutdown_changes_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("project")
 def test_a_study_interrupted_twice_leaves_no_worker() -> None:
     study = {
         "task": TASK,
@@ -259,7 +236,6 @@ def test_a_kill_at_any_place_leaves_nothing_half_written(project: Path, python: 
 
 
 @pytest.mark.parametrize("stage", [fetch, prepare, evaluate])
-@pytest.mark.usefixtures("project")
 def test_a_full_disk_is_reported_and_the_older_output_stays(
     stage: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -272,7 +248,6 @@ def test_a_full_disk_is_reported_and_the_older_output_stays(
 
 
 @pytest.mark.parametrize("seconds", [0, 1000], ids=["checkpoint", "bundle"])
-@pytest.mark.usefixtures("project")
 def test_a_full_disk_during_training_is_reported_and_training_resumes(
     seconds: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -296,7 +271,6 @@ def test_a_full_disk_during_training_is_reported_and_training_resumes(
 
 
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no /dev/full")
-@pytest.mark.usefixtures("project")
 def test_a_device_without_space_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -327,15 +301,20 @@ def test_prepare_needs_no_folder_of_temporary_files(
 
 
 @pytest.mark.parametrize(
-    ("function", "folder"),
-    [(fetch, "data/raw"), (prepare, "data/prepared"), (fit, "models"), (evaluate, "reports")],
+    ("command", "folder"),
+    [
+        (lambda: ended(fetch, TASK), "data/raw"),
+        (lambda: ended(prepare, TASK), "data/prepared"),
+        (fit, "models"),
+        (lambda: ended(evaluate, TASK), "reports"),
+    ],
+    ids=["fetch", "prepare", "fit", "evaluate"],
 )
 @pytest.mark.parametrize("kind", ["file", "read-only"])
 def test_a_folder_that_cannot_be_written_is_reported(
-    function: Callable[..., Any],
+    command: Callable[[], Any],
     folder: str,
     kind: str,
-    project: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -347,13 +326,7 @@ def test_a_folder_that_cannot_be_written_is_reported(
         Path(folder).touch()
     else:
         Path(folder).symlink_to("/sys/kernel")
-    if function is evaluate:
-        assert ended(evaluate, TASK) == 6
-    elif function is fit:
-        assert fit() == 6
-    else:
-        # the raw data may lie in the folder that cannot be written
-        assert ended(function, TASK) == 6
+    assert command() == 6
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: [Errno ")
     assert done == []
     assert contents(older)
@@ -381,7 +354,6 @@ PREPARE = {"cmd": f"python -m pipelines.prepare {TASK}", "deps": [str(RAW)], "ou
 COPY = {"cmd": f"cp {CONFIG} copied", "params": [f"{TASK}.prepare"], "outs": ["copied"]}
 
 
-@pytest.mark.usefixtures("project")
 def test_a_damaged_object_of_the_cache_is_reported_when_it_is_loaded(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -411,7 +383,6 @@ def test_a_damaged_object_of_the_cache_is_reported_when_it_is_loaded(
     assert (PREPARED / name).read_bytes() == content
 
 
-@pytest.mark.usefixtures("project")
 def test_a_second_dvc_repro_reports_the_running_one() -> None:
     pipeline(wait={"cmd": f"{sys.executable} wait.py", "outs": ["waited"]})
     for name in ("started", "go"):
@@ -433,7 +404,6 @@ def test_a_second_dvc_repro_reports_the_running_one() -> None:
 
 
 @pytest.mark.parametrize("name", ["dvc.lock", ".dvc/tmp/rwlock", "params.yaml"])
-@pytest.mark.usefixtures("project")
 def test_a_truncated_file_is_reported_or_made_anew(
     name: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -455,7 +425,6 @@ def test_a_truncated_file_is_reported_or_made_anew(
     assert Path("copied").read_bytes() == expected
 
 
-@pytest.mark.usefixtures("project")
 def test_a_full_disk_of_the_cache_is_reported_and_the_next_repro_succeeds(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -483,7 +452,6 @@ def test_a_full_disk_of_the_cache_is_reported_and_the_next_repro_succeeds(
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-@pytest.mark.usefixtures("project")
 def test_a_loss_that_is_not_finite_ends_the_training_at_its_step(
     value: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -535,7 +503,6 @@ def test_several_processes_check_the_losses_of_some_steps_together(together: int
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="the system does not report used memory")
-@pytest.mark.usefixtures("project")
 def test_exhausted_memory_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(Path("models"))
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -561,7 +528,6 @@ def test_a_bundle_of_another_task_is_refused(
     assert not Path("predictions.csv").exists()
 
 
-@pytest.mark.usefixtures("project")
 def test_a_bundle_is_not_evaluated_on_rows_it_may_have_trained_on(capsys: pytest.CaptureFixture[str]) -> None:
     parameters = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     parameters[TASK]["prepare"]["seed"] = 7
@@ -594,7 +560,6 @@ def test_hyper_parameters_in_a_checkpoint_are_ignored(project: Path, monkeypatch
 # ------------------------------------------------------------------------------------------ clock and names
 
 
-@pytest.mark.usefixtures("project")
 def test_future_times_of_files_and_a_clock_that_goes_back_change_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

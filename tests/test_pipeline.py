@@ -33,8 +33,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def studies_of(clone: Path) -> dict[str, Any]:
-    studies: dict[str, Any] = read_yaml(clone / "params.yaml")["studies"]
-    return studies
+    return read_yaml(clone / "params.yaml")["studies"]
 
 
 # ------------------------------------------------------------------------------------- two environments

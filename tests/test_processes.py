@@ -102,8 +102,7 @@ def weights(folder: Path) -> tuple[dict[str, NDArray[Any]], str]:
 def metrics(folder: Path) -> dict[str, float]:
     """Those of the one training in a project."""
     (record,) = folder.glob("runs/*/*/run.json")
-    found: dict[str, float] = json.loads(record.read_text(encoding="utf-8"))["metrics"]
-    return found
+    return json.loads(record.read_text(encoding="utf-8"))["metrics"]
 
 
 @pytest.fixture(scope="module")

@@ -41,8 +41,7 @@ def tree_of(path: Path) -> ast.Module:
 
 
 def config_of(task: str) -> dict[str, Any]:
-    config: dict[str, Any] = yaml.safe_load((ROOT / f"configs/{task}.yaml").read_text(encoding="utf-8"))
-    return config
+    return yaml.safe_load((ROOT / f"configs/{task}.yaml").read_text(encoding="utf-8"))
 
 
 def imported(path: Path) -> set[Path]:

@@ -3,16 +3,13 @@
 import csv
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from src.bundle.bundle import FORMAT
-from src.cli import main
-from src.core.errors import exit_with_message
+from tests.support import cli
 
 # a task of each kind of model, and the arguments of its predictions
 REQUESTS: dict[str, list[str]] = {
@@ -26,17 +23,6 @@ REQUESTS: dict[str, list[str]] = {
     "bowl": ["--data.input", "data/raw/bowl/start.csv"],
 }
 pytestmark = [pytest.mark.usefixtures("settings_of_the_process"), pytest.mark.tasks(*REQUESTS)]
-
-
-def cli(*arguments: str) -> Any:
-    """Run `python -m src.cli ...` in this process; its exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["src.cli", *arguments])
-        try:
-            exit_with_message(main)
-        except SystemExit as stopped:
-            return stopped.code
-    return 0
 
 
 @pytest.fixture
@@ -75,17 +61,6 @@ def test_a_bundle_alone_predicts_what_it_predicts_in_its_project(
     assert "19 predictions: digits.out\n" in output.out
     assert "error" not in output.err
     assert "predict" not in output.err  # a progress bar is for terminals
-
-
-def damaged(name: str) -> None:
-    content = bytearray(Path("the spiral model", name).read_bytes())
-    content[-1] ^= 1
-    Path("the spiral model", name).write_bytes(content)
-
-
-def another_format(number: int) -> None:
-    path = Path("the spiral model/manifest.json")
-    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"format": number}))
 
 
 SPIRAL, PICTURES = "the spiral model", "the digits model"
@@ -130,14 +105,18 @@ def test_mistakes_are_reported_in_one_line(
 @pytest.mark.parametrize("name", ["model.safetensors", "config.yaml", "preprocessing.json"])
 @pytest.mark.usefixtures("elsewhere")
 def test_a_changed_byte_of_a_bundle_is_reported(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    damaged(name)
+    path = Path(SPIRAL, name)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
     assert cli("predict", "--bundle", SPIRAL, *POINTS) == 4
     assert f"error: {SPIRAL}/{name}: sha256 " in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("elsewhere")
 def test_a_bundle_of_another_format_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    another_format(7)
+    path = Path(SPIRAL, "manifest.json")
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"format": 7}))
     assert cli("predict", "--bundle", SPIRAL, *POINTS) == 2
     message = capsys.readouterr().err
     assert f"{SPIRAL} is a bundle of format 7, this version of Lockstep reads format {FORMAT}" in message

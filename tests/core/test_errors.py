@@ -25,6 +25,7 @@ from src.core.errors import (
     exit_with_message,
     reported_error,
 )
+from tests.support import ended
 
 
 def raising(error: BaseException) -> Callable[[], None]:
@@ -32,13 +33,6 @@ def raising(error: BaseException) -> Callable[[], None]:
         raise error
 
     return main
-
-
-def code_of(main: Callable[[], Any]) -> Any:
-    """The exit code of a function that is called as a command line."""
-    with pytest.raises(SystemExit) as stopped:
-        exit_with_message(main)
-    return stopped.value.code
 
 
 @pytest.mark.parametrize(
@@ -72,7 +66,7 @@ def code_of(main: Callable[[], Any]) -> Any:
 def test_each_kind_has_its_exit_code_and_one_line(
     error: Exception, code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert code_of(raising(error)) == code
+    assert ended(raising(error)) == code
     assert capsys.readouterr() == ("", f"error: {message}\n")
 
 
@@ -89,7 +83,7 @@ def test_an_error_that_a_library_wrapped_is_reported(capsys: pytest.CaptureFixtu
         except ValueError:
             raise TypeError("no subtype") from None
 
-    assert code_of(wrapping) == 2
+    assert ended(wrapping) == 2
     assert capsys.readouterr() == ("", "error: dropout: 1.5\n")
     with pytest.raises(TypeError, match="no subtype"):
         exit_with_message(hiding)
@@ -99,7 +93,7 @@ def test_an_error_that_a_library_wrapped_is_reported(capsys: pytest.CaptureFixtu
 def test_memory_that_a_library_is_refused_is_reported(
     fill: Callable[[int], Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert code_of(lambda: fill(10**15)) == 6
+    assert ended(fill, 10**15) == 6
     assert re.match("error: out of memory: .*allocate", capsys.readouterr().err)
 
 
@@ -142,7 +136,7 @@ def test_a_full_disk_is_reported_by_every_library(library: str, tmp_path: Path) 
 
 @pytest.mark.usefixtures("settings_of_the_process")
 def test_interruption_ends_with_130(capsys: pytest.CaptureFixture[str]) -> None:
-    assert code_of(raising(KeyboardInterrupt())) == 130
+    assert ended(raising(KeyboardInterrupt())) == 130
     assert capsys.readouterr() == ("", "interrupted\n")
     os.kill(os.getpid(), signal.SIGINT)  # a second one while the process ends
 
@@ -171,7 +165,7 @@ def test_traceback_is_shown_when_asked_for_and_of_mistakes_of_the_program(
 
 @pytest.mark.parametrize("code", [0, 2])
 def test_an_exit_stays_as_it_is(code: int) -> None:
-    assert code_of(raising(SystemExit(code))) == code
+    assert ended(raising(SystemExit(code))) == code
 
 
 def test_success_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,15 +15,7 @@ from src.core.errors import DataError, NonFiniteError
 from src.descent import data as data_module
 from src.descent import evaluate as evaluation
 from src.descent.data import DescentData
-from src.descent.evaluate import (
-    OPTIMIZERS,
-    SCHEDULES,
-    Setting,
-    _trained_path,
-    _window,
-    descend,
-    evaluate,
-)
+from src.descent.evaluate import OPTIMIZERS, SCHEDULES, Setting, _trained_path, _window, descend, evaluate
 from src.descent.model import Descent
 from src.descent.predict import write_heights
 from src.descent.prepare import Preparation, prepare
@@ -37,28 +29,24 @@ START = Preprocessing([-7.0, 2.0])
 @pytest.mark.parametrize(
     ("name", "point", "height", "slope"),
     [
-        ("bowl", (-7, 2), 6.45, (-0.7, 4)),
-        ("rosenbrock", (-1, 2), 104, (396, 200)),
-        ("saddle", (3, 2), 5, (6, -4)),
-        ("beale", (1, 0), 4.453125, (-6.75, 1)),
+        ("bowl", (-7, 2), 6.45, [-0.7, 4]),
+        ("rosenbrock", (-1, 2), 104, [396, 200]),
+        ("saddle", (3, 2), 5, [6, -4]),
+        ("beale", (1, 0), 4.453125, [-6.75, 1]),
     ],
 )
-def test_heights_and_slopes(
-    name: str, point: tuple[float, float], height: float, slope: tuple[float, float]
-) -> None:
+def test_heights_and_slopes(name: str, point: Any, height: float, slope: list[float]) -> None:
     x = torch.tensor(point, dtype=torch.float64, requires_grad=True)
     found = SURFACES[name].height(x)
     found.backward()
     assert found.item() == pytest.approx(height)
     assert x.grad is not None
-    assert x.grad.tolist() == pytest.approx(list(slope))
+    assert x.grad.tolist() == pytest.approx(slope)
 
 
-@pytest.mark.parametrize("name", SURFACES)
+@pytest.mark.parametrize("name", [name for name, surface in SURFACES.items() if surface.minimum is not None])
 def test_surfaces_are_higher_around_their_minimum(name: str) -> None:
     surface = SURFACES[name]
-    if surface.minimum is None:
-        return
     angles = torch.linspace(0, 6, 50, dtype=torch.float64)
     lowest = torch.tensor(surface.minimum, dtype=torch.float64)
     around = lowest + 0.01 * torch.stack([angles.cos(), angles.sin()], dim=1)
@@ -208,12 +196,10 @@ def test_the_report(prepared: Path, tmp_path: Path, surface: Any, monkeypatch: p
     history += "1,0.01,6.45,-7,2,6.3,-6.9,1.9\n2,0.01,6.3,-6.9,1.9,6.2,-6.8,1.8\n"
     settings = f"{{class_path: src.descent.model.Descent, init_args: {{surface: {surface}}}}}"
     model = Descent(START, surface=surface)
-    write_bundle(
-        tmp_path / "bundle", model, "bowl", f"model: {settings}\n", prepared, {"history.csv": history}
-    )
-    folder = tmp_path / "report"
+    bundle, folder = tmp_path / "bundle", tmp_path / "report"
+    write_bundle(bundle, model, "bowl", f"model: {settings}\n", prepared, {"history.csv": history})
     folder.mkdir()
-    evaluate(Bundle.open(tmp_path / "bundle"), prepared, folder)
+    evaluate(Bundle.open(bundle), prepared, folder)
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["test/loss"] == metrics["baseline/trivial/loss"] != 0
     assert ("baseline/sgd/loss" not in metrics) == (surface == "rosenbrock")

@@ -53,21 +53,15 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prepare(tmp_path / "raw", tmp_path / "prepared", Preparation(train=".", scale="range"))
     torch.manual_seed(0)
     network = {"class_path": "src.images.backprop.BackpropMLP", "init_args": {"hidden_sizes": [4]}}
-    configuration = {
-        "model": {"class_path": "src.images.model.ImageModel", "init_args": {"network": network}}
-    }
-    learnt = Preprocessing.load(tmp_path / "prepared")
-    model = ImageModel(learnt, lambda shape, classes: BackpropMLP(shape, classes, [4]))
-    history = (
-        "epoch,train/loss,validation/loss,train/accuracy,validation/accuracy\n1,1,1,0.5,0.5\n2,0.5,0.6,1,1\n"
-    )
-    text = yaml.safe_dump(configuration)
-    write_bundle(
-        tmp_path / "bundle", model, "pictures", text, tmp_path / "prepared", {"history.csv": history}
-    )
-    (tmp_path / "report").mkdir()
-    evaluate(Bundle.open(tmp_path / "bundle"), tmp_path / "prepared", tmp_path / "report")
-    return tmp_path / "report"
+    section = {"class_path": "src.images.model.ImageModel", "init_args": {"network": network}}
+    bundle, prepared, report = (tmp_path / name for name in ("bundle", "prepared", "report"))
+    model = ImageModel(Preprocessing.load(prepared), lambda shape, classes: BackpropMLP(shape, classes, [4]))
+    history = "epoch,train/loss,validation/loss,train/accuracy,validation/accuracy\n"
+    documents = {"history.csv": history + "1,1,1,0.5,0.5\n2,0.5,0.6,1,1\n"}
+    write_bundle(bundle, model, "pictures", yaml.safe_dump({"model": section}), prepared, documents)
+    report.mkdir()
+    evaluate(Bundle.open(bundle), prepared, report)
+    return report
 
 
 def test_a_report_has_metrics_pictures_and_tables(report: Path) -> None:
@@ -90,10 +84,7 @@ def test_a_report_has_metrics_pictures_and_tables(report: Path) -> None:
 def test_the_three_gradients_are_compared(report: Path) -> None:
     text = (report / "tables/gradients.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\w+) \| (\d+) \| (\S+) \|$", text, flags=re.MULTILINE)
-    assert [(name, int(passes)) for name, passes, _ in rows] == [
-        ("autograd", 1),
-        ("manual", 1),
-        ("numerical", 100),
-    ]
+    passes = {name: int(number) for name, number, _ in rows}
+    assert passes == {"autograd": 1, "manual": 1, "numerical": 100}
     assert all(float(error) < 1e-8 for *_, error in rows)
     assert float(rows[2][2]) > 0  # differences are not exact

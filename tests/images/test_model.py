@@ -203,8 +203,7 @@ def configured(**settings: Any) -> ImageModel:
         return model(*args, preprocessing=preprocessing((1, 28, 28), 10), **kwargs)
 
     parsed = parser.parse_object({"model": values})
-    model: ImageModel = parser.instantiate(parsed, instantiators=[(build, ImageModel, True)]).model
-    return model
+    return parser.instantiate(parsed, instantiators=[(build, ImageModel, True)]).model
 
 
 def test_a_configuration_names_network_and_augmentation() -> None:

@@ -33,8 +33,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def rows(capsys: pytest.CaptureFixture[str], *arguments: Any, **options: Any) -> list[dict[str, Any]]:
     compare(*arguments, format="json", **options)
-    found: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
-    return found
+    return json.loads(capsys.readouterr().out)
 
 
 def test_runs_of_a_task_show_what_differs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,8 @@ from pipelines.export.export import export, relative_difference
 from src.bundle.exportable import Exportable
 from src.cli import main
 from src.core.digests import folder_digest
-from src.core.errors import ConfigurationError, IntegrityError, exit_with_message
+from src.core.errors import ConfigurationError, IntegrityError
+from tests.support import ended
 
 TASKS = ("house_prices", "digits", "poems", "words", "line", "bowl")
 SAMPLES = 200
@@ -54,11 +55,9 @@ def session(exports: Path) -> Callable[..., Any]:
     """Run an exported ONNX program by its task."""
 
     def run(task: str, **inputs: Any) -> list[Any]:
-        program = onnxruntime.InferenceSession(
-            exports / task / "model.onnx", providers=["CPUExecutionProvider"]
-        )
-        outputs: list[Any] = program.run(None, inputs)
-        return outputs
+        path = exports / task / "model.onnx"
+        program = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        return program.run(None, inputs)
 
     return run
 
@@ -250,15 +249,8 @@ def test_one_answer_in_a_thousand_may_lie_at_a_jump(capsys: pytest.CaptureFixtur
     ],
 )
 def test_relative_difference(found: Any, expected: Any, difference: float) -> None:
-    assert relative_difference(np.array(found), np.array(expected)) == pytest.approx(
-        [difference], nan_ok=True
-    )
-
-
-def exit_code_of(*arguments: Any, **options: Any) -> Any:
-    with pytest.raises(SystemExit) as ended:
-        exit_with_message(lambda: export(*arguments, **options))
-    return ended.value.code
+    (row,) = relative_difference(np.array(found), np.array(expected))
+    assert row == pytest.approx(difference, nan_ok=True)
 
 
 def test_bad_input_is_told(
@@ -268,26 +260,26 @@ def test_bad_input_is_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert exit_code_of("line") == 2
+    assert ended(export, "line") == 2
     assert "models/line/manifest.json is not here" in capsys.readouterr().err
     bundle = shutil.copytree(project / "models" / "line", tmp_path / "copied")
-    assert exit_code_of("polynomial", bundle=bundle) == 2
+    assert ended(export, "polynomial", bundle=bundle) == 2
     assert "is a bundle of line, not of polynomial" in capsys.readouterr().err
 
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
-    assert exit_code_of("line", bundle=bundle, output=tmp_path / "mine") == 2
+    assert ended(export, "line", bundle=bundle, output=tmp_path / "mine") == 2
     assert "letter.txt, which is not part of an export" in capsys.readouterr().err
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
 
     (tmp_path / "file").write_text("")
-    assert exit_code_of("line", bundle=bundle, output=tmp_path / "file") == 6
-    assert exit_code_of("line", bundle=bundle, output=tmp_path / "file" / "line") == 6
+    assert ended(export, "line", bundle=bundle, output=tmp_path / "file") == 6
+    assert ended(export, "line", bundle=bundle, output=tmp_path / "file" / "line") == 6
 
     weights = bundle / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    assert exit_code_of("line", bundle=bundle) == 4
+    assert ended(export, "line", bundle=bundle) == 4
     manifest = read_json(bundle / "manifest.json")
     (bundle / "manifest.json").write_text(json.dumps(manifest | {"files": {}, "task": "other"}))
-    assert exit_code_of("line", bundle=bundle) == 4
+    assert ended(export, "line", bundle=bundle) == 4
     assert not (tmp_path / "exports").exists()

@@ -34,13 +34,20 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings_of_the_pro
 
 
 def section(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))[name]
-    return content
+    return yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))[name]
 
 
 def configuration(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load(Path(f"configs/{name}.yaml").read_text(encoding="utf-8"))
-    return content
+    return yaml.safe_load(Path(f"configs/{name}.yaml").read_text(encoding="utf-8"))
+
+
+def refused(error: type[Exception], told: str, *arguments: Any) -> None:
+    """The task is refused, and nothing is written."""
+    with pytest.raises(error, match=told):
+        new_task(*arguments)
+    assert Path("params.yaml").read_bytes() == PARAMETERS
+    assert not list(Path().glob("configs/*"))
+    assert not list(Path().glob(".*.partial"))
 
 
 def use(name: str, monkeypatch: pytest.MonkeyPatch, *predict: str) -> dict[str, float]:
@@ -48,13 +55,11 @@ def use(name: str, monkeypatch: pytest.MonkeyPatch, *predict: str) -> dict[str, 
     fetch(name)
     prepare(name)
     fit = ("fit", "--trainer.max_epochs=1", "--trainer.accelerator=cpu")
-    for verb in (fit, ("predict", *predict)):
-        arguments = [verb[0], "--config", f"configs/{name}.yaml", *verb[1:]]
-        monkeypatch.setattr(sys, "argv", ["src.cli", *arguments])
+    for verb, *options in (fit, ("predict", *predict)):
+        monkeypatch.setattr(sys, "argv", ["src.cli", verb, "--config", f"configs/{name}.yaml", *options])
         cli()
     evaluate(name)
-    metrics: dict[str, float] = json.loads(Path(f"reports/{name}/metrics.json").read_text(encoding="utf-8"))
-    return metrics
+    return json.loads(Path(f"reports/{name}/metrics.json").read_text(encoding="utf-8"))
 
 
 def write_table(path: Path, rows: int = 120) -> Path:
@@ -189,28 +194,13 @@ def test_poems_become_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("house_prices", "taken"),
-        ("House_Prices", "taken"),
-        ("studies", "taken"),
-        ("tasks", "taken"),
-        ("activations", "taken"),
-        ("item", "taken"),
-        ("yes", "letter"),
-        ("1st", "letter"),
-        ("a b", "letter"),
-        ("a;rm", "letter"),
-        ("$(x)", "letter"),
-        ("../a", "letter"),
-        ("", "letter"),
-        ("a" * 61, "letter"),
+        *((name, "taken") for name in ("house_prices", "House_Prices", "studies", "tasks")),
+        *((name, "taken") for name in ("activations", "item")),
+        *((name, "letter") for name in ("yes", "1st", "a b", "a;rm", "$(x)", "../a", "", "a" * 61)),
     ],
 )
 def test_names_that_cannot_be_used_are_refused(name: str, told: str) -> None:
-    table = write_table(Path("list.csv"))
-    with pytest.raises(ConfigurationError, match=told):
-        new_task(name, "tabular", table)
-    assert Path("params.yaml").read_bytes() == PARAMETERS
-    assert not Path("configs").exists()
+    refused(ConfigurationError, told, name, "tabular", write_table(Path("list.csv")))
 
 
 def lie_together(folder: Path) -> Path:
@@ -219,9 +209,10 @@ def lie_together(folder: Path) -> Path:
     return folder
 
 
-def written(path: str, content: str) -> Path:
-    Path(path).write_text(content, encoding="utf-8")
-    return Path(path)
+def written(kind: str, content: str) -> Path:
+    path = Path("a.txt" if kind == "text" else "a.csv")
+    path.write_text(content, encoding="utf-8")
+    return path
 
 
 def table_of(cells: list[str]) -> str:
@@ -229,65 +220,39 @@ def table_of(cells: list[str]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("kind", "make", "target", "error", "told"),
+    ("kind", "data", "error", "told"),
     [
-        ("tabular", lambda: Path("nowhere.csv"), None, DataError, "no such file"),
-        ("tabular", lambda: written("a.csv", ""), None, DataError, "empty"),
-        ("tabular", lambda: written("a.csv", "a,b\n"), None, DataError, "no rows"),
-        (
-            "tabular",
-            lambda: written("a.csv", "5.1,3.5,0\n4.9,3.0,0\n"),
-            None,
-            DataError,
-            "names of the columns",
-        ),
-        ("tabular", lambda: written("a.csv", table_of(["1"] * 9 + ["1,5"])), None, DataError, "row 10"),
-        (
-            "tabular",
-            lambda: written("a.csv", table_of(['"1,5"'] * 40)),
-            None,
-            DataError,
-            "row 1, column 'price': '1,5'",
-        ),
-        ("tabular", lambda: written("a.csv", table_of(["1.5", "2"] * 20 + [""])), None, DataError, "row 41"),
-        ("tabular", lambda: written("a.csv", table_of(["x"] * 20 + ["y"])), None, DataError, "too few"),
-        (
-            "tabular",
-            lambda: written("a.csv", table_of([f"t{n}" for n in range(40)])),
-            None,
-            LockstepError,
-            "classes",
-        ),
-        (
-            "tabular",
-            lambda: write_table(Path("list.csv")),
-            "Nowhere",
-            ConfigurationError,
-            "expected one of: Nr, Name",
-        ),
-        ("tabular", lambda: Path(), None, DataError, "found none"),
-        ("images", lambda: lie_together(Path("flat")), None, DataError, "lie together"),
-        ("images", lambda: write_pictures(Path("few"), 2), None, DataError, "too few"),
-        ("images", lambda: written("a.csv", "a,b,c\n1,2,3\n"), None, DataError, "a column of the classes"),
-        ("text", lambda: Path(), None, DataError, r"no \*.txt"),
-        (
-            "text",
-            lambda: written("a.txt", "独坐幽篁里，弹琴复长啸。\n" * 2),
-            None,
-            DataError,
-            "1 different documents",
-        ),
-        ("text", lambda: written("a.txt", "one\n"), "words", ConfigurationError, "no target column"),
+        ("tabular", lambda: Path("nowhere.csv"), DataError, "no such file"),
+        ("tabular", lambda: Path(), DataError, "found none"),
+        ("tabular", "", DataError, "empty"),
+        ("tabular", "a,b\n", DataError, "no rows"),
+        ("tabular", "5.1,3.5,0\n4.9,3.0,0\n", DataError, "names of the columns"),
+        ("tabular", table_of(["1"] * 9 + ["1,5"]), DataError, "row 10"),
+        ("tabular", table_of(['"1,5"'] * 40), DataError, "row 1, column 'price': '1,5'"),
+        ("tabular", table_of(["1.5", "2"] * 20 + [""]), DataError, "row 41"),
+        ("tabular", table_of(["x"] * 20 + ["y"]), DataError, "too few"),
+        ("tabular", table_of([f"t{n}" for n in range(40)]), LockstepError, "classes"),
+        ("images", lambda: lie_together(Path("flat")), DataError, "lie together"),
+        ("images", lambda: write_pictures(Path("few"), 2), DataError, "too few"),
+        ("images", "a,b,c\n1,2,3\n", DataError, "a column of the classes"),
+        ("text", lambda: Path(), DataError, r"no \*.txt"),
+        ("text", "独坐幽篁里，弹琴复长啸。\n" * 2, DataError, "1 different documents"),
     ],
 )
 def test_data_that_cannot_be_used_are_told_and_nothing_is_written(
-    kind: Any, make: Any, target: str | None, error: type[Exception], told: str
+    kind: Any, data: Any, error: type[Exception], told: str
 ) -> None:
-    path = make()
-    with pytest.raises(error, match=told):
-        new_task("mine", kind, path, target)
-    assert Path("params.yaml").read_bytes() == PARAMETERS
-    assert not Path("configs").exists()
+    path = data() if callable(data) else written(kind, data)
+    refused(error, told, "mine", kind, path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "told"),
+    [("tabular", "Nowhere", "expected one of: Nr, Name"), ("text", "words", "no target column")],
+)
+def test_a_target_that_is_not_there_is_told(kind: Any, target: str, told: str) -> None:
+    path = write_table(Path("list.csv")) if kind == "tabular" else written(kind, "one\n")
+    refused(ConfigurationError, told, "mine", kind, path, target)
 
 
 def test_a_configuration_that_is_there_stays() -> None:
@@ -307,11 +272,7 @@ def test_parameters_that_cannot_be_written_leave_no_configuration(monkeypatch: p
         return original(self, target)
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(OSError, match="No space"):
-        new_task("ships", "tabular", write_table(Path("list.csv")))
-    assert Path("params.yaml").read_bytes() == PARAMETERS
-    assert list(Path("configs").iterdir()) == []
-    assert not list(Path().glob(".*.partial"))
+    refused(OSError, "No space", "ships", "tabular", write_table(Path("list.csv")))
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])

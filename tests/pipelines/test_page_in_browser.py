@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -68,10 +68,19 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-def opened(browser: Browser, html: Path, **options: Any) -> Page:
-    page = browser.new_page(**({"viewport": DESKTOP} | options))
-    page.goto(html.as_uri())
-    return page
+@pytest.fixture
+def opened(browser: Browser, html: Path) -> Iterator[Callable[..., Page]]:
+    """Open the page in a tab, which is closed after the test."""
+    tabs: list[Page] = []
+
+    def open_page(**options: Any) -> Page:
+        tabs.append(browser.new_page(**({"viewport": DESKTOP} | options)))
+        tabs[-1].goto(html.as_uri())
+        return tabs[-1]
+
+    yield open_page
+    for tab in tabs:
+        tab.close()
 
 
 def test_the_page_is_small_and_quickly_written(
@@ -100,23 +109,18 @@ def test_nothing_is_asked_for_and_nothing_is_wrong(browser: Browser, html: Path)
 
 
 def test_every_task_study_and_picture_is_there(
-    browser: Browser, html: Path, clones: tuple[Path, Path]
+    opened: Callable[..., Page], clones: tuple[Path, Path]
 ) -> None:
     parameters = yaml.safe_load((clones[0] / "params.yaml").read_text(encoding="utf-8"))
     tasks, studies = parameters["tasks"], parameters["studies"]
     kinds = {**tasks, **{name: tasks[study["task"]] for name, study in studies.items()}}
-    sections = [f"task-{task}" for task in tasks]
-    sections += [f"study-{study}" for study in studies]
-    page = opened(browser, html)
-    assert (
-        page.locator("article").evaluate_all("all => all.map(one => one.ariaLabelledByElements[0].id)")
-        == sections
-    )
+    sections = [*(f"task-{task}" for task in tasks), *(f"study-{study}" for study in studies)]
+    page = opened()
+    found = page.locator("article").evaluate_all("all => all.map(one => one.ariaLabelledByElements[0].id)")
+    assert found == sections
     for section in sections:
-        name = section.partition("-")[2]
-        folder = (
-            clones[0] / "reports" / (f"studies/{name}" if section.startswith("study-") else name) / "plots"
-        )
+        kind, _, name = section.partition("-")
+        folder = clones[0] / "reports" / ("studies" if kind == "study" else "") / name / "plots"
         pictures = [path for path in folder.iterdir() if path.suffix in (".png", ".svg")]
         assert {path.stem for path in pictures} <= set(pictures_of(kinds[name]))
         images = page.locator(f"article[aria-labelledby='{section}'] img")
@@ -129,11 +133,10 @@ def test_every_task_study_and_picture_is_there(
     assert page.locator(".overview tbody tr").count() == len(parameters["tasks"])
     assert page.locator(".poem .vertical").count() == 10
     assert page.locator(".poem .vertical").first.evaluate("one => one.clientHeight > one.clientWidth")
-    page.close()
 
 
-def test_the_structure_can_be_heard(browser: Browser, html: Path) -> None:
-    page = opened(browser, html)
+def test_the_structure_can_be_heard(opened: Callable[..., Page]) -> None:
+    page = opened()
     assert page.locator("html").get_attribute("lang") == "en"
     for landmark in ("banner", "navigation", "main", "contentinfo"):
         assert page.get_by_role(landmark).count() == 1, landmark  # type: ignore[arg-type]
@@ -146,11 +149,10 @@ def test_the_structure_can_be_heard(browser: Browser, html: Path) -> None:
     targets = page.locator("a").evaluate_all("all => all.map(one => one.hash.slice(1))")
     assert set(map(str, targets)) <= set(names)
     assert page.locator("table:not(:has(caption)), th:not([scope])").count() == 0
-    page.close()
 
 
-def test_the_keyboard_goes_through_the_page_in_its_order(browser: Browser, html: Path) -> None:
-    page = opened(browser, html)
+def test_the_keyboard_goes_through_the_page_in_its_order(opened: Callable[..., Page]) -> None:
+    page = opened()
     order = page.evaluate(
         "[...document.querySelectorAll('a, summary, [tabindex=\"0\"]')]"
         ".filter(one => one.checkVisibility()).map(one => one.outerHTML)"
@@ -166,12 +168,11 @@ def test_the_keyboard_goes_through_the_page_in_its_order(browser: Browser, html:
     page.locator(".skip").focus()
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "main"
-    page.close()
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
-def test_nothing_sticks_out_at_the_side(browser: Browser, html: Path, width: int) -> None:
-    page = opened(browser, html, viewport={"width": width, "height": 844})
+def test_nothing_sticks_out_at_the_side(opened: Callable[..., Page], width: int) -> None:
+    page = opened(viewport={"width": width, "height": 844})
     page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") == width
     # what is wider than its place scrolls inside of it
@@ -182,24 +183,21 @@ def test_nothing_sticks_out_at_the_side(browser: Browser, html: Path, width: int
     assert max(right for _, right in boxes) <= width
     poems = page.locator(".poem").evaluate_all("all => all.map(one => one.scrollWidth - one.clientWidth)")
     assert max(poems) == 0
-    page.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_paper(browser: Browser, html: Path, scheme: Any) -> None:
-    page = opened(browser, html, color_scheme=scheme)
+def test_text_stands_out_from_its_paper(opened: Callable[..., Page], scheme: Any) -> None:
+    page = opened(color_scheme=scheme)
     pieces, low = page.evaluate(LOW_CONTRAST)
     assert pieces > 500
     assert low == []
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(21, 23, 26)"
     assert dark == (scheme == "dark")
-    page.close()
 
 
-def test_print_is_black_on_white_without_the_contents(browser: Browser, html: Path) -> None:
-    page = opened(browser, html, color_scheme="dark", viewport={"width": 700, "height": 1000})
+def test_print_is_black_on_white_without_the_contents(opened: Callable[..., Page]) -> None:
+    page = opened(color_scheme="dark", viewport={"width": 700, "height": 1000})
     page.emulate_media(media="print")
     assert not page.locator("nav").is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.evaluate("document.documentElement.scrollWidth") == 700
-    page.close()

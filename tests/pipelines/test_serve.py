@@ -151,8 +151,7 @@ class Visitor:
             self.field(label).first.fill(value)
         self.tab.get_by_role("button", name="Predict").locator("visible=true").click()
         expect(self.field("Answer")).to_have_value(re.compile(pattern))
-        answer: str = self.field("Answer").input_value()
-        return answer
+        return self.field("Answer").input_value()
 
 
 @pytest.fixture

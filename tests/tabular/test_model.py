@@ -382,8 +382,7 @@ class Quadratic(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         scaled = self.scale * features
-        outputs: Tensor = self.layer(torch.cat([scaled, scaled**2], dim=1))
-        return outputs
+        return self.layer(torch.cat([scaled, scaled**2], dim=1))
 
 
 def test_a_network_of_the_user_is_built_from_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:

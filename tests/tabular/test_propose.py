@@ -20,8 +20,7 @@ def proposed(folder: Path, columns: dict[str, list[Any]], target: str | None = N
     """The section `prepare` for a table of some columns."""
     path = folder / "table.csv"
     pd.DataFrame(COLUMNS | columns).to_csv(path, index=False)
-    prepare: dict[str, Any] = plain(propose(path, target).prepare)
-    return prepare
+    return plain(propose(path, target).prepare)
 
 
 @pytest.mark.parametrize(

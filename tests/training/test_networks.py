@@ -17,8 +17,7 @@ def linears(network: nn.Module) -> list[nn.Linear]:
 def activated(activation: Any, points: list[float]) -> list[float]:
     """What the activation of a hidden layer makes of points."""
     module = MLP(1, 1, [len(points)], activation).eval()[1]
-    values: list[float] = module(torch.tensor([points]))[0].tolist()
-    return values
+    return module(torch.tensor([points]))[0].tolist()
 
 
 def test_the_forward_pass_of_two_hidden_layers_by_hand() -> None:

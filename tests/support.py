@@ -1,0 +1,33 @@
+"""What several tests do: call a command line in this process, and read whole folders."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.cli import main
+from src.core.errors import exit_with_message
+
+
+def ended(function: Callable[..., object], *arguments: Any, **options: Any) -> Any:
+    """The exit code of a function that is called as a command line."""
+    try:
+        exit_with_message(lambda: function(*arguments, **options))
+    except SystemExit as stopped:
+        return stopped.code
+    return 0
+
+
+def cli(*arguments: str) -> Any:
+    """Run `python -m src.cli ...` in this process; its exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["src.cli", *arguments])
+        return ended(main)
+
+
+def contents(*folders: Path) -> dict[str, bytes]:
+    """Every file below some folders, hidden ones too."""
+    files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+    return {str(path): path.read_bytes() for path in files}
