@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import errno
 import http.server
 import json
 import logging
@@ -429,29 +428,6 @@ def test_kills_leave_the_last_whole_checkpoint(
 # ------------------------------------------------------------------------------------------ failures
 
 
-def test_loss_that_is_not_finite_is_reported_and_the_older_bundle_stays(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    before = contents(Path("models"))
-    change("model.init_args.lr_scheduler", None)
-    change("model.init_args.optimizer", {"class_path": "torch.optim.SGD", "init_args": {"lr": 1e30}})
-    assert cli("fit", "--config", CONFIG) == 5
-    assert re.search(
-        r"error: \S+/loss became (nan|inf) in epoch 1, step 2; .*learning rate", capsys.readouterr().err
-    )
-    assert contents(Path("models")) == before
-
-
-def test_a_bundle_that_could_not_be_written_is_reported_before_training(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.rmtree("models")
-    Path("models").touch()
-    fail_after(0, monkeypatch)
-    assert cli("fit", "--config", CONFIG) == 6
-    assert re.search("error: .*exists: 'models'", capsys.readouterr().err)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -473,20 +449,6 @@ def test_a_training_that_cannot_be_is_refused(
 ) -> None:
     assert cli("fit", "--config", CONFIG, *options) == 2
     assert message in capsys.readouterr().err
-
-
-def test_full_disk_is_reported_and_the_older_bundle_stays(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    before = contents(Path("models"))
-    change("checkpoint_seconds", 0)
-    monkeypatch.setattr("os.fsync", full)
-    assert cli("fit", "--config", CONFIG) == 6
-    assert capsys.readouterr().err.splitlines()[-1] == "error: [Errno 28] No space left on device"
-    assert contents(Path("models")) == before
 
 
 def test_wandb_that_fails_does_not_affect_the_training(
@@ -607,16 +569,6 @@ def test_one_cycle_moves_by_steps_over_the_whole_training() -> None:
     assert 0.005 < second < 0.01  # half way through, past the highest rate
 
 
-def test_training_stops_early_at_a_threshold() -> None:
-    stopping = {
-        "class_path": "lightning.pytorch.callbacks.EarlyStopping",
-        "init_args": {"monitor": "validation/log_rmse", "stopping_threshold": 100.0, "patience": 50},
-    }
-    change("trainer.callbacks", [stopping])
-    fit()
-    assert len(history()) == 1
-
-
 def test_any_optimizer_and_schedule_of_torch_and_the_best_epoch_is_kept() -> None:
     change("trainer.max_epochs", 2)
     change("trainer.gradient_clip_val", 1.0)
@@ -697,41 +649,3 @@ def test_other_columns_and_unseen_categories_are_accepted(
     assert warning.levelno == logging.WARNING
     assert "rows.csv" in warning.getMessage()
     assert "Neighborhood (1)" in warning.getMessage()
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"LotArea": None}, "rows.csv: the needed column 'LotArea' is missing"),
-        ({"LotArea": "large"}, "rows.csv: row 1, column 'LotArea': 'large' is not a number"),
-    ],
-)
-def test_unusable_rows_are_reported_and_nothing_is_written(
-    change: dict[str, str | None], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    row = read(RAW / "test.csv")[0] | change
-    write("rows.csv", [{name: value for name, value in row.items() if value is not None}])
-    assert cli(*PREDICT, "rows.csv", "--data.output", "answers.csv") == 3
-    assert capsys.readouterr().err.splitlines()[-1] == f"error: {message}"
-    assert [path.name for path in Path().glob("*.csv*")] == ["rows.csv"]
-
-
-def test_predict_requires_rows(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli("predict", "--config", CONFIG) == 2
-    assert "--data.input" in capsys.readouterr().err.splitlines()[-1]
-
-
-def test_bundle_alone_predicts(predicted: list[dict[str, str]]) -> None:
-    change("model.init_args.network.init_args.dropout", 0.75)
-    shutil.rmtree(PREPARED)
-    assert cli("predict", "--config", f"{BUNDLE}/config.yaml", "--data.input", f"{RAW}/test.csv") == 0
-    assert read("predictions.csv") == predicted
-
-
-def test_damaged_bundle_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
-    content = bytearray((BUNDLE / "model.safetensors").read_bytes())
-    content[-1] ^= 1
-    (BUNDLE / "model.safetensors").write_bytes(content)
-    assert cli(*PREDICT, f"{RAW}/test.csv") == 4
-    assert f"error: {BUNDLE}/model.safetensors: sha256 " in capsys.readouterr().err
-    assert not Path("predictions.csv").exists()

@@ -462,6 +462,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_at_its_step(
     assert len(done) == number + 3
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith(f"error: train/loss became {value} in epoch 2, step 3; ")
+    assert "learning rate" in line
     assert contents(Path("models")) == before
     assert list(Path("runs").rglob("last.ckpt"))
     assert fit("--checkpoint_seconds=0") == 0

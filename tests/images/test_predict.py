@@ -47,9 +47,7 @@ def test_predictions_are_rows_of_name_class_and_probability(
     assert [float(row[2]) for row in found] == pytest.approx(likeliest.tolist(), abs=1e-6)
 
 
-def test_two_prediction_columns_leave_the_probability_out(
-    network: tuple[ImageModel, Preprocessing],
-) -> None:
+def test_two_prediction_columns_leave_the_probability_out(network: tuple[ImageModel, Preprocessing]) -> None:
     model, learnt = network
     learnt = replace(learnt, prediction_columns=["ImageId", "Label"])
     write_classes(model, learnt, Path("raw/cross/0.png"), Path("out.csv"))

@@ -231,10 +231,7 @@ HEADER = b"\x00\x00\x08\x03"
             {IMAGES: gzip.compress(b"\x00\x00\x0d\x03" + bytes(12))},
             f"{IMAGES}: not an idx file of bytes: starts with 00000d03, expected 00000803",
         ),
-        (
-            {IMAGES: gzip.compress(idx(some(40)[0])[:-1])},
-            f"{IMAGES}: 639 values, the header says 40 x 4 x 4",
-        ),
+        ({IMAGES: gzip.compress(idx(some(40)[0])[:-1])}, f"{IMAGES}: 639 values, the header says 40 x 4 x 4"),
         (
             {IMAGES: gzip.compress(idx(some(1)[0]) + bytes(10_000_000))},  # packed, 10 kB
             f"{IMAGES}: more than 16 values, the header says 1 x 4 x 4",

@@ -111,11 +111,7 @@ def test_the_example_runs_without_the_project(exports: Path, tmp_path: Path, tas
 
 
 def test_raw_rows_get_the_prices_of_the_bundle(
-    project: Path,
-    exports: Path,
-    session: Callable[..., Any],
-    tmp_path: Path,
-    settings_of_the_process: None,
+    project: Path, exports: Path, session: Callable[..., Any], tmp_path: Path, settings_of_the_process: None
 ) -> None:
     raw = project / "data" / "raw" / "house_prices" / "test.csv"
     files = [f"--data.input={raw}", f"--data.output={tmp_path / 'expected.csv'}"]
@@ -254,10 +250,7 @@ def test_relative_difference(found: Any, expected: Any, difference: float) -> No
 
 
 def test_bad_input_is_told(
-    project: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert ended(export, "line") == 2

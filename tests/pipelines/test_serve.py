@@ -169,11 +169,7 @@ def visitor(address: str) -> Iterator[Visitor]:
 @pytest.mark.usefixtures("settings_of_the_process")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # gradio's own use of pandas
 def test_the_page_answers_as_predict_does_and_asks_no_other_machine(
-    visitor: Visitor,
-    reached: set[str],
-    bundles: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    visitor: Visitor, reached: set[str], bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     learnt = json.loads((bundles / "house_prices/preprocessing.json").read_text(encoding="utf-8"))

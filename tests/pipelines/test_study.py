@@ -155,10 +155,7 @@ def cells() -> list[Cell]:
     [
         ({"task": "nothing"}, "no task 'nothing'; its tasks are: "),
         ({"grid": {}}, r"studies\.tiny\.grid is empty"),
-        (
-            {"grid": {"model.network.activation": []}},
-            r"tiny\.grid\.model\.network\.activation is empty",
-        ),
+        ({"grid": {"model.network.activation": []}}, r"tiny\.grid\.model\.network\.activation is empty"),
         ({"grid": {"model.network.activation": "relu"}}, r"grid\.model\.network\.activation must be a list"),
         ({"grid": ["relu"]}, r"studies\.tiny\.grid must be a mapping"),
         ({"seeds": []}, r"seeds is empty"),
@@ -216,10 +213,7 @@ def test_settings_that_are_not_a_configuration_are_refused(project: Path, change
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [
-        ({"folds": 5000}, "5000 folds of 1000 rows"),
-        ({"prepare": {"colour": "red"}}, "colour"),
-    ],
+    [({"folds": 5000}, "5000 folds of 1000 rows"), ({"prepare": {"colour": "red"}}, "colour")],
 )
 def test_preparations_that_are_impossible_are_refused(project: Path, changes: Any, message: str) -> None:
     write_study(**changes)

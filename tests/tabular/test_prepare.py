@@ -375,12 +375,6 @@ def test_a_missing_category_is_a_category() -> None:
     assert learnt.columns[0].missing == 1
 
 
-def test_a_category_that_only_other_rows_have_is_all_zeros(tmp_path: Path) -> None:
-    test = csv_of(Area=[1, 2], Kind=["glass", "wood"], Price=[3, 4])
-    prepared = run(tmp_path, {"train.csv": PLAIN, "test.csv": test}, test="test.csv")
-    assert array(prepared, "test_features")[:, 1:].tolist() == [[0, 0, 0], [0, 0, 1]]
-
-
 def test_a_category_column_is_read_alike_in_the_test_file(tmp_path: Path) -> None:
     # without a letter in it, the column of the test file alone would pass for numbers
     train = csv_of(Code=["A1", "007"] * 20, Price=PRICES)

@@ -48,29 +48,24 @@ def test_each_category_the_missing_one_and_the_rare_ones_have_a_column() -> None
     assert features_of(table) == [[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 1]]
 
 
-def test_an_unseen_category_is_all_zeros_and_counted() -> None:
-    table = pd.DataFrame({"Rooms": 2.0, "Alley": ["Sand", "Pave", "Snow", "nan"]})
-    unseen: Counter[str] = Counter()
-    features = transform(table, LEARNT, Path("rows.csv"), unseen)
-    assert features.tolist() == [[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
-    assert unseen == {"Alley": 3}
-    transform(table, LEARNT, Path("rows.csv"), unseen)
-    assert unseen == {"Alley": 6}
+ONLY_PAVE = learnt_of(replace(ALLEY, categories=["Pave"], rare=[]))
 
 
-def test_known_categories_count_nothing_as_unseen() -> None:
-    unseen: Counter[str] = Counter()
-    table = pd.DataFrame({"Rooms": [1, 2], "Alley": ["Dirt", None]})
-    transform(table, LEARNT, Path("rows.csv"), unseen)
-    assert not unseen
-
-
-def test_a_missing_category_that_training_never_saw_is_unseen() -> None:
-    learnt = learnt_of(replace(ALLEY, categories=["Pave"], rare=[]))
-    unseen: Counter[str] = Counter()
-    table = pd.DataFrame({"Alley": ["Pave", None]})
-    assert transform(table, learnt, Path("rows.csv"), unseen).tolist() == [[1], [0]]
-    assert unseen == {"Alley": 1}
+@pytest.mark.parametrize(
+    ("learnt", "alleys", "features", "unseen"),
+    [
+        (learnt_of(ALLEY), ["Sand", "Pave", "Snow"], [[0, 0, 0], [1, 0, 0], [0, 0, 0]], 2),
+        (learnt_of(ALLEY), ["Dirt", None], [[0, 0, 1], [0, 1, 0]], 0),
+        (ONLY_PAVE, ["Pave", None, "nan"], [[1], [0], [0]], 2),
+    ],
+)
+def test_an_unseen_category_is_all_zeros_and_counted(
+    learnt: Preprocessing, alleys: list[str | None], features: list[list[float]], unseen: int
+) -> None:
+    table, counted = pd.DataFrame({"Alley": alleys}), Counter[str]()
+    for times in (1, 2):
+        assert transform(table, learnt, Path("rows.csv"), counted).tolist() == features
+        assert counted["Alley"] == times * unseen
 
 
 def test_a_missing_category_can_be_rare_or_the_only_one() -> None:

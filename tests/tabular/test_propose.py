@@ -63,12 +63,7 @@ def test_the_target_and_what_it_is(
         ("z", [row % 5 for row in ROWS], "column_types", None),
         ("z", [f"{row % 5:03}" for row in ROWS], "column_types", {"z": "categorical"}),
         ("z", ["?", *ROWS[1:]], "missing", [*MISSING, "?"]),
-        (
-            "z",
-            ["none", "unknown", *ROWS[2:]],
-            "missing",
-            [*MISSING, "none", "unknown"],
-        ),
+        ("z", ["none", "unknown", *ROWS[2:]], "missing", [*MISSING, "none", "unknown"]),
         ("z", [*ROWS[2:], "not seen", "not seen"], "missing", [*MISSING, "not seen"]),
         ("z", [f"{row}" if row % 3 else f"A{row}" for row in ROWS], "missing", None),
         ("z", ["none" if row % 2 else "some" for row in ROWS], "missing", None),
@@ -131,25 +126,18 @@ def test_other_kinds_of_tables(ending: str, tmp_path: Path) -> None:
 def test_more_rows_have_larger_batches_and_layers(tmp_path: Path) -> None:
     found = []
     for times in (1, 500):
-        pd.DataFrame({name: values * times for name, values in COLUMNS.items()}).to_csv(
-            tmp_path / "t.csv", index=False
-        )
-        configuration = plain(propose(tmp_path / "t.csv", None).configuration)
-        sizes = configuration["model"]["init_args"]["network"]["init_args"]["hidden_sizes"]
-        found.append(
-            (configuration["data"]["init_args"]["batch_size"], configuration["trainer"]["max_epochs"], sizes)
-        )
+        table = pd.DataFrame({name: values * times for name, values in COLUMNS.items()})
+        table.to_csv(tmp_path / "t.csv", index=False)
+        proposed = plain(propose(tmp_path / "t.csv", None).configuration)
+        sizes = proposed["model"]["init_args"]["network"]["init_args"]["hidden_sizes"]
+        found.append((proposed["data"]["init_args"]["batch_size"], proposed["trainer"]["max_epochs"], sizes))
     assert found == [(16, 100, [64, 64]), (256, 17, [256, 128])]
 
 
 @pytest.mark.parametrize(
     ("values", "error", "told"),
     [
-        (
-            [f"text {row}" for row in ROWS],
-            ConfigurationError,
-            "60 texts in 60 rows are too many for classes",
-        ),
+        ([f"text {row}" for row in ROWS], ConfigurationError, "60 texts in 60 rows are too many for classes"),
         ([*ROWS[4:], "a", "b", "c", "d"], DataError, "row 57, column 'z': 'a' is a text among numbers"),
         (["1,5", *["2,5"] * 59], DataError, "row 1, column 'z': '1,5' is a number with a comma"),
     ],

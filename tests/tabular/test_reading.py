@@ -75,14 +75,7 @@ def test_csv_may_be_cut_by_other_signs_than_commas(tmp_path: Path, name: str, de
 
 @pytest.mark.parametrize(
     ("header", "delimiter"),
-    [
-        ("a,b", ","),
-        ("a;b,c;d", ";"),
-        ('"a;b;c",d', ","),
-        ("a;b,c", ","),
-        ("\na\tb", "\t"),
-        ("a", ","),
-    ],
+    [("a,b", ","), ("a;b,c;d", ";"), ('"a;b;c",d', ","), ("a;b,c", ","), ("\na\tb", "\t"), ("a", ",")],
 )
 def test_the_header_says_what_cuts_the_rows(tmp_path: Path, header: str, delimiter: str) -> None:
     assert delimiter_of(write(tmp_path / "rows.csv", f"{header}\n1,2;3;4;5\n")) == delimiter

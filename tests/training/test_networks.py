@@ -136,12 +136,7 @@ def first_weight(initialisation: Any, outputs: int = WIDE) -> Tensor:
 
 @pytest.mark.parametrize(
     ("initialisation", "value"),
-    [
-        ("zeros", 0),
-        ("ones", 1),
-        ({"constant": {"k": 0.25}}, 0.25),
-        ({"constant": {"val": -2}}, -2),
-    ],
+    [("zeros", 0), ("ones", 1), ({"constant": {"k": 0.25}}, 0.25), ({"constant": {"val": -2}}, -2)],
 )
 def test_constant_initialisations_fill_the_weights(initialisation: Any, value: float) -> None:
     assert (first_weight(initialisation) == value).all()

@@ -45,10 +45,7 @@ def test_without_a_schedule_there_is_only_the_optimizer() -> None:
         (partial(lr_scheduler.StepLR, step_size=2, gamma=0.5), [0.1, 0.1, 0.05, 0.05, 0.025]),
         (partial(lr_scheduler.MultiStepLR, milestones=[1, 3], gamma=0.1), [0.1, 0.01, 0.01, 0.001, 0.001]),
         (partial(lr_scheduler.ExponentialLR, gamma=0.8), [0.1, 0.08, 0.064, 0.0512, 0.04096]),
-        (
-            partial(lr_scheduler.LinearLR, start_factor=0.25, total_iters=3),
-            [0.025, 0.05, 0.075, 0.1, 0.1],
-        ),
+        (partial(lr_scheduler.LinearLR, start_factor=0.25, total_iters=3), [0.025, 0.05, 0.075, 0.1, 0.1]),
         (
             partial(lr_scheduler.CyclicLR, base_lr=0.01, max_lr=0.03, step_size_up=2),
             [0.01, 0.02, 0.03, 0.02, 0.01],
