@@ -14,7 +14,8 @@ TASKS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["task
 KINDS = sorted(set(TASKS.values()))
 QUICK = ("bowl", "perceptron")  # tasks that train in a second
 # all tests are collected, these run
-PARTS = [f"tests/{name}" for name in ("core", "preparation", "reporting", "test_structure.py")]
+PARTS = [f"tests/{name}" for name in ("preparation", "reporting", "test_structure.py")]
+PARTS += [f"tests/core/{name}.py" for name in ("test_atomic", "test_code", "test_errors")]
 PARTS += [f"tests/pipelines/{name}.py" for name in ("test_findings", "test_report")]
 PROGRAM = """
 import contextlib, io, runpy, sys
@@ -43,9 +44,9 @@ class Chosen:
         ]
 
 assert pytest.main(["-p", "no:cacheprovider"], plugins=[Chosen()]) == 0
-assert dvc(["repro", "--dry", f"evaluate@{task}"]) == 0
 from tests.conftest import run_stages
 run_stages([task], [])
+assert dvc(["repro", "--dry", f"evaluate@{task}"]) == 0
 """
 
 
