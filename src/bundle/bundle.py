@@ -257,9 +257,6 @@ class Bundle:
     def require_data(self, prepared: Path) -> None:
         """Refuse other data than those of the training, whose test rows the model may have seen.
 
-        Args:
-            prepared: data/prepared/<task>.
-
         Raises:
             ConfigurationError: the data are others, or not there.
             IntegrityError: a file of the data is damaged.

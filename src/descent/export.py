@@ -31,11 +31,7 @@ class Heights(nn.Module):
 
 
 def exportable(bundle: Bundle) -> Exportable:
-    """The surface of a bundle, with the point that was found as the example.
-
-    Args:
-        bundle: of the trained model.
-    """
+    """The surface of a bundle, with the point that was found as the example."""
     model = bundle.model_of(Descent)
     window = np.array(SURFACES[model.surface].window)
 

@@ -30,11 +30,7 @@ class Classifier(nn.Module):
 
 
 def exportable(bundle: Bundle) -> Exportable:
-    """The trained model of a bundle with its scaling.
-
-    Args:
-        bundle: of the trained model.
-    """
+    """The trained model of a bundle with its scaling."""
     model = bundle.model_of(ImageModel)
     preprocessing: Preprocessing = bundle.preprocessing
     shape, brightest = preprocessing.shape, preprocessing.brightest

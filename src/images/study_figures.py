@@ -52,11 +52,7 @@ def difference_errors(steps: NDArray[np.float64]) -> tuple[list[float], list[flo
 
 
 def plot_difference_errors(path: Path) -> None:
-    """Plot the errors of forward and central differences for h from 0.1 to 1e-12.
-
-    Args:
-        path: the PNG file to write.
-    """
+    """Plot the errors of forward and central differences for h from 0.1 to 1e-12."""
     forward, central = difference_errors(STEPS)
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()

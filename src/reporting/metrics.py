@@ -17,10 +17,6 @@ SIGNIFICANT_DIGITS = 6
 def begin_report(bundle: Path, folder: Path) -> tuple[Path, Path]:
     """Make the folders plots and tables, and draw the learning curve.
 
-    Args:
-        bundle: models/<task>.
-        folder: of the report; it exists.
-
     Returns:
         The two folders.
     """

@@ -60,11 +60,7 @@ class RawTable(nn.Module):
 
 
 def exportable(bundle: Bundle) -> Exportable:
-    """Prepare the trained model of a bundle, with its preprocessing, for export.
-
-    Args:
-        bundle: of the trained model.
-    """
+    """Prepare the trained model of a bundle, with its preprocessing, for export."""
     model = bundle.model_of(TabularModel)
     preprocessing: Preprocessing = bundle.preprocessing
 

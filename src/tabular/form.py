@@ -22,10 +22,6 @@ MISSING = "(missing)"
 def table_form(model: TabularModel, preprocessing: Preprocessing) -> Form:
     """Build the form: one field per column, with the median or the most frequent category as its default.
 
-    Args:
-        model: trained, in evaluation mode.
-        preprocessing: of its training rows.
-
     Returns:
         The fields, and the function from their values to the text of the prediction.
     """

@@ -19,9 +19,6 @@ def plot_activations(path: Path) -> None:
     """Plot each activation function and its derivative by autograd, at 1,000 points from -5 to 5.
 
     Softmax is a function of all its inputs: its Jacobian at five inputs from -2 to 2 is shown.
-
-    Args:
-        path: of the figure.
     """
     inputs = torch.linspace(-RANGE, RANGE, POINTS)
     lines = math.ceil(len(ACTIVATIONS) / COLUMNS)

@@ -97,11 +97,7 @@ class Neighbours(nn.Module):
 
 
 def exportable(bundle: Bundle) -> Exportable:
-    """Return the exportable language model or word vectors of a bundle.
-
-    Args:
-        bundle: of the trained model.
-    """
+    """Return the exportable language model or word vectors of a bundle."""
     model = bundle.model_of(TokenModel)  # type: ignore[type-abstract]
     preprocessing = bundle.preprocessing
     if isinstance(model, WordVectors):
