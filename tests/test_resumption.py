@@ -91,7 +91,8 @@ def test_resumed_training_gives_the_same_weights(
     changed = configuration(task)
     changed["checkpoint_seconds"] = 0
     changed["portable"] = True  # one process trains all
-    changed["trainer"] = {"max_epochs": 3, "limit_train_batches": STEPS} | TRAINERS.get(task, {})
+    limits = {"limit_train_batches": STEPS, "limit_val_batches": 2, "limit_test_batches": 2}
+    changed["trainer"] = {"max_epochs": 3} | limits | TRAINERS.get(task, {})
     changed["model"]["init_args"] |= MODELS.get(task, {})
     Path("configs", f"{task}.yaml").write_text(yaml.safe_dump(changed), encoding="utf-8")
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from lightning import LightningModule
+from safetensors.torch import load_file
 from torch import Tensor
 
 from src.bundle.bundle import FORMAT, Bundle, tensors_digest, write_bundle
@@ -240,6 +241,9 @@ def test_shared_layers_are_kept_once_and_come_back_shared() -> None:
     changes = {"hidden_sizes": [4, 4, 4], "share_hidden": True}
     model = make_model(**changes)
     write(model, **changes)
+    stored = load_file(BUNDLE / "model.safetensors")
+    assert "network.4.weight" in stored
+    assert "network.8.weight" not in stored
     bundle = Bundle.open(BUNDLE)
     for other in (make_model(seed=1, **changes), bundle.model_of(TabularModel)):
         bundle.load_weights(other)

@@ -79,7 +79,6 @@ POINTS = ["--data.input", "data/raw/spiral/train.csv"]
         (["--bundle", SPIRAL, *POINTS, "--model.network.dropout", "0"], 2, "--model.network.dropout"),
         (["--bundle", SPIRAL, *POINTS, "--data.batch_size", "3"], 2, "--data.batch_size"),
         (["--bundle", "the poems model", "--data.compose.length", "6"], 2, "--data.compose.length"),
-        (["--bundle", "the poems model", "--data.compose.start", "春天"], 2, "must be one character"),
         (["--bundle", "the words model", "--data.words", "[龘]"], 2, "not in the vocabulary: 龘"),
         (["--bundle", SPIRAL, "--data.input", "none.csv"], 3, "none.csv: there is no such file"),
         (["--bundle", SPIRAL, "--data.input", f"{SPIRAL}/model.safetensors"], 3, "expected one of .csv"),

@@ -51,14 +51,10 @@ def test_the_expected_scores_are_those_of_the_committed_metrics(
     assert expectation.time.endswith((" s", " min"))
 
 
-def readme_rows(name: str) -> list[tuple[str, ...]]:
-    """The rows | `task` | data | metric score | best baseline | time |, without the baseline."""
-    pattern = r"^\| `(\w+)` \| ([^|]+) \| (\S+) ([\d.]+) \| [^|]+ \| ([^|]+) \|$"
-    return re.findall(pattern, (ROOT / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
-
-
 def test_the_readme_has_the_expected_scores(expected: dict[tuple[str, str], Expectation]) -> None:
-    rows = readme_rows("README.md")
+    # | `task` | data | metric score | best baseline | time |, without the baseline
+    pattern = r"^\| `(\w+)` \| ([^|]+) \| (\S+) ([\d.]+) \| [^|]+ \| ([^|]+) \|$"
+    rows = re.findall(pattern, (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert rows
     for task, data, metric, score, time in rows:
         known = [entry for (of, _), entry in expected.items() if of == task]
@@ -68,14 +64,6 @@ def test_the_readme_has_the_expected_scores(expected: dict[tuple[str, str], Expe
                 and math.isclose(float(score), entry.score, rel_tol=0.01)
                 for entry in known
             ), (task, data, metric, score, time)
-
-
-def test_both_readmes_have_the_same_scores() -> None:
-    english, chinese = (
-        [(task, score, time) for task, _, _, score, time in readme_rows(name)]
-        for name in ("README.md", "README.zh-CN.md")
-    )
-    assert english == chinese
 
 
 def test_damaged_expectations_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,19 +11,16 @@ import torch
 from jsonargparse import ArgumentError, ArgumentParser
 from lightning import LightningModule
 from lightning.pytorch.utilities.model_summary import ModelSummary
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from src.bundle.bundle import restrict_imports, weights_of
+from src.bundle.bundle import restrict_imports
 from src.core.errors import ConfigurationError
 from src.tabular.data import load_split
 from src.tabular.model import TabularModel
 from src.tabular.prepare import Preparation, prepare
 from src.tabular.preprocessing import NumericColumn, Preprocessing, Target
 from src.training.networks import MLP
-
-Batch = tuple[Tensor, Tensor]
 
 
 def quantity(inputs: int = 1, **target: Any) -> Preprocessing:
@@ -259,40 +256,6 @@ def test_the_summary_counts_the_parameters_of_each_layer() -> None:
     assert {name: layers[f"network.{name}"] for name in ("0", "2", "4")} == {"0": "16", "2": "20", "4": "10"}
     assert layers["network"] == "46"
     assert "46        Total params" in summary
-
-
-def sharing() -> TabularModel:
-    options: dict[str, Any] = {"activation": "tanh", "share_hidden": True, "norm": "batch"}
-    return TabularModel(quantity(2), partial(MLP, hidden_sizes=[3, 3, 3], **options))
-
-
-def test_shared_layers_survive_saving_and_loading(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = sharing()
-    weights = weights_of(model)
-    assert "network.3.weight" in weights
-    assert "network.6.weight" not in weights
-    save_file(weights, tmp_path / "model.safetensors")
-    torch.manual_seed(1)
-    other = sharing()
-    other.load_state_dict(load_file(tmp_path / "model.safetensors"), strict=False)
-    assert other.network[3] is other.network[6]
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(other.state_dict()[name], tensor), name
-
-
-def test_training_keeps_shared_layers_tied() -> None:
-    torch.manual_seed(0)
-    model = sharing()
-    start = model.network[3].weight.detach().clone()
-    optimizer = model.configure_optimizers()["optimizer"]
-    for _ in range(3):
-        optimizer.zero_grad()
-        model.training_step((torch.randn(5, 2), torch.randn(5, 1)), 0).backward()
-        optimizer.step()
-    assert not torch.equal(model.network[3].weight, start)
-    assert model.network[3] is model.network[6]
-    assert torch.equal(model.state_dict()["network.3.weight"], model.state_dict()["network.6.weight"])
 
 
 EPOCHS, STEPS = 4, 20
