@@ -70,23 +70,21 @@ def compare(tasks: list[str] | None = None) -> None:
     tasks = tasks or list(yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["tasks"])
     table = Table("task", *list(PROCESSORS)[1:])
     runs = [(task, name) for task in tasks for name in PROCESSORS]
-    found = {
-        (task, name): digests(task, PROCESSORS[name])
-        for task, name in track(runs, console=Console(stderr=True))
-    }
+    bar = track(runs, console=Console(stderr=True))
+    found = {(task, name): digests(task, PROCESSORS[name]) for task, name in bar}
     for task in tasks:
-        here = found[task, "this one"]
-        rows = []
-        for name in list(PROCESSORS)[1:]:
-            there = found[task, name]
-            rows.append(
-                ", ".join(
-                    f"{stage} {'cannot run' if stage not in there else 'equal' if there[stage] == value else 'OTHER'}"
-                    for stage, value in here.items()
-                )
-            )
-        table.add_row(task, *rows)
+        here, *others = (found[task, name] for name in PROCESSORS)
+        table.add_row(task, *(_comparison(here, there) for there in others))
     Console().print(table)
+
+
+def _comparison(here: dict[str, str], there: dict[str, str]) -> str:
+    """Which stages are equal; the emulator cannot run some instructions of scikit-learn's boosting."""
+    said = {
+        stage: "not run" if stage not in there else "equal" if there[stage] == value else "DIFFERENT"
+        for stage, value in here.items()
+    }
+    return ", ".join(f"{stage} {word}" for stage, word in said.items())
 
 
 if __name__ == "__main__":
