@@ -4,9 +4,10 @@ B batch, C channels, H height, W width, K classes
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,8 +16,9 @@ from torchvision.transforms import v2
 from src.images.networks import NetworkCallable
 from src.images.preprocessing import Preprocessing
 from src.training.distributed import mean_over_processes
-from src.training.epoch_outputs import EpochModel
+from src.training.epoch_outputs import EpochOutputs
 from src.training.metrics import classification_metrics
+from src.training.optimizers import optimizer_and_schedule
 from src.training.overhead import log_epoch
 
 Batch = tuple[Tensor, Tensor]
@@ -58,7 +60,7 @@ class Augmentation:
         return v2.Compose(parts) if parts else None
 
 
-class ImageModel(EpochModel):
+class ImageModel(LightningModule):
     """A classifier of images. Batches are uint8 and scaled here, on the device.
 
     Args:
@@ -83,7 +85,11 @@ class ImageModel(EpochModel):
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
     ) -> None:
-        super().__init__(optimizer, lr_scheduler, lr_interval)
+        super().__init__()
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.lr_interval = lr_interval
+        self.epoch_outputs = EpochOutputs()
         channels, height, width = preprocessing.shape
         self.classes = preprocessing.classes
         self.network = network((channels, height, width), len(self.classes))
@@ -118,11 +124,37 @@ class ImageModel(EpochModel):
         self.epoch_outputs.add("train", outputs, target)
         return mean_over_processes(self.loss_of(outputs, target), len(target))
 
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the outputs for the metrics of the epoch."""
+        images, target = batch
+        self.epoch_outputs.add("validation", self(images), target)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the outputs for the metrics of the epoch."""
+        images, target = batch
+        self.epoch_outputs.add("test", self(images), target)
+
     def on_train_epoch_end(self) -> None:
         """Log the training loss and accuracy, of the outputs at each step."""
         outputs, target = self.epoch_outputs.take("train")
         accuracy = (outputs.argmax(dim=1) == target).float().mean()
         log_epoch(self, "train", {"loss": self.loss_of(outputs, target), "accuracy": accuracy})
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation loss and metrics."""
+        self._log_metrics("validation")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test loss and metrics."""
+        self._log_metrics("test")
+
+    def _log_metrics(self, stage: str) -> None:
+        outputs, target = self.epoch_outputs.take(stage)
+        log_epoch(self, stage, {"loss": self.loss_of(outputs, target), **self.metrics_of(outputs, target)})
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer and schedule of the configuration."""
+        return optimizer_and_schedule(self, self.optimizer, self.lr_scheduler, self.lr_interval)
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Logits (B, K) to probabilities (B, K)."""

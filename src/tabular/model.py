@@ -4,10 +4,11 @@ B batch, F features, O outputs, C classes
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jsonargparse.typing import NonNegativeFloat
+from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,8 +18,9 @@ from src.core.errors import ConfigurationError
 from src.tabular.losses import log_rmse, perceptron_loss, weight_penalty
 from src.tabular.preprocessing import Preprocessing
 from src.training.distributed import mean_over_processes
-from src.training.epoch_outputs import EpochModel
+from src.training.epoch_outputs import EpochOutputs
 from src.training.metrics import classification_metrics
+from src.training.optimizers import optimizer_and_schedule
 from src.training.overhead import log_epoch
 
 Batch = tuple[Tensor, Tensor]
@@ -27,7 +29,7 @@ NetworkCallable = Callable[[int, int], nn.Module]  # inputs, outputs
 REGRESSION_LOSSES = ("mse", "mae", "smooth_l1", "log_rmse")
 
 
-class TabularModel(EpochModel):
+class TabularModel(LightningModule):
     """A network on prepared rows, with its loss, metrics and optimizer.
 
     Args:
@@ -60,7 +62,11 @@ class TabularModel(EpochModel):
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
     ) -> None:
-        super().__init__(optimizer, lr_scheduler, lr_interval)
+        super().__init__()
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.lr_interval = lr_interval
+        self.epoch_outputs = EpochOutputs()
         self.target = preprocessing.target
         classes = self.target.classes
         if (loss in REGRESSION_LOSSES) != (classes is None):
@@ -96,6 +102,16 @@ class TabularModel(EpochModel):
             loss = loss + weight_penalty(self.network, self.l1, self.l2)
         return loss
 
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the outputs for the metrics of the epoch."""
+        features, target = batch
+        self.epoch_outputs.add("validation", self(features), target)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the outputs for the metrics of the epoch."""
+        features, target = batch
+        self.epoch_outputs.add("test", self(features), target)
+
     def on_train_epoch_end(self) -> None:
         """Log the training loss without penalties, from the outputs at each step."""
         outputs, target = self.epoch_outputs.take("train")
@@ -103,6 +119,22 @@ class TabularModel(EpochModel):
         if self.target.classes is not None:
             metrics["accuracy"] = classification_metrics(self.predict(outputs), target)["accuracy"]
         log_epoch(self, "train", metrics)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation loss and metrics."""
+        self._log_metrics("validation")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test loss and metrics."""
+        self._log_metrics("test")
+
+    def _log_metrics(self, stage: str) -> None:
+        outputs, target = self.epoch_outputs.take(stage)
+        log_epoch(self, stage, {"loss": self.loss_of(outputs, target), **self.metrics_of(outputs, target)})
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer and schedule of the configuration."""
+        return optimizer_and_schedule(self, self.optimizer, self.lr_scheduler, self.lr_interval)
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Convert outputs (B, O) to values in the unit of the target (B,) or to probabilities (B, C)."""

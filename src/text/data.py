@@ -7,7 +7,6 @@ import logging
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -66,13 +65,22 @@ class DocumentBatches(Batches):
     Args:
         tensors: the tokens of all documents, and where each document begins (N + 1,), on the device of the
             batches.
-        settings: as of `Batches`, whose rows are documents here; without a seed they are in the order of
-            their lengths.
+        batch_size: documents of one batch over all processes, or "full".
+        seed: shuffles the documents in each epoch; None keeps their order by length.
+        process: the rank of this process.
+        processes: the number of processes.
     """
 
-    def __init__(self, tensors: tuple[Tensor, ...], *settings: Any, **named: Any) -> None:
+    def __init__(
+        self,
+        tensors: tuple[Tensor, ...],
+        batch_size: BatchSize,
+        seed: int | None = None,
+        process: int = 0,
+        processes: int = 1,
+    ) -> None:
         self.tokens, offsets = tensors
-        super().__init__((offsets[:-1], offsets.diff()), *settings, **named)
+        super().__init__((offsets[:-1], offsets.diff()), batch_size, seed, process, processes)
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         for starts, lengths in super().__iter__():

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from typing import Any, Literal
 
 import torch
+from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,7 +17,8 @@ from src.core.errors import ConfigurationError
 from src.text.networks import NetworkCallable
 from src.text.preprocessing import PAD, SPECIAL, UNK, Preprocessing
 from src.training.distributed import mean_over_processes
-from src.training.epoch_outputs import EpochModel
+from src.training.epoch_outputs import EpochOutputs
+from src.training.optimizers import optimizer_and_schedule
 from src.training.overhead import log_epoch
 
 Batch = tuple[Tensor, ...]
@@ -27,7 +29,7 @@ def nats_per_token(nats: Tensor, sizes: Tensor) -> Tensor:
     return nats.sum() / sizes[:, 0].sum()
 
 
-class TokenModel(EpochModel):
+class TokenModel(LightningModule):
     """Predict tokens from tokens; the loss is the negative log-likelihood of a token in nats.
 
     For the metrics of an epoch, three numbers a document are kept instead of its logits: the negative
@@ -52,7 +54,11 @@ class TokenModel(EpochModel):
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
     ) -> None:
-        super().__init__(optimizer, lr_scheduler, lr_interval)
+        super().__init__()
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.lr_interval = lr_interval
+        self.epoch_outputs = EpochOutputs()
         if not 0 <= unknown_share <= 1:
             raise ConfigurationError(f"model.unknown_share must lie between 0 and 1: {unknown_share}")
         self.unknown_share = unknown_share
@@ -98,17 +104,37 @@ class TokenModel(EpochModel):
         self.epoch_outputs.add("train", nats, sizes)
         return mean_over_processes(nats_per_token(nats, sizes), sizes[:, 0].sum())
 
-    def judged(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Nats and sizes of a batch."""
-        return self.negative_log_likelihood(batch[0].long())
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep nats and sizes of a batch."""
+        self.epoch_outputs.add("validation", *self.negative_log_likelihood(batch[0].long()))
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep nats and sizes of a batch."""
+        self.epoch_outputs.add("test", *self.negative_log_likelihood(batch[0].long()))
 
     def on_train_epoch_end(self) -> None:
         """Log the training loss, with the network as it was at each step."""
         log_epoch(self, "train", {"loss": nats_per_token(*self.epoch_outputs.take("train"))})
 
-    def loss_of(self, nats: Tensor, sizes: Tensor) -> Tensor:
-        """Return `nats_per_token`."""
-        return nats_per_token(nats, sizes)
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation loss and metrics."""
+        self._log_metrics("validation")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test loss and metrics."""
+        self._log_metrics("test")
+
+    def _log_metrics(self, stage: str) -> None:
+        nats, sizes = self.epoch_outputs.take(stage)
+        log_epoch(self, stage, {"loss": nats_per_token(nats, sizes), **self.metrics_of(nats, sizes)})
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer and schedule of the configuration."""
+        return optimizer_and_schedule(self, self.optimizer, self.lr_scheduler, self.lr_interval)
+
+    @abstractmethod
+    def metrics_of(self, nats: Tensor, sizes: Tensor) -> dict[str, Tensor]:
+        """Return metrics by name, of nats (B,) for sizes (B, 2): tokens and characters."""
 
     def trivial_metrics(self, train: Tensor, test: Tensor) -> dict[str, float]:
         """Return the metrics of a prediction by token frequencies with add-one smoothing.
