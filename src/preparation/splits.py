@@ -1,10 +1,12 @@
-"""Test and validation rows: the settings that all kinds of data share, and cross-validation folds."""
+"""Test and validation rows: the settings that all kinds of data share, shares and folds of rows or groups."""
 
+import math
 from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
 from src.core.errors import ConfigurationError
 
@@ -36,27 +38,108 @@ def check_splitting(settings: Splitting) -> None:
         raise ConfigurationError(f"prepare.fold must be 1 to {settings.folds}: {settings.fold}")
 
 
-def cut_fold(rows: Rows, settings: Splitting, stratum: NDArray[Any] | None = None) -> tuple[Rows, Rows]:
+def repeated(table: pd.DataFrame) -> tuple[Rows, bool]:
+    """Find equal rows of a table.
+
+    Returns:
+        (N,) a number by row, the same for equal rows; and whether repetitions are bound to occur, since the
+        columns have fewer combinations of values than there are rows.
+    """
+    hashes = pd.util.hash_pandas_object(table, index=False).to_numpy()
+    numbers = pd.factorize(hashes)[0]
+    if numbers.max(initial=-1) + 1 == len(table):
+        return numbers, False
+    combinations = math.prod(int(table[name].nunique(dropna=False)) for name in table.columns)
+    return numbers, combinations < len(table)
+
+
+def cut_share(
+    rows: Rows,
+    share: float,
+    seed: int | None,
+    stratum: NDArray[Any] | None = None,
+    groups: NDArray[Any] | None = None,
+) -> tuple[Rows, Rows]:
+    """Split off a share of the rows, or of the groups of rows as GroupShuffleSplit does.
+
+    Args:
+        rows: (N,) numbers of rows, in increasing order.
+        share: of the rows or groups in the second part.
+        seed: of the shuffling; None takes the last rows.
+        stratum: (all rows,) classes whose shares both parts keep: with groups, of the most frequent class of
+            each group, and where a class has too few groups only one of them is sure to be in the first part. None for no
+            stratification.
+        groups: (all rows,) rows of equal values stay in one part; None for single rows.
+
+    Returns:
+        The other rows and those of the part, each in increasing order.
+
+    Raises:
+        ValueError: there are too few rows or groups, or too few of a class.
+    """
+    unit, classes = _units(rows, stratum, groups)
+    units, size = np.arange(unit.max() + 1), share
+    if groups is not None and classes is not None and not _can_be_stratified(classes, share):
+        # one group of each class stays in the first part, since what has no training row cannot be learnt
+        size = math.ceil(share * len(units))
+        units = np.delete(units, np.unique(classes, return_index=True)[1])
+        classes = None
+    shuffle = seed is not None
+    part = train_test_split(units, test_size=size, random_state=seed, shuffle=shuffle, stratify=classes)[1]
+    held_out = np.isin(unit, part)
+    return rows[~held_out], rows[held_out]
+
+
+def _units(
+    rows: Rows, stratum: NDArray[Any] | None, groups: NDArray[Any] | None
+) -> tuple[Rows, NDArray[Any] | None]:
+    """The number of the unit of each row, in the order of the rows, and the class of each unit."""
+    classes = None if stratum is None else stratum[rows]
+    if groups is None:
+        return np.arange(len(rows)), classes
+    unit = pd.factorize(groups[rows])[0]
+    if classes is not None:
+        sizes = pd.DataFrame({"unit": unit, "class": classes}).groupby(["unit", "class"]).size()
+        largest = sizes.sort_values(ascending=False, kind="stable").reset_index().drop_duplicates("unit")
+        classes = largest.sort_values("unit")["class"].to_numpy()
+    return unit, classes
+
+
+def _can_be_stratified(classes: NDArray[Any], share: float) -> bool:
+    counts = np.unique(classes, return_counts=True)[1]
+    part = math.ceil(share * len(classes))
+    return bool(counts.min() >= 2 and min(part, len(classes) - part) >= len(counts))
+
+
+def cut_fold(
+    rows: Rows,
+    settings: Splitting,
+    stratum: NDArray[Any] | None = None,
+    groups: NDArray[Any] | None = None,
+) -> tuple[Rows, Rows]:
     """Split off one fold of a K-fold cross-validation.
 
     Args:
         rows: (N,) all rows, in increasing order.
         settings: `folds`, the number `fold` of the fold, and the seed of the shuffling.
-        stratum: (N,) classes whose shares each fold keeps; None for no stratification.
+        stratum: (all rows,) classes whose shares each fold keeps; None for no stratification.
+        groups: (all rows,) rows of equal values stay in one fold; None for single rows.
 
     Returns:
         The other rows and those of the fold, each in increasing order. Each row is in exactly one of the
         folds 1 to `folds`.
 
     Raises:
-        ConfigurationError: there are more folds than rows, or than rows of the largest class.
+        ConfigurationError: there are more folds than rows or groups, or than those of the largest class.
     """
-    smallest, of = len(rows), "rows"
-    if stratum is not None:
-        smallest, of = max(np.unique(stratum, return_counts=True)[1]), "rows of the largest class"
+    unit, classes = _units(rows, stratum, groups)
+    units = np.arange(unit.max() + 1)
+    smallest, of = len(units), "rows" if groups is None else "groups of rows"
+    if classes is not None:
+        smallest, of = max(np.unique(classes, return_counts=True)[1]), f"{of} of the largest class"
     if settings.folds > smallest:
         raise ConfigurationError(f"prepare.folds: {settings.folds} folds of {smallest} {of}")
-    kind = KFold if stratum is None else StratifiedKFold
-    parts = kind(settings.folds, shuffle=True, random_state=settings.seed).split(rows, stratum)
-    rest, held_out = list(parts)[settings.fold - 1]
-    return rows[rest], rows[held_out]
+    kind = KFold if classes is None else StratifiedKFold
+    parts = kind(settings.folds, shuffle=True, random_state=settings.seed).split(units, classes)
+    held_out = np.isin(unit, list(parts)[settings.fold - 1][1])
+    return rows[~held_out], rows[held_out]

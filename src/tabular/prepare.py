@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.impute import SimpleImputer
-from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
 
 from src.core.atomic import written_whole
 from src.core.digests import write_manifest
 from src.core.errors import ConfigurationError, DataError
-from src.preparation.splits import check_splitting, cut_fold
+from src.preparation.proposals import listed
+from src.preparation.splits import check_splitting, cut_fold, cut_share, repeated
 from src.tabular.preprocessing import (
     CategoricalColumn,
     Column,
@@ -80,6 +80,12 @@ class Preparation:
             last rows are the test set, the last of the other rows the validation set.
         test_share: the share of the rows of `train` in the test set.
         validation_share: the share of the other rows in the validation set, which chooses the best epoch.
+        group: the column of the person, object or place that a row is about; the rows of one value stay in
+            one part of the split. It is not a feature.
+        duplicates: whether equal rows (features and target) stay together in one part of the split, or fall
+            apart as other rows do. auto: together, unless the columns have fewer combinations of values than
+            there are rows, so that equal rows are no copies.
+        drop_rare_classes: leave out classes with fewer rows than this; 0 leaves none out.
         folds: for cross-validation, the number of parts of the rows of `train`; one part is the test set, in
             place of `test` and `test_share`. 0 is no cross-validation.
         fold: the number of that part, from 1.
@@ -105,6 +111,9 @@ class Preparation:
     lags: int = 0
     test_share: float = 0.2
     validation_share: float = 0.1
+    group: str | None = None
+    duplicates: Literal["auto", "together", "apart"] = "auto"
+    drop_rare_classes: int = 0
     folds: int = 0
     fold: int = 1
     seed: int = 42
@@ -123,6 +132,16 @@ class Preparation:
             )
         if self.folds and self.lags:
             raise ConfigurationError(f"prepare.folds must be 0 for a series (prepare.lags): {self.folds}")
+        if self.group and (self.lags or self.group in (self.target, self.id)):
+            raise ConfigurationError(
+                "prepare.group must be another column than the target and the id, and null for a series: "
+                f"{self.group}"
+            )
+        if self.drop_rare_classes < 0 or (self.drop_rare_classes and self.task == "regression"):
+            raise ConfigurationError(
+                "prepare.drop_rare_classes must be a number of rows, and 0 for regression: "
+                f"{self.drop_rare_classes}"
+            )
         if self.folds:
             self.test = None
         if self.min_frequency >= 1:
@@ -208,16 +227,14 @@ def _read(path: Path, text_columns: Collection[str], settings: Preparation) -> R
     table = read_table(path, text_columns, settings.missing)
     require_columns(table, [settings.target], path)
     table = with_lags(table, settings.target, settings.lags)
-    identifier = [settings.id] if settings.id else []
-    require_columns(table, [*settings.drop, *settings.column_types, *identifier], path)
+    others = [name for name in (settings.id, settings.group) if name]
+    require_columns(table, [*settings.drop, *settings.column_types, *others], path)
     return Raw(path, table, _parse_target(table[settings.target], path, settings))
 
 
 def _parse_target(column: "pd.Series[Any]", path: Path, settings: Preparation) -> Values:
     """The target of all rows: numbers, or texts of classes."""
-    missing = column.isna().to_numpy()
-    if missing.any():
-        raise DataError(f"{path}: row {missing.argmax() + 1}: the target '{settings.target}' is missing")
+    refuse_missing(column, path, f"the target '{settings.target}'")
     if settings.task == "classification":
         return text_values(column)
     values = numeric_values(column, path)
@@ -230,33 +247,112 @@ def _parse_target(column: "pd.Series[Any]", path: Path, settings: Preparation) -
     return values
 
 
+def refuse_missing(column: "pd.Series[Any]", path: Path, what: str) -> None:
+    """Raise DataError for the first row without a value."""
+    missing = column.isna().to_numpy()
+    if missing.any():
+        raise DataError(f"{path}: row {missing.argmax() + 1}: {what} is missing")
+
+
 def _split(train: Raw, test: Raw, settings: Preparation) -> dict[str, NDArray[np.int64]]:
-    """Assign the rows (0, 1, ... of the file) to the splits; each split has the shares of the classes."""
+    """Assign the rows (0, 1, ... of the file) to the parts; each part has the shares of the classes."""
     stratum = train.target if settings.task == "classification" else None
+    groups = _groups(train, test, settings)
+    rows = np.arange(settings.lags, len(train.table))
+    held_out = np.arange(len(test.table))
+    if settings.drop_rare_classes:
+        sizes = _class_sizes(train.target, groups, settings)
+        rare = sizes.index[sizes < settings.drop_rare_classes]
+        kept = rows[~np.isin(train.target[rows], rare)]
+        held_out = held_out[~np.isin(test.target[held_out], rare)]
+        if len(kept) < len(rows):
+            logger.warning(
+                "%s: %d rows of rare classes left out: %s", train.path, len(rows) - len(kept), listed(rare)
+            )
+        rows = kept
+    if stratum is not None:
+        sizes = _class_sizes(stratum[rows], None if groups is None else groups[rows], settings)
+        single = sorted(sizes.index[sizes < 2])
+        if single and not settings.group:
+            raise DataError(
+                f"{train.path}: the target '{settings.target}': expected at least 2 different rows of each "
+                f"class, found 1 of {listed(single)}; `drop_rare_classes: 2` leaves such classes out; for a "
+                "quantity set `task: regression`, or predict another column"
+            )
 
     def cut(rows: NDArray[np.int64], share: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         try:
-            rest, part = train_test_split(
-                rows,
-                test_size=share,
-                random_state=None if settings.lags else settings.seed,
-                shuffle=not settings.lags,
-                stratify=None if stratum is None else stratum[rows],
-            )
+            rest, part = cut_share(rows, share, None if settings.lags else settings.seed, stratum, groups)
         except ValueError as error:
             message = f"{train.path}: {len(train.table)} rows are too few for the split: {error}"
             raise DataError(message) from None
-        return np.sort(rest), np.sort(part)
+        return rest, part
 
-    rows = np.arange(settings.lags, len(train.table))
-    if settings.test:
-        held_out = np.arange(len(test.table))
-    elif settings.folds:
-        rows, held_out = cut_fold(rows, settings, stratum)
-    else:
+    if settings.folds:
+        rows, held_out = cut_fold(rows, settings, stratum, groups)
+    elif not settings.test:
         rows, held_out = cut(rows, settings.test_share)
     training, validation = cut(rows, settings.validation_share)
-    return {"train": training, "validation": validation, "test": held_out}
+    parts = {"train": training, "validation": validation, "test": held_out}
+    _check_parts(parts, train, test, settings)
+    return parts
+
+
+def _groups(train: Raw, test: Raw, settings: Preparation) -> Values | None:
+    """What rows that stay together have in common (rows,): the group, or all their values."""
+    if settings.lags:
+        return None
+    if settings.group:
+        column = train.table[settings.group]
+        refuse_missing(column, train.path, f"the group '{settings.group}'")
+        if settings.test and (known := test.table[settings.group].isin(column).sum()):
+            logger.warning(
+                "%s: %d rows are of groups that %s has, too: the score is that of known groups",
+                test.path,
+                known,
+                train.path.name,
+            )
+        return text_values(column)
+    left_out = {settings.id, *settings.drop}
+    columns = [name for name in train.table.columns if name not in left_out]
+    numbers, bound_to_occur = repeated(train.table[columns])
+    copies = len(numbers) - numbers.max() - 1
+    if not copies:
+        return None
+    apart = settings.duplicates == "apart" or (settings.duplicates == "auto" and bound_to_occur)
+    logger.warning(
+        "%s: %d rows repeat another row%s; prepare.duplicates changes it",
+        train.path,
+        copies,
+        ": they are split as other rows" if apart else ": equal rows stay in one part of the split",
+    )
+    return None if apart else numbers
+
+
+def _class_sizes(classes: Values, groups: NDArray[Any] | None, settings: Preparation) -> "pd.Series[int]":
+    """The number of different rows of each class."""
+    if groups is not None and not settings.group:
+        classes = classes[np.unique(groups, return_index=True)[1]]
+    return pd.Series(classes).value_counts()
+
+
+def _check_parts(parts: dict[str, NDArray[np.int64]], train: Raw, test: Raw, settings: Preparation) -> None:
+    """Refuse parts of one row, which have no score, and name the classes without a test row."""
+    for name, rows in parts.items():
+        if len(rows) < 2:
+            raise DataError(
+                f"{train.path}: {len(train.table)} rows are too few for the split: expected at least 2 "
+                f"{name} rows, found {len(rows)}; add rows, or raise its share"
+            )
+    if settings.task == "classification":
+        absent = sorted(set(train.target[parts["train"]]) - set(test.target[parts["test"]]))
+        if absent:
+            logger.warning(
+                "%s: no test row has the class %s: the scores say nothing about it; raise test_share, or "
+                "set drop_rare_classes",
+                test.path,
+                listed(absent),
+            )
 
 
 def column_kinds(
@@ -267,7 +363,7 @@ def column_kinds(
     Raises:
         DataError: a column has a few texts among numbers.
     """
-    left_out = {settings.target, settings.id, *settings.drop}
+    left_out = {settings.target, settings.id, settings.group, *settings.drop}
     kinds: dict[str, Kind] = {}
     for name in table.columns:
         if name in left_out:

@@ -198,7 +198,11 @@ def test_the_rows_of_the_cases_are_where_they_are_taken_to_be(tmp_path: Path) ->
         (house("Area", TRAINING_ROW, "1e200"), {}, r"train\.csv: row 4, column 'Area'"),
         # columns
         (official("1,brick", header="Area,Kind"), TEST, r"test\.csv: the needed column 'Price' is missing"),
-        (official("brick,2", header="Kind,Price"), TEST, r"test\.csv: the needed column 'Area' is missing"),
+        (
+            official("brick,2", "wood,3", header="Kind,Price"),
+            TEST,
+            r"test\.csv: the needed column 'Area' is missing",
+        ),
         ({}, {"id": "Id"}, r"train\.csv: the needed column 'Id' is missing"),
         ({}, {"drop": ["Zone"]}, r"train\.csv: the needed column 'Zone' is missing"),
         ({}, {"column_types": {"Zone": "categorical"}}, r"train\.csv: the needed column 'Zone' is missing"),
@@ -228,7 +232,11 @@ def test_the_rows_of_the_cases_are_where_they_are_taken_to_be(tmp_path: Path) ->
             r"test\.csv: row 1: the target 'Price' is -2\.5",
         ),
         # classes
-        (classes(*changed(CLASSES, 6, "middle")), CLASSIFY, r"train\.csv: 40 rows are too few for the split"),
+        (
+            classes(*changed(CLASSES, 6, "middle")),
+            CLASSIFY,
+            "different rows of each class, found 1 of 'middle'",
+        ),
         (
             classes(*["low"] * ROWS),
             CLASSIFY,
@@ -378,10 +386,10 @@ def test_a_missing_category_is_a_category() -> None:
 def test_a_category_column_is_read_alike_in_the_test_file(tmp_path: Path) -> None:
     # without a letter in it, the column of the test file alone would pass for numbers
     train = csv_of(Code=["A1", "007"] * 20, Price=PRICES)
-    files: dict[str, str | bytes] = {"train.csv": train, "test.csv": csv_of(Code=["007"], Price=[3])}
+    files: dict[str, str | bytes] = {"train.csv": train, "test.csv": csv_of(Code=["007"] * 2, Price=[3, 4])}
     prepared = run(tmp_path, files, test="test.csv")
     assert learnt_in(prepared)["features"] == ["Code_007", "Code_A1"]
-    assert array(prepared, "test_features").tolist() == [[1, 0]]
+    assert array(prepared, "test_features").tolist() == [[1, 0]] * 2
 
 
 def test_very_many_categories_are_worth_a_warning(caplog: pytest.LogCaptureFixture) -> None:
@@ -616,7 +624,16 @@ def test_folds_leave_the_official_test_part_alone(tmp_path: Path) -> None:
     }
     seen = []
     for fold in (1, 2, 3):
-        prepared = run(tmp_path, files, target="y", test="test.csv", scale="none", folds=3, fold=fold)
+        prepared = run(
+            tmp_path,
+            files,
+            target="y",
+            test="test.csv",
+            scale="none",
+            folds=3,
+            fold=fold,
+            validation_share=0.3,
+        )
         seen += array(prepared, "test_target")[:, 0].tolist()
     assert sorted(seen) == list(range(9))
 
@@ -630,6 +647,6 @@ def test_folds_of_classes_keep_their_shares(tmp_path: Path) -> None:
 
 def test_the_truth_of_the_sample_goes_along(tmp_path: Path) -> None:
     truth = '{"z": {"x": 1.0}, "y": {"x": 2.0, "bias": 1.0}}'
-    text = csv_of(x=np.arange(10.0), y=2 * np.arange(10.0) + 1)
+    text = csv_of(x=np.arange(20.0), y=2 * np.arange(20.0) + 1)
     prepared = run(tmp_path, {"truth.json": truth, "train.csv": text}, target="y")
     assert Preprocessing.load(prepared).truth == {"x": 2.0, "bias": 1.0}
