@@ -1,6 +1,7 @@
 """Make a task from new data: write its section in params.yaml and its configuration."""
 
 import contextlib
+import inspect
 import io
 import re
 import shutil
@@ -10,14 +11,18 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 from jsonargparse import ArgumentParser
 
 from pipelines.parameters import PARAMETERS, checked, kinds_with, read_parameters, studies_of
 from src.core.atomic import file_written_whole
-from src.core.errors import ConfigurationError, DataError, exit_with_message
+from src.core.errors import ConfigurationError, DataError, LockedError, exit_with_message
+from src.core.paths import RUNS
 from src.preparation.proposals import Noted, Proposal, as_yaml, one_line, plain
 
 CONFIGURATIONS = Path("configs")
+LOCK_FILE = RUNS / "new_task.lock"
+LOCK_SECONDS = 120
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")
 # names with another meaning in params.yaml, runs/ or dvc.yaml
 RESERVED = ("tasks", "studies", "more_studies", "cells", "prepared", "wandb", "key", "item")
@@ -27,25 +32,42 @@ configs/NAME.yaml, with comments about the data. Then `dvc repro evaluate@NAME` 
 evaluates. The values are a first proposal: change any of them."""
 
 
-def new_task(name: str, kind: str, path: Path, target: str | None = None) -> None:
+def new_task(name: str, kind: str, path: Path, target: str | None = None, task: str | None = None) -> None:
     """Write the section `name` of params.yaml and configs/<name>.yaml.
 
-    Both are written by rename, and only after the data have been prepared in a temporary folder.
+    Both are written by rename, and only after the data have been prepared in a temporary folder. Several
+    processes write one after the other.
 
     Args:
         name: of the new task.
         kind: of its data, a package of src/ with a propose.py.
         path: the file, or the folder with the files.
         target: the column of a table to predict.
+        task: of a table, regression or classification; None decides by the target.
 
     Raises:
-        ConfigurationError: the name cannot be used, or the target is no column.
+        ConfigurationError: the name cannot be used, the target is no column, or the kind has no such choice.
         DataError: there are no such data, or they cannot be prepared.
+        LockedError: another process has been writing a task for long.
     """
+    LOCK_FILE.parent.mkdir(exist_ok=True)
+    try:
+        with FileLock(LOCK_FILE, timeout=LOCK_SECONDS):
+            _write_task(name, kind, path, target, task)
+    except Timeout:
+        raise LockedError(
+            f"{PARAMETERS}: another new_task is at work in this folder; wait for it to end, or end it"
+        ) from None
+
+
+def _write_task(name: str, kind: str, path: Path, target: str | None, task: str | None) -> None:
     _check_name(name)
     if not path.exists():
         raise DataError(f"{path}: there is no such file or folder")
-    proposal = import_module(f"src.{kind}.propose").propose(path, target)
+    propose = import_module(f"src.{kind}.propose").propose
+    if task and "task" not in inspect.signature(propose).parameters:
+        raise ConfigurationError(f"--task: {kind} data have one task only; leave it out")
+    proposal = propose(path, target, **({"task": task} if task else {}))
     _try_preparation(kind, proposal)
 
     section = {name: _section(proposal, kind)}
@@ -144,17 +166,23 @@ def with_task(text: str, name: str, kind: str, section: str) -> str:
     assert root is not None  # read_parameters has found `tasks`
     top = {key.value: (key.start_mark.line, value) for key, value in root.value}
     tasks = top["tasks"][1]
-    if tasks.flow_style:
+    if not (isinstance(tasks, yaml.MappingNode) and tasks.value):  # `tasks: {}`, or nothing behind the colon
+        line = lines[tasks.start_mark.line]
+        before, behind = line[: tasks.start_mark.column].rstrip(), line[tasks.end_mark.column :]
+        lines[tasks.start_mark.line] = before + behind
+        after, column = tasks.end_mark.line + 1, 2
+    elif tasks.flow_style:
         return text
-    key, value = tasks.value[-1]
-    after = value.end_mark.line + 1
+    else:
+        key, value = tasks.value[-1]
+        after, column = value.end_mark.line + 1, key.start_mark.column
     starts = [top[studies][0] for studies in ("studies", "more_studies") if studies in top]
     place = min((line for line in starts if line >= after), default=len(lines))
     while place > after and lines[place - 1].startswith("#"):  # the comment above the studies
         place -= 1
     block = section.replace("\n", newline)
     lines.insert(place, newline + block if place == len(lines) else block + newline)
-    lines.insert(after, f"{' ' * key.start_mark.column}{name}: {kind}{newline}")
+    lines.insert(after, f"{' ' * column}{name}: {kind}{newline}")
     return "".join(lines)
 
 
@@ -171,8 +199,11 @@ def main() -> None:
         "file of pixels; a .txt file with one document per line. Or the folder of such a file.",
     )
     parser.add_argument("--target", type=str | None, help="The column of a table to predict.")
+    parser.add_argument(
+        "--task", choices=["regression", "classification"], help="Of a table: a quantity, or classes."
+    )
     found = parser.parse_args()
-    new_task(found["name"], found["kind"], found["from"].expanduser(), found["target"])
+    new_task(found["name"], found["kind"], found["from"].expanduser(), found["target"], found["task"])
 
 
 if __name__ == "__main__":

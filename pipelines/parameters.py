@@ -33,6 +33,8 @@ def read_parameters() -> dict[str, Any]:
         ) from None
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{PARAMETERS} is not valid YAML: {error}") from None
+    if isinstance(parameters, dict) and "tasks" in parameters and parameters["tasks"] is None:
+        parameters["tasks"] = {}  # all were removed
     if not isinstance(parameters, dict) or not isinstance(parameters.get("tasks"), dict):
         raise ConfigurationError(f"{PARAMETERS} has no section 'tasks' (lines such as 'name: kind')")
     for section in ("tasks", "studies", "more_studies"):

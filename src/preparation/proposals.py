@@ -59,12 +59,9 @@ def one_cycle(optimizer: str, rate: float, **options: Any) -> dict[str, Any]:
     return {
         "optimizer": {
             "class_path": f"torch.optim.{optimizer}",
-            "init_args": {"lr": rate, **options, "fused": True},
+            "init_args": {"lr": Noted(rate, "the highest of the schedule"), **options, "fused": True},
         },
-        "lr_scheduler": {
-            "class_path": "torch.optim.lr_scheduler.OneCycleLR",
-            "init_args": {"max_lr": Noted(rate, "that of the optimizer")},
-        },
+        "lr_scheduler": {"class_path": "src.training.optimizers.OneCycleLR"},
         "lr_interval": "step",
     }
 

@@ -67,8 +67,8 @@ def cut_share(
         share: of the rows or groups in the second part.
         seed: of the shuffling; None takes the last rows.
         stratum: (all rows,) classes whose shares both parts keep: with groups, of the most frequent class of
-            each group, and where a class has too few groups only one of them is sure to be in the first part. None for no
-            stratification.
+            each group, and where a class has too few groups only one of them is sure to be in the first part.
+            None for no stratification.
         groups: (all rows,) rows of equal values stay in one part; None for single rows.
 
     Returns:

@@ -134,7 +134,9 @@ def predictions(
             classes = [target.classes[number] for number in code.tolist()]
             columns = {target.name: classes, "probability": probability.numpy()}
         ids = table[identifier] if identifier else table.index + 1
-        yield pd.DataFrame({identifier or "row": ids, **columns})
+        frame = pd.DataFrame({identifier or "row": ids, **columns})
+        names = preprocessing.prediction_columns
+        yield frame.iloc[:, :2].set_axis(names, axis=1) if names else frame
 
 
 @torch.inference_mode()

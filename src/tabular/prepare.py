@@ -63,6 +63,8 @@ class Preparation:
         train: the raw file of the labelled rows.
         test: the raw file of an official test set with labels; null splits the test set from `train`.
         id: the column that identifies the rows of a prediction; it is not a feature.
+        prediction_columns: the names of the two columns of predictions: of the id or row number, and of the
+            target. null names them so, with a third column `probability` for classes.
         drop: columns to leave out.
         target_transform: log (natural), standardize (mean 0, standard deviation 1 over the training rows),
             a list of both, or none.
@@ -100,6 +102,7 @@ class Preparation:
     train: str = "train.csv"
     test: str | None = None
     id: str | None = None
+    prediction_columns: list[str] | None = None
     drop: list[str] = field(default_factory=list)
     target_transform: TargetTransform | list[TargetTransform] = "none"
     impute: Literal["mean", "median", "most_frequent", "constant", "drop"] = "mean"
@@ -136,6 +139,10 @@ class Preparation:
             raise ConfigurationError(
                 "prepare.group must be another column than the target and the id, and null for a series: "
                 f"{self.group}"
+            )
+        if self.prediction_columns is not None and len(set(self.prediction_columns)) != 2:
+            raise ConfigurationError(
+                f"prepare.prediction_columns must be two different names: {self.prediction_columns}"
             )
         if self.drop_rare_classes < 0 or (self.drop_rare_classes and self.task == "regression"):
             raise ConfigurationError(
@@ -202,6 +209,7 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         target=_learn_target(train.target[rows["train"]], train.path, settings),
         missing=settings.missing,
         id=settings.id,
+        prediction_columns=settings.prediction_columns,
         lags=settings.lags,
         truth=_document(raw / "truth.json").get(settings.target),
         labels=_document(raw / "labels.json"),
@@ -262,7 +270,7 @@ def _split(train: Raw, test: Raw, settings: Preparation) -> dict[str, NDArray[np
     held_out = np.arange(len(test.table))
     if settings.drop_rare_classes:
         sizes = _class_sizes(train.target, groups, settings)
-        rare = sizes.index[sizes < settings.drop_rare_classes]
+        rare = list(map(str, sizes.index[sizes < settings.drop_rare_classes]))
         kept = rows[~np.isin(train.target[rows], rare)]
         held_out = held_out[~np.isin(test.target[held_out], rare)]
         if len(kept) < len(rows):

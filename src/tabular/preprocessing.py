@@ -156,6 +156,7 @@ class Preprocessing:
         lags: the number of earlier values of the target among the features.
         truth: of a generated table: the true weights by column.
         labels: of columns, by name and language.
+        prediction_columns: the names of the two columns of predictions; None for the usual ones.
     """
 
     columns: Sequence[Column]
@@ -165,6 +166,7 @@ class Preprocessing:
     lags: int = 0
     truth: dict[str, float] | None = None
     labels: dict[str, dict[str, str]] = field(default_factory=dict)
+    prediction_columns: list[str] | None = None
 
     @cached_property
     def features(self) -> list[str]:
@@ -201,6 +203,8 @@ class Preprocessing:
             "task": "regression" if self.target.classes is None else "classification",
             "truth": self.truth,
         }
+        if self.prediction_columns:
+            content["prediction_columns"] = self.prediction_columns
         write_json(folder / FILE, content)
 
     @classmethod
@@ -218,6 +222,7 @@ class Preprocessing:
                 columns=[kinds[column.pop("kind")](**column) for column in content["columns"]],
                 target=Target(**content["target"]),
                 **{name: content[name] for name in ("missing", "id", "lags", "truth", "labels")},
+                prediction_columns=content.get("prediction_columns"),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise IntegrityError(

@@ -5,7 +5,7 @@ import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from src.core.errors import ConfigurationError, DataError
 from src.preparation.proposals import Noted, Proposal, configuration, count, listed, one_cycle
+from src.preparation.splits import repeated
+from src.reporting.noise import UNBALANCED
 from src.tabular.reading import MISSING, delimiter_of, is_numeric, read_table, text_values
 
 ENDINGS = (".csv", ".json", ".xlsx", ".tsv")
@@ -24,7 +26,26 @@ UNKNOWN = {"?", "-", "--", ".", "#N/A", "N.A.", "n/a", "n.a.", "none", "None", "
 NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 DATE = re.compile(r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4})([T ]\d.*)?")
-ID_NAME = re.compile(r"(.*[ _.-])?(id|index|nr|no|uuid|guid|key)|unnamed: 0|row|number|.*[a-z](Id|ID)", re.I)
+ID_NAME = re.compile(
+    r"(?i:(.*[ _.-])?(id|index|nr|no|num|number|uuid|guid|key|account|acct|mrn|sku|isbn|issn|ean|upc|barcode"
+    r"|order|serial|ticket|passport|ssn|vin|iban|imei|invoice|ref|reference|hash)|unnamed: 0|row)"
+    r"|.*[a-z](Id|ID|No|Nr|Num|Number|Key)|.*(编号|学号|工号|序号|单号|账号|卡号|证号|号码|流水号)"
+)
+# of persons and things that rows are about
+GROUP_NAME = re.compile(
+    r"(?i:(.*[ _.-])?(name|patient|subject|person|customer|client|user|student|participant|respondent"
+    r"|speaker|author|household|family|animal|device|machine|sensor|vehicle|session))"
+    r"|.*(姓名|名称|患者|病人|客户|用户|学生|受试者|设备|车辆)|" + ID_NAME.pattern
+)
+LABEL_NAME = re.compile(
+    r"(?i:.*(label|class|categor|type|kind|code|species))|.*(标签|类别|类型|种类|代码|编码)"
+)
+COUNT_NAME = re.compile(
+    r"(?i:(.*[ _.-])?(count|counts|number|num|n|quantity|qty|amount|total|age|years|days|hours"
+    r"|rooms|visits|score))"
+    r"|.*(数|数量|次数|年龄|人数|得分|分数)"
+)
+SUBMISSION = re.compile(r"(?i:.*submission)")
 CODE_NAME = re.compile(r".*(code|class|type|zip|postal|region|district|zone|sector|categor|kind|group)", re.I)
 
 MOST_NUMBER_CLASSES = 20
@@ -37,7 +58,11 @@ MOST_STRAY = 3
 FEW_ROWS, MANY_ROWS = 1000, 10_000
 MOSTLY = 0.9
 SKEWED = 1.0
-UNBALANCED = 0.75
+LEAST_GROUPS = 10
+LEAST_GROUP_ROWS, MOST_GROUP_ROWS = 2, 50  # on average
+LINEAR = 1e-9
+
+Task = Literal["regression", "classification"]
 
 STEPS = 2000
 BATCHES = 16  # per epoch, within the bounds of the batch size
@@ -50,21 +75,25 @@ class Features:
 
     Args:
         id: the column that identifies the rows, and the reason; None if there is no such column.
+        group: the column of the person or thing that several rows are about, and the reason; None for none.
         drop: the reason by column to leave out.
         codes: the reason by column of numbers that are categories.
     """
 
     id: tuple[str, str] | None = None
+    group: tuple[str, str] | None = None
     drop: dict[str, str] = field(default_factory=dict)
     codes: dict[str, str] = field(default_factory=dict)
 
 
-def propose(path: Path, target: str | None) -> Proposal:
+def propose(path: Path, target: str | None, task: Task | None = None) -> Proposal:
     """Propose the preparation and the training of a table.
 
     Args:
         path: the file, or a folder with train.csv (and test.csv) or with one table.
-        target: the column to predict; None chooses a column with a usual name of targets, or the last one.
+        target: the column to predict; None chooses the one that test.csv lacks, a column with a usual name of
+            targets, or the last one.
+        task: what the target is; None decides by its values and its name.
 
     Raises:
         ConfigurationError: there is no such column, or it cannot be a target.
@@ -72,37 +101,49 @@ def propose(path: Path, target: str | None) -> Proposal:
     """
     file = _table_file(path)
     table, unknown = _read(file)
-    name, reason = _target(list(map(str, table.columns)), target)
+    test = _test_file(file)
+    others_of_test = list(read_table(test).columns) if test else None
+    name, reason = _target(list(map(str, table.columns)), target, others_of_test)
     others = table.drop(columns=name)
     for column in table.columns:
         _refuse_mistyped(table[column], file)
-    classes, target_findings = _target_kind(table[name], reason)
+    classes, target_findings = _target_kind(table[name], reason, task, file)
     features = _features(others)
-    test = _official_test(file, name)
+    official = test if others_of_test is not None and name in others_of_test else None
+    submission = _submission(file)
 
     prepare: dict[str, Any] = {
         "target": Noted(name, reason),
         "task": "classification" if classes else "regression",
         "train": file.name,
     }
-    if test:
-        prepare["test"] = Noted(test, "an official test set: it has the target")
+    if official:
+        prepare["test"] = Noted(official.name, "an official test set: it has the target")
+    if classes and (rare := _rare_classes(table, name)):
+        prepare["drop_rare_classes"] = Noted(2, f"leaves out {listed(rare)}: one row each")
+        target_findings.append(f"left out: {listed(rare)}: classes of one row; see `drop_rare_classes`")
     if not classes:
         prepare["target_transform"] = _target_transform(table[name])
     prepare |= _column_keys(others, features, unknown)
+    if submission:
+        prepare["prediction_columns"] = Noted(submission, "those of the submission")
     few = Noted(0.2, "few rows: a tenth would choose the epoch by chance")
     prepare |= {"test_share": 0.2, "validation_share": few if len(table) < FEW_ROWS else 0.1, "seed": 42}
 
     shape = f"{file.name}: {count(len(table), 'row')}, {count(len(table.columns), 'column')}"
     if file.suffix.lower() in (".csv", ".tsv"):
         shape += f", cut by {DELIMITER_NAMES[delimiter_of(file)]}"
+    findings = [shape, *target_findings, *_column_findings(others, features, unknown)]
+    if test and not official:
+        findings.append(f"'{test.name}' has no target: it is what to predict")
+    findings += _suspicious(table, name, features, classes)
     return Proposal(
         source=file.parent,
-        files=[file.name, *([test] if test else [])],
+        files=[file.name, *([official.name] if official else [])],
         prepare=prepare,
         configuration=_configuration(len(table), classes),
-        findings=[shape, *target_findings, *_column_findings(others, features, unknown)],
-        predict=f"--data.input {shlex.quote(str(file))} --data.output predictions.csv",
+        findings=findings,
+        predict=f"--data.input {shlex.quote(str(test or file))} --data.output predictions.csv",
     )
 
 
@@ -110,6 +151,7 @@ def _table_file(path: Path) -> Path:
     if path.is_file():
         return path
     tables = sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS)
+    tables = [file for file in tables if not SUBMISSION.fullmatch(file.stem)] or tables
     train = [file for file in tables if file.stem.lower() == "train"]
     found = train or tables
     if len(found) != 1:
@@ -153,13 +195,16 @@ def _whole(column: "pd.Series[Any]") -> bool:
     return bool((column.dropna() % 1 == 0).all())
 
 
-def _target(columns: list[str], target: str | None) -> tuple[str, str]:
+def _target(columns: list[str], target: str | None, of_test: list[str] | None) -> tuple[str, str]:
     """The column to predict, and the reason."""
     if target is not None:
         if target not in columns:
             known = ", ".join(columns)
             raise ConfigurationError(f"--target: there is no column '{target}'; expected one of: {known}")
         return target, "by --target"
+    lacking = [name for name in columns if of_test is not None and name not in of_test]
+    if len(lacking) == 1:
+        return lacking[0], "the only column that the test table lacks; another one: --target"
     for name in TARGET_NAMES:
         for column in columns:
             if column.lower() == name:
@@ -187,34 +232,100 @@ def _refuse_mistyped(column: "pd.Series[Any]", file: Path) -> None:
         raise DataError(f"{place}: {texts.iloc[row]!r} {why}")
 
 
-def _target_kind(column: "pd.Series[Any]", reason: str) -> tuple[int, list[str]]:
-    """The number of classes, 0 for a quantity, and the findings about the target."""
+def _target_kind(
+    column: "pd.Series[Any]", reason: str, task: Task | None, file: Path
+) -> tuple[int, list[str]]:
+    """The number of classes, 0 for a quantity, and the findings about the target.
+
+    Raises:
+        ConfigurationError: the column cannot be such a target.
+        DataError: no row has a value.
+    """
     values = column.dropna()
     distinct, start = values.nunique(), f"target: '{column.name}' ({reason})"
+    if values.empty:
+        formulas = "; of formulas a spreadsheet program stores the values when it saves the file"
+        raise DataError(
+            f"{file}: the target '{column.name}' ({reason}): expected values, found only empty cells"
+            + (formulas if file.suffix.lower() == ".xlsx" else "")
+        )
     numeric = is_numeric(column)
-    if numeric:
-        few = distinct <= min(MOST_NUMBER_CLASSES, len(values) / LEAST_ROWS_EACH)
-        if distinct > 2 and not (few and _whole(column)):
-            span = f"{values.min():g} to {values.max():g}, median {values.median():g}"
-            return 0, [f"{start}: a quantity, {span}: regression"]
-    elif distinct > min(MOST_CLASSES, len(values) / 2):
+    if task == "regression" and not numeric:
+        raise ConfigurationError(f"--task: regression needs numbers, '{column.name}' has {values.iloc[0]!r}")
+    if not numeric and distinct > min(MOST_CLASSES, len(values) / 2):
         raise ConfigurationError(
             f"{start}: {distinct} texts in {len(values)} rows are too many for classes; choose another column"
         )
+    found, doubt = _kind_of(values, numeric)
+    said = ""
+    if task:
+        found, said = task, ", by --task"
+    elif doubt:
+        other = "classification" if found == "regression" else "regression"
+        said = f"; a guess, as it has {doubt}; the other way: --task {other}"
+    if found == "regression":
+        span = f"{values.min():g} to {values.max():g}, median {values.median():g}"
+        return 0, [f"{start}: a quantity, {span}: regression{said}"]
     counts = pd.Series(text_values(values)).value_counts()
     common, share = counts.index[0], counts.iloc[0] / len(values)
-    findings = [f"{start}: {count(distinct, 'class')} ({listed(sorted(counts.index))}): classification"]
-    if numeric and distinct > 2 and set(values) != set(range(distinct)):
+    names = listed(sorted(counts.index))
+    findings = [f"{start}: {count(distinct, 'class')} ({names}): classification{said}"]
+    if share > UNBALANCED:
         findings.append(
-            f"'{column.name}' has {distinct} different whole numbers, taken as classes; for a quantity set "
-            "`task: regression` here and `loss: smooth_l1` in the configuration"
-        )
-    if share >= UNBALANCED:
-        findings.append(
-            f"unbalanced: {share:.0%} of the rows are '{common}', so compare test/f1: always predicting "
-            f"'{common}' has an accuracy of {share:.2f}"
+            f"unbalanced: {share:.0%} of the rows are '{common}', so compare test/recall, the balanced "
+            f"accuracy: always predicting '{common}' has an accuracy of {share:.2f}"
         )
     return distinct, findings
+
+
+def _kind_of(values: "pd.Series[Any]", numeric: bool) -> tuple[Task, str]:
+    """Regression or classification, and what speaks for the other one; nothing if that is clear."""
+    counts = values.value_counts()
+    distinct, name = len(counts), str(values.name)
+    if not numeric or distinct <= 2:
+        return "classification", ""
+    if not _whole(values):
+        return "regression", ""
+    often = counts.min() >= 2 and distinct <= len(values) / LEAST_ROWS_EACH
+    whole_numbers = f"{distinct} different whole numbers in {count(len(values), 'row')}"
+    if often and distinct <= MOST_CLASSES and LABEL_NAME.fullmatch(name):
+        return "classification", f"{whole_numbers} and the name of a label"
+    if often and distinct <= MOST_NUMBER_CLASSES and not COUNT_NAME.fullmatch(name):
+        return "classification", whole_numbers
+    return "regression", whole_numbers if distinct <= len(values) / 2 else ""
+
+
+def _rare_classes(table: pd.DataFrame, target: str) -> list[str]:
+    """The classes of one row, where at least two other classes remain."""
+    counts = pd.Series(text_values(table.drop_duplicates()[target].dropna())).value_counts()
+    rare = sorted(counts.index[counts < 2])
+    return rare if len(counts) - len(rare) >= 2 else []
+
+
+def _suspicious(table: pd.DataFrame, target: str, features: Features, classes: int) -> list[str]:
+    """Questions about rows and columns that make a score too good."""
+    findings = []
+    left_out = {target, *features.drop} | {found[0] for found in (features.id, features.group) if found}
+    answer = table[target]
+    for name in (name for name in table.columns if name not in left_out):
+        column = table[name]
+        if classes:
+            pairs = table[[name, target]].drop_duplicates()
+            same = column.nunique() == answer.nunique() == len(pairs)
+        else:
+            same = is_numeric(column) and column.nunique() > 2 and abs(column.corr(answer)) > 1 - LINEAR
+        if same:
+            findings.append(
+                f"'{name}' tells the target exactly; if it is not known before the target, add it to `drop`"
+            )
+    if features.group:
+        return findings
+    used = table.drop(columns=[name for name in left_out if name != target])
+    numbers, bound_to_occur = repeated(used)
+    if copies := len(numbers) - numbers.max() - 1:
+        fate = "are split as other rows" if bound_to_occur else "stay in one part of the split"
+        findings.append(f"{count(copies, 'row')} repeat another one: equal rows {fate}; see `duplicates`")
+    return findings
 
 
 def _features(table: pd.DataFrame) -> Features:
@@ -228,6 +339,8 @@ def _features(table: pd.DataFrame) -> Features:
             found.drop[name] = "all rows have the same value"
         elif why := _id_reason(column):
             ids[name] = why
+        elif found.group is None and (why := _group_reason(column)):
+            found.group = (name, why)
         elif is_numeric(column):
             if _is_code(column):
                 found.codes[name] = f"{column.nunique()} whole numbers that look like codes"
@@ -236,7 +349,7 @@ def _features(table: pd.DataFrame) -> Features:
         elif column.dropna().astype(str).str.fullmatch(r"\d+").all():
             found.codes[name] = "numbers with leading zeros are codes"
     numbered = [name for name in ids if is_numeric(table[name])]
-    if len(ids) + len(found.drop) == len(table.columns) and numbered:
+    if len(ids) + len(found.drop) + bool(found.group) == len(table.columns) and numbered:
         del ids[numbered[0]]  # the only possible feature
     # of several, the one with the name of an id
     named = sorted(ids, key=lambda name: not ID_NAME.fullmatch(name))
@@ -256,6 +369,18 @@ def _id_reason(column: "pd.Series[Any]") -> str | None:
     if _whole(column) and column.max() - column.min() == len(column) - 1:
         return "it counts the rows"
     return None
+
+
+def _group_reason(column: "pd.Series[Any]") -> str | None:
+    """Why several rows are about what a column names, if they are: a network would know it again."""
+    if not GROUP_NAME.fullmatch(str(column.name)) or column.isna().any() or _is_date(column):
+        return None
+    groups = column.nunique()
+    if groups < LEAST_GROUPS or not LEAST_GROUP_ROWS <= len(column) / groups <= MOST_GROUP_ROWS:
+        return None
+    if is_numeric(column) and not _whole(column):
+        return None
+    return f"it names {groups:,} things in {count(len(column), 'row')}; all rows of one are in one part"
 
 
 def _is_code(column: "pd.Series[Any]") -> bool:
@@ -278,12 +403,22 @@ def _text_reason(column: "pd.Series[Any]") -> str | None:
     return None
 
 
-def _official_test(file: Path, target: str) -> str | None:
-    """The name of test.csv in the folder of train.csv, if it has the target."""
-    test = file.with_stem("test")
-    if file.stem.lower() != "train" or not test.is_file():
+def _test_file(file: Path) -> Path | None:
+    """The table test.csv beside train.csv, in any spelling."""
+    if file.stem.lower() != "train":
         return None
-    return test.name if target in read_table(test).columns else None
+    tables = sorted(other for other in file.parent.iterdir() if other.suffix.lower() in ENDINGS)
+    return next((other for other in tables if other.stem.lower() == "test"), None)
+
+
+def _submission(file: Path) -> list[str] | None:
+    """The two columns of a sample submission beside the table: the id and the prediction."""
+    tables = (other for other in file.parent.iterdir() if other.suffix.lower() == ".csv")
+    samples = sorted(other for other in tables if SUBMISSION.fullmatch(other.stem))
+    if not samples:
+        return None
+    columns = list(map(str, read_table(samples[0]).columns))
+    return columns if len(columns) == 2 else None
 
 
 def _target_transform(column: "pd.Series[Any]") -> Any:
@@ -303,21 +438,25 @@ def _skewness(values: Any) -> float:
 
 def _categorical(table: pd.DataFrame, features: Features) -> list[str]:
     used = [name for name in table.columns if name not in features.drop]
-    used = [name for name in used if not features.id or name != features.id[0]]
+    others = {found[0] for found in (features.id, features.group) if found}
+    used = [name for name in used if name not in others]
     return [name for name in used if name in features.codes or not is_numeric(table[name])]
 
 
 def _column_keys(table: pd.DataFrame, features: Features, unknown: list[str]) -> dict[str, Any]:
-    """The keys of `prepare` about columns, without those that would have their default."""
+    """The keys of `prepare` about columns; those that are often varied also where they have their default."""
     keys: dict[str, Any] = {}
     if features.id:
         keys["id"] = Noted(*features.id)
+    if features.group:
+        keys["group"] = Noted(*features.group)
     if features.drop:
         keys["drop"] = list(features.drop)
     if features.codes:
         keys["column_types"] = {name: Noted("categorical", why) for name, why in features.codes.items()}
-    if _categorical(table, features):
-        keys["min_frequency"] = Noted(RARE_ROWS, "categories with fewer training rows become one")
+    keys |= {"impute": "mean", "scale": "standard"}
+    rare = RARE_ROWS if _categorical(table, features) else 1
+    keys["min_frequency"] = Noted(rare, "categories with fewer training rows become one")
     if unknown:
         keys["missing"] = Noted([*MISSING, *unknown], "the texts of cells without a value")
     return keys
@@ -332,10 +471,13 @@ def _column_findings(table: pd.DataFrame, features: Features, unknown: list[str]
         )
     if features.id:
         findings.append(f"id, not a feature: '{features.id[0]}': {features.id[1]}")
+    if features.group:
+        name, why = features.group
+        findings.append(f"group, not a feature: '{name}': {why}; without `group` the score is of known ones")
     if unknown:
         findings.append(f"also read as missing: {listed(unknown)}; change `missing` if one is a value")
     categorical = len(_categorical(table, features))
-    numbers = len(table.columns) - len(features.drop) - bool(features.id) - categorical
+    numbers = len(table.columns) - len(features.drop) - bool(features.id) - bool(features.group) - categorical
     findings.append(f"features: {count(numbers, 'number')}, {categorical} categorical")
     missing = [name for name in table.columns if name not in features.drop and table[name].isna().any()]
     if missing:

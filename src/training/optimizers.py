@@ -4,7 +4,20 @@ from typing import Any
 
 from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+
+class OneCycleLR(lr_scheduler.OneCycleLR):
+    """torch's one-cycle schedule, whose highest rate is the `lr` of the optimizer (`max_lr` in torch).
+
+    Args:
+        optimizer: of each of its groups the rate is the highest one.
+        **options: those of torch.optim.lr_scheduler.OneCycleLR other than `max_lr`.
+    """
+
+    def __init__(self, optimizer: Optimizer, **options: Any) -> None:
+        super().__init__(optimizer, max_lr=[group["lr"] for group in optimizer.param_groups], **options)
 
 
 def optimizer_and_schedule(

@@ -7,16 +7,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
+from filelock import FileLock
 from PIL import Image
 
 from pipelines.evaluate import evaluate
 from pipelines.fetch import fetch
-from pipelines.new_task import main, new_task, with_task
+from pipelines.new_task import LOCK_FILE, main, new_task, with_task
 from pipelines.prepare import prepare
 from src.cli import main as cli
-from src.core.errors import ConfigurationError, DataError, LockstepError
+from src.core.errors import ConfigurationError, DataError, LockedError, LockstepError
 
 ROOT = Path(__file__).parents[2]
 PARAMETERS = (ROOT / "params.yaml").read_bytes()
@@ -119,6 +121,8 @@ def test_a_table_becomes_a_task(
             "id": "Nr",
             "drop": ["Day", "Ship", "Ticket", "Name"],
             "column_types": {"Zip": "categorical"},
+            "impute": "mean",
+            "scale": "standard",
             "min_frequency": 5,
             "missing": ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "?"],
             "test_share": 0.2,
@@ -230,7 +234,7 @@ def table_of(cells: list[str]) -> str:
         ("tabular", table_of(["1"] * 9 + ["1,5"]), DataError, "row 10"),
         ("tabular", table_of(['"1,5"'] * 40), DataError, "row 1, column 'price': '1,5'"),
         ("tabular", table_of(["1.5", "2"] * 20 + [""]), DataError, "row 41"),
-        ("tabular", table_of(["x"] * 20 + ["y"]), DataError, "too few"),
+        ("tabular", table_of(["x"] * 20 + ["y"]), DataError, "found 1 of 'y'"),
         ("tabular", table_of([f"t{n}" for n in range(40)]), LockstepError, "classes"),
         ("images", lambda: lie_together(Path("flat")), DataError, "lie together"),
         ("images", lambda: write_pictures(Path("few"), 2), DataError, "too few"),
@@ -338,3 +342,58 @@ def test_tasks_on_one_line_are_told(tasks: str) -> None:
         new_task("ships", "tabular", write_table(Path("list.csv")))
     assert Path("params.yaml").read_text() == text
     assert not Path("configs").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("tasks: {}\na: 1\n", "tasks:\n  b: text\na: 1\n\nb: 2\n"),
+        ("tasks: # mine\na: 1\n", "tasks: # mine\n  b: text\na: 1\n\nb: 2\n"),
+        ("tasks: {} # mine\nstudies: {}\n", "tasks: # mine\n  b: text\nb: 2\n\nstudies: {}\n"),
+        ("tasks: null\n", "tasks:\n  b: text\n\nb: 2\n"),
+    ],
+)
+def test_a_task_has_its_place_where_all_were_removed(before: str, after: str) -> None:
+    assert with_task(before, "b", "text", "b: 2\n") == after
+
+
+@pytest.mark.parametrize("tasks", ["tasks: {}\n", "tasks:\n"])
+def test_a_project_whose_tasks_were_removed_takes_a_new_one(tasks: str) -> None:
+    Path("params.yaml").write_text(tasks)
+    new_task("ships", "tabular", write_table(Path("list.csv")))
+    assert yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["tasks"] == {"ships": "tabular"}
+
+
+def test_keys_of_a_new_task_are_changed_by_an_experiment() -> None:
+    from dvc.utils.hydra import apply_overrides
+
+    new_task("mix", "tabular", write_table(Path("list.csv")))
+    changes = ["mix.prepare.impute=median", "mix.prepare.seed=7", "mix.prepare.test_share=0.3"]
+    apply_overrides("params.yaml", changes)
+    changed = section("mix")["prepare"]
+    assert (changed["impute"], changed["seed"], changed["test_share"]) == ("median", 7, 0.3)
+
+
+def test_a_second_new_task_waits_and_tells_who_is_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.new_task.LOCK_SECONDS", 0)
+    Path("runs").mkdir()
+    with FileLock(LOCK_FILE), pytest.raises(LockedError, match="another new_task is at work"):
+        new_task("ships", "tabular", write_table(Path("list.csv")))
+    new_task("ships", "tabular", Path("list.csv"))
+
+
+def test_the_task_of_other_kinds_is_not_a_choice() -> None:
+    with pytest.raises(ConfigurationError, match="--task: images data have one task only"):
+        new_task("sky", "images", write_pictures(Path("sky")), task="regression")
+
+
+def test_predictions_have_the_columns_of_the_submission(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pd.read_csv(write_table(Path("sea/train.csv")), sep=";")
+    table.drop(columns="Saved").to_csv("sea/Test.csv", index=False)
+    pd.DataFrame({"Passenger": table["Nr"], "Alive": "no"}).to_csv("sea/sample_submission.csv", index=False)
+    new_task("sea", "tabular", Path("sea"))
+    metrics = use("sea", monkeypatch, "--data.input", "sea/Test.csv")
+    assert "test/accuracy" in metrics
+    predicted = pd.read_csv("predictions.csv")
+    assert list(predicted.columns) == ["Passenger", "Alive"]
+    assert set(predicted["Alive"]) <= {"yes", "no"}

@@ -68,7 +68,7 @@ def test_the_target_and_what_it_is(
         ("z", [f"{row}" if row % 3 else f"A{row}" for row in ROWS], "missing", None),
         ("z", ["none" if row % 2 else "some" for row in ROWS], "missing", None),
         ("z", ["none" if row % 2 else "some" for row in ROWS], "min_frequency", 5),
-        ("z", [1.5 * row for row in ROWS], "min_frequency", None),
+        ("z", [1.5 * row for row in ROWS], "min_frequency", 1),
     ],
 )
 def test_what_becomes_of_a_column(name: str, values: list[Any], key: str, found: Any, tmp_path: Path) -> None:
