@@ -201,18 +201,21 @@ class LockstepCLI(LightningCLI):
         )
         if self.tracker is not None:
             self.tracker.finish(scores)
+        targets = [self.datamodule.targets(split) for split in ("train", "test")]
+        trivial = self.model.trivial_metrics(*targets)
         # what `pipelines.compare` and `pipelines.study` read
         record = {
             "configuration": self.configuration,
             "metrics": {**self.record.best_row, **scores},
+            "trivial": trivial,
+            "test_rows": len(targets[1]),
             "seconds": seconds,
             "provenance": provenance(self.prepared, self.trainer.strategy.root_device),
         }
         with file_written_whole(self.run_folder / RECORD) as file:
             file.write(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
         (self.run_folder / CHECKPOINT).unlink(missing_ok=True)
-        targets = (self.datamodule.targets(split) for split in ("train", "test"))
-        self._print_scores(scores, self.model.trivial_metrics(*targets), seconds)
+        self._print_scores(scores, trivial, seconds)
 
     def validate(self, **kwargs: Any) -> None:
         """Metrics of the bundle on the validation rows."""

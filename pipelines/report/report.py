@@ -73,19 +73,31 @@ class Study:
 
 
 def report() -> None:
-    """Write report.html from the results of every task and study in params.yaml."""
+    """Write report.html from the results of the tasks and studies in params.yaml that have been run.
+
+    Raises:
+        ConfigurationError: none has, or a part of the results is missing.
+    """
     parameters = read_parameters()
+    known, studied = parameters["tasks"], parameters.get("studies") or {}
+    absent = [name for name in known if not (MODELS / name).is_dir()]
+    absent_studies = [name for name in studied if not (REPORTS / "studies" / name / "tables").is_dir()]
+    if len(absent) == len(known):
+        raise ConfigurationError(f"{MODELS} has no trained task; run: dvc repro evaluate")
     expected = read_expectations()
     tasks = [
-        _task(name, kind, parameters.get(name) or {}, expected) for name, kind in parameters["tasks"].items()
+        _task(name, kind, parameters.get(name) or {}, expected)
+        for name, kind in known.items()
+        if name not in absent
     ]
     studies = [
-        _study(name, section, parameters["tasks"])
-        for name, section in (parameters.get("studies") or {}).items()
+        _study(name, section, known) for name, section in studied.items() if name not in absent_studies
     ]
     page = render(tasks=tasks, studies=studies)
     with file_written_whole(REPORT) as file:
         file.write(page)
+    if absent or absent_studies:
+        print(f"not run, so not on the page: {', '.join([*absent, *absent_studies])}")
     print(f"the results of {len(tasks)} tasks and {len(studies)} studies: {REPORT}")
 
 

@@ -8,13 +8,21 @@ from pathlib import Path
 import yaml
 
 from src.core.errors import ConfigurationError
+from src.reporting.noise import P_VALUE, usual_metric
 
 EXPECTED = Path("data/expected_scores.yaml")
 
 HIGHER_IS_BETTER = {"accuracy", "precision", "recall", "f1", "r2"}
 # the score of a task without an expectation is the first of these that it has
 USUAL = ("accuracy", "rmse", "perplexity", "loss")
-SHOWN = {"log_rmse": "log-RMSE", "rmse": "RMSE", "mae": "MAE", "r2": "R²", "f1": "F1"}
+SHOWN = {
+    "log_rmse": "log-RMSE",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "r2": "R²",
+    "f1": "F1",
+    "recall": "balanced accuracy",
+}
 
 Metrics = dict[str, float]
 
@@ -50,17 +58,34 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Score:
-    """The main metric of a task, beside the best baseline and the expectation."""
+    """The main metric of a task, beside the best baseline, the trivial answer and the expectation.
+
+    Args:
+        metric: its name, without `test/`.
+        value: on the test rows.
+        baseline: the name of the best one.
+        baseline_value: its value.
+        expectation: None for none.
+        trivial: the value of the trivial answer; None for none.
+        noise: the p-value of a difference to the trivial answer that noise explains; None for none.
+    """
 
     metric: str
     value: float
     baseline: str | None
     baseline_value: float
     expectation: Expectation | None
+    trivial: float | None = None
+    noise: float | None = None
 
     @property
     def verdict(self) -> str:
-        """`better`, `as expected`, `below`, or `unknown` without an expectation."""
+        """`trivial` if not better than the trivial answer; else `better`, `as expected` or `below`.
+
+        Without an expectation it is `unknown`.
+        """
+        if self.noise is not None or (self.trivial is not None and not self._better_than(self.trivial)):
+            return "trivial"
         return self.expectation.verdict(self.value) if self.expectation else "unknown"
 
     @property
@@ -71,9 +96,10 @@ class Score:
     @property
     def ahead(self) -> bool:
         """Whether it is better than the best baseline."""
-        if self.higher_is_better:
-            return self.value > self.baseline_value
-        return self.value < self.baseline_value
+        return self._better_than(self.baseline_value)
+
+    def _better_than(self, other: float) -> bool:
+        return self.value > other if self.higher_is_better else self.value < other
 
     @property
     def difference(self) -> str:
@@ -148,9 +174,10 @@ def score_of(metrics: Metrics, expectation: Expectation | None) -> Score:
     names = metric_names(metrics)
     if expectation and names and expectation.metric not in names:  # the task is trained for another target
         expectation = None
-    usual = [name for name in USUAL if name in names]
-    metric = expectation.metric if expectation else (usual or names or ["loss"])[0]
+    usual = usual_metric(metrics, USUAL)
+    metric = expectation.metric if expectation else usual or (names or ["loss"])[0]
     baselines = baselines_of(metrics, metric)
     value = best_of(metric, list(baselines.values())) if baselines else math.nan
+    trivial, noise = baselines.get("trivial"), metrics.get(P_VALUE)
     winner = next((name for name, found in baselines.items() if found == value), None)
-    return Score(metric, metrics.get(f"test/{metric}", math.nan), winner, value, expectation)
+    return Score(metric, metrics.get(f"test/{metric}", math.nan), winner, value, expectation, trivial, noise)

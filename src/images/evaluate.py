@@ -23,6 +23,7 @@ from src.images.data import EVALUATION_IMAGES, load_split
 from src.images.figures import feature_maps, plot_confusion, plot_feature_maps, plot_most_wrong
 from src.images.model import ImageModel
 from src.reporting.metrics import begin_report, write_metrics
+from src.reporting.noise import gains_of_classes, noise_of
 from src.reporting.tables import markdown_table, print_metrics
 
 BASELINE_IMAGES = 5000
@@ -56,6 +57,8 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
         for prefix, (outputs, codes) in evaluated.items()
         for name, value in model.metrics_of(outputs, codes).items()
     }
+    answers, ignorant = (outputs.argmax(dim=1).numpy() for outputs in (logits, trivial))
+    metrics |= noise_of(gains_of_classes(answers, ignorant, target.numpy()))
     for pixels in SHIFTS:
         metrics[f"shifted/{pixels}/accuracy"] = _accuracy_of_shifted(model, images, target, pixels)
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from src.reporting.noise import P_VALUE
+
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table, one line a row, with a final newline."""
@@ -31,3 +33,8 @@ def print_metrics(title: str, metrics: Mapping[str, float]) -> None:
         shown = ["" if value is None else f"{value:.5g}" for value in values]
         table.add_row("model" if prefix == "test" else prefix.removeprefix("baseline/"), *shown)
     Console().print(table)
+    if P_VALUE in metrics:
+        print(
+            "the model is not better than the trivial answer beyond noise "
+            f"(paired t-test over the test rows, p = {metrics[P_VALUE]:.2g})"
+        )

@@ -1,10 +1,12 @@
 """Evaluation of a model of tables: metrics of the model and of baselines, figures and tables."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from threadpoolctl import threadpool_limits
@@ -13,6 +15,7 @@ from torch import Tensor
 from src.bundle.bundle import Bundle
 from src.reporting.figures import plot_confusion_matrix
 from src.reporting.metrics import begin_report, write_metrics
+from src.reporting.noise import gains_of_classes, noise_of
 from src.reporting.tables import markdown_table, print_metrics
 from src.tabular.data import Splits, load_split
 from src.tabular.figures import plot_function, plot_predictions
@@ -47,6 +50,8 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
     baselines["trivial"] = trivial.expand(len(splits["test"][0]), -1)
     for name, found in baselines.items():
         metrics |= _scores(model, found, splits["test"][1], f"baseline/{name}")
+    metrics |= noise_of(_gains(model, outputs["test"], baselines["trivial"], splits["test"][1]))
+    metrics |= _repeated(splits)
     if classes is not None and len(classes) == 2 and linear_layer(model.network) is not None:
         metrics["train/separable"] = float(separable(*splits["train"]))
         number = "a" if metrics["train/separable"] else "no"
@@ -77,6 +82,33 @@ def _scores(model: TabularModel, outputs: Tensor, target: Tensor, prefix: str) -
     """Metrics of outputs (B, O) and the prepared target, by name."""
     metrics = model.metrics_of(outputs, target)
     return {f"{prefix}/{name}": float(value) for name, value in metrics.items()}
+
+
+def _gains(model: TabularModel, outputs: Tensor, trivial: Tensor, target: Tensor) -> NDArray[Any]:
+    """By test row, the right answers or the decrease of the squared error against the trivial answer."""
+    answers, ignorant = (model.predict(found).double().numpy() for found in (outputs, trivial))
+    if model.target.classes is not None:
+        return gains_of_classes(answers.argmax(axis=1), ignorant.argmax(axis=1), target.numpy())
+    actual = model.predict(target).double().numpy()
+    gains: NDArray[Any] = (ignorant - actual) ** 2 - (answers - actual) ** 2
+    return gains
+
+
+def _repeated(splits: Splits) -> dict[str, float]:
+    """The number of prepared rows that repeat another one, and of test rows that repeat a training row."""
+    hashes = {
+        name: pd.util.hash_pandas_object(
+            pd.DataFrame(features.numpy()).assign(target=target.flatten().numpy()), index=False
+        ).to_numpy()
+        for name, (features, target) in splits.items()
+    }
+    numbers = np.concatenate(list(hashes.values()))
+    known = np.isin(hashes["test"], hashes["train"])
+    found = {
+        "repeated/rows": len(numbers) - len(np.unique(numbers)),
+        "repeated/test_rows_of_training": known.sum(),
+    }
+    return {name: float(value) for name, value in found.items() if value}
 
 
 def _baseline_outputs(model: TabularModel, splits: Splits) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from sklearn.decomposition import PCA
 from src.bundle.bundle import Bundle
 from src.reporting.figures import save_figure
 from src.reporting.metrics import begin_report, write_metrics
+from src.reporting.noise import noise_of
 from src.reporting.tables import markdown_table, print_metrics
 from src.text.baselines import CountedVectors, bits, ngram_models
 from src.text.compose import Composition, compose_poems
@@ -79,15 +80,21 @@ def _evaluate_poems(
 ) -> Metrics:
     encoder = TextEncoder(preprocessing)
     metrics: Metrics = {}
+    nats: NDArray[Any] = np.zeros(0)
     for split in ("validation", "test"):
         tokens, offsets = map(torch.from_numpy, load_split(prepared, split))
-        metrics |= _scores(model, ((batch[0],) for batch in DocumentBatches((tokens, offsets), 64)), split)
+        batches = ((batch[0],) for batch in DocumentBatches((tokens, offsets), 64))
+        nats, found = _scores(model, batches, split)
+        metrics |= found
     documents = {split: _documents(prepared, split, encoder.vocabulary) for split in ("train", "test")}
     train = _with_unknown(documents["train"][:BASELINE_DOCUMENTS], model)
     tokens_of_test, characters_of_test = map(sum, zip(*map(_sizes, documents["test"]), strict=True))
     for name, baseline in ngram_models(train, encoder.vocabulary).items():
-        total = bits(baseline, documents["test"])
+        each = [bits(baseline, [document]) for document in documents["test"]]
+        total = sum(each)
         name = TRIVIAL.get(name, name)
+        if name == "trivial":
+            metrics |= noise_of(np.array(each) * math.log(2) - nats)
         metrics[f"baseline/{name}/perplexity"] = 2 ** (total / tokens_of_test)
         metrics[f"baseline/{name}/bits_per_character"] = total / characters_of_test
 
@@ -109,11 +116,15 @@ def _evaluate_poems(
     return metrics
 
 
-def _scores(model: TokenModel, batches: Iterable[tuple[torch.Tensor, ...]], split: str) -> Metrics:
+def _scores(
+    model: TokenModel, batches: Iterable[tuple[torch.Tensor, ...]], split: str
+) -> tuple[NDArray[Any], Metrics]:
+    """The nats of each document or window, and the metrics."""
     with torch.inference_mode():
         pairs = [model.negative_log_likelihood(batch[0].long()) for batch in batches]
     nats, sizes = map(torch.cat, zip(*pairs, strict=True))
-    return {f"{split}/{name}": float(value) for name, value in model.metrics_of(nats, sizes).items()}
+    metrics = model.metrics_of(nats, sizes)
+    return nats.double().numpy(), {f"{split}/{name}": float(value) for name, value in metrics.items()}
 
 
 def _documents(prepared: Path, split: str, vocabulary: list[str]) -> list[list[str]]:
@@ -213,7 +224,8 @@ def _evaluate_words(model: WordVectors, bundle: Bundle, prepared: Path, plots: P
     windows = {name: contexts(*load_split(prepared, name), width) for name in ("train", "validation", "test")}
     metrics: Metrics = {}
     for split in ("validation", "test"):
-        metrics |= _scores(model, [(torch.from_numpy(windows[split]),)], split)
+        nats, found = _scores(model, [(torch.from_numpy(windows[split]),)], split)
+        metrics |= found
     counted = CountedVectors(windows["train"], len(vocabulary), model.vectors.shape[1])
     target = windows["test"][:, width]
     parts = len(target) // ROWS_AT_ONCE + 1
@@ -229,20 +241,21 @@ def _evaluate_words(model: WordVectors, bundle: Bundle, prepared: Path, plots: P
     for name, scores in answers.items():
         metrics[f"{name}/accuracy"] = float((scores.argmax(axis=1) == target).mean())
     metrics["baseline/trivial/perplexity"] = math.exp(-float(counted.prior[target].mean()))
+    metrics |= noise_of(-counted.prior[target] - nats)
 
     frequent = torch.arange(len(SPECIAL), min(len(SPECIAL) + SHOWN_WORDS, len(vocabulary)))
-    found = {
+    near = {
         "around (CBOW)": nearest(model.vectors, frequent, NEIGHBOURS)[1].tolist(),
         "counted (PPMI, SVD)": nearest(torch.from_numpy(counted.vectors), frequent, NEIGHBOURS)[1].tolist(),
     }
-    first, second = found.values()
+    first, second = near.values()
     shared = sum(len(set(a) & set(b)) for a, b in zip(first, second, strict=True))
     metrics["neighbours/shared"] = shared / sum(map(len, first))
     rows = [
-        [vocabulary[word], *(" ".join(vocabulary[number] for number in near) for near in both)]
+        [vocabulary[word], *(" ".join(vocabulary[number] for number in words) for words in both)]
         for word, *both in zip(frequent.tolist(), first, second, strict=True)
     ]
-    (tables / "neighbours.md").write_text(markdown_table(["word", *found], rows), encoding="utf-8")
+    (tables / "neighbours.md").write_text(markdown_table(["word", *near], rows), encoding="utf-8")
     drawn = slice(len(SPECIAL), len(SPECIAL) + DRAWN_WORDS)
     _plot_words(model.vectors[drawn].numpy(), vocabulary[drawn], plots / "words.svg")
     return metrics

@@ -206,10 +206,11 @@ def test_poems_are_set_from_top_to_bottom() -> None:
 def test_studies_follow_with_their_sentence() -> None:
     section = "speed: {title: Speed of things, task: prices, metric: test/rmse, seeds: [1, 2]}"
     Path("params.yaml").write_text(f"tasks: {{prices: tabular}}\nstudies: {{{section}}}\n")
+    assert "Speed of things" not in page()
+    Path("reports/studies/speed/tables").mkdir(parents=True)
     with pytest.raises(ConfigurationError, match=r"reports/studies/speed/plots .*dvc repro study@speed"):
         report()
-    for folder in ("plots", "tables"):
-        Path("reports/studies/speed", folder).mkdir(parents=True)
+    Path("reports/studies/speed/plots").mkdir()
     Path("reports/studies/speed/tables/cells.md").write_text(
         "# Speed: rmse\n\n|  | mean |\n|---|---|\n| a | 1 |\n\nFast.\n"
     )
@@ -254,3 +255,17 @@ def test_damaged_results_are_told() -> None:
     Path("reports/kinds/plots/learning_curve.png").write_bytes(b"nothing")
     with pytest.raises(IntegrityError, match=r"reports/kinds/plots/learning_curve\.png is not a picture"):
         report()
+
+
+def test_tasks_that_have_not_been_run_are_left_out_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("models/kinds").rename("elsewhere")
+    assert 'id="task-kinds"' not in page()
+    assert "not run, so not on the page: kinds" in capsys.readouterr().out
+    Path("models/prices").rename("elsewhere, too")
+    with pytest.raises(ConfigurationError, match="no trained task; run: dvc repro"):
+        report()
+
+
+def test_a_task_no_better_than_the_trivial_answer_is_amber() -> None:
+    write("kinds", "sample", {"test/accuracy": 0.5, "not_better_than_trivial/p_value": 0.25})
+    assert re.search(r'badge amber">.*no better than the trivial answer, p = 0\.25', page())

@@ -140,3 +140,25 @@ def test_a_metric_without_baselines_and_expectation_stands_alone() -> None:
 )
 def test_numbers_are_short(value: float, shown: str) -> None:
     assert shown_number(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("changed", "verdict"),
+    [
+        ({}, "unknown"),
+        ({"not_better_than_trivial/p_value": 0.3}, "trivial"),
+        ({"baseline/trivial/rmse": 20.0}, "trivial"),
+        ({"baseline/trivial/rmse": 21.0}, "unknown"),
+    ],
+)
+def test_a_score_no_better_than_the_trivial_answer_is_called_so(
+    changed: dict[str, float], verdict: str
+) -> None:
+    assert score_of(ERRORS | changed, None).verdict == verdict
+
+
+def test_balanced_accuracy_stands_for_unbalanced_classes() -> None:
+    metrics = {f"{part}/accuracy": 0.98 for part in ("test", "baseline/trivial")}
+    metrics |= {"test/recall": 0.5, "baseline/trivial/recall": 0.5}
+    score = score_of(metrics, None)
+    assert (shown_metric(score.metric), score.verdict) == ("balanced accuracy", "trivial")
