@@ -1,6 +1,8 @@
-"""A table of the runs on this machine: the keys of the configuration that differ, metrics, time."""
+"""A table of the runs on this machine: the keys of the configuration that differ, metrics, time, date."""
 
+import math
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,15 +10,18 @@ import pandas as pd
 from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
+from yaml import safe_load
 
 from pipelines.parameters import read_parameters, studies_of
+from pipelines.report.scores import HIGHER_IS_BETTER, USUAL
 from src.core.documents import flat_keys, read_json
 from src.core.errors import ConfigurationError, exit_with_message
-from src.core.paths import RECORD, RUNS
+from src.core.paths import MANIFEST, MODELS, RECORD, RUNS
+from src.reporting.noise import usual_metric
 from src.reporting.tables import markdown_table
 
 CELLS = RUNS / "cells"
-PIPE_WIDTH = 160
+DIGEST = 8  # characters shown of the digest of the data
 Format = Literal["table", "csv", "md", "json"]
 
 
@@ -24,6 +29,7 @@ def compare(
     name: str,
     sort: str | None = None,
     filter: list[str] | None = None,
+    columns: list[str] | None = None,
     format: Format = "table",
     output: Path | None = None,
 ) -> None:
@@ -34,18 +40,23 @@ def compare(
         sort: a column; `-column` puts the largest first.
         filter: conditions such as `activation=relu` or `test/rmse<0.2`; the last part of a column's name is
             enough.
+        columns: the columns to show, in this order; the last part of a name is enough.
         format: table (for the terminal), csv, md (Markdown) or json.
         output: a file to write in addition; its ending chooses the format unless `format` is given.
     """
-    table = runs_table(_records(name))
+    records = _records(name)
+    table = runs_table(records)
     for condition in filter or []:
         table = _filtered(table, condition)
     if sort:
         column = _column(table, sort.removeprefix("-"))
         rising = not sort.startswith("-")
         table = table.sort_values(column, ascending=rising, kind="stable", na_position="last")
+    if columns:
+        table = table[[_column(table, column) for column in columns]]
     if format == "table":
-        _print(table, name)
+        _print(table if columns else table[_usual_columns(table, name)], name, sort)
+        _print_trivial({run: records[run] for run in table.index})
     else:
         print(as_text(table, format), end="")
     if output is not None:
@@ -72,7 +83,33 @@ def _records(name: str) -> dict[str, dict[str, Any]]:
         raise ConfigurationError(f"there is no task or study '{name}'; there are: {known}")
     if not places:
         raise ConfigurationError(f"no run of {name} has ended; run: dvc repro -f train@{name}")
-    return {title: read_json(path, f"train@{name}") for title, path in places.items()}
+    records = {title: read_json(path, f"train@{name}") for title, path in places.items()}
+    for title, path in places.items():
+        records[title]["date"] = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
+    if name in parameters["tasks"]:
+        for title in _current(name, records):
+            records[title]["current"] = True
+    return records
+
+
+def _current(task: str, records: dict[str, dict[str, Any]]) -> list[str]:
+    """The newest run whose configuration and data are those of the bundle models/<task>; none without it."""
+    bundle = MODELS / task
+    if not (bundle / MANIFEST).is_file():
+        return []
+    prepared = read_json(bundle / MANIFEST, f"train@{task}")["prepared"]
+    configuration = safe_load((bundle / "config.yaml").read_text(encoding="utf-8"))
+    found = [
+        title
+        for title, record in records.items()
+        if record["configuration"] == configuration and _data(record) == prepared
+    ]
+    return sorted(found, key=lambda title: str(records[title]["date"]))[-1:]
+
+
+def _data(record: dict[str, Any]) -> str:
+    """The sha256 over the prepared data of a run."""
+    return str(record.get("provenance", {}).get("prepared_sha256", ""))
 
 
 def runs_table(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
@@ -82,18 +119,25 @@ def runs_table(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
         records: the content of run.json of the runs, by their names.
 
     Returns:
-        The keys of the configuration in which runs differ, the metrics of the best epoch and of the test, and
-        `seconds`; the names are the index.
+        The keys of the configuration in which runs differ, `data` if the prepared data do, the metrics of the
+        best epoch and of the test, `seconds`, `date`, and `current` for the run whose model is models/<task>;
+        the names are the index.
     """
     flat = {name: flat_keys(record["configuration"]) for name, record in records.items()}
     settings = pd.DataFrame.from_dict(flat, orient="index", dtype=object)
     texts = settings.map(str)
     differing = settings[[column for column in settings if texts[column].nunique() > 1]]
+    data = [_data(record)[:DIGEST] for record in records.values()]
+    if len(set(data)) > 1:
+        differing = differing.assign(data=data)
     metrics = pd.DataFrame.from_dict(
         {name: record["metrics"] for name, record in records.items()}, orient="index"
     )
     table = differing.join(metrics)
     table["seconds"] = [round(record["seconds"], 2) for record in records.values()]
+    table["date"] = [record.get("date", "") for record in records.values()]
+    if any("current" in record for record in records.values()):
+        table["current"] = ["yes" if "current" in record else "" for record in records.values()]
     table.index.name = "run"
     return table
 
@@ -147,18 +191,68 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def _print(whole: pd.DataFrame, name: str) -> None:
-    """Print the keys that differ, the test metrics and the time; the other formats have every column."""
+def _usual_columns(table: pd.DataFrame, name: str) -> list[str]:
+    """The columns for a terminal: test metrics, time, and the keys that differ.
+
+    The runs of a study have names that say their settings. Of a task, keys that some runs do not have, such
+    as the arguments of one of several optimizers, are left out.
+    """
     hidden = ("train/", "validation/", "gradient_norm/", "dead/", "epoch", "learning_rate")
-    shown = whole[[column for column in whole if not str(column).startswith(hidden)]]
-    shown = shown.rename(columns=lambda column: str(column).rpartition(".")[2]).reset_index()
-    table = Table(title=f"{len(whole)} runs of {name}")
-    for column in shown:
-        table.add_column(str(column), no_wrap=True)
-    for _, *row in shown.itertuples():
-        table.add_row(*map(_shown, row))
-    # the width of a pipe is not limited
-    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+    columns = [str(column) for column in table if not str(column).startswith(hidden)]
+    known = {"data", "best_epoch", "seconds", "date", "current"}
+    is_study = name not in read_parameters()["tasks"]
+    return [
+        column
+        for column in columns
+        if column in known or column.startswith("test/") or not (is_study or table[column].isna().any())
+    ]
+
+
+def _print(table: pd.DataFrame, name: str, sort: str | None) -> None:
+    """Print a table, each column whole; on a terminal those that fit, the metrics first."""
+    sorted_by = _column(table, sort.removeprefix("-")) if sort else None
+    cells = {str(column).rpartition(".")[2]: [_shown(value) for value in table[column]] for column in table}
+    cells = {"run": list(map(str, table.index)), **cells}
+    widths = {column: max(map(len, [column, *rows])) + 3 for column, rows in cells.items()}
+    left_out: list[str] = []
+    console = Console() if sys.stdout.isatty() else Console(width=sum(widths.values()) + 1)
+    first = {"run": 0, str(sorted_by).rpartition(".")[2]: 1}
+    room = console.width - 1
+    for column in sorted(cells, key=lambda column: first.get(column, 2 if column.startswith("test/") else 3)):
+        if widths[column] <= room or column in first:
+            room -= widths[column]
+        else:
+            left_out.append(column)
+    shown = Table(title=f"{len(table)} runs of {name}")
+    for column in (column for column in cells if column not in left_out):
+        width = None if column == "run" else widths[column] - 3  # only the name may be cut
+        shown.add_column(column, no_wrap=True, min_width=width)
+    for row in zip(*(rows for column, rows in cells.items() if column not in left_out), strict=True):
+        shown.add_row(*row)
+    console.print(shown)
+    if left_out:
+        print(f"not shown for want of room: {', '.join(left_out)}; see --columns and --format csv")
+
+
+def _print_trivial(records: dict[str, dict[str, Any]]) -> None:
+    """Name the runs that are not better than the trivial answer, for accuracy beyond two standard errors."""
+    found = []
+    for run, record in records.items():
+        trivial = record.get("trivial", {})
+        metrics = record["metrics"] | {f"baseline/trivial/{key}": value for key, value in trivial.items()}
+        metric = usual_metric(metrics, USUAL)
+        if metric is None or metric not in trivial:
+            continue
+        score, other = float(metrics[f"test/{metric}"]), float(trivial[metric])
+        gain = score - other if metric in HIGHER_IS_BETTER else other - score
+        noise = 0.0
+        if metric == "accuracy":
+            variance = score * (1 - score) + other * (1 - other)
+            noise = 2 * math.sqrt(variance / record["test_rows"])
+        if gain <= noise:
+            found.append(f"{run} ({metric} {score:.4g}, trivial {other:.4g})")
+    if found:
+        print(f"not better than the trivial answer beyond noise: {', '.join(found)}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,19 @@
+import io
 import json
+import os
+import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from pipelines.compare import compare
+from pipelines import compare as module
+from pipelines.compare import compare, runs_table
 from src.core.errors import ConfigurationError
+
+DATE = datetime.fromtimestamp(1.7e9).strftime("%Y-%m-%d %H:%M")
 
 
 def keep(folder: Path, metrics: dict[str, float], seconds: float, **settings: Any) -> None:
@@ -14,6 +21,7 @@ def keep(folder: Path, metrics: dict[str, float], seconds: float, **settings: An
     model = {"class_path": "src.x.Model", "init_args": {"size": 3, **settings}}
     record = {"configuration": {"task": "tiny", "model": model}, "metrics": metrics, "seconds": seconds}
     (folder / "run.json").write_text(json.dumps(record))
+    os.utime(folder / "run.json", (1.7e9, 1.7e9))
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +41,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def rows(capsys: pytest.CaptureFixture[str], *arguments: Any, **options: Any) -> list[dict[str, Any]]:
     compare(*arguments, format="json", **options)
-    return json.loads(capsys.readouterr().out)
+    found: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    assert {row.pop("date")[:7] for row in found} <= {"2023-11"}
+    return found
 
 
 def test_runs_of_a_task_show_what_differs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,16 +78,16 @@ def test_rows_are_sorted_and_filtered(
 def test_formats(capsys: pytest.CaptureFixture[str]) -> None:
     compare("tiny", format="csv")
     assert capsys.readouterr().out.splitlines()[:2] == [
-        "run,model.rate,test/rmse,train/loss,seconds",
-        "a1,0.1,0.5,1.0,1.23",
+        "run,model.rate,test/rmse,train/loss,seconds,date",
+        f"a1,0.1,0.5,1.0,1.23,{DATE}",
     ]
     compare("tiny", format="md")
-    assert capsys.readouterr().out.splitlines()[2] == "| a1 | 0.1 | 0.5 | 1 | 1.23 |"
+    assert capsys.readouterr().out.splitlines()[2] == f"| a1 | 0.1 | 0.5 | 1 | 1.23 | {DATE} |"
     compare("tiny", output=Path("out/runs.csv"))
     shown = capsys.readouterr().out
     assert "2 runs of tiny" in shown
     assert "train/loss" not in shown
-    assert Path("out/runs.csv").read_text().startswith("run,model.rate,test/rmse,train/loss,seconds\n")
+    assert Path("out/runs.csv").read_text().startswith("run,model.rate,test/rmse,train/loss,seconds,date\n")
 
 
 @pytest.mark.parametrize(
@@ -94,3 +104,81 @@ def test_formats(capsys: pytest.CaptureFixture[str]) -> None:
 def test_mistakes_are_told(arguments: list[str], options: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         compare(*arguments, **options)
+
+
+def shown(capsys: pytest.CaptureFixture[str], *arguments: Any, **options: Any) -> str:
+    compare(*arguments, **options)
+    return capsys.readouterr().out
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_study_of_classes_shows_names_and_whole_metrics(capsys: pytest.CaptureFixture[str]) -> None:
+    for number, name in enumerate("ab"):
+        arguments = {f"{name}_{key}": key for key in range(30)}
+        folder = Path(f"runs/cells/d{number}/runs/tiny/x")
+        keep(folder, {f"test/{'metric' * 3}_{key}": 0.123456 for key in range(9)}, 3.0, **arguments)
+    Path("runs/studies/sizes.txt").write_text("d0\tSGD, seed 1\nd1\tAdam, seed 1\n")
+    told = shown(capsys, "sizes")
+    assert "a_1" not in told
+    assert told.count("0.12346") == 18
+    assert "…" not in told
+    assert "a_1" in shown(capsys, "sizes", columns=["a_1"])
+    assert "test/" not in shown(capsys, "sizes", columns=["a_1"])
+
+
+def test_a_narrow_terminal_keeps_the_sorted_metric_whole_and_names_the_rest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = {f"test/{'long' * 4}_{key}": 0.123456 + key for key in range(5)}
+    keep(Path("runs/cells/c9/runs/tiny/x"), metrics, 3.0)
+    Path("runs/studies/sizes.txt").write_text("c9\tall the settings of a cell of a search, seed 1\n")
+    monkeypatch.setenv("COLUMNS", "70")
+    monkeypatch.setattr(module.sys, "stdout", terminal := Terminal())
+    compare("sizes", sort=f"test/{'long' * 4}_4")
+    told = terminal.getvalue()
+    assert "4.1235" in told
+    assert "not shown for want of room: test/" in told
+    lines = re.sub(r"\x1b\[\d*m", "", told).splitlines()
+    assert max(map(len, lines[:-1])) <= 70
+
+
+def test_runs_on_different_data_say_so() -> None:
+    record = {"configuration": {"task": "tiny"}, "metrics": {"test/rmse": 1.0}, "seconds": 1.0}
+    runs = {name: record | {"provenance": {"prepared_sha256": name * 64}} for name in "ab"}
+    assert runs_table(runs)["data"].tolist() == ["a" * 8, "b" * 8]
+    assert "data" not in runs_table(dict.fromkeys("xy", runs["a"]))
+
+
+def test_the_run_of_the_current_model_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    record = json.loads(Path("runs/tiny/b2/run.json").read_text())
+    record["provenance"] = {"prepared_sha256": "f" * 64}
+    Path("runs/tiny/b2/run.json").write_text(json.dumps(record))
+    Path("models/tiny").mkdir(parents=True)
+    Path("models/tiny/manifest.json").write_text(json.dumps({"prepared": "f" * 64}))
+    Path("models/tiny/config.yaml").write_text(yaml.safe_dump(record["configuration"]))
+    compare("tiny", format="json")
+    assert [row["current"] for row in json.loads(capsys.readouterr().out)] == ["", "yes"]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "trivial", "named"),
+    [
+        ({"test/accuracy": 0.99, "test/recall": 0.5}, {"accuracy": 0.98, "recall": 0.5}, True),
+        ({"test/accuracy": 0.97, "test/recall": 0.9}, {"accuracy": 0.98, "recall": 0.5}, False),
+        ({"test/accuracy": 0.55}, {"accuracy": 0.5}, True),
+        ({"test/accuracy": 0.75}, {"accuracy": 0.5}, False),
+        ({"test/rmse": 2.0}, {"rmse": 2.0}, True),
+        ({"test/rmse": 1.0}, {"rmse": 2.0}, False),
+    ],
+)
+def test_runs_no_better_than_the_trivial_answer_are_named(
+    capsys: pytest.CaptureFixture[str], metrics: dict[str, float], trivial: dict[str, float], named: bool
+) -> None:
+    record = json.loads(Path("runs/tiny/b2/run.json").read_text())
+    record |= {"metrics": metrics, "trivial": trivial, "test_rows": 100}
+    Path("runs/tiny/b2/run.json").write_text(json.dumps(record))
+    assert ("not better than the trivial answer beyond noise: b2" in shown(capsys, "tiny")) == named
