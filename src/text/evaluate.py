@@ -94,7 +94,7 @@ def _evaluate_poems(
         total = sum(each)
         name = TRIVIAL.get(name, name)
         if name == "trivial":
-            metrics |= noise_of(np.array(each) * math.log(2) - nats)
+            metrics |= noise_of(by_length(each, documents["test"]) * math.log(2) - nats)
         metrics[f"baseline/{name}/perplexity"] = 2 ** (total / tokens_of_test)
         metrics[f"baseline/{name}/bits_per_character"] = total / characters_of_test
 
@@ -125,6 +125,11 @@ def _scores(
     nats, sizes = map(torch.cat, zip(*pairs, strict=True))
     metrics = model.metrics_of(nats, sizes)
     return nats.double().numpy(), {f"{split}/{name}": float(value) for name, value in metrics.items()}
+
+
+def by_length(values: list[float], documents: list[list[str]]) -> NDArray[Any]:
+    """Values of documents (N,) in the order of `DocumentBatches` without a seed."""
+    return np.array(values)[np.argsort(list(map(len, documents)), kind="stable")]
 
 
 def _documents(prepared: Path, split: str, vocabulary: list[str]) -> list[list[str]]:

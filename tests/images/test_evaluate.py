@@ -69,6 +69,7 @@ def test_a_report_has_metrics_pictures_and_tables(report: Path) -> None:
     assert metrics["test/accuracy"] == 0.5
     assert metrics["baseline/logistic/accuracy"] == 1
     assert metrics["baseline/trivial/accuracy"] == 0.5
+    assert metrics["not_better_than_trivial/p_value"] >= 0.5
     assert {"shifted/1/accuracy", "shifted/2/accuracy", "validation/f1"} < set(metrics)
     assert sorted(path.name for path in (report / "plots").iterdir()) == [
         "confusion_matrix.png",

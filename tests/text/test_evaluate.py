@@ -1,15 +1,27 @@
 """Metrics of poems, and parts of the report."""
 
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from src.text.evaluate import _plot_words, _samples, copied, distinct, is_regular, rhyme_rate, verses_of
+from src.text.data import DocumentBatches
+from src.text.evaluate import (
+    _plot_words,
+    _samples,
+    _scores,
+    by_length,
+    copied,
+    distinct,
+    is_regular,
+    rhyme_rate,
+    verses_of,
+)
 from src.text.model import LanguageModel
 from src.text.networks import Recurrent
-from src.text.preprocessing import SPECIAL, Preprocessing
+from src.text.preprocessing import BOS, EOS, SPECIAL, Preprocessing
 
 MOON = "床前明月光，疑是地上霜。举头望明月，低头思故乡。"
 
@@ -74,6 +86,21 @@ def test_the_report_has_ten_poems_that_keep_their_form() -> None:
     starts = ["".join(verse[0] for verse in verses_of(poem)) for poem in poems]
     assert (starts[6], starts[7]) == ("春夏秋冬", "江山如画")
     assert poems[3][0] == "春"
+
+
+def test_documents_are_compared_with_the_trivial_answer_in_one_order() -> None:
+    vocabulary = [*SPECIAL, *"春月山夏"]
+    learnt = Preprocessing(tokenizer="char", vocabulary=vocabulary, counts=[1] * len(vocabulary))
+    torch.manual_seed(0)
+    model = LanguageModel(learnt, lambda size: Recurrent(size, embedding_size=4, hidden_size=4))
+    documents = [[BOS, *range(len(SPECIAL), len(SPECIAL) + length), EOS] for length in (4, 1, 3, 1, 2)]
+    offsets = torch.tensor([0, *map(len, documents)]).cumsum(0)
+    batches = DocumentBatches((torch.tensor(list(chain(*documents))), offsets), 2)
+    nats, _ = _scores(model, ((batch[0],) for batch in batches), "test")
+    with torch.inference_mode():
+        each = [float(model.negative_log_likelihood(torch.tensor([tokens]))[0]) for tokens in documents]
+    words = [[str(token) for token in document] for document in documents]
+    assert by_length(each, words) == pytest.approx(nats)
 
 
 def test_words_are_plotted_as_text(tmp_path: Path) -> None:
