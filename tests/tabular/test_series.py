@@ -44,11 +44,13 @@ def test_forecasts_go_on_from_forecasts(tmp_path: Path) -> None:
 
 
 def test_lags_are_the_values_before_and_the_last_rows_are_the_test_part(tmp_path: Path) -> None:
-    prepared = series(tmp_path, [float(number) for number in range(10)], lags=2, test_share=0.25)
+    prepared = series(
+        tmp_path, [float(number) for number in range(10)], lags=2, test_share=0.25, validation_share=0.3
+    )
     parts = {name: load_split(prepared, name) for name in ("train", "validation", "test")}
-    assert parts["train"][0].tolist() == [[1, 0], [2, 1], [3, 2], [4, 3], [5, 4]]
-    assert parts["train"][1][:, 0].tolist() == [2, 3, 4, 5, 6]
-    assert parts["validation"][1][:, 0].tolist() == [7]
+    assert parts["train"][0].tolist() == [[1, 0], [2, 1], [3, 2], [4, 3]]
+    assert parts["train"][1][:, 0].tolist() == [2, 3, 4, 5]
+    assert parts["validation"][1][:, 0].tolist() == [6, 7]
     assert parts["test"][0].tolist() == [[7, 6], [8, 7]]
     rows = (prepared / "split.csv").read_text().splitlines()
     assert (rows[1], rows[-1]) == ("3,train", "10,test")

@@ -92,7 +92,7 @@ def test_documents_are_compared_with_the_trivial_answer_in_one_order() -> None:
     vocabulary = [*SPECIAL, *"春月山夏"]
     learnt = Preprocessing(tokenizer="char", vocabulary=vocabulary, counts=[1] * len(vocabulary))
     torch.manual_seed(0)
-    model = LanguageModel(learnt, lambda size: Recurrent(size, embedding_size=4, hidden_size=4))
+    model = LanguageModel(learnt, lambda size: Recurrent(size, embedding_size=4, hidden_size=4)).eval()
     documents = [[BOS, *range(len(SPECIAL), len(SPECIAL) + length), EOS] for length in (4, 1, 3, 1, 2)]
     offsets = torch.tensor([0, *map(len, documents)]).cumsum(0)
     batches = DocumentBatches((torch.tensor(list(chain(*documents))), offsets), 2)
