@@ -78,9 +78,14 @@ def exit_with_message(main: Callable[[], object]) -> None:
         reported = reported_error(error)
         if reported is None or os.environ.get(TRACEBACK_VARIABLE):
             raise
-        message = " ".join(str(reported).split()) or type(reported).__name__
+        message = printable(" ".join(str(reported).split())) or type(reported).__name__
         print(f"error: {message}", file=sys.stderr)
         sys.exit(reported.exit_code)
+
+
+def printable(text: str) -> str:
+    """The text with control characters, and others that a terminal does not show, as escape sequences."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def reported_error(error: BaseException | None) -> LockstepError | None:

@@ -25,7 +25,7 @@ def table_form(model: TabularModel, preprocessing: Preprocessing) -> Form:
     Returns:
         The fields, and the function from their values to the text of the prediction.
     """
-    target, columns = preprocessing.target.name, preprocessing.columns
+    columns = preprocessing.columns
     fields: list[Component] = []
     with gradio.Row():
         for column in columns:
@@ -43,7 +43,7 @@ def table_form(model: TabularModel, preprocessing: Preprocessing) -> Form:
         if preprocessing.id:
             row[preprocessing.id] = ""
         (answer,) = predictions(model, preprocessing, [pd.DataFrame([row])], Path("the form"), Counter())
-        names = [name for name in answer if name in (target, "probability")]
+        names = list(answer)[1:]  # without the id
         return "\n".join(f"{name}: {answer[name].iloc[0]!s}" for name in names)
 
     return fields, predict

@@ -5,7 +5,7 @@ B rows of a batch, F features, C classes
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from src.core.atomic import file_written_whole
 from src.core.errors import DataError
 from src.tabular.model import TabularModel
 from src.tabular.preprocessing import Preprocessing, transform
-from src.tabular.reading import table_chunks, with_lags
+from src.tabular.reading import table_chunks, with_lags, without_target
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,16 @@ def write_predictions(
             frame.to_csv(file, index=False, header=not done, lineterminator="\n")
             done += len(frame)
             advance(len(frame))
+    for column in preprocessing.categorical:
+        if unseen[column.name] == done > 1:
+            known = ", ".join(repr(text) for text in list(column.codes)[:3])
+            logger.warning(
+                "%s: no cell of column '%s' is a category of training (%s, ...): predicted without it",
+                input,
+                column.name,
+                known,
+            )
+            del unseen[column.name]
     if unseen:
         counts = ", ".join(f"{name} ({count})" for name, count in sorted(unseen.items()))
         logger.warning("%s: categories never seen in training, ignored: %s", input, counts)
@@ -81,9 +91,9 @@ def read_rows(path: Path, preprocessing: Preprocessing) -> tuple[int, Iterator[p
     texts = [column.name for column in preprocessing.categorical if column.name not in lagged]
     if lags:
         numbers.insert(0, target)
-    if preprocessing.id:
-        texts.insert(0, preprocessing.id)
-    rows, tables = table_chunks(path, numbers, texts, preprocessing.missing, ROWS_AT_ONCE)
+    ids = [preprocessing.id] if preprocessing.id else []
+    reading = without_target(path, preprocessing.reading, target)
+    rows, tables = table_chunks(path, numbers, texts, preprocessing.missing, ROWS_AT_ONCE, reading, ids)
     if not lags:
         return rows, tables
     if rows < lags:
@@ -121,7 +131,8 @@ def predictions(
 
     Yields:
         A table per chunk: the id or the number of the row from 1; the target in its unit, or the most
-        probable class and its probability.
+        probable class and its probability. The columns `row` and `probability` get a `_` at their end if the
+        target or the id has that name.
     """
     identifier, target = preprocessing.id, preprocessing.target
     for table in tables:
@@ -132,11 +143,19 @@ def predictions(
         if target.classes is not None:
             probability, code = values.max(dim=1)
             classes = [target.classes[number] for number in code.tolist()]
-            columns = {target.name: classes, "probability": probability.numpy()}
+            name = free_name("probability", {target.name, identifier})
+            columns = {target.name: classes, name: probability.numpy()}
         ids = table[identifier] if identifier else table.index + 1
-        frame = pd.DataFrame({identifier or "row": ids, **columns})
+        frame = pd.DataFrame({identifier or free_name("row", columns): ids, **columns})
         names = preprocessing.prediction_columns
         yield frame.iloc[:, :2].set_axis(names, axis=1) if names else frame
+
+
+def free_name(name: str, taken: Collection[str | None]) -> str:
+    """The name of a column, with a `_` at its end for each column that has it already."""
+    while name in taken:
+        name += "_"
+    return name
 
 
 @torch.inference_mode()

@@ -4,7 +4,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,8 @@ from src.core.digests import write_manifest
 from src.core.errors import ConfigurationError, DataError
 from src.preparation.proposals import listed
 from src.preparation.splits import check_splitting, cut_fold, cut_share, repeated
+from src.tabular.dialect import Reading, ReadingError
+from src.tabular.notation import is_date, missing_mark
 from src.tabular.preprocessing import (
     CategoricalColumn,
     Column,
@@ -34,6 +36,7 @@ from src.tabular.reading import (
     is_numeric,
     numeric_values,
     read_table,
+    refuse_other_notation,
     require_columns,
     text_values,
     with_lags,
@@ -77,7 +80,9 @@ class Preparation:
             training rows, share one feature.
         column_types: the kind of columns for which it is not to be inferred, such as classes written as
             numbers.
-        missing: the texts of cells without a value.
+        missing: the texts of cells without a value; they do not apply to `id`.
+        reading: how the raw files hold their tables, for predictions too.
+        missing_target: error refuses a table with rows that have no target; drop leaves them out.
         lags: the number of earlier values of the target that become features. The table is then a series: the
             last rows are the test set, the last of the other rows the validation set.
         test_share: the share of the rows of `train` in the test set.
@@ -111,6 +116,8 @@ class Preparation:
     min_frequency: int | float = 1
     column_types: dict[str, Kind] = field(default_factory=dict)
     missing: list[str] = field(default_factory=lambda: list(MISSING))
+    reading: Reading = field(default_factory=Reading)
+    missing_target: Literal["error", "drop"] = "error"
     lags: int = 0
     test_share: float = 0.2
     validation_share: float = 0.1
@@ -133,6 +140,10 @@ class Preparation:
                 "prepare.lags must be at least 0, and must be 0 for classification or with a test file: "
                 f"{self.lags}"
             )
+        if self.lags and self.missing_target == "drop":
+            raise ConfigurationError("prepare.missing_target must be error for a series (prepare.lags): drop")
+        if self.id == self.target:
+            raise ConfigurationError(f"prepare.id and prepare.target are the same column: {self.id}")
         if self.folds and self.lags:
             raise ConfigurationError(f"prepare.folds must be 0 for a series (prepare.lags): {self.folds}")
         if self.group and (self.lags or self.group in (self.target, self.id)):
@@ -169,11 +180,16 @@ class Preparation:
 
 @dataclass(frozen=True)
 class Raw:
-    """A raw table and its parsed target (rows,): numbers or the texts of classes."""
+    """A raw table and its parsed target (rows,): numbers or the texts of classes; NaN or None if missing."""
 
     path: Path
     table: pd.DataFrame
     target: Values
+
+    @property
+    def labelled(self) -> NDArray[np.int64]:
+        """The rows with a target, counted from 0."""
+        return np.flatnonzero(~pd.isna(self.target))
 
 
 def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
@@ -208,6 +224,7 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         columns=learn_columns(values["train"], rows["train"], train.path, settings),
         target=_learn_target(train.target[rows["train"]], train.path, settings),
         missing=settings.missing,
+        reading=_with_names(settings, train),
         id=settings.id,
         prediction_columns=settings.prediction_columns,
         lags=settings.lags,
@@ -232,19 +249,28 @@ def _document(path: Path) -> dict[str, Any]:
 
 def _read(path: Path, text_columns: Collection[str], settings: Preparation) -> Raw:
     """Read a raw file, add the lags, and parse the target."""
-    table = read_table(path, text_columns, settings.missing)
+    identifier = [settings.id] if settings.id else []
+    table = read_table(path, text_columns, settings.missing, settings.reading, identifier)
     require_columns(table, [settings.target], path)
     table = with_lags(table, settings.target, settings.lags)
-    others = [name for name in (settings.id, settings.group) if name]
-    require_columns(table, [*settings.drop, *settings.column_types, *others], path)
+    named = [*settings.drop, *settings.column_types, *settings.reading.units, *identifier]
+    require_columns(table, [*named, settings.group] if settings.group else named, path)
     return Raw(path, table, _parse_target(table[settings.target], path, settings))
 
 
 def _parse_target(column: "pd.Series[Any]", path: Path, settings: Preparation) -> Values:
     """The target of all rows: numbers, or texts of classes."""
-    refuse_missing(column, path, f"the target '{settings.target}'")
+    missing = column.isna().to_numpy()
+    if missing.any():
+        where = f"the target '{settings.target}' is missing in {missing.sum()} of {len(missing)} rows"
+        if settings.missing_target == "error" or missing.all():
+            way = "" if missing.all() else "; `missing_target: drop` leaves such rows out"
+            raise DataError(f"{path}: row {missing.argmax() + 1}: {where}{way}")
+        logger.warning("%s: %s: left out", path, where)
     if settings.task == "classification":
         return text_values(column)
+    if not is_numeric(column):
+        refuse_other_notation(column, path)
     values = numeric_values(column, path)
     if "log" in settings.target_steps and (values <= 0).any():
         row = int((values <= 0).argmax())
@@ -266,8 +292,7 @@ def _split(train: Raw, test: Raw, settings: Preparation) -> dict[str, NDArray[np
     """Assign the rows (0, 1, ... of the file) to the parts; each part has the shares of the classes."""
     stratum = train.target if settings.task == "classification" else None
     groups = _groups(train, test, settings)
-    rows = np.arange(settings.lags, len(train.table))
-    held_out = np.arange(len(test.table))
+    rows, held_out = train.labelled[settings.lags :], test.labelled
     if settings.drop_rare_classes:
         sizes = _class_sizes(train.target, groups, settings)
         rare = list(map(str, sizes.index[sizes < settings.drop_rare_classes]))
@@ -387,17 +412,31 @@ def _inferred_kind(column: "pd.Series[Any]", train: NDArray[np.int64], path: Pat
     """Numeric if every value is a number, categorical if not; a few texts among numbers are an error."""
     if is_numeric(column):
         return "numeric"
+    try:
+        refuse_other_notation(column, path)
+    except ReadingError as error:
+        raise DataError(f"{error}, or `column_types: {{{column.name}: categorical}}`") from None
     counts = column.iloc[train].value_counts()
     numbers = pd.to_numeric(counts.index.to_series(), errors="coerce").notna().to_numpy()
-    if counts.to_numpy()[numbers].sum() / counts.sum() > MOSTLY:
+    mark = missing_mark(column.dropna().astype(str))
+    if mark or counts.to_numpy()[numbers].sum() / counts.sum() > MOSTLY:
         # one text in any row makes pandas read the whole column as text
         texts = column[column.notna() & pd.to_numeric(column, errors="coerce").isna()]
         if len(texts):
             raise DataError(
                 f"{path}: row {texts.index[0] + 1}, column '{column.name}': expected a number, found "
-                f"{texts.iloc[0]!r}; correct it, add it to `missing`, or set the kind in `column_types`"
+                f"{texts.iloc[0]!r}; correct it, add it to `missing` ({len(texts)} of {column.notna().sum()} "
+                "cells are texts), or set the kind in `column_types`"
             )
     return "categorical"
+
+
+def _with_names(settings: Preparation, train: Raw) -> Reading:
+    """The keys of the reading, with the names of the columns if the file has none."""
+    if settings.reading.header != "none":
+        return settings.reading
+    names = [str(name) for name in train.table.columns]
+    return replace(settings.reading, header=names[: len(names) - settings.lags])
 
 
 def _warn_of_missing(name: str) -> None:
@@ -483,7 +522,10 @@ def _learn_categories(name: str, training: Values, missing: int, settings: Prepa
     categories = [names[code] for code in encoder.categories_[0]]
     rare_codes = encoder.infrequent_categories_[0] if minimum else None
     rare = [] if rare_codes is None else [names[code] for code in rare_codes]
-    if len(categories) > max(50, len(training) // 2):
+    _warn_of_case(f"column '{name}'", known)
+    if len(known) > 2 and all(map(is_date, known)):
+        logger.warning("column '%s' holds dates, taken as %d categories: consider `drop`", name, len(known))
+    elif len(categories) > max(50, len(training) // 2):
         logger.warning(
             "column '%s' has %d categories in %d rows: consider `drop` or `min_frequency`",
             name,
@@ -497,6 +539,7 @@ def _learn_categories(name: str, training: Values, missing: int, settings: Prepa
 def _learn_target(training: Values, path: Path, settings: Preparation) -> Target:
     if settings.task == "classification":
         classes = sorted(set(training), key=_class_order)
+        _warn_of_case(f"the target '{settings.target}'", classes)
         if len(classes) < 2:
             raise DataError(
                 f"{path}: the target '{settings.target}': expected two classes or more, "
@@ -510,6 +553,14 @@ def _learn_target(training: Values, path: Path, settings: Preparation) -> Target
         scaler = StandardScaler().fit(values[:, np.newaxis])
         center, scale = float(scaler.mean_[0]), float(scaler.scale_[0])
     return Target(settings.target, None, log, center, scale, at_least_one=bool(training.min() >= 1))
+
+
+def _warn_of_case(column: str, texts: Collection[str]) -> None:
+    """Name the texts of a column that differ only in case."""
+    alike = Counter(text.casefold() for text in texts)
+    same = [text for text in texts if alike[text.casefold()] > 1]
+    if same:
+        logger.warning("%s has texts that differ only in case: %s", column, ", ".join(map(repr, same[:6])))
 
 
 def _class_order(text: str) -> tuple[int, float, str]:

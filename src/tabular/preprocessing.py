@@ -15,7 +15,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src.core.documents import read_json, write_json
-from src.core.errors import IntegrityError
+from src.core.errors import ConfigurationError, IntegrityError
+from src.tabular.dialect import DEFAULT, Reading
+from src.tabular.notation import code_text
 from src.tabular.reading import numeric_values, refuse_cells, require_columns, text_values
 
 FILE = "preprocessing.json"
@@ -99,9 +101,10 @@ class CategoricalColumn:
 
     @cached_property
     def codes(self) -> dict[str | None, int]:
-        """The number of the feature of each category."""
+        """The number of the feature of each category, as `text_values` writes it."""
         codes = {category: code for code, category in enumerate(self.categories)}
-        return codes | dict.fromkeys(self.rare, len(self.categories))
+        codes |= dict.fromkeys(self.rare, len(self.categories))
+        return {text if text is None else code_text(text): code for text, code in codes.items()}
 
     def parse(self, cells: "pd.Series[Any]", path: Path) -> Values:
         """Convert raw cells (rows,) to texts."""
@@ -157,6 +160,7 @@ class Preprocessing:
         truth: of a generated table: the true weights by column.
         labels: of columns, by name and language.
         prediction_columns: the names of the two columns of predictions; None for the usual ones.
+        reading: how raw files hold their tables.
     """
 
     columns: Sequence[Column]
@@ -167,6 +171,7 @@ class Preprocessing:
     truth: dict[str, float] | None = None
     labels: dict[str, dict[str, str]] = field(default_factory=dict)
     prediction_columns: list[str] | None = None
+    reading: Reading = DEFAULT
 
     @cached_property
     def features(self) -> list[str]:
@@ -205,6 +210,8 @@ class Preprocessing:
         }
         if self.prediction_columns:
             content["prediction_columns"] = self.prediction_columns
+        if reading := self.reading.changes():
+            content["reading"] = reading
         write_json(folder / FILE, content)
 
     @classmethod
@@ -221,10 +228,11 @@ class Preprocessing:
             return cls(
                 columns=[kinds[column.pop("kind")](**column) for column in content["columns"]],
                 target=Target(**content["target"]),
+                reading=Reading(**content.get("reading", {})),
                 **{name: content[name] for name in ("missing", "id", "lags", "truth", "labels")},
                 prediction_columns=content.get("prediction_columns"),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ConfigurationError) as error:
             raise IntegrityError(
                 f"{folder / FILE}: expected the preprocessing of a table, found another content ({error}); "
                 f"run: dvc repro -f prepare@{folder.name}"

@@ -230,7 +230,7 @@ def table_of(cells: list[str]) -> str:
         ("tabular", lambda: Path(), DataError, "found none"),
         ("tabular", "", DataError, "empty"),
         ("tabular", "a,b\n", DataError, "no rows"),
-        ("tabular", "5.1,3.5,0\n4.9,3.0,0\n", DataError, "names of the columns"),
+        ("tabular", "5.1,3.5,0\n4.9,3.0,0\n", DataError, "has values, not names"),
         ("tabular", table_of(["1"] * 9 + ["1,5"]), DataError, "row 10"),
         ("tabular", table_of(['"1,5"'] * 40), DataError, "row 1, column 'price': '1,5'"),
         ("tabular", table_of(["1.5", "2"] * 20 + [""]), DataError, "row 41"),

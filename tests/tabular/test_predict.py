@@ -16,8 +16,10 @@ from torch import Tensor
 
 from src.core.errors import DataError
 from src.tabular.data import load_split
+from src.tabular.dialect import Reading
 from src.tabular.model import TabularModel
 from src.tabular.predict import read_rows, write_predictions
+from src.tabular.prepare import Preparation, prepare
 from src.tabular.preprocessing import Preprocessing, Target, transform
 from src.training.networks import MLP
 
@@ -111,10 +113,10 @@ def test_the_size_of_a_chunk_changes_nothing(
         texts.append(predicted(Path("mixed.csv")))
         (record,) = caplog.record_tuples
         assert record[:2] == ("src.tabular.predict", logging.WARNING)
-        assert record[2].endswith("never seen in training, ignored: Code (4), Kind (3)")
+        assert record[2].endswith("never seen in training, ignored: Code (3), Kind (3)")
     assert len(set(texts)) == 1
     ids = [line.split(",")[0] for line in texts[0].splitlines()]
-    assert ids == ["Id", "007", "8", "0x9", "0x9", " NA ", "", "012"]
+    assert ids == ["Id", "007", "8", "0x9", "0x9", "NA", "NA", "012"]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -159,7 +161,7 @@ def test_bytes_that_are_no_text_are_refused_by_their_place(offset: int, houses: 
     lines = b"Id,Area\n" + b"1,2\n" * 400_000
     # an umlaut across the border of two blocks is none of them
     Path("new.csv").write_bytes(lines[:offset] + b"\xff" + lines[offset:])
-    with pytest.raises(DataError, match=rf"new\.csv: not UTF-8 at byte {offset}$"):
+    with pytest.raises(DataError, match=rf"new\.csv: not UTF-8 at byte {offset}[;,]"):
         predicted(Path("new.csv"))
 
 
@@ -204,3 +206,93 @@ def test_predicted_classes_are_written_with_their_probability(houses: pd.DataFra
     assert text.startswith("Id,Style,probability\n")
     assert frame["Style"].tolist() == [classes[code] for code in codes]
     assert frame["probability"].astype(np.float32).tolist() == likeliest.tolist()
+
+
+# ------------------------------------------------------------------------------ files as people have them
+
+
+def trained(columns: dict[str, list[Any]], name: str = "train.csv", **settings: Any) -> str:
+    """Prepare a table in the current folder; the predictions of a model for it as CSV."""
+    Path("raw").mkdir(exist_ok=True)
+    raw = write_rows(pd.DataFrame(columns, dtype=object), f"raw/{name}")
+    prepare(Path("raw"), PREPARED, Preparation(train=name, **settings))
+    return predicted(raw)
+
+
+NUMBERS = [float(number * 7 % 19) for number in range(30)]
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json", ".xlsx"])
+def test_codes_with_a_point_are_those_without(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    codes = ["1.0", "2.0", "3.0", "NA", "007"] * 6
+    types: dict[str, Any] = {"zone": "categorical"}
+    trained({"zone": codes, "y": NUMBERS}, target="y", column_types=types)
+    new = pd.DataFrame({"zone": ["1", "2", "3", "NA", "007"]})
+    whole = features_of(write_rows(new.replace({"1": 1, "2": 2, "3": 3}), f"new{ending}"))
+    assert (
+        whole.tolist() == features_of(write_rows(new.replace({"1": "1.0", "3": "3.00"}), "new.csv")).tolist()
+    )
+    assert whole.sum(dim=1).tolist() == [1, 1, 1, 1, 1]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("target", "identifier", "names"),
+    [
+        ("probability", None, "row,probability,probability_"),
+        ("row", None, "row_,row,probability"),
+        ("y", "probability", "probability,y,probability_"),
+    ],
+)
+def test_no_column_of_the_predictions_replaces_another(
+    target: str, identifier: str | None, names: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    columns: dict[str, list[Any]] = {"x": NUMBERS, target: ["a", "b", "b"] * 10}
+    if identifier:
+        columns[identifier] = [f"r{number}" for number in range(30)]
+    lines = trained(columns, target=target, id=identifier, task="classification").splitlines()
+    assert lines[0] == names
+    assert {len(line.split(",")) for line in lines} == {3}
+
+
+def test_a_nameless_index_is_a_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    columns = {"": [f"r{number}" for number in range(30)], "x": NUMBERS, "y": NUMBERS}
+    lines = trained(columns, target="y", id="Unnamed: 0").splitlines()
+    assert lines[0] == "Unnamed: 0,y"
+    assert lines[1].startswith("r0,")
+
+
+def test_a_column_of_unseen_categories_alone_is_named_with_those_of_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    trained({"flag": ["True", "False"] * 15, "y": NUMBERS}, target="y")
+    predicted(write_rows(pd.DataFrame({"flag": ["true", "false"]}), "new.csv"))
+    assert caplog.messages == [
+        "new.csv: no cell of column 'flag' is a category of training ('False', 'True', ...): "
+        "predicted without it"
+    ]
+
+
+def test_predictions_read_their_input_as_training_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("raw").mkdir()
+    rows = [f"{number % 9},5;a{number % 3};{number}" for number in range(40)]
+    Path("raw/train.csv").write_text("\n".join(rows))
+    reading = Reading(decimal=",", header="none")
+    prepare(Path("raw"), PREPARED, Preparation(target="column_3", reading=reading))
+    learnt = Preprocessing.load(PREPARED)
+    assert learnt.reading == Reading(decimal=",", header=["column_1", "column_2", "column_3"])
+    assert [column.name for column in learnt.numeric] == ["column_1"]
+    whole = features_of(Path("raw/train.csv"))
+    assert not caplog.records
+    Path("new.csv").write_text("\n".join(row.rpartition(";")[0] for row in rows))
+    assert features_of(Path("new.csv")).tolist() == whole.tolist()
+    assert caplog.messages == ["new.csv: one column fewer than training: taken as the others than 'column_3'"]

@@ -16,6 +16,7 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, RobustScale
 
 from pipelines.parameters import checked
 from src.core.errors import ConfigurationError, DataError
+from src.tabular.dialect import Reading
 from src.tabular.prepare import Preparation, column_kinds, learn_columns, parse_columns, prepare
 from src.tabular.preprocessing import Preprocessing, Target, transform
 from src.tabular.reading import read_table
@@ -650,3 +651,92 @@ def test_the_truth_of_the_sample_goes_along(tmp_path: Path) -> None:
     text = csv_of(x=np.arange(20.0), y=2 * np.arange(20.0) + 1)
     prepared = run(tmp_path, {"truth.json": truth, "train.csv": text}, target="y")
     assert Preprocessing.load(prepared).truth == {"x": 2.0, "bias": 1.0}
+
+
+# ------------------------------------------------------------------------------ files as people have them
+
+
+def test_rows_without_a_target_are_counted_or_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files: dict[str, str | bytes] = {"train.csv": csv_of(**HOUSES | {"Price": [None, None, *PRICES[2:]]})}
+    way = "row 1: the target 'Price' is missing in 2 of 40 rows; `missing_target: drop` leaves such rows out"
+    with pytest.raises(DataError, match=way):
+        run(tmp_path, files)
+    prepared = run(tmp_path, files, missing_target="drop")
+    assert sorted(split_in(prepared)) == list(range(3, ROWS + 1))
+    assert np.isfinite(array(prepared, "train_target")).all()
+    assert caplog.messages == [
+        f"{tmp_path / 'raw' / 'train.csv'}: the target 'Price' is missing in 2 of 40 rows: left out"
+    ]
+    with pytest.raises(DataError, match=r"missing in 40 of 40 rows$"):
+        run(tmp_path, {"train.csv": csv_of(**HOUSES | {"Price": [None] * ROWS})}, missing_target="drop")
+
+
+def test_texts_that_differ_only_in_case_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    columns = HOUSES | {"Kind": ["Brick", "brick", "wood", "stone"] * 10, "Price": ["Low", "low"] * 20}
+    run(tmp_path, {"train.csv": csv_of(**columns)}, task="classification")
+    assert caplog.messages == [
+        "column 'Kind' has texts that differ only in case: 'Brick', 'brick'",
+        "the target 'Price' has texts that differ only in case: 'Low', 'low'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cells", "complaint"),
+    [
+        (
+            [f"{number}%" for number in range(40)],
+            r"'0%' may be the number 0; set `reading: {units: {Kind: '%'}}`",
+        ),
+        (
+            [f"{number} kg" for number in range(40)],
+            "units: {Kind: kg}.*or `column_types: {Kind: categorical}`",
+        ),
+        (['"1,200"', '"1,300"', '"13"', '"1"'] * 10, "'1,200' may be the number 1.2 or 1200; choose"),
+        (
+            ["none", "3", "4", "5"] * 10,
+            "row 1, column 'Kind': expected a number, found 'none'; .*`missing` .10 of",
+        ),
+    ],
+)
+def test_numbers_that_are_written_otherwise_are_no_categories(
+    tmp_path: Path, cells: list[str], complaint: str
+) -> None:
+    files: dict[str, str | bytes] = {"train.csv": csv_of(**HOUSES | {"Kind": cells})}
+    with pytest.raises(DataError, match=complaint):
+        run(tmp_path, files)
+    prepared = run(tmp_path, files, column_types={"Kind": "categorical"})
+    assert len(learnt_in(prepared)["features"]) > 3
+
+
+def test_a_target_with_a_unit_is_refused_with_the_key(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {"train.csv": csv_of(**HOUSES | {"Price": [f"${n}" for n in range(40)]})}
+    with pytest.raises(
+        DataError, match=r"column 'Price': '\$0' may be the number 0; set .*units: {Price: \$}"
+    ):
+        run(tmp_path, files)
+    prepared = run(tmp_path, files, reading=Reading(units={"Price": "$"}))
+    assert learnt_in(prepared)["reading"] == {"units": {"Price": "$"}}
+
+
+def test_a_column_of_dates_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    days = [f"{1 + number % 28:02} Jan 2024" for number in range(ROWS)]
+    run(tmp_path, {"train.csv": csv_of(**HOUSES | {"Kind": days})})
+    (message,) = caplog.messages
+    assert message.startswith("column 'Kind' holds dates, taken as ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"lags": 1, "missing_target": "drop"}, "missing_target must be error for a series"),
+        ({"id": "Price"}, "prepare.id and prepare.target are the same column: Price"),
+        ({"reading": {"decimal": ";"}}, "reading.decimal"),
+        ({"reading": {"comma": ","}}, "comma"),
+        ({"reading": {"thousands": ".", "decimal": "."}}, "decimal and thousands are both"),
+    ],
+)
+def test_settings_about_reading_are_checked(settings: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigurationError, match=complaint):
+        checked(Preparation, {"target": "Price", **settings}, "prepare")

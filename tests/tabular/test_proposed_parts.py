@@ -112,7 +112,7 @@ def test_a_target_without_values_is_refused(tmp_path: Path) -> None:
         proposal(tmp_path, {"y": None})
     path = tmp_path / "table.xlsx"
     pd.DataFrame({"x": X, "y": [f"=A{row + 2}*2" for row in ROWS]}).to_excel(path, index=False)
-    with pytest.raises(DataError, match="a spreadsheet program stores the values"):
+    with pytest.raises(DataError, match="open the file in Excel or LibreOffice and save it"):
         propose(path, None)
 
 

@@ -146,7 +146,7 @@ def test_a_csv_column_without_a_name_does_not_stop_the_reading(tmp_path: Path) -
         ("rows.csv", b"a,b\n1,2\n3,\xe9\n", "not UTF-8 at byte 10"),
         ("rows.json", "[]", "no rows below the header"),
         ("rows.json", '[{"a": 1, "a": 2}]', "column 'a' appears more than once"),
-        ("rows.json", '{"a": [1, 2]}', "expected a list of objects"),
+        ("rows.json", '{"a": 1}', "expected a list of objects"),
         ("rows.json", "[1, 2]", "expected a list of objects"),
         ("rows.json", '[{"a": 1}', "invalid JSON: .*line 1 column 10"),
         ("rows.json", b'[{"a": "\xe9"}]', "not UTF-8 at byte 8"),
@@ -158,7 +158,7 @@ def test_a_csv_column_without_a_name_does_not_stop_the_reading(tmp_path: Path) -
             b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(2000),
             "not an Excel workbook|expected one of",
         ),
-        ("rows.txt", "a,b\n1,2\n", r"expected one of \.csv, \.json"),
+        ("rows.doc", "a,b\n1,2\n", r"expected one of \.csv, .*\.json"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_by_name(
@@ -182,7 +182,7 @@ def test_a_missing_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("rows", "complaint"),
     [
-        ([], "sheet is empty"),
+        ([], "sheet .* is empty"),
         ([["Area", "Rooms"]], "no rows below the header"),
         ([["Area", "Area"], [1, 2]], "'Area' appears more than once"),
     ],
@@ -203,7 +203,7 @@ def test_the_offset_of_a_wrong_byte_counts_from_the_start_of_a_large_file(
     # far beyond what a text reader decodes at once
     content = start + b"a,b\n" + b"1,2\n" * 10_000 + b"\xe9,2\n"
     path = write(tmp_path / "rows.csv", content)
-    with pytest.raises(DataError, match=rf"rows\.csv: not UTF-8 at byte {content.index(0xE9)}$"):
+    with pytest.raises(DataError, match=rf"rows\.csv: not UTF-8 at byte {content.index(0xE9)};"):
         read_table(path)
 
 
