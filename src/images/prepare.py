@@ -118,13 +118,13 @@ class Preparation:
 
 def _is_colour(text: str) -> bool:
     try:
-        return len(ImageColor.getrgb(text)) == len("rgb")  # not transparent
+        return len(ImageColor.getrgb(text)) == 3  # a fourth value is transparency
     except ValueError:
         return False
 
 
 def _is_range(limits: list[float]) -> bool:
-    return len(limits) == len(("low", "high")) and all(map(isfinite, limits)) and limits[0] < limits[1]
+    return len(limits) == 2 and all(map(isfinite, limits)) and limits[0] < limits[1]
 
 
 class Labelled(NamedTuple):
@@ -191,8 +191,8 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         (folder / "split.csv").write_text(f"row,split\n{text}", encoding="utf-8")
         if unreadable:
             with (folder / LEFT_OUT).open("w", encoding="utf-8", newline="") as file:
-                rows_of = [(path.relative_to(raw).as_posix(), reason) for path, reason in unreadable.items()]
-                csv.writer(file, lineterminator="\n").writerows([("file", "reason"), *rows_of])
+                left = [(path.relative_to(raw).as_posix(), unreadable[path]) for path in sorted(unreadable)]
+                csv.writer(file, lineterminator="\n").writerows([("file", "reason"), *left])
         learnt.save(folder)
         _draw_sheet(*splits["train"], names, folder / "sheet.png")
         write_manifest(folder)
@@ -224,8 +224,11 @@ def _read(path: Path, settings: Preparation, training: Labelled | None = None) -
         if label not in codes:
             raise DataError(f"{path}: image {row + 1} has label {label}, a class without training images")
     target = np.array([codes[label] for label in labels.tolist()], dtype=np.int64)
-    names = [names_of["en"] for names_of in settings.classes] or list(map(str, values))
-    return Labelled(images, target, names, values, [], None, {})
+    return Labelled(images, target, _names(settings, values), values, [], None, {})
+
+
+def _names(settings: Preparation, values: Sequence[int | str]) -> list[str]:
+    return [names_of["en"] for names_of in settings.classes] or list(map(str, values))
 
 
 def _labels_in_order(labels: Codes, settings: Preparation, path: Path) -> Sequence[int]:
@@ -260,8 +263,8 @@ def _read_folders(folder: Path, settings: Preparation, training: Labelled | None
     folders, left = class_folders(folder)
     if str(left):
         logger.warning("%s: left out: %s", folder, left)
-    values = training.values if training else list(folders)
-    names = [names_of["en"] for names_of in settings.classes] or list(map(str, values))
+    values = list(map(str, training.values)) if training else list(folders)
+    names = _names(settings, values)
     if len(names) != len(values):
         raise DataError(f"{folder}: {len(values)} class folders, prepare.classes has {len(names)} names")
     unknown = [name for name in folders if name not in values]

@@ -148,7 +148,9 @@ def test_16_bit_pictures_share_one_range_in_training_and_prediction(
 
 
 def test_the_range_of_16_bits_can_be_set(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    faint = [Image.fromarray(np.asarray(picture) + 30_000) for picture in noise(20, 0, 1000, np.uint16)]
+    values = [np.asarray(picture) + 30_000 for picture in noise(20, 0, 1000, np.uint16)]
+    values[0][0, :2] = (30_000, 30_999)
+    faint = list(map(Image.fromarray, values))
     raw = write(tmp_path / "raw", a=faint[:10], b=faint[10:])
     with caplog.at_level(logging.WARNING):
         assert np.ptp(prepared(raw)[1]) < 5
@@ -313,10 +315,8 @@ def test_unreadable_pictures_are_named_or_left_out(tmp_path: Path, caplog: pytes
     _, images = prepared(raw, unreadable="skip")
     assert len(images) == 15
     lines = (tmp_path / "prepared/left_out.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in lines] == [
-        "file",
-        *sorted(["a/1.png", "a/5.png", "b/0.png", "b/2.png", "b/3.png"], key=lambda name: name == "a/1.png"),
-    ]
+    expected = ["file", "a/1.png", "a/5.png", "b/0.png", "b/2.png", "b/3.png"]
+    assert [line.split(",")[0] for line in lines] == expected
     assert "left out, see left_out.csv: 5 of 20 pictures cannot be read" in caplog.text
     learnt = Preprocessing.load(tmp_path / "prepared")
     codes = np.concatenate([np.load(tmp_path / f"prepared/{s}_target.npy") for s in ("train", "test")])
