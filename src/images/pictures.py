@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageColor
+from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError
 
 from src.core.errors import DataError
 
@@ -333,7 +333,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             warnings.simplefilter("ignore")  # of odd metadata
             # Pillow counts the pixels when it reads the header, before it allocates memory
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as file:
+            # a stream, as Pillow maps a named file into memory, and then mixes the rows of a turned TIFF up
+            with path.open("rb") as stream, Image.open(stream, formats=FORMATS) as file:
                 yield file
     except MemoryError:
         raise
@@ -341,9 +342,12 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise DataError(f"{path}: {error}") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise DataError(f"{path}: more than {MOST_PIXELS:,} pixels; make the picture smaller") from None
+    except UnidentifiedImageError:
+        raise DataError(f"{path}: not a readable image: none of {', '.join(FORMATS)}") from None
     except Exception as error:  # Pillow's decoders raise many kinds of them for damaged files
-        reason = str(error).replace(f" file {str(path)!r}", "") or type(error).__name__
-        raise DataError(f"{path}: not a readable image: {reason}") from None
+        if getattr(error, "errno", None):  # of the operating system, such as a missing permission
+            raise
+        raise DataError(f"{path}: not a readable image: {error or type(error).__name__}") from None
 
 
 def decoded(picture: Image.Image, decoding: Decoding, lost: Counter[str]) -> Image.Image:

@@ -59,7 +59,7 @@ def test_pictures_are_turned_as_their_exif_says(ending: str, orientation: int, t
     exif[0x112] = orientation
     path = tmp_path / f"0.{ending}"
     large = L_SHAPE.repeat(8, axis=0).repeat(8, axis=1)
-    Image.fromarray(large).save(path, exif=exif, **({"lossless": True} if ending == "webp" else {}))
+    Image.fromarray(large).save(path, exif=exif, lossless=True)
     picture = read_picture(path)
     headers, _ = read_headers([path])
     assert headers[path].size == picture.size
@@ -88,7 +88,7 @@ def test_a_damaged_exif_block_says_nothing(tmp_path: Path) -> None:
         ("CMYK", (255, 0, 0, 0), (0, 255, 255)),
         ("YCbCr", (90, 128, 128), (90, 90, 90)),
         ("HSV", (0, 255, 255), (255, 0, 0)),
-        ("LAB", (255, 128, 128), (255, 255, 255)),
+        ("LAB", (0, 128, 128), (0, 0, 0)),
         ("I;16", 32768, 128),
         ("I;16B", 32768, 128),
         ("I", 65535, 255),
@@ -100,7 +100,8 @@ def test_each_mode_has_its_rule(mode: str, colour: Any, result: Any) -> None:
     if mode in ("P", "PA"):
         picture.putpalette([value for value in range(256) for _ in "rgb"])
     found = decoded(picture, Decoding(grey_range=(0, 65535)), Counter())
-    assert (found.mode, found.getpixel((0, 0))) == ("RGB" if isinstance(result, tuple) else "L", result)
+    assert found.mode == ("RGB" if isinstance(result, tuple) else "L")
+    assert found.getpixel((0, 0)) == (pytest.approx(result, abs=1) if mode == "LAB" else result)
 
 
 def test_a_transparent_colour_becomes_the_background(tmp_path: Path) -> None:
@@ -305,7 +306,7 @@ LEARNT = Preprocessing((1, 4, 4), 255, [], [], "none", [[[0.0]]], [[[1.0]]], ["a
 def test_unreadable_pictures_are_named_or_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     raw = write(tmp_path / "raw", a=noise(10), b=noise(10, 1))
     whole = (raw / "a/1.png").read_bytes()
-    for name, content in (("a/1.png", whole[:-20]), ("a/5.png", b"text"), ("b/0.png", b"")):
+    for name, content in (("a/1.png", whole[:-30]), ("a/5.png", b"text"), ("b/0.png", b"")):
         (raw / name).write_bytes(content)
     for name in ("b/2.png", "b/3.png"):
         (raw / name).write_bytes(whole[:40])
