@@ -3,6 +3,8 @@
 B batch, C channels, H height, W width, K classes
 """
 
+from dataclasses import asdict
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from src.bundle.bundle import Bundle
 from src.bundle.exportable import Arrays, Exportable
 from src.images.model import ImageModel
+from src.images.pictures import Decoding
 from src.images.preprocessing import Preprocessing
 
 
@@ -52,6 +55,7 @@ def exportable(bundle: Bundle) -> Exportable:
         description={
             "shape": list(shape),
             "brightest": brightest,
+            **asdict(preprocessing.decoding or Decoding()),
             "classes": preprocessing.classes,
             "example": {"brightness": brightest // 2},
         },

@@ -10,8 +10,9 @@ from PIL import Image, ImageOps
 
 from src.core.errors import DataError
 from src.images.model import ImageModel
+from src.images.pictures import read_picture
 from src.images.predict import probabilities
-from src.images.preprocessing import Preprocessing, from_picture, read_picture
+from src.images.preprocessing import Preprocessing, from_picture
 
 Form = tuple[list[Component], Callable[..., str]]
 
@@ -25,7 +26,7 @@ def image_form(model: ImageModel, preprocessing: Preprocessing) -> Form:
     A drawing is black on white; it is inverted if the training images are dark.
     """
     with gradio.Row():
-        file = gradio.File(label="A picture (PNG or JPEG)", type="filepath")
+        file = gradio.File(label="A picture (PNG, JPEG, GIF, WebP, BMP, TIFF)", type="filepath")
         drawing = gradio.Sketchpad(
             label="or a drawing",
             image_mode="L",
@@ -41,7 +42,7 @@ def image_form(model: ImageModel, preprocessing: Preprocessing) -> Form:
     def predict(path: str | None, drawn: dict[str, Any] | None) -> str:
         picture: Image.Image | None = (drawn or {}).get("composite")
         if path is not None:
-            picture = _read(Path(path))
+            picture = _read(Path(path), preprocessing)
         elif picture is None or picture.getextrema() == (255, 255):
             raise DataError("there is no picture: drop a file, or draw")
         elif preprocessing.dark:
@@ -54,10 +55,10 @@ def image_form(model: ImageModel, preprocessing: Preprocessing) -> Form:
     return [file, drawing], predict
 
 
-def _read(path: Path) -> Image.Image:
+def _read(path: Path, preprocessing: Preprocessing) -> Image.Image:
     """Read a picture; an error names the file without the folder that the page has put it into."""
     try:
-        return read_picture(path)
+        return read_picture(path, preprocessing.decoding)
     except DataError as error:
         raise DataError(str(error).replace(str(path), path.name)) from None
 

@@ -6,6 +6,7 @@ N images, C channels, H height, W width, K classes
 import csv
 import logging
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +16,8 @@ from src.core.atomic import file_written_whole
 from src.images.figures import feature_maps as maps_of
 from src.images.figures import plot_feature_maps
 from src.images.model import ImageModel
-from src.images.preprocessing import Pixels, Preprocessing, read_inputs
+from src.images.pictures import Pixels
+from src.images.preprocessing import Preprocessing, read_inputs
 
 logger = logging.getLogger(__name__)
 
@@ -28,15 +30,18 @@ def write_classes(
     input: Path,
     output: Path = Path("predictions.csv"),
     feature_maps: Path | None = None,
+    unreadable: Literal["refuse", "skip"] = "refuse",
 ) -> int:
     """Write the name, the class and the probability of the class of each image to a CSV file.
 
     Args:
         model: trained, in evaluation mode.
         preprocessing: of its training data.
-        input: a picture (PNG, JPEG), a folder of them, an idx file or a CSV file of pixels.
+        input: a picture (PNG, JPEG, GIF, WebP, BMP, TIFF, PPM), a folder of them, an idx file or a CSV
+            file of pixels.
         output: the CSV file to write.
         feature_maps: a PNG file to write, with the feature maps of the first image.
+        unreadable: pictures of a folder that cannot be read: refuse, or skip (they get no row).
 
     Returns:
         The number of images.
@@ -50,7 +55,9 @@ def write_classes(
     with file_written_whole(output) as file, prediction_progress() as advance:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
-        for images, names, different in read_inputs(input, preprocessing, IMAGES_AT_ONCE):
+        for images, names, different in read_inputs(
+            input, preprocessing, IMAGES_AT_ONCE, unreadable == "skip"
+        ):
             first = images[:1] if first is None else first
             likeliest, codes = probabilities(model, images).max(dim=1)
             for name, code, probability in zip(names, codes.tolist(), likeliest.tolist(), strict=True):

@@ -1,37 +1,50 @@
 """Preparation: raw images to uint8 arrays and preprocessing.json, learnt from the training images."""
 
+import csv
+import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
+from math import isfinite
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 from sklearn.model_selection import train_test_split
 
 from src.core.atomic import written_whole
 from src.core.digests import write_manifest
 from src.core.errors import ConfigurationError, DataError
-from src.images.preprocessing import (
+from src.images.pictures import (
     WHITE,
+    Decoding,
     Pixels,
-    Preprocessing,
     as_picture,
-    brightest_of,
     class_folders,
+    links_to_outside,
+    read_pictures,
+    unreadable_error,
+    unreadable_files,
+)
+from src.images.preprocessing import (
+    Preprocessing,
+    brightest_of,
     labels_path,
     read_idx,
-    read_picture,
-    read_pictures,
     read_pixel_csv,
     resized,
-    to_shape,
 )
 from src.preparation.splits import check_splitting, cut_fold
 
+logger = logging.getLogger(__name__)
+
 Codes = NDArray[np.int64]
 
+LEFT_OUT = "left_out.csv"
+NEARLY_ALIKE = 1 / 32  # of the brightest pixel: the largest difference of images that are nearly alike
 SHEET = (2, 9)
 SHEET_ZOOM = 84
 
@@ -46,8 +59,13 @@ class Preparation:
         test: the official test set, likewise; null splits it from `train`.
         label: the column of a CSV file with the class codes.
         classes: the names of the classes in the order of their codes, as `{en: Dress, zh: 连衣裙}`; empty
-            uses the codes, or the names of the class folders.
+            uses the codes, or the names of the class folders. Codes that do not count from 0 are ordered.
         resize: the height and width to which all images are resized; null keeps their size.
+        background: the colour below the transparent pixels of pictures: a name or #rrggbb. A white shape on
+            nothing needs another one than white.
+        grey_range: the two values that become black and white in pictures of more than 8 bits a pixel; null
+            finds the depth that the training pictures use, see `pictures.depth_of`.
+        unreadable: pictures that cannot be read: refuse, or skip (they are listed in left_out.csv).
         scale: the input of the network: none (the pixels), range (divided by the largest pixel of the
             training images), per_pixel (each pixel from its minimum to its maximum is scaled to 0..1),
             standardize (mean 0 and standard deviation 1 of each channel of the training images).
@@ -65,6 +83,9 @@ class Preparation:
     label: str = "label"
     classes: list[dict[str, str]] = field(default_factory=list)
     resize: int | None = None
+    background: str = "white"
+    grey_range: list[float] | None = None
+    unreadable: Literal["refuse", "skip"] = "refuse"
     scale: Literal["none", "range", "per_pixel", "standardize"] = "standardize"
     prediction_columns: list[str] = field(default_factory=lambda: ["id", "class", "probability"])
     test_share: float = 0.2
@@ -79,12 +100,53 @@ class Preparation:
             self.test = None
         if self.resize is not None and self.resize < 1:
             raise ConfigurationError(f"prepare.resize: {self.resize}, expected at least 1")
+        if not _is_colour(self.background):
+            raise ConfigurationError(
+                f"prepare.background: '{self.background}', expected a colour such as white or #808080"
+            )
+        if self.grey_range is not None and not _is_range(self.grey_range):
+            raise ConfigurationError(
+                f"prepare.grey_range: {self.grey_range}, expected two numbers, the smaller one first"
+            )
         if len(self.prediction_columns) not in (2, 3):
             raise ConfigurationError(
                 f"prepare.prediction_columns: {self.prediction_columns}, expected two or three names"
             )
         if any("en" not in names for names in self.classes):
             raise ConfigurationError("prepare.classes: a class has no name `en`")
+
+
+def _is_colour(text: str) -> bool:
+    try:
+        return len(ImageColor.getrgb(text)) == 3  # a fourth value is transparency
+    except ValueError:
+        return False
+
+
+def _is_range(limits: list[float]) -> bool:
+    return len(limits) == 2 and all(map(isfinite, limits)) and limits[0] < limits[1]
+
+
+class Labelled(NamedTuple):
+    """Labelled images.
+
+    Args:
+        images: (N, C, H, W).
+        target: the number of the class of each (N,).
+        names: of the classes.
+        values: what stands for each class in the files: a label, or the name of a folder.
+        files: the picture files (N,); none for idx and CSV files.
+        decoding: of picture files.
+        unreadable: files that are left out, each with the reason.
+    """
+
+    images: Pixels
+    target: Codes
+    names: list[str]
+    values: Sequence[int | str]
+    files: list[Path]
+    decoding: Decoding | None
+    unreadable: dict[Path, str]
 
 
 def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
@@ -94,69 +156,93 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         raw: the folder with the raw files.
         prepared: the folder to write: `<split>_images.npy` (N, C, H, W) uint8 and `<split>_target.npy`
             (N,) int64 for the splits train, validation and test; split.csv; preprocessing.json;
-            sheet.png, some training images with the names of their classes; manifest.json.
+            sheet.png, some training images with the names of their classes; left_out.csv, the unreadable
+            files, if there are any; manifest.json.
         settings: the section `prepare` of the task.
 
     Raises:
         DataError: a file or row cannot be used; then nothing is written.
     """
-    images, target, names = _read(raw / settings.train, settings)
-    official = _read(raw / settings.test, settings, names, images) if settings.test else None
+    source = _read(raw / settings.train, settings)
+    official = _read(raw / settings.test, settings, source) if settings.test else None
+    images, target, names = source.images, source.target, source.names
     labels = {names_of["en"]: names_of for names_of in settings.classes}
-    if settings.classes:
-        names = list(labels)
     _check_classes(target, names, raw / settings.train)
+    _check_variety(source, raw / settings.train)
 
     rows, parts = np.arange(len(images)), {}
     if settings.folds:
         rows, parts["test"] = cut_fold(rows, settings, target)
     elif not official:
-        rows, parts["test"] = _cut(rows, target, settings.test_share, settings, raw)
-    parts["train"], parts["validation"] = _cut(rows, target, settings.validation_share, settings, raw)
+        rows, parts["test"] = _cut(rows, target, settings.test_share, settings, raw, names)
+    parts["train"], parts["validation"] = _cut(rows, target, settings.validation_share, settings, raw, names)
     splits = {name: (images[part], target[part]) for name, part in parts.items()}
     if official:
-        _check_codes(official[1], len(names), raw / str(settings.test))
-        splits["test"] = official[:2]
-    learnt = _learn(splits["train"][0], settings, names, labels)
+        splits["test"] = (official.images, official.target)
+    learnt = _learn(splits["train"][0], settings, source, labels)
+    unreadable = source.unreadable | (official.unreadable if official else {})
 
     with written_whole(prepared) as folder:
         for name, (pixels, codes) in sorted(splits.items()):
-            np.save(folder / f"{name}_images.npy", pixels)
+            np.save(folder / f"{name}_images.npy", np.ascontiguousarray(pixels))
             np.save(folder / f"{name}_target.npy", codes)
         lines = sorted((int(row), name) for name, part in parts.items() for row in part)
         text = "".join(f"{row},{name}\n" for row, name in lines)
         (folder / "split.csv").write_text(f"row,split\n{text}", encoding="utf-8")
+        if unreadable:
+            with (folder / LEFT_OUT).open("w", encoding="utf-8", newline="") as file:
+                left = [(path.relative_to(raw).as_posix(), unreadable[path]) for path in sorted(unreadable)]
+                csv.writer(file, lineterminator="\n").writerows([("file", "reason"), *left])
         learnt.save(folder)
         _draw_sheet(*splits["train"], names, folder / "sheet.png")
         write_manifest(folder)
 
 
-def _read(
-    path: Path, settings: Preparation, names: list[str] | None = None, like: Pixels | None = None
-) -> tuple[Pixels, Codes, list[str]]:
-    """Read the images (N, C, H, W), class codes (N,) and class names of a labelled source.
+def _read(path: Path, settings: Preparation, training: Labelled | None = None) -> Labelled:
+    """Read a labelled source.
 
     Args:
         path: an idx file, a CSV file or a folder.
         settings: of the task.
-        names: the classes of the training images, for the test set.
-        like: the training images, whose shape the test images must have.
+        training: for the test set: its images get the same shape, classes and decoding.
     """
     if path.is_dir():
-        images, target, found = _read_folders(path, settings, names, like)
+        return _read_folders(path, settings, training)
+    if ".csv" in path.name.lower():
+        images, labels = read_pixel_csv(path, settings.label)
+        assert labels is not None
     else:
-        if path.suffix == ".csv":
-            images, codes = read_pixel_csv(path, settings.label)
-            assert codes is not None
-            target = codes
-        else:
-            images, target = _read_idx_pair(path)
-        if settings.resize:
-            images = resized(images, (1, settings.resize, settings.resize))
-        found = [str(code) for code in range(int(target.max()) + 1)]
-    if like is not None and images.shape[1:] != like.shape[1:]:
-        raise DataError(f"{path}: images of {images.shape[1:]}, expected {like.shape[1:]} as in training")
-    return images, target, names or found
+        images, labels = _read_idx_pair(path)
+    if settings.resize:
+        images = resized(images, (1, settings.resize, settings.resize))
+    if training is not None and images.shape[1:] != training.images.shape[1:]:
+        shape = training.images.shape[1:]
+        raise DataError(f"{path}: images of {images.shape[1:]}, expected {shape} as in training")
+    values = training.values if training else _labels_in_order(labels, settings, path)
+    codes = {value: code for code, value in enumerate(values)}
+    for row, label in enumerate(labels.tolist()):
+        if label not in codes:
+            raise DataError(f"{path}: image {row + 1} has label {label}, a class without training images")
+    target = np.array([codes[label] for label in labels.tolist()], dtype=np.int64)
+    return Labelled(images, target, _names(settings, values), values, [], None, {})
+
+
+def _names(settings: Preparation, values: Sequence[int | str]) -> list[str]:
+    return [names_of["en"] for names_of in settings.classes] or list(map(str, values))
+
+
+def _labels_in_order(labels: Codes, settings: Preparation, path: Path) -> Sequence[int]:
+    """The label of each class: 0, 1, ... as `classes` counts them, or the labels that occur, in order."""
+    found, named = np.unique(labels).tolist(), len(settings.classes)
+    if named and found[-1] < named:
+        return range(named)
+    if named and len(found) != named:
+        row = int(np.flatnonzero(labels >= named)[0])
+        raise DataError(
+            f"{path}: image {row + 1} has label {labels[row]}, expected less than {named}, the number of "
+            f"prepare.classes, or as many different labels, found {len(found)}"
+        )
+    return found
 
 
 def _read_idx_pair(path: Path) -> tuple[Pixels, Codes]:
@@ -173,26 +259,39 @@ def _read_idx_pair(path: Path) -> tuple[Pixels, Codes]:
     return images[:, None], labels.astype(np.int64)
 
 
-def _read_folders(
-    folder: Path, settings: Preparation, names: list[str] | None, like: Pixels | None
-) -> tuple[Pixels, Codes, list[str]]:
-    files = class_folders(folder)
-    found = names or list(files)
-    unknown = [name for name in files if name not in found]
+def _read_folders(folder: Path, settings: Preparation, training: Labelled | None) -> Labelled:
+    folders, left = class_folders(folder)
+    if str(left):
+        logger.warning("%s: left out: %s", folder, left)
+    values = list(map(str, training.values)) if training else list(folders)
+    names = _names(settings, values)
+    if len(names) != len(values):
+        raise DataError(f"{folder}: {len(values)} class folders, prepare.classes has {len(names)} names")
+    unknown = [name for name in folders if name not in values]
     if unknown:
         raise DataError(f"{folder / unknown[0]}: a class without training images")
-    paths = [path for members in files.values() for path in members]
-    if like is None:
-        images = read_pictures(paths, settings.resize)
+    paths = [path for members in folders.values() for path in members]
+    if outside := links_to_outside(folder, paths):
+        logger.warning(
+            "%s: %d pictures are links to outside the folder, such as %s", folder, len(outside), outside[0]
+        )
+    codes = np.array([values.index(name) for name, members in folders.items() for _ in members])
+    if training is None:
+        limits = settings.grey_range
+        decoding = Decoding(settings.background, (limits[0], limits[1]) if limits else None)
+        found = read_pictures(paths, decoding, settings.resize)
     else:
-        shape = (like.shape[1], like.shape[2], like.shape[3])
-        images = np.stack([to_shape(read_picture(path), shape) for path in paths])
-    codes = [found.index(name) for name, members in files.items() for _ in members]
-    return images, np.array(codes, dtype=np.int64), found
+        channels, height, width = training.images.shape[1:]
+        found = read_pictures(paths, training.decoding or Decoding(), shape=(channels, height, width))
+    if found.unreadable:
+        if settings.unreadable == "refuse":
+            raise unreadable_error(found.unreadable, len(paths))
+        logger.warning("left out, see %s: %s", LEFT_OUT, unreadable_files(found.unreadable, len(paths)))
+    files = [paths[row] for row in found.rows]
+    return Labelled(found.images, codes[found.rows], names, values, files, found.decoding, found.unreadable)
 
 
 def _check_classes(target: Codes, names: list[str], path: Path) -> None:
-    _check_codes(target, len(names), path)
     absent = sorted(set(range(len(names))) - set(target.tolist()))
     if len(set(target.tolist())) < 2:
         raise DataError(f"{path}: all images are of one class, {names[target[0]]}, expected at least two")
@@ -200,31 +299,73 @@ def _check_classes(target: Codes, names: list[str], path: Path) -> None:
         raise DataError(f"{path}: no image of class {names[absent[0]]} ({absent[0]})")
 
 
-def _check_codes(target: Codes, classes: int, path: Path) -> None:
-    wrong = np.flatnonzero(target >= classes)
-    if len(wrong):
-        raise DataError(
-            f"{path}: image {wrong[0] + 1} has label {target[wrong[0]]}, expected less than {classes}"
+def _check_variety(source: Labelled, path: Path) -> None:
+    """Refuse or warn of images that tell no class: alike, of one colour, or also in another class.
+
+    Raises:
+        DataError: all images are alike, or each has a copy in another class.
+    """
+    images = source.images
+    way = ""
+    if source.files:
+        way = "; transparent or deep pictures need prepare.background or prepare.grey_range"
+    difference = int((images.max(axis=0) - images.min(axis=0)).max())
+    if difference == 0:
+        raise DataError(f"{path}: all {len(images)} images are the same{way}")
+    if difference <= NEARLY_ALIKE * _white_of(source):
+        logger.warning(
+            "%s: the images are nearly alike: no pixel differs by more than %d%s", path, difference, way
         )
+    pixels = images.reshape(*images.shape[:2], -1)
+    if one_colour := int((pixels.max(axis=2) == pixels.min(axis=2)).all(axis=1).sum()):
+        logger.warning("%s: %d of %d images are of one colour%s", path, one_colour, len(images), way)
+
+    rows_of: dict[bytes, list[int]] = {}
+    for row, image in enumerate(images):
+        rows_of.setdefault(blake2b(image.tobytes(), digest_size=16).digest(), []).append(row)
+    target = source.target
+    copies = [rows for rows in rows_of.values() if len(set(target[rows].tolist())) > 1]
+    if copies:
+        first = copies[0][0]
+        other = next(row for row in copies[0] if target[row] != target[first])
+        number = sum(map(len, copies))
+        message = (
+            f"{path}: {number} of {len(images)} images have a copy in another class, such as "
+            f"{_place(source, first)} and {_place(source, other)}"
+        )
+        if number == len(images):
+            raise DataError(f"{message}: nothing tells the classes apart{way}")
+        logger.warning("%s", message)
 
 
-def _cut(rows: Codes, target: Codes, share: float, settings: Preparation, raw: Path) -> tuple[Codes, Codes]:
+def _place(source: Labelled, row: int) -> str:
+    return str(source.files[row]) if source.files else f"image {row + 1} ({source.names[source.target[row]]})"
+
+
+def _white_of(source: Labelled) -> int:
+    """The pixel value of white: 255 in picture files."""
+    return WHITE if source.files else brightest_of(source.images)
+
+
+def _cut(
+    rows: Codes, target: Codes, share: float, settings: Preparation, raw: Path, names: list[str]
+) -> tuple[Codes, Codes]:
     """Split a share of the rows off, stratified by class."""
     try:
         rest, part = train_test_split(
             rows, test_size=share, random_state=settings.seed, stratify=target[rows]
         )
     except ValueError as error:
-        counts = Counter(target[rows].tolist())
+        code, number = min(Counter(target[rows].tolist()).items(), key=lambda item: item[1])
         raise DataError(
-            f"{raw / settings.train}: {len(rows)} images, {min(counts.values())} of the rarest class, "
+            f"{raw / settings.train}: {len(rows)} images, {number} of the rarest class, {names[code]}, "
             f"are too few for the split: {error}"
         ) from None
     return np.sort(rest), np.sort(part)
 
 
 def _learn(
-    images: Pixels, settings: Preparation, classes: list[str], labels: dict[str, dict[str, str]]
+    images: Pixels, settings: Preparation, source: Labelled, labels: dict[str, dict[str, str]]
 ) -> Preprocessing:
     """Learn the scaling from the training images (N, C, H, W)."""
     mean, deviation = _moments(images)
@@ -237,15 +378,16 @@ def _learn(
     }[settings.scale]
     return Preprocessing(
         shape=(images.shape[1], images.shape[2], images.shape[3]),
-        brightest=brightest_of(images),
+        brightest=WHITE if source.files else brightest_of(images),
         mean=mean.ravel().tolist(),
         standard_deviation=deviation.ravel().tolist(),
         scaling=settings.scale,
         center=center.tolist(),
         scale=np.where(scale == 0, 1.0, scale).tolist(),  # a constant pixel becomes 0
-        classes=classes,
+        classes=source.names,
         labels=labels,
         prediction_columns=settings.prediction_columns,
+        decoding=source.decoding,
     )
 
 

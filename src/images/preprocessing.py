@@ -1,4 +1,4 @@
-"""Raw images to uint8 arrays: idx files, CSV files of pixels and picture files.
+"""Raw images to uint8 arrays: idx files and CSV files of pixels; picture files are read by `pictures.py`.
 
 Training data and the input of `predict` are read by the same code. `prepare.py` learns the `Preprocessing`.
 
@@ -6,9 +6,10 @@ N images, C channels, H height, W width
 """
 
 import gzip
+import logging
 import math
-import warnings
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,17 +21,30 @@ from PIL import Image
 
 from src.core.documents import read_json, write_json
 from src.core.errors import DataError
+from src.images.pictures import (
+    PICTURES,
+    WHITE,
+    Decoding,
+    LeftOut,
+    Pixels,
+    Shape,
+    as_picture,
+    links_to_outside,
+    read_picture,
+    require_file,
+    require_pictures,
+    to_shape,
+    unreadable_files,
+    warn_of_losses,
+)
 
-Pixels = NDArray[np.uint8]
-Shape = tuple[int, int, int]
+logger = logging.getLogger(__name__)
 
 FILE = "preprocessing.json"
-PICTURES = (".png", ".jpg", ".jpeg")
 CSV_CHUNK_ROWS = 5000
 BYTE_TYPE = 0x08
 MOST_BYTES = 4 << 30
-WHITE = 255  # of a picture file
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombWarning, Image.DecompressionBombError)
+LARGEST = 1 << 53  # whole number that is exact as a float
 
 
 @dataclass(frozen=True)
@@ -39,7 +53,8 @@ class Preprocessing:
 
     Args:
         shape: (C, H, W) of the prepared images.
-        brightest: the pixel value of white, as `brightest_of` finds it.
+        brightest: the pixel value of white: 255 if training read picture files, else as `brightest_of` finds
+            it.
         mean: of each channel.
         standard_deviation: of each channel.
         scaling: the name of the scaling, `prepare.scale` in params.yaml.
@@ -48,6 +63,7 @@ class Preprocessing:
         classes: the names of the classes, in the order of their codes.
         labels: the names of a class in each language, by its name in `classes`.
         prediction_columns: of the file that predict writes.
+        decoding: of picture files; None for idx and CSV files, and then no key of preprocessing.json.
         task: always classification.
     """
 
@@ -61,6 +77,7 @@ class Preprocessing:
     classes: list[str]
     labels: dict[str, dict[str, str]] = field(default_factory=dict)
     prediction_columns: list[str] = field(default_factory=lambda: ["id", "class", "probability"])
+    decoding: Decoding | None = None
     task: str = "classification"
 
     @classmethod
@@ -72,11 +89,18 @@ class Preprocessing:
             IntegrityError: it is not a JSON object.
         """
         content = read_json(folder / FILE, f"prepare@{folder.name}")
-        return cls(**content | {"shape": tuple(content["shape"])})
+        decoding = content.get("decoding")
+        if decoding is not None:
+            limits = decoding["grey_range"]
+            decoding = Decoding(decoding["background"], None if limits is None else (limits[0], limits[1]))
+        return cls(**content | {"shape": tuple(content["shape"]), "decoding": decoding})
 
     def save(self, folder: Path) -> None:
         """Write preprocessing.json."""
-        write_json(folder / FILE, asdict(self))
+        content = asdict(self)
+        if self.decoding is None:
+            del content["decoding"]
+        write_json(folder / FILE, content)
 
     @property
     def dark(self) -> bool:
@@ -87,7 +111,7 @@ class Preprocessing:
 def brightest_of(images: Pixels) -> int:
     """The pixel value of white: 255, or the largest value of images (N, C, H, W) with less than half of it.
 
-    `from_picture` scales picture files, in which white is 255, to this range.
+    It is for idx and CSV files: `from_picture` scales picture files, in which white is 255, to this range.
     """
     largest = int(images.max())
     return largest if largest < WHITE // 2 else WHITE
@@ -103,7 +127,7 @@ def read_idx(path: Path) -> Pixels:
         DataError: the file is missing, not idx, of another length than its header says, or larger than
             `MOST_BYTES`.
     """
-    _require_file(path)
+    require_file(path)
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             start = file.read(4)
@@ -158,10 +182,12 @@ def pixel_csv_chunks(
         DataError: the file is missing or not CSV, a row has another length, a pixel is not in 0..255, or the
             number of pixels is not a square.
     """
-    _require_file(path)
+    require_file(path)
     rows = 0
     try:
         for chunk in pd.read_csv(path, chunksize=size, index_col=False, encoding="utf-8-sig"):
+            if not rows:
+                refuse_names_of_pictures(chunk, path)
             labels = None
             if label is not None:
                 if label not in chunk.columns:
@@ -181,6 +207,16 @@ def pixel_csv_chunks(
         raise DataError(f"{path}: no rows below the header")
 
 
+def refuse_names_of_pictures(table: pd.DataFrame, path: Path) -> None:
+    """Raise a DataError if a cell of the first row is the name of a picture: labels beside picture files."""
+    for column, cell in zip(table.columns, table.head(1).to_numpy().ravel(), strict=False):
+        if str(cell).lower().endswith(PICTURES):
+            raise DataError(
+                f"{path}: column '{column}' names pictures ({cell}); a table of labels is not read: put the "
+                "pictures of each class into a folder with its name (docs/data.md has the lines for it)"
+            )
+
+
 def _whole_numbers(
     table: pd.DataFrame, path: Path, first: int, low: int, high: int | None
 ) -> NDArray[np.int64]:
@@ -189,8 +225,7 @@ def _whole_numbers(
     if values.dtype.kind not in "iu":
         values = table.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
     wrong = ~(values >= low) | (values != np.floor(values))  # ~(>=) is true of a missing cell, too
-    if high is not None:
-        wrong |= values > high
+    wrong |= values > (LARGEST if high is None else high)
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
         found = table.iloc[row, column]
@@ -202,86 +237,6 @@ def _whole_numbers(
     return values.astype(np.int64)
 
 
-def class_folders(folder: Path) -> dict[str, list[Path]]:
-    """The picture files of each class folder, all sorted by name.
-
-    Raises:
-        DataError: there are no class folders, or one has no pictures.
-    """
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._")
-    if not names:
-        raise DataError(f"{folder}: no folders, expected one per class")
-    files = {name: pictures_of(folder / name) for name in names}
-    for name, paths in files.items():
-        if not paths:
-            raise DataError(f"{folder / name}: no {', '.join(PICTURES)} files in this class folder")
-    return files
-
-
-def pictures_of(folder: Path) -> list[Path]:
-    """The picture files in a folder, sorted by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
-
-
-def read_pictures(paths: list[Path], resize: int | None) -> Pixels:
-    """Read picture files as (N, C, H, W): in colour if one of them is, else grey.
-
-    Args:
-        paths: PNG or JPEG files.
-        resize: the height and width of the result; None keeps the size, which must be the same for all.
-
-    Raises:
-        DataError: a file cannot be read, or the sizes differ and `resize` is None.
-    """
-    images: list[Pixels] = []
-    size = (resize, resize) if resize else None
-    for path in paths:
-        picture = read_picture(path)
-        width, height = size = size or picture.size
-        if resize is None and picture.size != size:
-            raise DataError(
-                f"{path}: {picture.size[0]} x {picture.size[1]} pixels, {paths[0].name} has "
-                f"{width} x {height}; set prepare.resize to bring all to one size"
-            )
-        images.append(to_shape(picture, (3 if picture.mode == "RGB" else 1, height, width)))
-    channels = max(map(len, images))
-    return np.stack([np.broadcast_to(image, (channels, *image.shape[1:])) for image in images])
-
-
-def read_picture(path: Path) -> Image.Image:
-    """Read a picture file as grey ("L") or colour ("RGB"); transparent pixels become white.
-
-    Raises:
-        DataError: the file is missing, neither PNG nor JPEG, or has more than `Image.MAX_IMAGE_PIXELS`.
-    """
-    _require_file(path)
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns of too many pixels when it reads the header, before it allocates memory
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            # no other formats: some, such as EPS, are programs
-            file = Image.open(path, formats=("PNG", "JPEG"))
-        with file:
-            file.load()
-            image = file.convert("RGBA") if file.has_transparency_data else file
-            if image.mode == "RGBA":
-                white = Image.new("RGBA", image.size, "white")
-                image = Image.alpha_composite(white, image).convert("RGB")
-            return image.convert("L" if image.mode in ("1", "L", "I;16") else "RGB")
-    except UNREADABLE as error:
-        raise DataError(f"{path}: not a readable image: {error}") from None
-
-
-def to_shape(image: Image.Image, shape: Shape) -> Pixels:
-    """Convert a picture to grey (C = 1) or colour (C = 3) and resize it with antialiasing to (C, H, W)."""
-    channels, height, width = shape
-    image = image.convert("L" if channels == 1 else "RGB")
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    pixels = np.asarray(image, dtype=np.uint8)
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
-
-
 def resized(images: Pixels, shape: Shape) -> Pixels:
     """Convert images (N, C, H, W) of another size or colour to (N, *shape)."""
     if images.shape[1:] == shape:
@@ -289,13 +244,8 @@ def resized(images: Pixels, shape: Shape) -> Pixels:
     return np.stack([to_shape(as_picture(image), shape) for image in images])
 
 
-def as_picture(image: Pixels) -> Image.Image:
-    """Convert an image (C, H, W) to one of Pillow."""
-    return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
-
-
 def read_inputs(
-    path: Path, preprocessing: Preprocessing, size: int
+    path: Path, preprocessing: Preprocessing, size: int, skip_unreadable: bool = False
 ) -> Iterator[tuple[Pixels, list[str], int]]:
     """Read raw images of any format and convert them to the shape and the range of the training images.
 
@@ -303,6 +253,7 @@ def read_inputs(
         path: a picture, a folder of pictures, an idx file, or a CSV file of pixels.
         preprocessing: of the training data.
         size: images per chunk; an idx file is read as a whole.
+        skip_unreadable: leave pictures of a folder that cannot be read out, with a warning.
 
     Yields:
         Images (N, C, H, W), their names (file names, or row numbers from 1), and the number of images whose
@@ -312,17 +263,17 @@ def read_inputs(
         DataError: the file is missing or cannot be read, a folder has no pictures, or a link in it leads out
             of it.
     """
-    if path.is_dir() or path.suffix.lower() in PICTURES:
-        paths = pictures_of(path) if path.is_dir() else [path]
-        if not paths:
-            raise DataError(f"{path}: no {', '.join(PICTURES)} files in this folder")
-        if path.is_dir():
-            _refuse_links_to_outside(path, paths)
-        for start in range(0, len(paths), size):
-            part = paths[start : start + size]
-            pictures = [from_picture(read_picture(file), preprocessing) for file in part]
-            adapted = sum(different for _, different in pictures)
-            yield np.stack([image for image, _ in pictures]), [file.name for file in part], adapted
+    if path.is_dir():
+        left = LeftOut()
+        paths = require_pictures(path, left)
+        if str(left):
+            logger.warning("%s: without a prediction: %s", path, left)
+        for link in links_to_outside(path, paths):
+            raise DataError(f"{link}: a link to outside the folder; copy the picture into the folder")
+        yield from _picture_chunks(paths, preprocessing, size, skip_unreadable)
+        return
+    if path.suffix.lower() in PICTURES:
+        yield from _picture_chunks([path], preprocessing, size, skip=False)
         return
     row = 1
     for images in _raw_chunks(path, size):
@@ -332,9 +283,37 @@ def read_inputs(
         row += len(images)
 
 
+def _picture_chunks(
+    paths: list[Path], preprocessing: Preprocessing, size: int, skip: bool
+) -> Iterator[tuple[Pixels, list[str], int]]:
+    lost, unreadable = Counter[str](), dict[Path, str]()
+    for start in range(0, len(paths), size):
+        part = []
+        for path in paths[start : start + size]:
+            try:
+                picture = read_picture(path, preprocessing.decoding, lost)
+            except DataError as error:
+                if not skip:
+                    raise
+                unreadable[path] = str(error)
+            else:
+                part.append((path.name, *from_picture(picture, preprocessing)))
+        if part:
+            names, images, different = zip(*part, strict=True)
+            yield np.stack(images), list(names), sum(different)
+    warn_of_losses(lost, len(paths) - len(unreadable))
+    if unreadable:
+        logger.warning("left out, %s", unreadable_files(unreadable, len(paths)))
+
+
 def _raw_chunks(path: Path, size: int) -> Iterator[Pixels]:
     """The images of an idx file or a CSV file of pixels."""
     if ".idx" not in path.name and "-idx" not in path.name:
+        if path.is_file() and ".csv" not in path.name.lower():
+            raise DataError(
+                f"{path}: expected a picture ({', '.join(PICTURES)}), an idx file or a CSV file of pixels; "
+                "convert another picture to PNG"
+            )
         yield from (images for images, _ in pixel_csv_chunks(path, None, size))
         return
     images = read_idx(path)
@@ -355,14 +334,3 @@ def from_picture(picture: Image.Image, preprocessing: Preprocessing) -> tuple[Pi
     if preprocessing.brightest != WHITE:
         image = np.rint(image * (preprocessing.brightest / WHITE)).astype(np.uint8)
     return image, (picture.mode, picture.size) != ("L" if channels == 1 else "RGB", (width, height))
-
-
-def _refuse_links_to_outside(folder: Path, paths: list[Path]) -> None:
-    for path in paths:
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise DataError(f"{path}: a link to outside the folder; copy the picture into the folder")
-
-
-def _require_file(path: Path) -> None:
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file")

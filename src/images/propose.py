@@ -6,10 +6,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from PIL import Image
 
 from src.core.errors import ConfigurationError, DataError
-from src.images.preprocessing import class_folders, labels_path, pictures_of, read_idx, read_pixel_csv
+from src.images.pictures import (
+    Decoding,
+    Header,
+    LeftOut,
+    class_folders,
+    pictures_of,
+    read_headers,
+    read_picture,
+    unreadable_error,
+)
+from src.images.preprocessing import labels_path, read_idx, read_pixel_csv, refuse_names_of_pictures
 from src.preparation.proposals import Noted, Proposal, configuration, count, listed, one_cycle
 
 TRAIN_NAMES = ("train", "training")
@@ -25,6 +34,7 @@ WIDTHS = (32, 16)
 EPOCHS = 30
 FEWEST_EPOCHS = 6
 RATE = 0.01
+TRANSPARENT_LOOKED_AT = 32
 MULTIPLICATIONS = 1e13  # of a training, about 5 minutes on one core
 
 
@@ -141,7 +151,7 @@ def _official(parts: dict[str, Path]) -> tuple[dict[str, Any], list[str]]:
 
 def _folders(folder: Path) -> Seen:
     below = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] not in "._"]
-    split = [path for path in below if _split_of(path.name) and not pictures_of(path)]
+    split = [path for path in below if _split_of(path.name) and not pictures_of(path, LeftOut())]
     where: dict[str, Any] = {"train": Noted(".", "the class folders in it")}
     files: list[str] = []
     findings: list[str] = []
@@ -150,21 +160,34 @@ def _folders(folder: Path) -> Seen:
         parts = _one_each(split, "folder")
         where, findings = _official(parts)
         files, train = [path.name for path in parts.values()], parts["train"]
-    elif not below and pictures_of(folder):
-        raise DataError(
-            f"{folder}: the pictures lie together; move those of each class into a folder with its name"
-        )
-    members = class_folders(train)
-    sizes, colour = Counter[tuple[int, int]](), False
-    for path in (path for paths in members.values() for path in paths):
-        try:
-            with Image.open(path) as picture:  # the header only
-                sizes[picture.size] += 1
-                colour = colour or picture.mode not in ("1", "L", "I;16")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise DataError(f"{path}: not a readable image: {error}") from None
+    members, left = class_folders(train)
+    paths = [path for paths in members.values() for path in paths]
+    headers, unreadable = read_headers(paths)
+    if unreadable:
+        raise unreadable_error(unreadable, len(paths))
+    if str(left):
+        findings.append(f"left out: {left}")
+    if background := _background(headers):
+        where["background"] = background
+    colour = any(header.is_colour(Decoding()) for header in headers.values())
+    sizes = Counter(header.size for header in headers.values())
     counts = Counter({name: len(paths) for name, paths in members.items()})
     return Seen(where, files, counts, sizes, colour, findings, next(iter(members.values()))[0].parent)
+
+
+def _background(headers: dict[Path, Header]) -> Noted | None:
+    """Black below transparent pictures if each of the first ones is of one colour over white."""
+    some = [path for path, header in headers.items() if header.transparent][:TRANSPARENT_LOOKED_AT]
+    if not some or not all(_vanishes(path, "white") for path in some):
+        return None
+    if all(_vanishes(path, "black") for path in some):
+        return None
+    return Noted("black", "below transparent pixels: over white these pictures are of one colour")
+
+
+def _vanishes(path: Path, background: str) -> bool:
+    colours = read_picture(path, Decoding(background)).getcolors(1)
+    return colours is not None
 
 
 def _is_idx(path: Path) -> bool:
@@ -211,9 +234,11 @@ def _pixel_tables(paths: list[Path], target: str | None) -> Seen:
 
 def _columns(path: Path) -> list[str]:
     try:
-        return list(map(str, pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns))
+        table = pd.read_csv(path, nrows=1, encoding="utf-8-sig")
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {error}") from None
+    refuse_names_of_pictures(table, path)
+    return list(map(str, table.columns))
 
 
 def _size_range(sizes: Counter[tuple[int, int]]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from src.core.errors import ConfigurationError, DataError
 from src.images.prepare import Preparation, prepare
@@ -160,12 +160,17 @@ def test_transparent_pixels_become_white(tmp_path: Path) -> None:
 
 
 def test_picture_files_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_pictures(tmp_path / "raw", a=grey(10), b=grey(10))
-    opened: list[Path] = []
-    read = Image.open
-    monkeypatch.setattr(Image, "open", lambda path, **options: opened.append(path) or read(path, **options))
+    write_pictures(tmp_path / "raw", a=grey(10), b=grey(10, seed=1))
+    decoded: list[Any] = []
+    start = PngImagePlugin.PngImageFile.load_prepare
+
+    def counted(file: PngImagePlugin.PngImageFile) -> None:
+        decoded.append(file)
+        start(file)
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load_prepare", counted)
     prepared(tmp_path / "raw", train=".", resize=3)
-    assert len(opened) == len(set(opened)) == 20
+    assert len(decoded) == 20
 
 
 def test_the_preprocessing_is_written_as_sorted_json(raw: Path) -> None:
@@ -245,7 +250,6 @@ HEADER = b"\x00\x00\x08\x03"
         ({LABELS: packed(some(39)[1])}, f"{IMAGES}: 40 images, but {LABELS} has 39 labels"),
         ({LABELS: None}, f"{LABELS}: there is no such file"),
         ({LABELS: packed(some(40, classes=1)[1])}, "all images are of one class"),
-        ({LABELS: packed(some(40)[1] * 2)}, "no image of class 1"),
         (dict(zip((IMAGES, LABELS), map(packed, some(4)), strict=True)), "are too few for the split"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -270,7 +274,7 @@ def test_a_label_outside_the_classes_is_reported(raw: Path) -> None:
         prepared(raw, classes=[{"en": "Bag"}])
     images, labels = some(10, classes=3)
     write_idx(raw, images, labels, "t10k")
-    with pytest.raises(DataError, match=r"t10k-images.*image 3 has label 2, expected less than 2"):
+    with pytest.raises(DataError, match=r"t10k-images.*image 3 has label 2, a class without training images"):
         prepared(raw, test="t10k-images-idx3-ubyte.gz")
 
 
@@ -329,7 +333,7 @@ def test_unusable_class_folders_are_reported(tmp_path: Path) -> None:
 
 def test_a_test_folder_with_a_new_class_is_reported(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
-    write_pictures(raw / "train", a=grey(10), b=grey(10))
+    write_pictures(raw / "train", a=grey(10), b=grey(10, seed=1))
     write_pictures(raw / "test", b=grey(3, (6, 6)))
     folder = prepared(raw, train="train", test="test")
     assert arrays(folder, "test")[1].tolist() == [1, 1, 1]
@@ -408,12 +412,12 @@ def test_a_huge_picture_is_refused_by_its_header(side: int, tmp_path: Path) -> N
     chunks = [header, b"IDAT" + zlib.compress(b""), b"IEND"]
     parts = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks]
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
-    with pytest.raises(DataError, match=rf"bomb\.png: .*{side * side} pixels"):
+    with pytest.raises(DataError, match=r"bomb\.png: more than 89,478,485 pixels"):
         all_inputs(tmp_path / "bomb.png")
 
 
 def test_other_formats_are_not_opened(tmp_path: Path) -> None:
-    Image.new("RGB", (4, 4)).save(tmp_path / "picture.png", format="BMP")
+    Image.new("RGB", (4, 4)).save(tmp_path / "picture.png", format="TGA")
     (tmp_path / "text.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n")
     for name in ("picture.png", "text.png"):
         with pytest.raises(DataError, match=rf"{name}: not a readable image"):
@@ -454,3 +458,57 @@ def test_each_image_is_a_test_image_of_one_fold(raw: Path) -> None:
 def test_more_folds_than_images_of_a_class_are_rejected(raw: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"prepare\.folds: 21 folds of 20 rows of the largest class"):
         prepared(raw, folds=21)
+
+
+@pytest.mark.parametrize(
+    ("values", "classes", "names"),
+    [
+        ([1, 2, 3], [], ["1", "2", "3"]),
+        ([0, 1, 3], [], ["0", "1", "3"]),
+        ([7, 20240101, 2_000_000_000], [], ["7", "20240101", "2000000000"]),
+        ([1, 2, 3], ["a", "b", "c"], ["a", "b", "c"]),
+    ],
+)
+def test_labels_need_not_count_from_zero(
+    tmp_path: Path, values: list[int], classes: list[str], names: list[str]
+) -> None:
+    images, codes = some(60, classes=3)
+    write_csv(tmp_path / "raw/train.csv", images, np.array(values)[codes])
+    write_csv(tmp_path / "raw/test.csv", images[3:9], np.array(values)[codes[3:9]])
+    settings = {"train": "train.csv", "test": "test.csv", "classes": [{"en": name} for name in classes]}
+    folder = prepared(tmp_path / "raw", **settings)
+    assert Preprocessing.load(folder).classes == names
+    assert arrays(folder, "test")[1].tolist() == [0, 1, 2, 0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (5, "image 3 has label 5, expected less than 3, the number of prepare.classes, or as many"),
+        (0, r"no image of class c \(2\)"),
+    ],
+)
+def test_labels_that_do_not_fit_the_names_are_reported(tmp_path: Path, label: int, message: str) -> None:
+    images, codes = some(60, classes=3)
+    codes[codes == 2] = label
+    codes[0] = codes[0] if label == 0 else 2
+    write_csv(tmp_path / "raw/train.csv", images, codes)
+    with pytest.raises(DataError, match=message):
+        prepared(tmp_path / "raw", train="train.csv", classes=[{"en": name} for name in "abc"])
+
+
+def test_a_table_that_names_pictures_is_no_table_of_pixels(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/train.csv").write_text("file,label\n0.PNG,1\n1.PNG,0\n")
+    with pytest.raises(
+        DataError, match=r"train\.csv: column 'file' names pictures \(0\.PNG\); .*docs/data\.md"
+    ):
+        prepared(tmp_path / "raw", train="train.csv")
+
+
+def test_the_rarest_class_is_named_when_a_split_is_not_possible(tmp_path: Path) -> None:
+    images, codes = some(41)
+    codes[40] = 9
+    write_csv(tmp_path / "raw/train.csv", images, codes)
+    with pytest.raises(DataError, match="41 images, 1 of the rarest class, 9, are too few for the split"):
+        prepared(tmp_path / "raw", train="train.csv")

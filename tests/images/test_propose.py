@@ -110,3 +110,11 @@ def test_unusable_input_is_reported(tmp_path: Path) -> None:
         (tmp_path / f"{part}.csv").write_text("label,pixel\n0,1\n")
     with pytest.raises(DataError, match="no table is named train"):
         propose(tmp_path, None)
+
+
+def test_a_table_of_labels_beside_pictures_is_named(tmp_path: Path) -> None:
+    draw(tmp_path / "pictures", (20, 20))
+    (tmp_path / "labels.csv").write_text("file,label\n0.png,1\n")
+    for path in (tmp_path, tmp_path / "labels.csv"):
+        with pytest.raises(DataError, match=r"labels\.csv: column 'file' names pictures \(0\.png\)"):
+            propose(path, None)
