@@ -7,7 +7,7 @@ import gradio
 from gradio.components import Component
 
 from src.core.errors import DataError
-from src.text.compose import Composition, compose_poems
+from src.text.compose import Composition, as_prepared, compose_poems
 from src.text.model import LanguageModel, WordVectors
 from src.text.neighbours import neighbours_of
 from src.text.preprocessing import Preprocessing
@@ -37,7 +37,9 @@ def poem_form(model: LanguageModel, preprocessing: Preprocessing) -> Form:
 
     def predict(*values: Any) -> str:
         request = {name: value for name, value in zip(fields, values, strict=True) if value not in (None, "")}
-        return "\n".join(compose_poems(model, preprocessing, Composition(**request)))
+        return "\n".join(
+            compose_poems(model, preprocessing, as_prepared(Composition(**request), preprocessing))
+        )
 
     return list(fields.values()), predict
 
