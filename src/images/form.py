@@ -1,5 +1,6 @@
 """The form of `pipelines.serve` for an image."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ Form = tuple[list[Component], Callable[..., str]]
 
 CANVAS, STROKE = 280, 24
 CLASSES_SHOWN = 3
+CLASSES_NAMED = 10
+MOST_PIXELS = 4096 * 4096
 
 
 def image_form(model: ImageModel, preprocessing: Preprocessing) -> Form:
@@ -24,6 +27,8 @@ def image_form(model: ImageModel, preprocessing: Preprocessing) -> Form:
 
     A drawing is black on white; it is inverted if the training images are dark.
     """
+    names = ", ".join(model.classes[:CLASSES_NAMED]) + (", ..." if len(model.classes) > CLASSES_NAMED else "")
+    gradio.Markdown(f"Says which of {len(model.classes)} classes a picture shows: {names}.")
     with gradio.Row():
         file = gradio.File(label="A picture (PNG or JPEG)", type="filepath")
         drawing = gradio.Sketchpad(
@@ -56,6 +61,9 @@ def image_form(model: ImageModel, preprocessing: Preprocessing) -> Form:
 
 def _read(path: Path) -> Image.Image:
     """Read a picture; an error names the file without the folder that the page has put it into."""
+    with contextlib.suppress(OSError, Image.DecompressionBombError), Image.open(path) as picture:
+        if picture.width * picture.height > MOST_PIXELS:
+            raise DataError(f"{path.name}: more than {MOST_PIXELS:,} pixels")
     try:
         return read_picture(path)
     except DataError as error:
