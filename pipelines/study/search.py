@@ -105,8 +105,8 @@ class Search:
         """Open the search in its storage, or begin it.
 
         Raises:
-            ConfigurationError: the storage is locked, damaged or not a storage of Optuna, or holds a trial with
-                settings outside the grid.
+            ConfigurationError: the storage is locked, damaged or not a storage of Optuna, or holds a trial
+                with settings outside the grid.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
@@ -139,9 +139,9 @@ class Search:
         for key, value in (trial.system_attrs.get("fixed_params", {}) | trial.params).items():
             if not _is_inside(self.space.get(key), value):
                 raise ConfigurationError(
-                    f"studies.{self.base.study}.storage: trial {trial.number} ({trial.state.name.lower()}) has "
-                    f"{key} = {value}, which is not in the grid; the search did not write it: remove it, or name "
-                    "another storage"
+                    f"studies.{self.base.study}.storage: trial {trial.number} ({trial.state.name.lower()}) "
+                    f"has {key} = {value}, which is not in the grid, so the search did not write it; name "
+                    "another storage, or move this one away"
                 )
 
     def left(self) -> int:

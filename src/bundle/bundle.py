@@ -42,7 +42,7 @@ MEGABYTE = 2**20
 LARGEST = {MANIFEST: MEGABYTE, CONFIGURATION: MEGABYTE}  # bytes
 LARGEST_OTHER = 512 * MEGABYTE  # of the other files but the weights, such as a vocabulary
 MOST_THREADS = 1024
-SHOWN = 300  # characters of an error of another library
+SHOWN = 200  # characters of the beginning and of the end of an error of another library
 
 
 @runtime_checkable
@@ -196,9 +196,9 @@ class Bundle:
         Raises:
             IntegrityError: the file is not what the preparation writes.
         """
-        kind: type[Preprocessing] = import_module(f"src.{self.kind}.preprocessing").Preprocessing
+        kind = self.kind
         try:
-            return kind.load(self.folder)
+            return import_module(f"src.{kind}.preprocessing").Preprocessing.load(self.folder)
         except Exception as error:
             if reported_error(error):
                 raise
@@ -291,7 +291,7 @@ class Bundle:
         try:
             model = yaml.safe_load(parser.dump(parser.parse_object({"model": wanted["model"]})))["model"]
         except ArgumentError as error:
-            raise ConfigurationError(f"model: {_short(error)}") from None
+            raise ConfigurationError(f"model: {error}") from None
         here = flat_keys({"model": model, "task": wanted["task"]})
         there = flat_keys({name: self.configuration[name] for name in ("model", "task")})
         names = sorted(name for name in here | there if here.get(name) != there.get(name))
@@ -383,7 +383,7 @@ def _short(error: object) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, Exception) and not isinstance(error, ArgumentError):
         text = f"{type(error).__name__}: {text}"
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
+    return text if len(text) <= 2 * SHOWN else f"{text[:SHOWN]} ... {text[-SHOWN:]}"
 
 
 def _model_parser() -> ArgumentParser:
