@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, set_loader, set_parsing_settings
 from lightning import LightningModule
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -42,6 +42,7 @@ MEGABYTE = 2**20
 LARGEST = {MANIFEST: MEGABYTE, CONFIGURATION: MEGABYTE}  # bytes
 LARGEST_OTHER = 512 * MEGABYTE  # of the other files but the weights, such as a vocabulary
 MOST_THREADS = 1024
+BOUNDED = "bounded YAML"  # a mode of jsonargparse, which reads texts in a configuration as YAML, too
 SHOWN = 200  # characters of the beginning and of the end of an error of another library
 
 
@@ -200,8 +201,8 @@ class Bundle:
         try:
             return import_module(f"src.{kind}.preprocessing").Preprocessing.load(self.folder)
         except Exception as error:
-            if reported_error(error):
-                raise
+            if known := reported_error(error):
+                raise known from error
             raise IntegrityError(f"{self.folder / PREPROCESSING} is damaged: {_short(error)}") from error
 
     @cached_property
@@ -214,7 +215,8 @@ class Bundle:
                 weights are damaged.
         """
         restrict_imports()
-        parser = _model_parser()
+        set_loader(BOUNDED, parsed_yaml, (ValueError,))
+        parser = _model_parser(BOUNDED)
 
         def build(model: type[LightningModule], *args: Any, **kwargs: Any) -> LightningModule:
             if "preprocessing" in inspect.signature(model).parameters:
@@ -228,8 +230,8 @@ class Bundle:
         except ArgumentError as error:
             raise ConfigurationError(f"{self.folder / CONFIGURATION}: {_short(error)}") from None
         except Exception as error:
-            if reported_error(error):
-                raise
+            if known := reported_error(error):
+                raise known from error
             raise IntegrityError(
                 f"{self.folder}: no model comes of {CONFIGURATION} and {PREPROCESSING}: {_short(error)}"
             ) from error
@@ -262,8 +264,8 @@ class Bundle:
             weights = load_file(path)
             found = tensors_digest(weights)
         except Exception as error:  # safetensors has errors of its own, torch RuntimeError
-            if reported_error(error):
-                raise
+            if known := reported_error(error):
+                raise known from error
             weights, found = {}, _short(error)
         if found != self.manifest["tensors"]:
             if _manifest_of(self.folder) != self.manifest:
@@ -386,9 +388,9 @@ def _short(error: object) -> str:
     return text if len(text) <= 2 * SHOWN else f"{text[:SHOWN]} ... {text[-SHOWN:]}"
 
 
-def _model_parser() -> ArgumentParser:
+def _model_parser(mode: str = "yaml") -> ArgumentParser:
     """A parser of the section `model`; the preprocessing is not a key."""
-    parser = ArgumentParser(exit_on_error=False)
+    parser = ArgumentParser(exit_on_error=False, parser_mode=mode)
     parser.add_subclass_arguments(
         LightningModule, "model", skip={"preprocessing"}, fail_untyped=False, required=True
     )

@@ -3,6 +3,7 @@ import os
 import shutil
 import sys
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -361,8 +362,12 @@ LYING = json.dumps({"a": {"dtype": "F32", "shape": [10**9], "data_offsets": [0, 
         ("config.yaml", "[1]", r"config\.yaml is damaged"),
         ("config.yaml", "model: {class_path: 3}", "not a text"),
         ("config.yaml", "model: {class_path: src.tabular.model.TabularModel}\nthreads: -1", "threads is -1"),
-        ("preprocessing.json", "{}", r"preprocessing\.json is damaged"),
-        ("preprocessing.json", '{"target": {"name": "x"}}', r"preprocessing\.json is damaged"),
+        ("preprocessing.json", "{}", r"preprocessing\.json: expected the preprocessing of a table"),
+        (
+            "preprocessing.json",
+            '{"target": {"name": "x"}}',
+            r"preprocessing\.json: expected the preprocessing",
+        ),
         ("preprocessing.json", "[" * 200_000, "nested too deeply"),
         ("preprocessing.json", "[" + "1" * 5000 + "]", "4300 digits"),
         ("preprocessing.json", '{"columns": "\\ud800"}', "half of a surrogate pair"),
@@ -381,6 +386,13 @@ def test_forged_files_are_refused_in_a_short_line(name: str, content: bytes | st
     with pytest.raises(IntegrityError, match=message) as caught:
         use(Bundle.open(BUNDLE))
     assert len(str(caught.value)) < 600
+
+
+def test_aliases_in_a_text_of_the_configuration_are_bounded() -> None:
+    lists = ", ".join(f"&{name} [{', '.join([f'*{last}'] * 10)}]" for last, name in pairwise("abcdefghi"))
+    write(make_model(), activation=f"[&a [x, x], {lists}]")
+    with pytest.raises(ConfigurationError, match=r"is not one of identity"):
+        use(Bundle.open(BUNDLE))
 
 
 def test_a_long_error_of_the_parser_is_cut() -> None:
