@@ -202,7 +202,7 @@ class Bundle:
             return import_module(f"src.{kind}.preprocessing").Preprocessing.load(self.folder)
         except Exception as error:
             if known := reported_error(error):
-                raise known from error
+                raise known from None
             raise IntegrityError(f"{self.folder / PREPROCESSING} is damaged: {_short(error)}") from error
 
     @cached_property
@@ -231,7 +231,7 @@ class Bundle:
             raise ConfigurationError(f"{self.folder / CONFIGURATION}: {_short(error)}") from None
         except Exception as error:
             if known := reported_error(error):
-                raise known from error
+                raise known from None
             raise IntegrityError(
                 f"{self.folder}: no model comes of {CONFIGURATION} and {PREPROCESSING}: {_short(error)}"
             ) from error
@@ -265,7 +265,7 @@ class Bundle:
             found = tensors_digest(weights)
         except Exception as error:  # safetensors has errors of its own, torch RuntimeError
             if known := reported_error(error):
-                raise known from error
+                raise known from None
             weights, found = {}, _short(error)
         if found != self.manifest["tensors"]:
             if _manifest_of(self.folder) != self.manifest:

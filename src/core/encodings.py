@@ -46,8 +46,8 @@ def guess_encoding(data: bytes) -> str | None:
     shares = {name: _usual_share(text) for name in CHINESE if (text := _decoded(data, name))}
     if (text := _decoded(data, "cp1252")) is not None:
         shares["cp1252"] = _latin_share(text)
-    name = max(shares, key=lambda name: shares[name], default=None)
-    return name if name is not None and shares[name] >= USUAL else None
+    likely = max(shares, key=lambda name: shares[name], default="")
+    return likely if shares.get(likely, 0) >= USUAL else None
 
 
 def _decoded(data: bytes, encoding: str) -> str | None:

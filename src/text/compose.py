@@ -88,14 +88,15 @@ def as_prepared(composition: Composition, preprocessing: Preprocessing) -> Compo
         ConfigurationError: cleaning has left nothing, or too much, of one of them.
     """
     encoder = TextEncoder(preprocessing)
-    given = {"start": composition.start, "acrostic": composition.acrostic}
-    cleaned = {name: encoder.clean(text) for name, text in given.items() if text}
-    for name, text in cleaned.items():
-        if not text:
-            raise ConfigurationError(
-                f"compose.{name}: cleaning (prepare.replace) leaves nothing of: {given[name]}"
-            )
-    return replace(composition, **cleaned)
+
+    def cleaned(name: str, text: str | None) -> str | None:
+        found = encoder.clean(text) if text else text
+        if text and not found:
+            raise ConfigurationError(f"compose.{name}: cleaning (prepare.replace) leaves nothing of: {text}")
+        return found
+
+    start, acrostic = cleaned("start", composition.start), cleaned("acrostic", composition.acrostic)
+    return replace(composition, start=start, acrostic=acrostic)
 
 
 class Slot(NamedTuple):

@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import http.client
 import importlib.util
 import json
 import os
@@ -287,6 +288,8 @@ def test_the_page_answers_as_predict_does_and_asks_no_other_machine(
     assert visitor.answer("words", r"^学习: \S+ -?0\.\d{4} ", **{"Words, with spaces between them": "学习"})
     told = visitor.answer("words", "^error", **{"Words, with spaces between them": "龘"})
     assert told.endswith("not in the vocabulary: 龘")
+    told = visitor.answer("words", "missing$", **{"Neighbours of each": ""})
+    assert told == "error: Neighbours of each: a number is missing"
 
     assert visitor.answer("digits", "^error") == "error: there is no picture: drop a file, or draw"
     Image.new("L", (20, 30), 128).save("grey.png")
@@ -296,6 +299,11 @@ def test_the_page_answers_as_predict_does_and_asks_no_other_machine(
     upload.set_input_files("grey.png")
     visitor.tab.get_by_text("grey").first.wait_for()
     assert visitor.answer("digits", rf"^{code}: [01]\.\d+\n").count("\n") == 2
+
+    connection = http.client.HTTPConnection(visitor.tab.url.split("/")[2])
+    connection.request("GET", "/", headers={"Host": "evil.example"})
+    assert connection.getresponse().status == 421
+    connection.close()
 
     assert visitor.complaints == []
     assert visitor.hosts == {LOOPBACK}
