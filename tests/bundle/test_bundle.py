@@ -305,12 +305,12 @@ def test_manifest_without_a_lock_file_has_no_digest_of_it() -> None:
     assert Bundle.open(BUNDLE).manifest["requirements.lock"] is None
 
 
-def forge(name: str, content: bytes | str | None = None) -> None:
+def forge(name: str, content: bytes | str) -> None:
     """Change a file of the bundle and its digest in the manifest."""
-    if content is not None:
-        (BUNDLE / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    files = json.loads((BUNDLE / "manifest.json").read_text(encoding="utf-8"))["files"]
-    change_manifest(files=files | {name: file_digest(BUNDLE / name)})
+    (BUNDLE / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    manifest = json.loads((BUNDLE / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"][name] = file_digest(BUNDLE / name)
+    (BUNDLE / "manifest.json").write_text(json.dumps(manifest))
 
 
 def use(bundle: Bundle) -> object:
