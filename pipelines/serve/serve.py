@@ -1,19 +1,26 @@
 """A page to try the trained models on this machine: python -m pipelines.serve."""
 
-import ipaddress
+import logging
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser
 
-from src.core.errors import ConfigurationError, ResourceError
+from pipelines.parameters import PARAMETERS, read_parameters
+from pipelines.serve.guard import LARGEST_UPLOAD, Guard, is_loopback
+from src.core.errors import ConfigurationError, LockstepError, ResourceError
 from src.core.paths import MODELS
 
 if TYPE_CHECKING:
     import gradio
 
-LARGEST_FILE = "30mb"
+    from src.bundle.bundle import Bundle
+
+logger = logging.getLogger(__name__)
+
+SESSIONS = 32  # whose state is kept; a browser's tab begins one
 KEPT = (600, 3600)  # seconds between two deletions of uploads, and their age
 # gradio and its dependencies read them when they are imported
 SILENT = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
@@ -28,60 +35,99 @@ def serve(bundles: Path = MODELS, port: int = 7860, address: str = "127.0.0.1", 
         address: of the page; an address that other machines can reach needs `public`.
         public: let other machines use the page, without a password.
     """
-    if not (public or _is_loopback(address)):
+    if not (public or is_loopback(address)):
         raise ConfigurationError(f"other machines can reach {address}; add --public to allow it")
     blocks = page(bundles)
     try:
-        launch(blocks, address, port)
+        launch(blocks, address, port, public)
     except OSError as error:
         raise ResourceError(f"the page cannot use {address}:{port}: {error}; choose another --port") from None
     print(f"the page: {blocks.local_url} (Ctrl-C ends it)", flush=True)
     blocks.block_thread()
 
 
-def _is_loopback(address: str) -> bool:
-    try:
-        return address == "localhost" or ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
-
-
 def page(folder: Path) -> "gradio.Blocks":
-    """The page with the bundles of a folder, one per tab.
+    """The page with the bundles of a folder, one per tab; those that cannot be loaded are named above.
 
     Raises:
         ConfigurationError: there is no bundle, or gradio is not installed.
-        IntegrityError: a bundle is damaged.
+        LockstepError: no bundle can be loaded.
     """
-    manifests = sorted(folder.glob("*/manifest.json"))
-    if not manifests:
-        raise ConfigurationError(f"{folder} contains no bundle; train first: dvc repro")
+    folders = bundle_folders(folder)
     os.environ.update(SILENT)
     try:
         import gradio
     except ModuleNotFoundError:
         raise ConfigurationError("the page needs gradio, which is not installed; run: make serve") from None
     from pipelines.serve.forms import add_form
-    from src.bundle.bundle import Bundle
 
+    loaded, problems = load_bundles(folders)
     with gradio.Blocks(title="Lockstep", analytics_enabled=False, delete_cache=KEPT) as blocks:
         gradio.Markdown("# Lockstep\n\nThe trained models. What you enter stays on this machine.")
-        for manifest in manifests:
-            with gradio.Tab(manifest.parent.name):
-                add_form(Bundle.open(manifest.parent))
+        for name, problem in problems.items():
+            gradio.Textbox(problem, label=f"{name}: not loaded", interactive=False)
+        for bundle, form in loaded:
+            with gradio.Tab(bundle.folder.name):
+                add_form(bundle, form)
     return blocks
 
 
-def launch(blocks: "gradio.Blocks", address: str, port: int) -> Any:
+def bundle_folders(folder: Path) -> list[Path]:
+    """The bundles of a folder, in the order of the tasks in params.yaml, then by name.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    found = sorted(manifest.parent for manifest in folder.glob("*/manifest.json"))
+    if not found:
+        raise ConfigurationError(f"{folder} contains no bundle; train first: dvc repro")
+    tasks = list(read_parameters()["tasks"]) if PARAMETERS.is_file() else []
+    return sorted(found, key=lambda each: tasks.index(each.name) if each.name in tasks else len(tasks))
+
+
+def load_bundles(folders: list[Path]) -> tuple[list[tuple["Bundle", Any]], dict[str, str]]:
+    """Load bundles with their models and the forms of their kinds of data.
+
+    Returns:
+        Pairs of a bundle and its form, and the reasons by name for those that cannot be loaded.
+
+    Raises:
+        LockstepError: none can be loaded.
+    """
+    from src.bundle.bundle import Bundle
+    from src.bundle.predict import for_model, ready
+
+    loaded: list[tuple[Bundle, Any]] = []
+    problems: dict[str, str] = {}
+    failure: LockstepError | None = None
+    for each in folders:
+        try:
+            bundle = ready(Bundle.open(each))
+            loaded.append((bundle, for_model(bundle, import_module(f"src.{bundle.kind}.form").FORMS)))
+        except LockstepError as error:
+            problems[each.name], failure = str(error), error
+            logger.warning("%s is left out: %s", each, error)
+        except ModuleNotFoundError:
+            problems[each.name] = f"src/{bundle.kind}/ has no form.py"
+            logger.warning("%s is left out: %s", each, problems[each.name])
+    if not loaded:
+        raise failure or ConfigurationError("no bundle has a form: " + ", ".join(problems.values()))
+    return loaded, problems
+
+
+def launch(blocks: "gradio.Blocks", address: str, port: int, public: bool = False) -> Any:
     """Start the server of a page, without a tunnel, and without fonts or scripts from other machines."""
     import gradio
+    from starlette.middleware import Middleware
 
     fonts, mono = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")
     return blocks.launch(
         server_name=address,
         server_port=port,
         theme=gradio.themes.Base(font=fonts, font_mono=mono),
-        max_file_size=LARGEST_FILE,
+        max_file_size=LARGEST_UPLOAD,
+        state_session_capacity=SESSIONS,
+        app_kwargs={"middleware": [Middleware(Guard, local=not public)]},
         footer_links=[],
         prevent_thread_lock=True,
         quiet=True,

@@ -105,7 +105,8 @@ class Search:
         """Open the search in its storage, or begin it.
 
         Raises:
-            ConfigurationError: the storage is locked, damaged or not a storage of Optuna.
+            ConfigurationError: the storage is locked, damaged or not a storage of Optuna, or holds a trial
+                with settings outside the grid.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
@@ -127,8 +128,21 @@ class Search:
                 f"studies.{self.base.study}.storage cannot be used: it is locked, damaged or not a storage: "
                 f"{type(error).__name__}: {found}"
             ) from None
+        for trial in study.get_trials(deepcopy=False):
+            self._require_inside(trial)
         _give_back(study)
         return study
+
+    def _require_inside(self, trial: FrozenTrial) -> None:
+        """Refuse a trial that this search cannot have made, whose settings it would train."""
+        # a waiting trial has its settings under `fixed_params`
+        for key, value in (trial.system_attrs.get("fixed_params", {}) | trial.params).items():
+            if not _is_inside(self.space.get(key), value):
+                raise ConfigurationError(
+                    f"studies.{self.base.study}.storage: trial {trial.number} ({trial.state.name.lower()}) "
+                    f"has {key} = {value}, which is not in the grid, so the search did not write it; name "
+                    "another storage, or move this one away"
+                )
 
     def left(self) -> int:
         """The number of trials that are left."""
@@ -242,6 +256,15 @@ def _settings(trial: FrozenTrial, space: dict[str, Any]) -> Settings:
         key: json.loads(trial.params[key]) if isinstance(values, list) else trial.params[key]
         for key, values in space.items()
     }
+
+
+def _is_inside(values: Any, found: Any) -> bool:
+    """Whether a setting of a trial is one of the values, or in the range, of its key."""
+    if isinstance(values, list):
+        return found in [json.dumps(value) for value in values]
+    if values is None or isinstance(found, bool) or not isinstance(found, int | float):
+        return False
+    return bool(values["low"] <= found <= values["high"])
 
 
 def _this_process() -> list[Any]:

@@ -4,7 +4,6 @@ All files are text or safetensors. None holds a time or a path, so equal trainin
 """
 
 import inspect
-import json
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
+import torch
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, set_loader, set_parsing_settings
 from lightning import LightningModule
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -27,8 +27,8 @@ from src.core.digests import (
     require_digests,
     write_manifest,
 )
-from src.core.documents import flat_keys
-from src.core.errors import ConfigurationError, IntegrityError
+from src.core.documents import flat_keys, parsed_json, parsed_yaml
+from src.core.errors import ConfigurationError, IntegrityError, LockstepError, reported_error
 from src.core.paths import LOCK, MANIFEST
 from src.core.square_roots import use_exact_square_roots
 
@@ -38,6 +38,12 @@ FORMAT = 3  # of a bundle; increased when older bundles can no longer be read
 WEIGHTS = "model.safetensors"
 CONFIGURATION = "config.yaml"
 PREPROCESSING = "preprocessing.json"
+MEGABYTE = 2**20
+LARGEST = {MANIFEST: MEGABYTE, CONFIGURATION: MEGABYTE}  # bytes
+LARGEST_OTHER = 512 * MEGABYTE  # of the other files but the weights, such as a vocabulary
+MOST_THREADS = 1024
+BOUNDED = "bounded YAML"  # a mode of jsonargparse, which reads texts in a configuration as YAML, too
+SHOWN = 200  # characters of the beginning and of the end of an error of another library
 
 
 @runtime_checkable
@@ -73,7 +79,8 @@ def tensors_digest(tensors: dict[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.numpy().tobytes())
+        # as bytes, since NumPy has no bfloat16
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -139,19 +146,34 @@ class Bundle:
 
     @classmethod
     def open(cls, folder: Path) -> "Bundle":
-        """Read a bundle and check every file.
+        """Read a bundle and check every file. If it is replaced meanwhile, the new one is read.
 
         Raises:
             ConfigurationError: there is no bundle, or one of another format.
-            IntegrityError: a file is missing, differs from the manifest, or lies outside the folder.
+            IntegrityError: a file is missing or no regular file, is too large, differs from the manifest, or
+                lies outside the folder.
         """
         use_exact_square_roots()  # those of metrics, too, are the same on every processor
+        before = _version(folder)
+        try:
+            return cls._read(folder)
+        except (LockstepError, FileNotFoundError):
+            if _version(folder) == before:
+                raise
+            return cls._read(folder)
+
+    @classmethod
+    def _read(cls, folder: Path) -> "Bundle":
         manifest = _checked_manifest(folder)
         try:
-            configuration = yaml.safe_load((folder / CONFIGURATION).read_text(encoding="utf-8"))
-            configuration["model"]["class_path"]
-        except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
-            raise IntegrityError(f"{folder / CONFIGURATION} is damaged: {error}") from None
+            configuration = parsed_yaml((folder / CONFIGURATION).read_text(encoding="utf-8"))
+            threads = configuration.get("threads", 1)
+            if not isinstance(configuration["model"]["class_path"], str):
+                raise TypeError("model.class_path is not a text")
+            if isinstance(threads, bool) or threads not in range(1, MOST_THREADS + 1):
+                raise ValueError(f"threads is {threads!r}")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise IntegrityError(f"{folder / CONFIGURATION} is damaged: {_short(error)}") from None
         return cls(folder, manifest, configuration)
 
     @property
@@ -170,8 +192,18 @@ class Bundle:
 
     @cached_property
     def preprocessing(self) -> Any:
-        """What the preparation has learnt: the class `Preprocessing` of the kind of data."""
-        return import_module(f"src.{self.kind}.preprocessing").Preprocessing.load(self.folder)
+        """What the preparation has learnt: the class `Preprocessing` of the kind of data.
+
+        Raises:
+            IntegrityError: the file is not what the preparation writes.
+        """
+        kind = self.kind
+        try:
+            return import_module(f"src.{kind}.preprocessing").Preprocessing.load(self.folder)
+        except Exception as error:
+            if known := reported_error(error):
+                raise known from None
+            raise IntegrityError(f"{self.folder / PREPROCESSING} is damaged: {_short(error)}") from error
 
     @cached_property
     def model(self) -> LightningModule:
@@ -179,9 +211,12 @@ class Bundle:
 
         Raises:
             ConfigurationError: the configuration describes no model of this project.
+            IntegrityError: the model cannot be built from the configuration and the preprocessing, or the
+                weights are damaged.
         """
         restrict_imports()
-        parser = _model_parser()
+        set_loader(BOUNDED, parsed_yaml, (ValueError,))
+        parser = _model_parser(BOUNDED)
 
         def build(model: type[LightningModule], *args: Any, **kwargs: Any) -> LightningModule:
             if "preprocessing" in inspect.signature(model).parameters:
@@ -193,7 +228,13 @@ class Bundle:
             instantiators = [(build, LightningModule, True)]
             model: LightningModule = parser.instantiate(parsed, instantiators=instantiators).model
         except ArgumentError as error:
-            raise ConfigurationError(f"{self.folder / CONFIGURATION}: {error}") from None
+            raise ConfigurationError(f"{self.folder / CONFIGURATION}: {_short(error)}") from None
+        except Exception as error:
+            if known := reported_error(error):
+                raise known from None
+            raise IntegrityError(
+                f"{self.folder}: no model comes of {CONFIGURATION} and {PREPROCESSING}: {_short(error)}"
+            ) from error
         self.load_weights(model)
         return model.eval()
 
@@ -218,9 +259,18 @@ class Bundle:
             ConfigurationError: the model has other layers than the bundle.
             IntegrityError: the tensors are not those of the manifest.
         """
-        weights = load_file(self.folder / WEIGHTS)
-        if tensors_digest(weights) != self.manifest["tensors"]:
-            raise IntegrityError(f"{self.folder / WEIGHTS}: the tensors are not those of the manifest")
+        path = self.folder / WEIGHTS
+        try:
+            weights = load_file(path)
+            found = tensors_digest(weights)
+        except Exception as error:  # safetensors has errors of its own, torch RuntimeError
+            if known := reported_error(error):
+                raise known from None
+            weights, found = {}, _short(error)
+        if found != self.manifest["tensors"]:
+            if _manifest_of(self.folder) != self.manifest:
+                raise IntegrityError(f"{self.folder} was replaced while it was read; run the command again")
+            raise IntegrityError(f"{path}: the tensors are not those of the manifest: {found}")
         shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
         needed = {name: tuple(tensor.shape) for name, tensor in weights_of(model).items()}
         if shapes != needed:
@@ -272,14 +322,15 @@ class Bundle:
 
 def _checked_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
-    if not path.is_file():
+    if not path.exists():
         raise ConfigurationError(f"{path} is not here; train first: dvc repro train@{folder.name}")
+    _require_bounded(path)
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = parsed_json(path.read_text(encoding="utf-8"))
         files = dict(manifest["files"])
         found = manifest.get("format", 0)  # the first bundles had no number
-    except (ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{path} is damaged: {error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(f"{path} is damaged: {_short(error)}") from None
     again = f"train again: dvc repro -f train@{manifest.get('task', folder.name)}"
     if found != FORMAT:
         raise ConfigurationError(
@@ -287,18 +338,59 @@ def _checked_manifest(folder: Path) -> dict[str, Any]:
             f"use the version that wrote it, or {again}"
         )
     missing = {WEIGHTS, CONFIGURATION, PREPROCESSING} - set(files)
+    if not isinstance(manifest.get("tensors"), str):
+        raise IntegrityError(f"{path} is damaged: it has no digest of the tensors")
     if missing:
         raise IntegrityError(f"{path} is damaged: it does not list {min(missing)}")
     for name in files:
         if name in ("", ".", "..") or Path(name).name != name:
-            raise IntegrityError(f"{path}: '{name}' is not the name of a file in the bundle's folder")
+            raise IntegrityError(f"{path}: '{_short(name)}' is not the name of a file in the bundle's folder")
+        _require_bounded(folder / name)
     require_digests(folder, files, f"copy it again, or {again}")
     return manifest
 
 
-def _model_parser() -> ArgumentParser:
+def _require_bounded(path: Path) -> None:
+    """Refuse what never ends or takes all memory when it is read: devices, pipes, and large documents.
+
+    The weights may be as large as they are: their file is never read as a whole before its header is checked.
+    """
+    if not path.exists():
+        return  # require_digests says so
+    if not path.is_file():
+        raise IntegrityError(f"{path}: not a regular file")
+    size, most = path.stat().st_size, LARGEST.get(path.name, LARGEST_OTHER)
+    if size > most and path.name != WEIGHTS:
+        raise IntegrityError(f"{path}: {size:,} bytes, expected at most {most:,}")
+
+
+def _version(folder: Path) -> tuple[int, int] | None:
+    """What changes when a bundle is replaced; None while there is none."""
+    try:
+        status = (folder / MANIFEST).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _manifest_of(folder: Path) -> dict[str, Any] | None:
+    try:
+        return _checked_manifest(folder)
+    except (LockstepError, FileNotFoundError):
+        return None
+
+
+def _short(error: object) -> str:
+    """An error of another library in one line, without the documents that some of them quote."""
+    text = " ".join(str(error).split())
+    if isinstance(error, Exception) and not isinstance(error, ArgumentError):
+        text = f"{type(error).__name__}: {text}"
+    return text if len(text) <= 2 * SHOWN else f"{text[:SHOWN]} ... {text[-SHOWN:]}"
+
+
+def _model_parser(mode: str = "yaml") -> ArgumentParser:
     """A parser of the section `model`; the preprocessing is not a key."""
-    parser = ArgumentParser(exit_on_error=False)
+    parser = ArgumentParser(exit_on_error=False, parser_mode=mode)
     parser.add_subclass_arguments(
         LightningModule, "model", skip={"preprocessing"}, fail_untyped=False, required=True
     )

@@ -11,7 +11,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from src.bundle.bundle import Bundle
-from src.core.errors import ConfigurationError
+from src.core.errors import ConfigurationError, IntegrityError
 from src.core.paths import MODELS
 
 PROGRAM = "python -m src.cli predict"
@@ -79,14 +79,30 @@ def ready(bundle: Bundle) -> Bundle:
 
     A training that was bound to the CPU binds predictions to it, too.
     """
-    torch.set_num_threads(bundle.configuration["threads"])
+    try:
+        threads, bound_to = bundle.configuration["threads"], bundle.configuration["trainer"]["accelerator"]
+    except (KeyError, TypeError) as error:
+        raise IntegrityError(f"{bundle.folder}/config.yaml is damaged: it has no key {error}") from None
+    torch.set_num_threads(threads)
     accelerator = torch.accelerator.current_accelerator(check_available=True)
-    if accelerator is not None and bundle.configuration["trainer"]["accelerator"] != "cpu":
+    if accelerator is not None and bound_to != "cpu":
         bundle.model.to(accelerator)
     return bundle
 
 
 def writer_of(bundle: Bundle) -> Any:
     """The function of its kind of data that writes the predictions of a bundle's model."""
-    writers = import_module(f"src.{bundle.kind}.predict").WRITERS
-    return next(write for kind, write in writers.items() if isinstance(bundle.model, kind))
+    return for_model(bundle, import_module(f"src.{bundle.kind}.predict").WRITERS)
+
+
+def for_model(bundle: Bundle, functions: dict[type, Any]) -> Any:
+    """The function that a kind of data has for the class of a bundle's model.
+
+    Raises:
+        ConfigurationError: it has none.
+    """
+    for kind, function in functions.items():
+        if isinstance(bundle.model, kind):
+            return function
+    names = " or ".join(kind.__name__ for kind in functions)
+    raise ConfigurationError(f"{bundle.folder} holds a {type(bundle.model).__name__}, which is no {names}")

@@ -90,9 +90,11 @@ def require_digests(folder: Path, expected: Mapping[str, str], remedy: str) -> N
     """
     for name, digest in expected.items():
         place = folder / name
-        found = "no such file"
-        if place.exists():
-            found = folder_digest(place) if place.is_dir() else file_digest(place)
+        found = "not a regular file" if place.exists() else "no such file"
+        if place.is_dir():
+            found = folder_digest(place)
+        elif place.is_file():  # a pipe would wait for a writer
+            found = file_digest(place)
         if found != digest:
             raise IntegrityError(
                 f"{place}: sha256 {found}, expected {digest}; {remedy}; where DVC brings "

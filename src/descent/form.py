@@ -16,6 +16,7 @@ Form = tuple[list[Component], Callable[..., str]]
 
 def point_form(model: Descent, preprocessing: Preprocessing) -> Form:
     """Fields for x1 and x2, filled with the starting point, and the function that computes the height."""
+    gradio.Markdown("Computes the height of the surface at a point.")
     with gradio.Row():
         fields: list[Component] = [
             gradio.Number(value, label=f"x{number}") for number, value in enumerate(preprocessing.start, 1)

@@ -1,5 +1,6 @@
 """The form of `pipelines.serve` for an image."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ Form = tuple[list[Component], Callable[..., str]]
 
 CANVAS, STROKE = 280, 24
 CLASSES_SHOWN = 3
+CLASSES_NAMED = 10
+MOST_PIXELS = 4096 * 4096
 
 
 def image_form(model: ImageModel, preprocessing: Preprocessing) -> Form:
@@ -25,6 +28,8 @@ def image_form(model: ImageModel, preprocessing: Preprocessing) -> Form:
 
     A drawing is black on white; it is inverted if the training images are dark.
     """
+    names = ", ".join(model.classes[:CLASSES_NAMED]) + (", ..." if len(model.classes) > CLASSES_NAMED else "")
+    gradio.Markdown(f"Says which of {len(model.classes)} classes a picture shows: {names}.")
     with gradio.Row():
         file = gradio.File(label="A picture (PNG, JPEG, GIF, WebP, BMP, TIFF)", type="filepath")
         drawing = gradio.Sketchpad(
@@ -57,6 +62,9 @@ def image_form(model: ImageModel, preprocessing: Preprocessing) -> Form:
 
 def _read(path: Path, preprocessing: Preprocessing) -> Image.Image:
     """Read a picture; an error names the file without the folder that the page has put it into."""
+    with contextlib.suppress(OSError, Image.DecompressionBombError), Image.open(path) as picture:
+        if picture.width * picture.height > MOST_PIXELS:
+            raise DataError(f"{path.name}: more than {MOST_PIXELS:,} pixels")
     try:
         return read_picture(path, preprocessing.decoding)
     except DataError as error:

@@ -27,6 +27,9 @@ def table_form(model: TabularModel, preprocessing: Preprocessing) -> Form:
     """
     columns = preprocessing.columns
     fields: list[Component] = []
+    gradio.Markdown(
+        f"Predicts {preprocessing.label(target)} of one row from the other {len(columns)} columns."
+    )
     with gradio.Row():
         for column in columns:
             label = preprocessing.label(column.name)

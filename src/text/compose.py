@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from src.core.errors import ConfigurationError
 from src.text.model import LanguageModel
-from src.text.preprocessing import BOS, Preprocessing, TextEncoder
+from src.text.preprocessing import BOS, INVISIBLE, Preprocessing, TextEncoder
 from src.training.exactness import derived_seed
 
 POEMS_AT_ONCE = 256
@@ -63,6 +63,9 @@ class Composition:
                 raise ConfigurationError(f"compose.{name} must be at least {least}: {getattr(self, name)}")
         if not 0 < self.top_p <= 1:
             raise ConfigurationError(f"compose.top_p must be above 0 and at most 1: {self.top_p}")
+        for name in ("start", "acrostic"):
+            if (text := getattr(self, name)) is not None:
+                object.__setattr__(self, name, INVISIBLE.sub("", text).strip())
         if self.start is not None and len(self.start) != 1:
             raise ConfigurationError(
                 f"compose.start must be one character, found {len(self.start)}: {self.start}; "
@@ -76,6 +79,24 @@ class Composition:
                 f"compose.acrostic has {len(self.acrostic)} characters, the poem {places} "
                 f"{self.acrostic_of}s; see compose.lines and compose.acrostic_of"
             )
+
+
+def as_prepared(composition: Composition, preprocessing: Preprocessing) -> Composition:
+    """Return a request with `start` and `acrostic` converted and cleaned as the training data were.
+
+    Raises:
+        ConfigurationError: cleaning has left nothing, or too much, of one of them.
+    """
+    encoder = TextEncoder(preprocessing)
+
+    def cleaned(name: str, text: str | None) -> str | None:
+        found = encoder.clean(text) if text else text
+        if text and not found:
+            raise ConfigurationError(f"compose.{name}: cleaning (prepare.replace) leaves nothing of: {text}")
+        return found
+
+    start, acrostic = cleaned("start", composition.start), cleaned("acrostic", composition.acrostic)
+    return replace(composition, start=start, acrostic=acrostic)
 
 
 class Slot(NamedTuple):

@@ -7,7 +7,7 @@ import gradio
 from gradio.components import Component
 
 from src.core.errors import DataError
-from src.text.compose import Composition, compose_poems
+from src.text.compose import Composition, as_prepared, compose_poems
 from src.text.model import LanguageModel, WordVectors
 from src.text.neighbours import neighbours_of
 from src.text.preprocessing import Preprocessing
@@ -15,9 +15,17 @@ from src.text.preprocessing import Preprocessing
 Form = tuple[list[Component], Callable[..., str]]
 
 
+MOST_LINES, MOST_POEMS, MOST_NEIGHBOURS = 10, 20, 50
+
+
+def _whole(label: str, value: int, least: int, most: int) -> gradio.Number:
+    return gradio.Number(value, minimum=least, maximum=most, step=1, precision=0, label=label)
+
+
 def poem_form(model: LanguageModel, preprocessing: Preprocessing) -> Form:
-    """Ask for the keys of `Composition`; empty fields get its defaults."""
+    """Ask for the keys of `Composition`; empty texts get its defaults."""
     default = Composition()
+    gradio.Markdown("Writes poems of verses of 5 or 7 characters, as those of the training.")
     with gradio.Row():
         fields: dict[str, Component] = {
             "start": gradio.Textbox(label="First character", min_width=220),
@@ -28,28 +36,40 @@ def poem_form(model: LanguageModel, preprocessing: Preprocessing) -> Form:
             "length": gradio.Radio(
                 [5, 7], value=default.length, label="Characters of a verse", min_width=220
             ),
-            "lines": gradio.Slider(1, 10, default.lines, step=1, label="Lines (couplets)"),
+            "lines": _whole("Lines (couplets)", default.lines, 1, MOST_LINES),
             "rhyme": gradio.Checkbox(default.rhyme, label="Rhyme"),
-            "count": gradio.Slider(1, 20, default.count, step=1, label="Poems"),
-            "temperature": gradio.Slider(0, 2, default.temperature, label="Temperature"),
-            "seed": gradio.Number(default.seed, precision=0, label="Seed"),
+            "count": _whole("Poems", default.count, 1, MOST_POEMS),
+            "temperature": gradio.Number(
+                default.temperature, minimum=0, maximum=2, step=0.1, label="Temperature"
+            ),
+            "seed": _whole("Seed", default.seed, 0, 2**31 - 1),
         }
 
     def predict(*values: Any) -> str:
+        for field, value in zip(fields.values(), values, strict=True):
+            if value is None and isinstance(field, gradio.Number):
+                raise DataError(f"{field.label}: a number is missing")
         request = {name: value for name, value in zip(fields, values, strict=True) if value not in (None, "")}
-        return "\n".join(compose_poems(model, preprocessing, Composition(**request)))
+        return "\n".join(
+            compose_poems(model, preprocessing, as_prepared(Composition(**request), preprocessing))
+        )
 
     return list(fields.values()), predict
 
 
 def word_form(model: WordVectors, preprocessing: Preprocessing) -> Form:
     """Ask for words and the number of neighbours of each."""
+    gradio.Markdown(
+        "Finds the words that are used like a word: those with the largest cosine of the vectors."
+    )
     with gradio.Row():
         words = gradio.Textbox(label="Words, with spaces between them")
-        count = gradio.Slider(1, 50, 10, step=1, label="Neighbours of each")
+        count = _whole("Neighbours of each", 10, 1, MOST_NEIGHBOURS)
 
-    def predict(text: str, neighbours: int) -> str:
-        wanted = text.split()
+    def predict(text: str | None, neighbours: int | None) -> str:
+        wanted = (text or "").split()
+        if neighbours is None:
+            raise DataError("Neighbours of each: a number is missing")
         if not wanted:
             raise DataError("no words given")
         found = neighbours_of(model, preprocessing, wanted, neighbours)

@@ -36,6 +36,8 @@ def neighbours_of(
 ) -> list[list[tuple[str, float]]]:
     """Return the nearest words of each word with their cosines, nearest first.
 
+    The words are converted and cleaned as the training data were.
+
     Raises:
         ConfigurationError: there are no words, `count` is below 1, or a word is not in the vocabulary.
     """
@@ -44,10 +46,14 @@ def neighbours_of(
     if count < 1:
         raise ConfigurationError(f"data.neighbours must be at least 1: {count}")
     encoder = TextEncoder(preprocessing)
-    unknown = [word for word in words if word not in encoder.numbers]
+    cleaned = [encoder.clean(word) for word in words]
+    left_out = [word for word, read in zip(words, cleaned, strict=True) if read in encoder.stopwords]
+    if left_out:
+        raise ConfigurationError(f"data.words: prepare.stopwords leaves out: {', '.join(left_out)}")
+    unknown = [word for word, read in zip(words, cleaned, strict=True) if read not in encoder.numbers]
     if unknown:
         raise ConfigurationError(f"data.words: not in the vocabulary: {', '.join(unknown)}")
-    numbers = torch.tensor(encoder.encode(words), device=model.device)
+    numbers = torch.tensor(encoder.encode(cleaned), device=model.device)
     rows = zip(*(part.tolist() for part in nearest(model.vectors, numbers, count)), strict=True)
     return [
         [(encoder.vocabulary[number], cosine) for cosine, number in zip(cosines, found, strict=True)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from src.bundle.progress import prediction_progress
 from src.core.atomic import file_written_whole
-from src.text.compose import Composition, compose_poems
+from src.text.compose import Composition, as_prepared, compose_poems
 from src.text.model import LanguageModel, WordVectors
 from src.text.neighbours import neighbours_of
 from src.text.preprocessing import Preprocessing
@@ -34,8 +34,11 @@ def write_poems(
     Returns:
         The number of poems.
     """
-    given = (compose.acrostic or compose.start or "") + "，。"
-    unknown = "".join(character for character in given if character not in preprocessing.vocabulary)
+    given, compose = compose, as_prepared(compose, preprocessing)
+    read = compose.acrostic or compose.start or ""
+    if read != (given.acrostic or given.start or ""):
+        logger.warning("converted and cleaned as the training data were: %s", read)
+    unknown = "".join(character for character in read + "，。" if character not in preprocessing.vocabulary)
     if unknown:
         logger.warning("not in the vocabulary, so the network reads <UNK>: %s", unknown)
     shown: list[str] = []

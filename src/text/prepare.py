@@ -16,11 +16,18 @@ from src.core.atomic import written_whole
 from src.core.digests import write_manifest
 from src.core.documents import write_json
 from src.core.errors import ConfigurationError, DataError
+from src.preparation.proposals import count
 from src.preparation.splits import check_splitting, cut_fold
-from src.text.preprocessing import BOS, EOS, SPECIAL, UNK, Preprocessing, TextEncoder, read_documents
+from src.text.preprocessing import BOS, EOS, INVISIBLE, SPECIAL, UNK, Preprocessing, TextEncoder
+from src.text.reading import Unit, read_documents, text_files
 from src.text.rhymes import rhyme_of
 
 FEWEST_DOCUMENTS = 3  # one for each split
+UNITS: dict[Unit, str] = {
+    "line": "each line is a document",
+    "paragraph": "the lines between two blank lines are a document",
+    "file": "each file is a document",
+}
 
 
 @dataclass
@@ -28,6 +35,9 @@ class Preparation:
     """The settings of the preparation: the section `<task>.prepare` of params.yaml.
 
     Args:
+        encoding: of the raw files that are not UTF-8, such as gb18030, big5 or utf-16; null refuses them.
+        document: what is one document of a .txt file: each "line", each "paragraph" (the lines between two
+            blank lines), or each "file".
         tokenizer: "char" (each character is a token) or "jieba" (words).
         convert: an OpenCC configuration such as t2s (traditional to simplified characters); null for none.
         replace: regular expressions and their replacements, applied in this order.
@@ -41,6 +51,8 @@ class Preparation:
         seed: of the split.
     """
 
+    encoding: str | None = None
+    document: Unit = "line"
     tokenizer: Literal["char", "jieba"] = "char"
     convert: str | None = None
     replace: dict[str, str] = field(default_factory=dict)
@@ -57,9 +69,15 @@ class Preparation:
         check_splitting(self)
         if self.min_count < 1:
             raise ConfigurationError(f"prepare.min_count must be at least 1: {self.min_count}")
-        for pattern in self.replace:
+        try:
+            "x".encode(self.encoding or "utf-8")
+        except (LookupError, ValueError):
+            raise ConfigurationError(
+                f"prepare.encoding: {self.encoding!r} is none of Python, such as gb18030, big5 or utf-16"
+            ) from None
+        for pattern, by in self.replace.items():
             try:
-                re.compile(pattern)
+                re.compile(pattern).sub(by, "")
             except re.error as error:
                 raise ConfigurationError(
                     f"prepare.replace: {pattern!r} is not a regular expression: {error}"
@@ -82,7 +100,8 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         ConfigurationError: `convert` or `folds` cannot be used.
         DataError: the documents cannot be used. Nothing is written.
     """
-    texts, empty = read_documents(raw)
+    texts, empty = read_documents(raw, settings.encoding, settings.document)
+    invisible = sum(len(INVISIBLE.findall(text)) for text in texts)
     preprocessing = Preprocessing(
         tokenizer=settings.tokenizer,
         convert=settings.convert,
@@ -95,7 +114,8 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     empty += sum(not tokens for tokens in documents)
     documents = [tokens for tokens in documents if tokens]
     keys = [_key(tokens) for tokens in documents]
-    parts = _split(keys, settings, raw)
+    files = text_files(raw)
+    parts = _split(keys, settings, files[0] if len(files) == 1 else raw)
 
     counts = Counter(token for number in parts["train"] for token in documents[number])
     preprocessing = _with_vocabulary(preprocessing, counts, settings)
@@ -130,6 +150,8 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         f"{len(documents):,} documents ({empty} empty ones skipped, {doubled} duplicates kept in one split), "
         f"{len(preprocessing.vocabulary):,} different tokens, unknown in the test part: {unknown['test']:.2%}"
     )
+    if invisible:
+        print(f"{count(invisible, 'invisible character')} left out (zero-width and control characters)")
 
 
 def _encoder(preprocessing: Preprocessing) -> TextEncoder:
@@ -146,11 +168,14 @@ def _key(tokens: list[str]) -> str:
     return "".join(token for token in tokens if unicodedata.category(token[0])[0] != "P")
 
 
-def _split(keys: list[str], settings: Preparation, raw: Path) -> dict[str, list[int]]:
+def _split(keys: list[str], settings: Preparation, place: Path) -> dict[str, list[int]]:
     """Return the document numbers of each split; documents with the same key are in the same split."""
     unique = list(dict.fromkeys(keys))
     if len(unique) < FEWEST_DOCUMENTS:
-        raise DataError(f"{raw}: {len(unique)} different documents, expected at least {FEWEST_DOCUMENTS}")
+        raise DataError(
+            f"{place}: {count(len(unique), 'different document')}, expected at least {FEWEST_DOCUMENTS}; "
+            f"{UNITS[settings.document]}, change the file or prepare.document"
+        )
     rest = np.arange(len(unique))
     if settings.folds:
         rest, test = cut_fold(rest, settings)

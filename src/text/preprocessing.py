@@ -1,19 +1,17 @@
-"""Documents to token numbers: read, clean, tokenize and encode.
+"""Documents to token numbers: clean, tokenize and encode.
 
 Training data and the requests of `predict` are transformed by the same code. `prepare.py` learns the
 vocabulary.
 """
 
-import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from src.core.documents import read_json, write_json
-from src.core.errors import DataError
 
 SPECIAL = ("<PAD>", "<UNK>", "<BOS>", "<EOS>", "<LINE>", "<STANZA>")
 PAD, UNK, BOS, EOS, LINE, STANZA = range(len(SPECIAL))
@@ -21,7 +19,11 @@ PAD, UNK, BOS, EOS, LINE, STANZA = range(len(SPECIAL))
 # a document is one line: / is a line break in it, // a stanza break, □ an illegible character
 MARKS = {"/": SPECIAL[LINE], "//": SPECIAL[STANZA], "□": SPECIAL[UNK]}
 MARK = re.compile("(//|/|□)")
-PATTERNS = ("*.txt", "*.json")
+# control and format characters, variation selectors; those that are white space are left out as spaces
+INVISIBLE = re.compile(
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\ufe00-\ufe0f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
 
 
 @dataclass(frozen=True)
@@ -64,66 +66,6 @@ class Preprocessing:
         write_json(folder / "preprocessing.json", content)
 
 
-def read_documents(place: Path) -> tuple[list[str], int]:
-    """Read the documents of a file or folder: the lines of .txt files, the poems of .json files.
-
-    The .json files have the format of the chinese-poetry collection: a list of objects with `paragraphs`.
-
-    Returns:
-        The documents, file by file in the order of the names, and the number of empty ones, which are
-        skipped.
-
-    Raises:
-        DataError: there is no such file, or one is empty, not UTF-8, has a NUL, or is JSON of another form.
-    """
-    files = [path for pattern in PATTERNS for path in sorted(place.glob(pattern))]
-    files = [path for path in files if path.name not in ("SOURCE.json", "labels.json")]
-    if place.is_file():
-        files = [place]
-    if not files:
-        raise DataError(f"{place}: no {' or '.join(PATTERNS)} file found")
-    documents: list[str] = []
-    empty = 0
-    for path in files:
-        text = _read_text(path)
-        lines = _poems(path, text) if path.suffix == ".json" else text.splitlines()
-        found = [line.strip() for line in lines]
-        kept = [line for line in found if line]
-        if not kept:
-            raise DataError(f"{path}: no text found")
-        documents += kept
-        empty += len(found) - len(kept)
-    return documents, empty
-
-
-def _read_text(path: Path) -> str:
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: not UTF-8 at byte {error.start} (0x{content[error.start]:02x}); "
-            "save it as UTF-8, or convert it: iconv -f gb18030 -t utf-8"
-        ) from None
-    if "\0" in text:
-        raise DataError(f"{path}: found NUL at byte {content.index(0)}, expected a text file")
-    return text
-
-
-def _poems(path: Path, text: str) -> Iterator[str]:
-    number = 0
-    try:
-        for poem in json.loads(text):
-            number += 1
-            yield "".join(poem["paragraphs"])
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON: {error}") from None
-    except (KeyError, TypeError):
-        raise DataError(
-            f"{path}, entry {number}: expected a list of objects with `paragraphs`, a list of strings"
-        ) from None
-
-
 @cache
 def _jieba() -> Any:
     import jieba  # the tokenizer "char" does not need it
@@ -157,7 +99,8 @@ class TextEncoder:
         return opencc.OpenCC(self.convert or "")
 
     def clean(self, text: str) -> str:
-        """Convert the characters and replace the patterns."""
+        """Leave out invisible characters, convert the others and replace the patterns."""
+        text = INVISIBLE.sub("", text)
         if self.convert:
             text = self._converter.convert(text)
         for pattern, by in self.replace:

@@ -7,14 +7,19 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from src.core.errors import ConfigurationError
-from src.preparation.proposals import Noted, Proposal, configuration, count, one_cycle
-from src.text.preprocessing import MARKS, Preprocessing, TextEncoder, read_documents
+from src.core.encodings import guess_encoding
+from src.core.errors import ConfigurationError, DataError
+from src.preparation.proposals import Noted, Proposal, configuration, count, one_cycle, one_line
+from src.text.prepare import UNITS
+from src.text.preprocessing import INVISIBLE, MARKS, Preprocessing, TextEncoder
+from src.text.reading import BLANK_LINES, Unit, read_documents, read_text, text_files
 
 VERSE_LENGTHS = (5, 7)  # as in Composition.length
 VERSE_ENDS = re.compile(r"[，。？！；：、,.?!;:/\s]+")
 MOSTLY = 0.5
 TRADITIONAL = 0.02
+FEWEST_BLOCKS = 3
+SEEN_OF_A_LINE = 20
 SEEN_CHARACTERS = 20_000
 SEEN_DOCUMENTS = 500
 # entries of `replace` after which verses end with a comma or a full stop
@@ -24,6 +29,8 @@ CLEANING = {
     r"[；;:：]": "。",
     r"[、,]": "，",
 }
+# verses that only spaces or line breaks separate, two by two
+BARE_VERSES = {r"(\S+)\s+(\S+)(?:\s+|$)": r"\1，\2。"}
 FUNCTION_WORDS = (
     "的 了 是 在 和 与 也 而 由 就 都 会 把 被 这 那 它 它们 我们 一个 有 不 他 她 我 你 "
     "the of and a an in to is are was were be that this it its for on with as by at from or"
@@ -39,8 +46,7 @@ def propose(path: Path, target: str | None) -> Proposal:
     """Propose a language model for Chinese verse, and word vectors for other texts.
 
     Args:
-        path: a .txt file with one document a line, or a folder of them, or of the .json files of
-            chinese-poetry.
+        path: a file that `read_documents` reads, or a folder of them.
         target: None; documents have no target column.
 
     Raises:
@@ -49,19 +55,35 @@ def propose(path: Path, target: str | None) -> Proposal:
     """
     if target is not None:
         raise ConfigurationError("--target: texts have no target column")
-    documents, empty = read_documents(path)
+    files = text_files(path)
+    encoding = _encoding_of(files)
+    unit = _unit_of(files, encoding)
+    raw, empty = read_documents(path, encoding, unit)
+    documents = [text for document in raw if (text := INVISIBLE.sub("", document).strip())]
     text = "".join(documents)
     letters = [sign for sign in text if sign.isalpha()]
+    if not letters:
+        raise DataError(f"{path}: there are no letters in it")
     chinese = sum("\u4e00" <= sign <= "\u9fff" for sign in letters) > MOSTLY * len(letters)
     regular = sum(map(_is_regular, documents)) / len(documents)
     length = statistics.median(map(len, documents))
     findings = [
-        f"{path.name or path}: {count(len(documents), 'document')}, one a line, of "
+        f"{path.name or path}: {count(len(documents), 'document')} of "
         f"{count(int(length), 'character')} (median); {len(set(text)):,} different characters"
     ]
+    prepare: dict[str, Any] = {}
+    if encoding is not None:
+        prepare["encoding"] = Noted(encoding, "a guess: of the files that are not UTF-8")
+        findings.append(f"not UTF-8; it looks like {encoding}: {one_line(documents[0])[:SEEN_OF_A_LINE]}")
+    if any(file.suffix.lower() == ".txt" for file in files):
+        prepare["document"] = Noted(unit, "or one of line, paragraph, file")
+        findings.append(UNITS[unit])
     if empty:
         findings.append(f"{count(empty, 'empty line')} skipped")
-    prepare: dict[str, Any] = {}
+    if invisible := sum(map(len, raw)) - len(text):
+        findings.append(
+            f"{count(invisible, 'invisible character')} left out (zero-width and control characters)"
+        )
     if chinese and _is_traditional(text):
         prepare["convert"] = Noted("t2s", "traditional to simplified characters")
         findings.append("traditional characters become simplified ones; delete `convert` to keep them")
@@ -71,8 +93,11 @@ def propose(path: Path, target: str | None) -> Proposal:
         )
         more, configured, predict = _poems(documents, text)
     else:
-        kind = "Chinese" if chinese else "not Chinese"
-        findings.append(f"{kind}, no verses of 5 or 7 characters: word vectors (CBOW)")
+        kind = "Chinese, no verses of 5 or 7 characters" if chinese else "not Chinese verse"
+        findings.append(
+            f"{kind}: word vectors (CBOW), which give the neighbours of words. The language model writes "
+            "Chinese verse only; other texts are neither generated nor classified"
+        )
         more, configured, predict = _prose(documents, text, chinese)
     return Proposal(
         source=path.parent if path.is_file() else path,
@@ -84,6 +109,23 @@ def propose(path: Path, target: str | None) -> Proposal:
     )
 
 
+def _encoding_of(files: list[Path]) -> str | None:
+    """Return the likely encoding of the first file that is not UTF-8; None if all are, or none fits."""
+    for file in files:
+        guess = guess_encoding(file.read_bytes())
+        if guess not in ("utf-8", "utf-8-sig"):
+            return guess
+    return None
+
+
+def _unit_of(files: list[Path], encoding: str | None) -> Unit:
+    """Return `paragraph` if most blocks between blank lines have several lines, else `line`."""
+    texts = [read_text(file, encoding).strip() for file in files if file.suffix.lower() == ".txt"]
+    blocks = [block for text in texts for block in BLANK_LINES.split("\n".join(text.splitlines()))]
+    several = sum("\n" in block.strip() for block in blocks)
+    return "paragraph" if len(blocks) >= FEWEST_BLOCKS and several > MOSTLY * len(blocks) else "line"
+
+
 def _is_traditional(text: str) -> bool:
     import opencc  # only Chinese texts need it
 
@@ -93,6 +135,8 @@ def _is_traditional(text: str) -> bool:
 
 
 def _is_regular(document: str) -> bool:
+    for pattern, by in CLEANING.items():
+        document = re.sub(pattern, by, document)
     lengths = {len(verse) for verse in VERSE_ENDS.split(document) if verse}
     return lengths in [{length} for length in VERSE_LENGTHS]
 
@@ -103,6 +147,8 @@ Parts = tuple[dict[str, Any], dict[str, Any], str]
 def _poems(documents: list[str], text: str) -> Parts:
     """Return preparation, configuration and options of `predict` of a language model of characters."""
     replace = {pattern: by for pattern, by in CLEANING.items() if re.search(pattern, text)}
+    if sum(re.search("[，。,.]", document) is None for document in documents) > MOSTLY * len(documents):
+        replace |= BARE_VERSES
     prepare: dict[str, Any] = {"tokenizer": Noted("char", "each character is a token")}
     if replace:
         prepare["replace"] = Noted(replace, "applied in this order")
@@ -124,7 +170,7 @@ def _poems(documents: list[str], text: str) -> Parts:
         model=_model("LanguageModel", Noted(network, "or Transformer"), 0.5),
         gradient_clip_val=1,
     )
-    firsts = Counter(document[0] for document in documents if document[0].isalpha())
+    firsts = Counter(next(filter(str.isalpha, document)) for document in documents if _is_regular(document))
     return prepare, configured, f"--data.compose.start {firsts.most_common(1)[0][0]} --data.compose.count 3"
 
 

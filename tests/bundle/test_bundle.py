@@ -1,7 +1,9 @@
 import json
+import os
 import shutil
 import sys
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -14,7 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from src.bundle.bundle import FORMAT, Bundle, tensors_digest, write_bundle
-from src.core.digests import file_digest, write_manifest
+from src.bundle.predict import for_model
+from src.core.digests import file_digest, require_digests, write_manifest
 from src.core.errors import ConfigurationError, IntegrityError
 from src.tabular.model import TabularModel
 from src.tabular.preprocessing import NumericColumn, Preprocessing, Target
@@ -300,3 +303,135 @@ def test_manifest_without_a_lock_file_has_no_digest_of_it() -> None:
     Path("requirements.lock").unlink()
     write(make_model())
     assert Bundle.open(BUNDLE).manifest["requirements.lock"] is None
+
+
+def forge(name: str, content: bytes | str) -> None:
+    """Change a file of the bundle and its digest in the manifest."""
+    (BUNDLE / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    manifest = json.loads((BUNDLE / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"][name] = file_digest(BUNDLE / name)
+    (BUNDLE / "manifest.json").write_text(json.dumps(manifest))
+
+
+def use(bundle: Bundle) -> object:
+    return bundle.preprocessing, bundle.model
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_regular_file_is_refused_before_it_is_read(name: str, kind: str) -> None:
+    write(make_model())
+    (BUNDLE / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(BUNDLE / name)
+    elif kind == "device":
+        (BUNDLE / name).symlink_to("/dev/zero")
+    else:
+        (BUNDLE / name).mkdir()
+    with pytest.raises(IntegrityError, match=rf"models/boxes/{name}: not a regular file"):
+        Bundle.open(BUNDLE)
+
+
+def test_a_link_to_a_regular_file_is_read() -> None:  # as DVC may make them
+    write(make_model())
+    (BUNDLE / "history.csv").rename("history.csv")
+    (BUNDLE / "history.csv").symlink_to(Path("history.csv").absolute())
+    use(Bundle.open(BUNDLE))
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "config.yaml", "history.csv"])
+def test_large_documents_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(make_model())
+    monkeypatch.setattr("src.bundle.bundle.LARGEST_OTHER", 5)
+    monkeypatch.setattr(
+        "src.bundle.bundle.LARGEST", {} if name == "manifest.json" else {"manifest.json": 9999}
+    )
+    with pytest.raises(IntegrityError, match=r"bytes, expected at most 5"):
+        Bundle.open(BUNDLE)
+
+
+LYING = json.dumps({"a": {"dtype": "F32", "shape": [10**9], "data_offsets": [0, 4 * 10**9]}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.yaml", "a: &a [1, 2]\nb: [*b]", "undefined alias"),
+        ("config.yaml", "a: &a [*a]\n", "more than 100,000 values"),
+        ("config.yaml", "[" * 2000, "nested too deeply"),
+        ("config.yaml", "[1]", r"config\.yaml is damaged"),
+        ("config.yaml", "model: {class_path: 3}", "not a text"),
+        ("config.yaml", "model: {class_path: src.tabular.model.TabularModel}\nthreads: -1", "threads is -1"),
+        ("preprocessing.json", "{}", r"preprocessing\.json: expected the preprocessing of a table"),
+        (
+            "preprocessing.json",
+            '{"target": {"name": "x"}}',
+            r"preprocessing\.json: expected the preprocessing",
+        ),
+        ("preprocessing.json", "[" * 200_000, "nested too deeply"),
+        ("preprocessing.json", "[" + "1" * 5000 + "]", "4300 digits"),
+        ("preprocessing.json", '{"columns": "\\ud800"}', "half of a surrogate pair"),
+        ("model.safetensors", b"", "not those of the manifest"),
+        ("model.safetensors", b"\xff" * 8, "not those of the manifest"),
+        (
+            "model.safetensors",
+            len(LYING).to_bytes(8, "little") + LYING + b"\0" * 8,
+            "not those of the manifest",
+        ),
+    ],
+)
+def test_forged_files_are_refused_in_a_short_line(name: str, content: bytes | str, message: str) -> None:
+    write(make_model())
+    forge(name, content)
+    with pytest.raises(IntegrityError, match=message) as caught:
+        use(Bundle.open(BUNDLE))
+    assert len(str(caught.value)) < 600
+
+
+def test_aliases_in_a_text_of_the_configuration_are_bounded() -> None:
+    lists = ", ".join(f"&{name} [{', '.join([f'*{last}'] * 10)}]" for last, name in pairwise("abcdefghi"))
+    write(make_model(), activation=f"[&a [x, x], {lists}]")
+    with pytest.raises(ConfigurationError, match=r"is not one of identity"):
+        use(Bundle.open(BUNDLE))
+
+
+def test_a_long_error_of_the_parser_is_cut() -> None:
+    write(make_model(), dropout="x" * 5000)
+    with pytest.raises(ConfigurationError, match=r"models/boxes/config\.yaml: ") as caught:
+        use(Bundle.open(BUNDLE))
+    assert len(str(caught.value)) < 600
+
+
+def test_weights_of_every_type_have_a_digest() -> None:
+    tensors = {"a": torch.ones(2, 3), "b": torch.tensor(3), "c": torch.ones(0)}
+    halves = {name: tensor.to(torch.bfloat16) for name, tensor in tensors.items()}
+    assert len({tensors_digest(each) for each in (tensors, halves)}) == 2
+
+
+def test_a_bundle_that_is_replaced_while_it_is_opened_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    write(make_model(0))
+    check, calls = require_digests, []
+
+    def replaced_before_the_check(*arguments: Any) -> None:
+        calls.append(arguments)
+        if len(calls) == 1:
+            write(make_model(1))
+        check(*arguments)
+
+    monkeypatch.setattr("src.bundle.bundle.require_digests", replaced_before_the_check)
+    opened = Bundle.open(BUNDLE)
+    assert len(calls) == 2
+    assert opened.manifest["tensors"] == tensors_digest(make_model(1).state_dict())
+    write(make_model(2))
+    with pytest.raises(
+        IntegrityError, match="models/boxes was replaced while it was read; run the command again"
+    ):
+        opened.model  # noqa: B018
+
+
+def test_a_model_without_a_function_of_its_kind_is_named() -> None:
+    write(make_model())
+    bundle = Bundle.open(BUNDLE)
+    assert for_model(bundle, {TabularModel: 1}) == 1
+    with pytest.raises(ConfigurationError, match="models/boxes holds a TabularModel, which is no MLP"):
+        for_model(bundle, {MLP: 1})

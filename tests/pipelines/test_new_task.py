@@ -239,8 +239,8 @@ def table_of(cells: list[str]) -> str:
         ("images", lambda: lie_together(Path("flat")), DataError, "lie together"),
         ("images", lambda: write_pictures(Path("few"), 2), DataError, "too few"),
         ("images", "a,b,c\n1,2,3\n", DataError, "a column of the classes"),
-        ("text", lambda: Path(), DataError, r"no \*.txt"),
-        ("text", "独坐幽篁里，弹琴复长啸。\n" * 2, DataError, "1 different documents"),
+        ("text", lambda: Path(), DataError, r"\.txt, \.json, \.jsonl"),
+        ("text", "独坐幽篁里，弹琴复长啸。\n" * 2, DataError, r"1 different document, expected at least 3"),
     ],
 )
 def test_data_that_cannot_be_used_are_told_and_nothing_is_written(

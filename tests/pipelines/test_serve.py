@@ -1,6 +1,8 @@
 """The page over all bundles: what it refuses, and what a person sees in a real browser."""
 
+import asyncio
 import csv
+import http.client
 import importlib.util
 import json
 import os
@@ -16,9 +18,10 @@ from unittest import mock
 import pytest
 from PIL import Image
 
-from pipelines.serve.serve import launch, main, page, serve
+from pipelines.serve.guard import Guard
+from pipelines.serve.serve import bundle_folders, launch, main, page, serve
 from src.bundle.predict import predict
-from src.core.errors import ConfigurationError, IntegrityError, ResourceError, exit_with_message
+from src.core.errors import ConfigurationError, DataError, IntegrityError, ResourceError, exit_with_message
 
 LOOPBACK = "127.0.0.1"
 SHOWN = ("house_prices", "digits", "poems", "words")
@@ -64,6 +67,94 @@ def test_a_missing_gradio_is_told_with_the_command_that_mends_it(
         page(tmp_path)
 
 
+def status_of(path: str = "/", local: bool = True, **headers: str) -> int | None:
+    """The status with which the guard refuses a request; None if it lets it pass."""
+    pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    problem = Guard(None, local).problem({"path": path, "headers": pairs})
+    return problem and problem[0]
+
+
+@pytest.mark.parametrize("host", ["localhost:7860", "LOCALHOST", "127.0.0.1:7860", "127.3.2.1", "[::1]:7860"])
+def test_the_page_answers_under_names_of_this_machine(host: str) -> None:
+    assert status_of(host=host) is None
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:7860", "192.0.2.1", "", "[", "localhost.evil.example"]
+)
+def test_the_page_answers_under_no_other_name_unless_it_is_public(host: str) -> None:
+    assert status_of(host=host) == 421
+    assert status_of(host=host, local=False) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "length", "status"),
+    [
+        ("/gradio_api/queue/join", "1000000", None),
+        ("/gradio_api/queue/join", "2000000", 413),
+        ("/gradio_api/upload", "2000000", None),
+        ("/gradio_api/upload", "40000000", 413),
+        ("/gradio_api/upload", "-1", 413),
+        ("/gradio_api/upload", "9" * 5000, 413),
+    ],
+)
+def test_requests_are_bounded(path: str, length: str, status: int | None) -> None:
+    assert status_of(path, host="localhost", content_length=length) == status
+    assert status_of(path, host="localhost", transfer_encoding="chunked") == 411
+
+
+@pytest.mark.parametrize("scheme", ["http", "websocket", "lifespan"])
+def test_refused_requests_do_not_reach_the_application(scheme: str) -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    async def app(*arguments: Any) -> None:
+        sent.append({"type": "answered"})
+
+    scope = {"type": scheme, "path": "/", "headers": [(b"host", b"evil.example")]}
+    asyncio.run(Guard(app, local=True)(scope, None, send))
+    first = {"http": "http.response.start", "websocket": "websocket.close", "lifespan": "answered"}
+    assert sent[0]["type"] == first[scheme]
+
+
+def test_tabs_are_in_the_order_of_the_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("alone", "line", "words", "house_prices"):
+        (tmp_path / "models" / name).mkdir(parents=True)
+        (tmp_path / "models" / name / "manifest.json").touch()
+    monkeypatch.chdir(tmp_path)
+    assert [path.name for path in bundle_folders(Path("models"))] == [
+        "alone",
+        "house_prices",
+        "line",
+        "words",
+    ]
+    Path("params.yaml").write_text("tasks: {words: text, line: tabular, house_prices: tabular}")
+    assert [path.name for path in bundle_folders(Path("models"))] == [
+        "words",
+        "line",
+        "house_prices",
+        "alone",
+    ]
+
+
+def test_every_answer_is_a_sentence(caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("gradio", reason="gradio is not installed: make serve")
+    from pipelines.serve.forms import answered
+
+    def refuse(*values: Any) -> str:
+        raise DataError("no words given")
+
+    assert answered(lambda text: text, "x") == "x"
+    assert answered(lambda text: text, "x" * 2001) == "error: a text may have at most 2,000 characters"
+    assert answered(refuse, "x") == "error: no words given"
+    assert answered(lambda count: "x" * count, None).startswith(
+        "error: the model cannot answer this (TypeError)"
+    )
+    assert "a request failed" in caplog.text
+
+
 # --------------------------------------------------------------------------------- in a real browser
 
 
@@ -79,10 +170,15 @@ def bundles(finished: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.M
     return tmp_path / "bundles"
 
 
-def test_a_damaged_bundle_is_told(bundles: Path) -> None:
+def test_a_damaged_bundle_is_left_out_and_told(bundles: Path) -> None:
     path = bundles / "digits/model.safetensors"
     path.write_bytes(path.read_bytes() + b"\0")
-    with pytest.raises(IntegrityError, match=r"digits/model\.safetensors: sha256"):
+    blocks = page(bundles)
+    shown = [block for block in blocks.blocks.values() if getattr(block, "label", "") == "digits: not loaded"]
+    assert "digits/model.safetensors: sha256" in shown[0].value  # type: ignore[union-attr]
+    for task in SHOWN:
+        (bundles / task / "config.yaml").unlink()
+    with pytest.raises(IntegrityError, match="no such file"):
         page(bundles)
 
 
@@ -192,6 +288,8 @@ def test_the_page_answers_as_predict_does_and_asks_no_other_machine(
     assert visitor.answer("words", r"^学习: \S+ -?0\.\d{4} ", **{"Words, with spaces between them": "学习"})
     told = visitor.answer("words", "^error", **{"Words, with spaces between them": "龘"})
     assert told.endswith("not in the vocabulary: 龘")
+    told = visitor.answer("words", "missing$", **{"Neighbours of each": ""})
+    assert told == "error: Neighbours of each: a number is missing"
 
     assert visitor.answer("digits", "^error") == "error: there is no picture: drop a file, or draw"
     Image.new("L", (20, 30), 128).save("grey.png")
@@ -201,6 +299,11 @@ def test_the_page_answers_as_predict_does_and_asks_no_other_machine(
     upload.set_input_files("grey.png")
     visitor.tab.get_by_text("grey").first.wait_for()
     assert visitor.answer("digits", rf"^{code}: [01]\.\d+\n").count("\n") == 2
+
+    connection = http.client.HTTPConnection(visitor.tab.url.split("/")[2])
+    connection.request("GET", "/", headers={"Host": "evil.example"})
+    assert connection.getresponse().status == 421
+    connection.close()
 
     assert visitor.complaints == []
     assert visitor.hosts == {LOOPBACK}

@@ -572,3 +572,31 @@ def test_trials_that_diverge_count_and_are_no_finding(search: Search) -> None:
     assert [line and line.split(": ")[2][:11] for line in said] == ["train/loss ", "its loss be", None]
     with pytest.raises(NonFiniteError, match="tiny: no trial of the search has ended"):
         search.rows()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "state"),
+    [
+        ("model.lr_scheduler.init_args.max_lr", 0.5, "complete"),
+        ("model.network.activation", '"step"', "complete"),
+        ("trainer.max_epochs", 3, "complete"),
+        ("model.lr_scheduler.init_args.max_lr", 0.5, "waiting"),
+    ],
+)
+def test_a_trial_outside_the_grid_is_refused(search: Search, key: str, value: Any, state: str) -> None:
+    study = search.open()
+    space: dict[str, Any] = {name: distribution_of(values) for name, values in search.space.items()}
+    settings = {
+        name: values.choices[0] if hasattr(values, "choices") else values.low
+        for name, values in space.items()
+    }
+    foreign = space | {key: distribution_of([json.loads(value)] if isinstance(value, str) else [value])}
+    if isinstance(value, float):
+        foreign[key] = optuna.distributions.FloatDistribution(0, 1)
+    wrong = settings | {key: str(value) if key == "trainer.max_epochs" else value}
+    if state == "waiting":
+        study.enqueue_trial({key: value})
+    else:
+        study.add_trial(optuna.trial.create_trial(params=wrong, distributions=foreign, value=0.01))
+    with pytest.raises(ConfigurationError, match=rf"storage: trial 0 \({state}\) has {key} = "):
+        search.rows()

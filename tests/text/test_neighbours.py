@@ -34,3 +34,13 @@ def test_impossible_requests_are_refused(words: list[str], count: int, message: 
     preprocessing = Preprocessing(tokenizer="char", vocabulary=[*SPECIAL, *"甲乙"])
     with pytest.raises(ConfigurationError, match=message):
         neighbours_of(model, preprocessing, words, count)
+
+
+def test_words_are_converted_and_cleaned_as_the_training_data_were() -> None:
+    preprocessing = Preprocessing("jieba", "t2s", stopwords=["的"], vocabulary=[*SPECIAL, *"学习的模型"])
+    model: Any = SimpleNamespace(vectors=torch.eye(len(preprocessing.vocabulary)), device=torch.device("cpu"))
+    assert neighbours_of(model, preprocessing, ["\u200b學 "], 1) == neighbours_of(
+        model, preprocessing, ["学"], 1
+    )
+    with pytest.raises(ConfigurationError, match=r"prepare\.stopwords leaves out: 的"):
+        neighbours_of(model, preprocessing, ["的"], 1)

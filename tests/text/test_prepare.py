@@ -99,7 +99,9 @@ def test_empty_documents_are_skipped_and_counted(tmp_path: Path, capsys: pytest.
 
 @pytest.mark.parametrize(("lines", "found"), [(["春"], 1), (["春", "春。", "夏"], 2)])
 def test_too_few_documents_are_refused(tmp_path: Path, lines: list[str], found: int) -> None:
-    with pytest.raises(DataError, match=rf"raw: {found} different documents, expected at least 3"):
+    with pytest.raises(
+        DataError, match=rf"raw/poems\.txt: {found} different documents?, expected at least 3"
+    ):
         prepared(tmp_path, lines)
     assert not (tmp_path / "prepared").exists()
 

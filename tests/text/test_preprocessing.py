@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from src.core.errors import ConfigurationError, DataError
-from src.text.preprocessing import SPECIAL, UNK, Preprocessing, TextEncoder, _jieba, read_documents
+from src.text.preprocessing import SPECIAL, UNK, Preprocessing, TextEncoder, _jieba
+from src.text.reading import read_documents
 
 SENTENCE = (
     "自然语言是由文字构成的，而语言的含义是由单词构成的。即单词是含义的最小单位。"
@@ -35,15 +36,19 @@ def test_documents_of_the_collection_are_the_joined_paragraphs(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", "春天".encode("gb18030"), r"a\.txt: not UTF-8 at byte 0 \(0xb4\)"),
+        (
+            "a.txt",
+            "春天".encode("gb18030"),
+            r"a\.txt: not UTF-8 at byte 0 \(0xb4\); it looks like gb18030 \('春天'\)",
+        ),
         ("a.txt", "春".encode() + b"\xff", r"not UTF-8 at byte 3 \(0xff\)"),
         ("a.txt", b"ab\0c", r"a\.txt: found NUL at byte 2"),
         ("a.txt", b"", r"a\.txt: no text found"),
         ("a.txt", b"\n \r\n", r"a\.txt: no text found"),
         ("a.json", b"[{", r"a\.json: not JSON"),
         ("a.json", b'[{"paragraphs": ["x"]}, {"title": "x"}]', r"a\.json, entry 2: expected"),
-        ("a.json", b'{"paragraphs": "x"}', r"a\.json, entry 1: expected"),
-        ("a.pdf", b"x", r"no \*\.txt or \*\.json file found"),
+        ("a.json", b'{"paragraphs": "x"}', r"a\.json: expected a list"),
+        ("a.pdf", b"x", r"a\.pdf: expected one of \.txt, \.json, \.jsonl"),
     ],
 )
 def test_files_that_are_no_texts_are_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
