@@ -60,6 +60,7 @@ RESOURCE_ERRNOS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM),
     *(errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.EEXIST, errno.ENOTDIR),  # a file has the name of the folder
+    errno.ENAMETOOLONG,
 }
 
 
@@ -78,9 +79,17 @@ def exit_with_message(main: Callable[[], object]) -> None:
         reported = reported_error(error)
         if reported is None or os.environ.get(TRACEBACK_VARIABLE):
             raise
-        message = " ".join(str(reported).split()) or type(reported).__name__
+        message = printable(" ".join(str(reported).split())) or type(reported).__name__
         print(f"error: {message}", file=sys.stderr)
         sys.exit(reported.exit_code)
+
+
+def printable(text: str) -> str:
+    r"""A text whose control and other invisible characters are escapes such as \x1b."""
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode()
+        for sign in text
+    )
 
 
 def reported_error(error: BaseException | None) -> LockstepError | None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from src.bundle.progress import prediction_progress
+from src.bundle.spreadsheets import as_text
 from src.core.atomic import file_written_whole
 from src.images.figures import feature_maps as maps_of
 from src.images.figures import plot_feature_maps
@@ -28,6 +29,7 @@ def write_classes(
     input: Path,
     output: Path = Path("predictions.csv"),
     feature_maps: Path | None = None,
+    escape_formulas: bool = False,
 ) -> int:
     """Write the name, the class and the probability of the class of each image to a CSV file.
 
@@ -37,6 +39,7 @@ def write_classes(
         input: a picture (PNG, JPEG), a folder of them, an idx file or a CSV file of pixels.
         output: the CSV file to write.
         feature_maps: a PNG file to write, with the feature maps of the first image.
+        escape_formulas: put an apostrophe before names and classes that a spreadsheet would compute.
 
     Returns:
         The number of images.
@@ -54,7 +57,9 @@ def write_classes(
             first = images[:1] if first is None else first
             likeliest, codes = probabilities(model, images).max(dim=1)
             for name, code, probability in zip(names, codes.tolist(), likeliest.tolist(), strict=True):
-                writer.writerow([name, preprocessing.classes[code], f"{probability:.6f}"][: len(columns)])
+                texts = [str(name), preprocessing.classes[code]]
+                texts = [as_text(text) for text in texts] if escape_formulas else texts
+                writer.writerow([*texts, f"{probability:.6f}"][: len(columns)])
             done += len(images)
             adapted += different
             advance(len(images))

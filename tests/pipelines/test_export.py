@@ -27,7 +27,7 @@ from tests.support import ended
 
 TASKS = ("house_prices", "digits", "poems", "words", "line", "bowl")
 SAMPLES = 200
-COMMON = ["README.md", "example.py", "inputs.json", "model.onnx", "model.pt2"]
+COMMON = ["README.md", "example.py", "inputs.json", "manifest.json", "model.onnx", "model.pt2"]
 
 
 pytestmark = [pytest.mark.slow, pytest.mark.tasks(*TASKS)]
@@ -262,7 +262,7 @@ def test_bad_input_is_told(
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     assert ended(export, "line", bundle=bundle, output=tmp_path / "mine") == 2
-    assert "letter.txt, which is not part of an export" in capsys.readouterr().err
+    assert "letter.txt was not written by this project" in capsys.readouterr().err
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
 
     (tmp_path / "file").write_text("")
