@@ -13,7 +13,7 @@ from lightning import LightningModule
 from safetensors.torch import load_file
 from torch import Tensor
 
-from src.bundle.bundle import FORMAT, Bundle, tensors_digest, write_bundle
+from src.bundle.bundle import FORMAT, Bundle, check_bundle_folder, tensors_digest, write_bundle
 from src.core.digests import file_digest, write_manifest
 from src.core.errors import ConfigurationError, IntegrityError
 from src.tabular.model import TabularModel
@@ -300,3 +300,13 @@ def test_manifest_without_a_lock_file_has_no_digest_of_it() -> None:
     Path("requirements.lock").unlink()
     write(make_model())
     assert Bundle.open(BUNDLE).manifest["requirements.lock"] is None
+
+
+def test_a_folder_with_files_of_the_user_is_not_replaced(tmp_path: Path) -> None:
+    check_bundle_folder(tmp_path / "new")
+    (tmp_path / "manifest.json").write_text('{"files": {"config.yaml": "0"}}')
+    (tmp_path / "config.yaml").touch()
+    check_bundle_folder(tmp_path)
+    (tmp_path / "precious.txt").touch()
+    with pytest.raises(ConfigurationError, match=r"precious\.txt was not written by this project"):
+        check_bundle_folder(tmp_path)

@@ -179,3 +179,12 @@ def test_each_kind_has_a_code_of_its_own() -> None:
     codes = [kind.exit_code for kind in LockstepError.__subclasses__()]
     assert len(set(codes)) == len(codes)
     assert not {0, 1} & set(codes)
+
+
+def test_control_characters_of_a_message_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise DataError("column 'a\x1b[31m\u202e\udc80春\tb'")
+
+    with pytest.raises(SystemExit):
+        exit_with_message(main)
+    assert capsys.readouterr().err == "error: column 'a\\x1b[31m\\u202e\\udc80春 b'\n"

@@ -394,6 +394,17 @@ def test_predictions_have_the_columns_of_the_submission(monkeypatch: pytest.Monk
     new_task("sea", "tabular", Path("sea"))
     metrics = use("sea", monkeypatch, "--data.input", "sea/Test.csv")
     assert "test/accuracy" in metrics
-    predicted = pd.read_csv("predictions.csv")
+    predicted = pd.read_csv("predictions/sea.csv")
     assert list(predicted.columns) == ["Passenger", "Alive"]
     assert set(predicted["Alive"]) <= {"yes", "no"}
+
+
+@pytest.mark.parametrize("place", ["data/raw/wine/wine.csv", "data/raw/wine", "models/wine/wine.csv"])
+def test_data_in_a_folder_that_the_pipeline_replaces_are_refused(place: str) -> None:
+    table = write_table(Path(place if place.endswith(".csv") else f"{place}/wine.csv"))
+    before = table.read_bytes()
+    with pytest.raises(ConfigurationError, match=r"wine\.source: .* overlap, which `dvc repro` replaces"):
+        new_task("wine", "tabular", Path(place))
+    assert table.read_bytes() == before
+    assert Path("params.yaml").read_bytes() == PARAMETERS
+    assert not Path("configs").exists()

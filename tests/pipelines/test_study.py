@@ -572,3 +572,17 @@ def test_trials_that_diverge_count_and_are_no_finding(search: Search) -> None:
     assert [line and line.split(": ")[2][:11] for line in said] == ["train/loss ", "its loss be", None]
     with pytest.raises(NonFiniteError, match="tiny: no trial of the search has ended"):
         search.rows()
+
+
+def test_a_sweep_and_a_report_replace_no_file_of_the_user(project: Path) -> None:
+    Path("sweep.yaml").write_text("mine")
+    with pytest.raises(ConfigurationError, match=r"sweep\.yaml exists; name another output"):
+        study("tiny", sweep=Path("sweep.yaml"))
+    study("tiny", sweep=Path("sweep.yaml"), overwrite=True)
+    assert Path("sweep.yaml").read_text().startswith("project: lockstep")
+    notes = report_of("tiny") / "notes.md"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("mine")
+    with pytest.raises(ConfigurationError, match=r"notes\.md was not written by this project"):
+        study("tiny")
+    assert notes.read_text() == "mine"

@@ -204,3 +204,18 @@ def test_predicted_classes_are_written_with_their_probability(houses: pd.DataFra
     assert text.startswith("Id,Style,probability\n")
     assert frame["Style"].tolist() == [classes[code] for code in codes]
     assert frame["probability"].astype(np.float32).tolist() == likeliest.tolist()
+
+
+def test_ids_classes_and_names_that_a_spreadsheet_would_compute_are_escaped_on_wish(
+    houses: pd.DataFrame,
+) -> None:
+    rows = houses.head(2).assign(Id=["=HYPERLINK(1)", "-7"])
+    path = write_rows(rows, "new.csv")
+    target = Target("@kind", ["+1", "+1 "])
+    write_predictions(*model(target=target), path, Path("plain.csv"))
+    write_predictions(*model(target=target), path, Path("escaped.csv"), escape_formulas=True)
+    plain, escaped = (pd.read_csv(name, dtype=str) for name in ("plain.csv", "escaped.csv"))
+    assert plain["Id"].tolist() == ["=HYPERLINK(1)", "-7"]
+    assert escaped["Id"].tolist() == ["'=HYPERLINK(1)", "'-7"]
+    assert escaped["'@kind"].tolist() == [f"'{one}" for one in plain["@kind"]]
+    assert escaped["probability"].tolist() == plain["probability"].tolist()
