@@ -330,7 +330,7 @@ def test_a_cell_that_fails_is_told_and_the_others_go_on(
     project: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     Path("reports/studies/tiny").mkdir(parents=True)
-    Path("reports/studies/tiny/older").touch()
+    Path("reports/studies/tiny/metrics.json").touch()
     write_study(seeds=[1])
     failing, last = cells()
     # a run folder that cannot be made
@@ -339,7 +339,7 @@ def test_a_cell_that_fails_is_told_and_the_others_go_on(
     with pytest.raises(ResourceError, match=r"1 of 2 cells failed, the first: relu, seed 1: .*log\.txt"):
         study("tiny", workers=1)
     assert last.done
-    assert Path("reports/studies/tiny/older").is_file()
+    assert Path("reports/studies/tiny/metrics.json").is_file()
     assert capfd.readouterr().err.count("trained in") == 1
     (failing.folder / "runs" / "polynomial").unlink()
     study("tiny", workers=1)
