@@ -303,10 +303,12 @@ def test_manifest_without_a_lock_file_has_no_digest_of_it() -> None:
 
 
 def test_a_folder_with_files_of_the_user_is_not_replaced(tmp_path: Path) -> None:
-    check_bundle_folder(tmp_path / "new")
-    (tmp_path / "manifest.json").write_text('{"files": {"config.yaml": "0"}}')
-    (tmp_path / "config.yaml").touch()
-    check_bundle_folder(tmp_path)
-    (tmp_path / "precious.txt").touch()
+    folder = tmp_path / "model"
+    check_bundle_folder(folder)
+    folder.mkdir()
+    (folder / "manifest.json").write_text('{"files": {"config.yaml": "0"}}')
+    (folder / "config.yaml").touch()
+    check_bundle_folder(folder)
+    (folder / "precious.txt").touch()
     with pytest.raises(ConfigurationError, match=r"precious\.txt was not written by this project"):
-        check_bundle_folder(tmp_path)
+        check_bundle_folder(folder)
