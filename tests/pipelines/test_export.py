@@ -302,7 +302,7 @@ def test_a_full_disk_is_told_and_the_older_export_stays(
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, limits[1]))  # no file can become larger
     try:
-        assert exit_code_of("line", output=copied, samples=SAMPLES) == 6
+        assert ended(export, "line", output=copied, samples=SAMPLES) == 6
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert folder_digest(copied) == folder_digest(exports / "line")
