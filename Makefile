@@ -10,8 +10,15 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help: ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /	/'
 
+# DVC runs the experiments of a queue in other folders, so it needs the absolute path of its site cache
 setup: .venv/ready ## create .venv with the locked requirements and say which devices there are
+	@grep -qsF "$(CURDIR)/.dvc/tmp/site" .dvc/config.local || \
+		dvc config --quiet --local core.site_cache_dir "$(CURDIR)/.dvc/tmp/site"
 	@$(BIN)/python -m src.training.devices
+
+# jieba and antlr4-python3-runtime exist as source only; the locked setuptools builds them, not the newest one
+BUILD_TOOLS := awk '/^[^ ]/ {wanted = /^setuptools==/} wanted' requirements.lock
+INSTALL := install --quiet --require-hashes --no-build-isolation -r
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -19,11 +26,15 @@ setup: .venv/ready ## create .venv with the locked requirements and say which de
 	@echo "installing the locked packages into .venv: about 6 GB, some minutes"
 	@if command -v uv >/dev/null; then \
 		{ test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) .venv; } && \
-		uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock && \
+		$(BUILD_TOOLS) > .venv/build.txt && \
+		uv pip $(INSTALL) .venv/build.txt --python $(BIN)/python && \
+		uv pip $(INSTALL) requirements.lock --python $(BIN)/python && \
 		uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . ; \
 	else \
 		{ test -x $(BIN)/pip || $(PYTHON) -m venv .venv; } && \
-		$(BIN)/pip install --quiet --require-hashes -r requirements.lock && \
+		$(BUILD_TOOLS) > .venv/build.txt && \
+		$(BIN)/pip $(INSTALL) .venv/build.txt && \
+		$(BIN)/pip $(INSTALL) requirements.lock && \
 		$(BIN)/pip install --quiet --no-deps --no-build-isolation -e . ; \
 	fi
 	@touch $@

@@ -14,8 +14,10 @@ from yaml import safe_load
 
 from pipelines.parameters import read_parameters, studies_of
 from pipelines.report.scores import HIGHER_IS_BETTER, USUAL
+from src.core.atomic import file_written_whole
 from src.core.documents import flat_keys, read_json
 from src.core.errors import ConfigurationError, exit_with_message
+from src.core.outputs import check_output
 from src.core.paths import MANIFEST, MODELS, RECORD, RUNS
 from src.reporting.noise import usual_metric
 from src.reporting.tables import markdown_table
@@ -32,6 +34,7 @@ def compare(
     columns: list[str] | None = None,
     format: Format = "table",
     output: Path | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Compare the finished runs of a task or of a study: the settings that differ, and the metrics.
 
@@ -43,7 +46,10 @@ def compare(
         columns: the columns to show, in this order; the last part of a name is enough.
         format: table (for the terminal), csv, md (Markdown) or json.
         output: a file to write in addition; its ending chooses the format unless `format` is given.
+        overwrite: replace that file if it exists.
     """
+    if output is not None:
+        check_output(output, overwrite)
     records = _records(name)
     table = runs_table(records)
     for condition in filter or []:
@@ -61,8 +67,9 @@ def compare(
         print(as_text(table, format), end="")
     if output is not None:
         ending = output.suffix.removeprefix(".") if format == "table" else format
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(as_text(table, ending), encoding="utf-8")
+        text = as_text(table, ending)
+        with file_written_whole(output) as file:
+            file.write(text)
 
 
 def _records(name: str) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,8 @@ from jsonargparse import auto_cli
 from pipelines.parameters import kind_of
 from src.core.atomic import written_whole
 from src.core.errors import exit_with_message
-from src.core.paths import MODELS, PREPARED, REPORTS
+from src.core.outputs import require_ours
+from src.core.paths import MODELS, PREPARED, REPORT_FILES, REPORTS
 
 
 def evaluate(task: str) -> None:
@@ -21,6 +22,7 @@ def evaluate(task: str) -> None:
     kind = import_module(f"src.{kind_of(task)}.evaluate")
     bundle = Bundle.open(MODELS / task)
     bundle.require_data(PREPARED / task)
+    require_ours(REPORTS / task, dict.fromkeys(REPORT_FILES))
     with written_whole(REPORTS / task) as folder:
         kind.evaluate(bundle, PREPARED / task, folder)
     print(f"{task}: evaluated: {REPORTS / task}/")

@@ -18,6 +18,7 @@ from pipelines.parameters import checked, kind_of, task_section
 from src.core.atomic import written_whole
 from src.core.digests import file_digest, folder_digest
 from src.core.errors import ConfigurationError, DataError, IntegrityError, ResourceError, exit_with_message
+from src.core.outputs import check_source, require_ours
 from src.core.paths import RAW, SAMPLES, SOURCE
 
 DOWNLOADS = Path("data/downloads")
@@ -60,6 +61,8 @@ class Source:
 def fetch(task: str) -> None:
     """Write the raw files of a task to data/raw/<task>/ and record them in SOURCE.json.
 
+    A folder with files that `fetch` has not written, or that were changed since, is not replaced.
+
     The key `source` of the task's section in params.yaml is `sample` (the files of data/samples/<task>/,
     offline), `download` (public addresses, with verified digests) or the path of a folder that holds the
     files.
@@ -75,6 +78,7 @@ def fetch(task: str) -> None:
     for name in files:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise ConfigurationError(f"{task}.files: {name!r} leads out of the task's folder")
+    require_ours(RAW / task, _fetched(RAW / task))
     with written_whole(RAW / task) as folder:
         if wanted.source == "sample":
             _write_sample(task, folder)
@@ -93,6 +97,15 @@ def fetch(task: str) -> None:
         (folder / SOURCE).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     shown = ", ".join(names) if len(names) <= MOST_SHOWN else f"{len(names)} files"
     print(f"{task}: {shown} from {wanted.source}: {RAW / task}/")
+
+
+def _fetched(folder: Path) -> dict[str, str | None]:
+    """The names and sha256 of what an earlier `fetch` has written into a folder."""
+    try:
+        files = json.loads((folder / SOURCE).read_text(encoding="utf-8"))["files"]
+        return {SOURCE: None, **{name: file["sha256"] for name, file in files.items()}}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _registry(task: str, path: Path) -> dict[str, RawFile]:
@@ -171,14 +184,37 @@ def _resumed(url: str, output: str, _: Any) -> None:
 def _copy(task: str, source: Path, files: dict[str, RawFile], folder: Path) -> None:
     if not source.is_dir():
         raise DataError(f"{task}.source: {source} is not a folder; use sample, download or a path of one")
+    check_source(task, source, files)
     for name in files or sorted(path.name for path in source.iterdir()):
-        path = source / name
-        if path.is_dir():
-            shutil.copytree(path, folder / name)
-        elif path.is_file():
-            shutil.copyfile(path, folder / name)
-        else:
-            raise DataError(f"{path}: the file does not exist; {task}.files names it")
+        if not (source / name).exists():
+            raise DataError(f"{source / name}: the file does not exist; {task}.files names it")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        copy_raw(source / name, folder / name, source.resolve())
+
+
+def copy_raw(path: Path, copy: Path, root: Path) -> None:
+    """Copy a raw file, or a folder of raw files.
+
+    Args:
+        path: the file or folder.
+        copy: the place for the copy.
+        root: the source folder, without links in its path. Links are followed to files in it only.
+
+    Raises:
+        DataError: a link leads elsewhere, or there is something else than files and folders.
+    """
+    if not path.resolve().is_relative_to(root) or (path.is_symlink() and not path.is_file()):
+        raise DataError(
+            f"{path} is no file or folder of {root} but leads to {path.resolve()}; put a copy in its place"
+        )
+    if path.is_dir():
+        copy.mkdir()
+        for entry in sorted(path.iterdir()):
+            copy_raw(entry, copy / entry.name, root)
+    elif path.is_file():
+        shutil.copyfile(path, copy)
+    else:
+        raise DataError(f"{path} is neither a file nor a folder; remove it from the source")
 
 
 def _description(path: Path) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import contextlib
 import inspect
 import io
 import re
-import shutil
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,9 +13,11 @@ import yaml
 from filelock import FileLock, Timeout
 from jsonargparse import ArgumentParser
 
+from pipelines.fetch import copy_raw
 from pipelines.parameters import PARAMETERS, checked, kinds_with, read_parameters, studies_of
 from src.core.atomic import file_written_whole
 from src.core.errors import ConfigurationError, DataError, LockedError, exit_with_message
+from src.core.outputs import check_source
 from src.core.paths import RUNS
 from src.preparation.proposals import Noted, Proposal, as_yaml, one_line, plain
 
@@ -68,6 +69,7 @@ def _write_task(name: str, kind: str, path: Path, target: str | None, task: str 
     if task and "task" not in inspect.signature(propose).parameters:
         raise ConfigurationError(f"--task: {kind} data have one task only; leave it out")
     proposal = propose(path, target, **({"task": task} if task else {}))
+    check_source(name, proposal.source, proposal.files)
     _try_preparation(kind, proposal)
 
     section = {name: _section(proposal, kind)}
@@ -108,7 +110,7 @@ def _check_name(name: str) -> None:
     if name.lower() in taken:
         raise ConfigurationError(f"name: '{name}' is taken in {PARAMETERS}; choose another one")
     configuration = CONFIGURATIONS / f"{name}.yaml"
-    if configuration.exists():
+    if configuration.exists() or configuration.is_symlink():
         raise ConfigurationError(f"{configuration} exists; remove it, or choose another name")
 
 
@@ -122,9 +124,7 @@ def _try_preparation(kind: str, proposal: Proposal) -> None:
             raw = Path(temporary, "raw")
             raw.mkdir()
         for name in proposal.files:
-            original = proposal.source / name
-            copy = shutil.copytree if original.is_dir() else shutil.copyfile
-            copy(original, raw / name)
+            copy_raw(proposal.source / name, raw / name, proposal.source.resolve())
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 preparation.prepare(raw, Path(temporary, "prepared"), settings)

@@ -11,6 +11,7 @@ Importing this package prepares the process, before torch or NumPy are loaded:
 - It tells glibc not to return freed memory to the system (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD). Re-mapping it
   at every step costs up to a third of LeNet's training time.
 - It makes the import of Lightning cheaper (src/core/imports.py).
+- It keeps onnxruntime from writing a device identifier and looking up its maker's server when it is imported.
 """
 
 import ctypes
@@ -43,6 +44,8 @@ if find_spec("lightning") is None:
 if platform.machine() in {"x86_64", "AMD64"}:
     for name, value in {**TORCH_INSTRUCTIONS, **OTHER_INSTRUCTIONS}.items():
         os.environ.setdefault(name, value)
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 gc.set_threshold(10_000)
 

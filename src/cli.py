@@ -29,7 +29,7 @@ from lightning.pytorch.utilities.model_summary import ModelSummary
 from rich.console import Console
 from rich.table import Table
 
-from src.bundle.bundle import Bundle, restrict_imports, write_bundle
+from src.bundle.bundle import Bundle, check_bundle_folder, restrict_imports, write_bundle
 from src.core.atomic import file_written_whole
 from src.core.code import code_digest, modules_named
 from src.core.digests import file_digest, prepared_manifest
@@ -163,6 +163,7 @@ class LockstepCLI(LightningCLI):
         self.tracker = None
         if trainer.is_global_zero:
             _require_writable(MODELS)
+            check_bundle_folder(MODELS / self.task)
             self.lock = _only_trainer(self.task)
             described = {**self.configuration, "prepared_sha256": self.prepared}
             self.tracker = start_tracker(RUNS, self.task, described)

@@ -548,7 +548,7 @@ def test_other_model_than_the_bundle_is_reported_with_the_difference(
     message = capsys.readouterr().err.splitlines()[-1]
     assert f"model.network.dropout: 0.75 (bundle: {held})" in message
     assert "hidden_sizes" not in message
-    assert not Path("predictions.csv").exists()
+    assert not Path(f"predictions/{TASK}.csv").exists()
 
 
 # ---------------------------------------------------------------------------- optimizers and schedules
@@ -628,7 +628,7 @@ def test_predictions_are_a_table_of_ids_and_prices(predicted: list[dict[str, str
 
 def test_predictions_score_as_the_report_says() -> None:
     assert cli(*PREDICT, f"{RAW}/train.csv") == 0
-    pairs = zip(read(RAW / "train.csv"), read("predictions.csv"), strict=True)
+    pairs = zip(read(RAW / "train.csv"), read(f"predictions/{TASK}.csv"), strict=True)
     errors = [float(true["SalePrice"]) - float(found["SalePrice"]) for true, found in pairs]
     held_out = [int(row["row"]) - 1 for row in read(PREPARED / "split.csv") if row["split"] == "test"]
     squares = [errors[row] ** 2 for row in held_out]
@@ -643,7 +643,7 @@ def test_other_columns_and_unseen_categories_are_accepted(
     rows[3]["Neighborhood"] = "Atlantis"
     write("rows.csv", rows)
     assert cli(*PREDICT, "rows.csv") == 0
-    pairs = enumerate(zip(predicted, read("predictions.csv"), strict=True))
+    pairs = enumerate(zip(predicted, read(f"predictions/{TASK}.csv"), strict=True))
     assert [number for number, (before, after) in pairs if before != after] == [3]
     (warning,) = [record for record in caplog.records if "never seen" in record.getMessage()]
     assert warning.levelno == logging.WARNING

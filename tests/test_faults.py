@@ -184,10 +184,13 @@ from src.core.digests import folder_digest
 def state(folder):
     return folder_digest(folder) if folder.is_dir() else None
 
-for stage, folder in ((fetch, Path("data/raw/line")), (prepare, Path("data/prepared/line"))):
+for stage, folder, record in (
+    (fetch, Path("data/raw/line"), "SOURCE.json"), (prepare, Path("data/prepared/line"), "manifest.json")
+):
     stage("line")
     new = state(folder)
-    (folder / "older").touch()
+    with (folder / record).open("a") as file:
+        file.write("\\n")
     old = state(folder)
     shutil.copytree(folder, "older")
     for number in range(1, 1000):
@@ -527,7 +530,7 @@ def test_a_bundle_of_another_task_is_refused(
     options = ["--data.input", f"{RAW}/test.csv"] if command == "predict" else []
     assert cli(command, "--config", str(CONFIG), *options) == 2
     assert f"task: {TASK} (bundle: polynomial)" in capsys.readouterr().err.splitlines()[-1]
-    assert not Path("predictions.csv").exists()
+    assert not Path("predictions").exists()
 
 
 def test_a_bundle_is_not_evaluated_on_rows_it_may_have_trained_on(capsys: pytest.CaptureFixture[str]) -> None:

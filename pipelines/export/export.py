@@ -14,6 +14,7 @@ Preprocessing is part of the programs where their formats allow it; the rest is 
 ONNX could look up texts, torch.export cannot; both take codes, so both are the same function.
 """
 
+import io
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,8 +26,10 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse.typing import PositiveInt
 
 from src.core.atomic import written_whole
+from src.core.digests import manifest_files, write_manifest
 from src.core.errors import ConfigurationError, IntegrityError
-from src.core.paths import MODELS
+from src.core.outputs import require_ours
+from src.core.paths import MANIFEST, MODELS
 
 if TYPE_CHECKING:  # they take seconds to load, and --help needs none of them
     import numpy as np
@@ -37,7 +40,6 @@ if TYPE_CHECKING:  # they take seconds to load, and --help needs none of them
 
 EXPORTS = Path("exports")
 ONNX, TORCH = "model.onnx", "model.pt2"
-FILES = {ONNX, TORCH, "inputs.json", "vocabulary.json", "example.py", "README.md"}
 TOLERANCE = 1e-5
 SEED = 0
 ROWS_AT_ONCE = 100
@@ -61,12 +63,13 @@ def export(
     output = output or EXPORTS / task
     opened = Bundle.open(bundle or MODELS / task)
     exportable = _exportable(task, opened)
-    _refuse_other_files(output)
+    require_ours(output, manifest_files(output) | {MANIFEST: None})
     with written_whole(output.resolve()) as folder, _one_thread():
         _write_programs(exportable, folder)
         runners = {"ONNX Runtime": _onnx_runner, "torch.export": _torch_runner}
         _compare(exportable, {name: run(exportable, folder) for name, run in runners.items()}, samples)
         write_documents(exportable, task, opened, folder)
+        write_manifest(folder)
     print(f"{task}: exported: {output}/")
 
 
@@ -79,15 +82,6 @@ def _exportable(task: str, bundle: "Bundle") -> "Exportable":
         raise ConfigurationError(f"{bundle.folder}: models of kind {bundle.kind} cannot be exported")
     exportable: Exportable = import_module(f"src.{bundle.kind}.export").exportable(bundle)
     return exportable
-
-
-def _refuse_other_files(output: Path) -> None:
-    """Refuse a folder with other files than an earlier export: it is replaced as a whole."""
-    others = sorted({path.name for path in output.iterdir()} - FILES) if output.exists() else []
-    if others:
-        raise ConfigurationError(
-            f"{output} holds {others[0]}, which is not part of an export; choose a new folder with --output"
-        )
 
 
 def _write_programs(exportable: "Exportable", folder: Path) -> None:
@@ -122,7 +116,9 @@ def _write_programs(exportable: "Exportable", folder: Path) -> None:
             first = str(error.__cause__ or error).strip().partition("\n")[0]
             raise ConfigurationError(f"{exportable.network} cannot be exported: {first}") from error
         assert onnx is not None
-        torch.export.save(program, folder / TORCH)
+        saved = io.BytesIO()  # when the disk is full, torch's own writing ends the process
+        torch.export.save(program, saved)
+        (folder / TORCH).write_bytes(saved.getbuffer())
         onnx.save(folder / ONNX, external_data=False)
 
 

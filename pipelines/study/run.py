@@ -14,16 +14,17 @@ from pipelines.parameters import read_parameters
 from pipelines.study.cells import Cell, metric_names, train
 from pipelines.study.study import Study, cells_of, read_study
 from pipelines.study.workers import Workers
-from src.core.atomic import written_whole
+from src.core.atomic import file_written_whole, written_whole
 from src.core.errors import ConfigurationError, LockstepError, NonFiniteError
-from src.core.paths import REPORTS, RUNS
+from src.core.outputs import check_output, require_ours
+from src.core.paths import REPORT_FILES, REPORTS, RUNS
 from src.core.progress import progress_bar
 
 if TYPE_CHECKING:
     from pipelines.study.search import Search
 
 
-def study(name: str, workers: int = 0, sweep: Path | None = None) -> None:
+def study(name: str, workers: int = 0, sweep: Path | None = None, overwrite: bool = False) -> None:
     """Train the cells of a study and write its report: metrics.json, tables/ and plots/.
 
     Each cell is kept in runs/cells/ under a digest of its configuration, data and code. A trained cell is not
@@ -34,11 +35,14 @@ def study(name: str, workers: int = 0, sweep: Path | None = None) -> None:
         name: a section under `studies` or `more_studies` in params.yaml.
         workers: the number of processes that train in parallel; 0 for one per core, or one per GPU.
         sweep: write the study's grid to this YAML file as a sweep of W&B, and train nothing.
+        overwrite: replace that file if it exists.
     """
     wanted = read_study(name)
     if sweep is not None:
+        check_output(sweep, overwrite)
         write_sweep(name, wanted, sweep)
         return
+    require_ours(report_of(name), dict.fromkeys(REPORT_FILES))
     with Workers(workers) as pool:
         search = _search(name, wanted, pool) if wanted.search else None
         cells = cells_of(name, wanted, search.rows() if search else None)
@@ -87,7 +91,8 @@ def write_sweep(name: str, wanted: Study, path: Path) -> None:
         "parameters": parameters,
         "command": ["${env}", *call, "${args}"],
     }
-    path.write_text(yaml.safe_dump(sweep, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    with file_written_whole(path) as file:
+        file.write(yaml.safe_dump(sweep, sort_keys=False, allow_unicode=True))
     print(f"{path}: start it with `wandb sweep {path}` and `wandb agent`, with WANDB_MODE=online")
 
 

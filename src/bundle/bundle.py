@@ -23,12 +23,14 @@ from torch import Tensor
 from src.core.atomic import written_whole
 from src.core.digests import (
     file_digest,
+    manifest_files,
     prepared_manifest,
     require_digests,
     write_manifest,
 )
 from src.core.documents import flat_keys, parsed_json, parsed_yaml
 from src.core.errors import ConfigurationError, IntegrityError, LockstepError, reported_error
+from src.core.outputs import require_ours
 from src.core.paths import LOCK, MANIFEST
 from src.core.square_roots import use_exact_square_roots
 
@@ -95,6 +97,15 @@ def weights_of(model: LightningModule) -> dict[str, Tensor]:
     return weights
 
 
+def check_bundle_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be replaced by a bundle, since it holds other files than one.
+
+    Raises:
+        ConfigurationError: the folder holds another file than those of its manifest.
+    """
+    require_ours(folder, dict.fromkeys([*manifest_files(folder), MANIFEST]))
+
+
 def write_bundle(
     folder: Path,
     model: LightningModule,
@@ -112,7 +123,11 @@ def write_bundle(
         configuration: the resolved configuration, YAML.
         prepared: the folder of the prepared data, whose preprocessing.json goes along.
         documents: further text files by name, such as the history of the training.
+
+    Raises:
+        ConfigurationError: as `check_bundle_folder`.
     """
+    check_bundle_folder(folder)
     weights = weights_of(model)
     with written_whole(folder) as partial:
         save_file(weights, partial / WEIGHTS)

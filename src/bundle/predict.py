@@ -12,7 +12,8 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from src.bundle.bundle import Bundle
 from src.core.errors import ConfigurationError, IntegrityError
-from src.core.paths import MODELS
+from src.core.outputs import check_output
+from src.core.paths import MODELS, PREDICTIONS
 
 PROGRAM = "python -m src.cli predict"
 
@@ -26,7 +27,8 @@ def predict(arguments: list[str]) -> None:
             data has for the bundle's model, such as --data.input.
 
     Raises:
-        ConfigurationError: an unknown or missing argument, or no bundle that can be used.
+        ConfigurationError: an unknown or missing argument, no bundle that can be used, or a file that must
+            not be written.
     """
     source = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     _add_source(source)
@@ -36,10 +38,15 @@ def predict(arguments: list[str]) -> None:
         raise ConfigurationError(f"{error}; see {PROGRAM} --bundle FOLDER --help") from None
     parser = ArgumentParser(PROGRAM, description=__doc__, exit_on_error=False)
     _add_source(parser.add_mutually_exclusive_group())
+    parser.add_argument(
+        "--overwrite", type=bool, default=False, help="Replace an output that exists outside predictions/."
+    )
     if found.bundle or found.config:
         bundle = Bundle.open(found.bundle) if found.bundle else _bundle_of(found.config)
         write = writer_of(ready(bundle))
         parser.add_function_arguments(write, "data", skip={"model", "preprocessing"})
+        ending = parser.get_default("data.output").suffix
+        parser.set_defaults({"data.output": PREDICTIONS / f"{bundle.configuration['task']}{ending}"})
     try:
         values = parser.parse_args(arguments)
     except ArgumentError as error:
@@ -48,6 +55,10 @@ def predict(arguments: list[str]) -> None:
     if not (found.bundle or found.config):
         raise ConfigurationError("predict needs a trained model: add --bundle models/TASK")
     request = parser.instantiate(values).data
+    files = {name: value for name, value in request.items() if isinstance(value, Path)}
+    inputs = [files.pop("input")] if "input" in files else []
+    for output in files.values():
+        check_output(output, values.overwrite, inputs)
     count = write(bundle.model, bundle.preprocessing, **request)
     print(f"{count} predictions: {request.output}")
 

@@ -3,11 +3,11 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from src.core.errors import LockedError
+from src.core.errors import LockedError, ResourceError
 
 try:
     import fcntl
@@ -22,9 +22,16 @@ def written_whole(folder: Path) -> Iterator[Path]:
     The new folder has the same parent, so that a rename is enough. After an error it is removed and `folder`
     is unchanged.
 
+    Where `folder` is a link to a folder, that folder is replaced.
+
     Raises:
+        ResourceError: `folder` is a file.
         LockedError: another process is writing it, for example a stage whose `dvc` was killed.
     """
+    if folder.is_symlink():
+        folder = folder.resolve()
+    if folder.exists() and not folder.is_dir():
+        raise ResourceError(f"{folder} is a file, but a folder is written there; move it elsewhere")
     partial = folder.with_name(f".{folder.name}.partial")
     older = folder.with_name(f".{folder.name}.older")
     if partial.exists():
@@ -48,8 +55,8 @@ def written_whole(folder: Path) -> Iterator[Path]:
         os.close(claim)
 
 
-def _claim(partial: Path, folder: Path) -> int:
-    """Lock a folder until the descriptor is closed or the process ends."""
+def _claim(partial: Path, target: Path) -> int:
+    """Lock a file or folder until the descriptor is closed or the process ends."""
     if fcntl is None:
         return os.open(os.devnull, os.O_RDONLY)
     descriptor = os.open(partial, os.O_RDONLY)
@@ -57,18 +64,41 @@ def _claim(partial: Path, folder: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise LockedError(f"another process is writing {folder}; wait for it to end, or end it") from None
+        raise _locked(target) from None
     return descriptor
+
+
+def _locked(target: Path) -> LockedError:
+    return LockedError(f"another process is writing {target}; wait for it to end, or end it")
 
 
 @contextmanager
 def file_written_whole(path: Path) -> Iterator[TextIO]:
-    """Yield an empty file (UTF-8) that replaces `path` when the block ends without an error."""
+    """Yield an empty file (UTF-8) that replaces `path` when the block ends without an error.
+
+    Missing parent folders are made; after an error they are removed again.
+
+    Raises:
+        LockedError: another process is writing it.
+    """
     partial = path.with_name(f".{path.name}.partial")
+    missing = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
+    partial.touch()
+    claim = _claim(partial, path)
     try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        partial.replace(path)
+        # the claim may have come when the first writer had just given the file its name
+        if fcntl and not (partial.exists() and os.path.samestat(os.fstat(claim), partial.stat())):
+            raise _locked(path)
+        try:
+            with partial.open("w", encoding="utf-8", newline="") as file:
+                yield file
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            with suppress(OSError):  # another process may have put something there
+                for parent in missing:
+                    parent.rmdir()
+            raise
     finally:
-        partial.unlink(missing_ok=True)
+        os.close(claim)

@@ -30,6 +30,11 @@ def folder_digest(folder: Path, pattern: str = "*") -> str:
     return sha256("".join(lines).encode()).hexdigest()
 
 
+def content_digest(path: Path) -> str:
+    """The sha256 of a file or of a folder."""
+    return folder_digest(path) if path.is_dir() else file_digest(path)
+
+
 def write_manifest(folder: Path, **entries: Any) -> None:
     """Write manifest.json, the last file of a folder: the sha256 of each other file.
 
@@ -39,6 +44,15 @@ def write_manifest(folder: Path, **entries: Any) -> None:
     """
     files = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
     write_json(folder / MANIFEST, {**entries, "files": files})
+
+
+def manifest_files(folder: Path) -> dict[str, str]:
+    """The sha256 of the files that the manifest of a folder lists; empty without a readable manifest."""
+    try:
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return dict(content["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def prepared_manifest(prepared: Path) -> dict[str, Any]:
@@ -91,10 +105,8 @@ def require_digests(folder: Path, expected: Mapping[str, str], remedy: str) -> N
     for name, digest in expected.items():
         place = folder / name
         found = "not a regular file" if place.exists() else "no such file"
-        if place.is_dir():
-            found = folder_digest(place)
-        elif place.is_file():  # a pipe would wait for a writer
-            found = file_digest(place)
+        if place.is_dir() or place.is_file():  # a pipe would wait for a writer
+            found = content_digest(place)
         if found != digest:
             raise IntegrityError(
                 f"{place}: sha256 {found}, expected {digest}; {remedy}; where DVC brings "

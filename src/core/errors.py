@@ -60,6 +60,7 @@ RESOURCE_ERRNOS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM),
     *(errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.EEXIST, errno.ENOTDIR),  # a file has the name of the folder
+    errno.ENAMETOOLONG,
 }
 
 
@@ -84,8 +85,11 @@ def exit_with_message(main: Callable[[], object]) -> None:
 
 
 def printable(text: str) -> str:
-    """The text with control characters, and others that a terminal does not show, as escape sequences."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    r"""A text whose control and other invisible characters are escapes such as \x1b."""
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode()
+        for sign in text
+    )
 
 
 def reported_error(error: BaseException | None) -> LockstepError | None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from src.bundle.progress import prediction_progress
+from src.bundle.spreadsheets import as_text
 from src.core.atomic import file_written_whole
 from src.images.figures import feature_maps as maps_of
 from src.images.figures import plot_feature_maps
@@ -31,6 +32,7 @@ def write_classes(
     output: Path = Path("predictions.csv"),
     feature_maps: Path | None = None,
     unreadable: Literal["refuse", "skip"] = "refuse",
+    escape_formulas: bool = False,
 ) -> int:
     """Write the name, the class and the probability of the class of each image to a CSV file.
 
@@ -42,6 +44,7 @@ def write_classes(
         output: the CSV file to write.
         feature_maps: a PNG file to write, with the feature maps of the first image.
         unreadable: pictures of a folder that cannot be read: refuse, or skip (they get no row).
+        escape_formulas: put an apostrophe before names and classes that a spreadsheet would compute.
 
     Returns:
         The number of images.
@@ -61,7 +64,9 @@ def write_classes(
             first = images[:1] if first is None else first
             likeliest, codes = probabilities(model, images).max(dim=1)
             for name, code, probability in zip(names, codes.tolist(), likeliest.tolist(), strict=True):
-                writer.writerow([name, preprocessing.classes[code], f"{probability:.6f}"][: len(columns)])
+                texts = [str(name), preprocessing.classes[code]]
+                texts = [as_text(text) for text in texts] if escape_formulas else texts
+                writer.writerow([*texts, f"{probability:.6f}"][: len(columns)])
             done += len(images)
             adapted += different
             advance(len(images))

@@ -91,7 +91,7 @@ def propose(path: Path, target: str | None) -> Proposal:
         prepare=prepare,
         configuration=_configuration(total, resize or max(next(iter(seen.sizes)))),
         findings=_findings(path, seen, resize, why),
-        predict=f"--data.input {shlex.quote(str(seen.example))} --data.output predictions.csv",
+        predict=f"--data.input {shlex.quote(str(seen.example))}",
     )
 
 

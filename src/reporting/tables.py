@@ -9,10 +9,16 @@ from src.reporting.noise import P_VALUE
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, one line a row, with a final newline."""
-    lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
+    """A Markdown table, one line a row, with a final newline.
+
+    In a cell, a bar is escaped and a line break becomes a space.
+    """
+    lines = [_line(headings), "|---" * len(headings) + "|", *map(_line, rows)]
     return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(' '.join(cell.splitlines()).replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def print_metrics(title: str, metrics: Mapping[str, float]) -> None:

@@ -28,7 +28,7 @@ def table_form(model: TabularModel, preprocessing: Preprocessing) -> Form:
     columns = preprocessing.columns
     fields: list[Component] = []
     gradio.Markdown(
-        f"Predicts {preprocessing.label(target)} of one row from the other {len(columns)} columns."
+        f"Predicts {preprocessing.label(preprocessing.target.name)} of one row from the other {len(columns)} columns."
     )
     with gradio.Row():
         for column in columns:

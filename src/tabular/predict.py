@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from src.bundle.progress import prediction_progress
+from src.bundle.spreadsheets import as_text
 from src.core.atomic import file_written_whole
 from src.core.errors import DataError
 from src.tabular.model import TabularModel
@@ -30,6 +31,7 @@ def write_predictions(
     preprocessing: Preprocessing,
     input: Path,
     output: Path = Path("predictions.csv"),
+    escape_formulas: bool = False,
 ) -> int:
     """Write a CSV file with one row per prediction: id or row number, target and, for classes, probability.
 
@@ -38,6 +40,8 @@ def write_predictions(
         preprocessing: of its training rows.
         input: a raw table (CSV, Excel or JSON) with at least the columns of training.
         output: the CSV file to write.
+        escape_formulas: put an apostrophe before ids, classes and column names that a spreadsheet would
+            compute, such as =A1.
 
     Returns:
         The number of predictions.
@@ -50,6 +54,10 @@ def write_predictions(
     done = 0
     with file_written_whole(output) as file, prediction_progress(rows) as advance:
         for frame in predictions(model, preprocessing, tables, input, unseen):
+            if escape_formulas:
+                texts = frame.select_dtypes(exclude="number").columns
+                frame = frame.assign(**{name: frame[name].map(as_text, na_action="ignore") for name in texts})
+                frame = frame.rename(columns=as_text)
             frame.to_csv(file, index=False, header=not done, lineterminator="\n")
             done += len(frame)
             advance(len(frame))

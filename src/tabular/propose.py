@@ -143,7 +143,7 @@ def propose(path: Path, target: str | None, task: Task | None = None) -> Proposa
         prepare=prepare,
         configuration=_configuration(len(table), classes),
         findings=findings,
-        predict=f"--data.input {shlex.quote(str(test or file))} --data.output predictions.csv",
+        predict=f"--data.input {shlex.quote(str(test or file))}",
     )
 
 

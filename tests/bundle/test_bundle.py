@@ -15,7 +15,7 @@ from lightning import LightningModule
 from safetensors.torch import load_file
 from torch import Tensor
 
-from src.bundle.bundle import FORMAT, Bundle, tensors_digest, write_bundle
+from src.bundle.bundle import FORMAT, Bundle, check_bundle_folder, tensors_digest, write_bundle
 from src.bundle.predict import for_model
 from src.core.digests import file_digest, require_digests, write_manifest
 from src.core.errors import ConfigurationError, IntegrityError
@@ -435,3 +435,15 @@ def test_a_model_without_a_function_of_its_kind_is_named() -> None:
     assert for_model(bundle, {TabularModel: 1}) == 1
     with pytest.raises(ConfigurationError, match="models/boxes holds a TabularModel, which is no MLP"):
         for_model(bundle, {MLP: 1})
+
+
+def test_a_folder_with_files_of_the_user_is_not_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    check_bundle_folder(folder)
+    folder.mkdir()
+    (folder / "manifest.json").write_text('{"files": {"config.yaml": "0"}}')
+    (folder / "config.yaml").touch()
+    check_bundle_folder(folder)
+    (folder / "precious.txt").touch()
+    with pytest.raises(ConfigurationError, match=r"precious\.txt was not written by this project"):
+        check_bundle_folder(folder)

@@ -126,3 +126,29 @@ def test_a_bundle_of_another_format_is_refused(capsys: pytest.CaptureFixture[str
 def test_help_names_the_keys_of_the_model(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli("predict", *options, "--help") == 0
     assert ("--data.compose.rhyme" in capsys.readouterr().out) == bool(options)
+
+
+@pytest.mark.parametrize("task", ["spiral", "digits", "poems", "words", "bowl"])
+@pytest.mark.usefixtures("elsewhere")
+def test_predict_replaces_its_own_files_only(task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["predict", "--bundle", f"the {task} model", *REQUESTS[task]]
+    assert cli(*command) == 0
+    assert cli(*command) == 0
+    (written,) = Path("predictions").iterdir()
+    assert written.stem == task
+    Path("mine.txt").write_text("mine")
+    assert cli(*command, "--data.output", "mine.txt") == 2
+    assert "mine.txt exists; name another output, or add --overwrite true" in capsys.readouterr().err
+    assert Path("mine.txt").read_text() == "mine"
+    assert cli(*command, "--data.output", "mine.txt", "--overwrite", "true") == 0
+    assert Path("mine.txt").read_bytes() == written.read_bytes()
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_predict_never_writes_over_its_input(capsys: pytest.CaptureFixture[str]) -> None:
+    before = Path("digits.csv").read_bytes()
+    command = ["predict", "--bundle", "the digits model", "--data.input", "digits.csv", "--overwrite", "true"]
+    for option in ("--data.output", "--data.feature_maps"):
+        assert cli(*command, option, "./digits.csv") == 2
+        assert "digits.csv is the input, too" in capsys.readouterr().err
+    assert Path("digits.csv").read_bytes() == before

@@ -182,3 +182,14 @@ def test_runs_no_better_than_the_trivial_answer_are_named(
     record |= {"metrics": metrics, "trivial": trivial, "test_rows": 100}
     Path("runs/tiny/b2/run.json").write_text(json.dumps(record))
     assert ("not better than the trivial answer beyond noise: b2" in shown(capsys, "tiny")) == named
+
+
+def test_a_file_that_exists_is_replaced_on_wish_only(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("runs.csv").write_text("mine")
+    with pytest.raises(
+        ConfigurationError, match=r"runs\.csv exists; name another output, or add --overwrite"
+    ):
+        compare("tiny", output=Path("runs.csv"))
+    assert Path("runs.csv").read_text() == "mine"
+    compare("tiny", output=Path("runs.csv"), overwrite=True)
+    assert Path("runs.csv").read_text().startswith("run,model.rate")

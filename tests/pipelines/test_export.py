@@ -2,6 +2,7 @@ import json
 import math
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from tests.support import ended
 
 TASKS = ("house_prices", "digits", "poems", "words", "line", "bowl")
 SAMPLES = 200
-COMMON = ["README.md", "example.py", "inputs.json", "model.onnx", "model.pt2"]
+COMMON = ["README.md", "example.py", "inputs.json", "manifest.json", "model.onnx", "model.pt2"]
 
 
 pytestmark = [pytest.mark.slow, pytest.mark.tasks(*TASKS)]
@@ -262,7 +263,7 @@ def test_bad_input_is_told(
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     assert ended(export, "line", bundle=bundle, output=tmp_path / "mine") == 2
-    assert "letter.txt, which is not part of an export" in capsys.readouterr().err
+    assert "letter.txt was not written by this project" in capsys.readouterr().err
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
 
     (tmp_path / "file").write_text("")
@@ -276,3 +277,43 @@ def test_bad_input_is_told(
     (bundle / "manifest.json").write_text(json.dumps(manifest | {"files": {}, "task": "other"}))
     assert ended(export, "line", bundle=bundle) == 4
     assert not (tmp_path / "exports").exists()
+
+
+def test_an_edited_export_and_a_folder_of_the_user_stay(
+    project: Path, exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    copied = shutil.copytree(exports / "line", tmp_path / "line")
+    export("line", output=copied, samples=SAMPLES)
+    (copied / "README.md").write_text("what I know of the model")
+    with pytest.raises(ConfigurationError, match=r"line/README\.md was changed since it was written"):
+        export("line", output=copied, samples=SAMPLES)
+    assert (copied / "README.md").read_text() == "what I know of the model"
+    (copied / "manifest.json").unlink()
+    with pytest.raises(ConfigurationError, match=r"README\.md was not written by this project"):
+        export("line", output=copied, samples=SAMPLES)
+
+
+def test_a_full_disk_is_told_and_the_older_export_stays(
+    project: Path, exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    copied = shutil.copytree(exports / "line", tmp_path / "line")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, limits[1]))  # no file can become larger
+    try:
+        assert ended(export, "line", output=copied, samples=SAMPLES) == 6
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert folder_digest(copied) == folder_digest(exports / "line")
+    assert [path.name for path in tmp_path.iterdir()] == ["line"]
+
+
+def test_the_runtime_of_an_export_writes_no_files_into_the_home(exports: Path, tmp_path: Path) -> None:
+    # its telemetry keeps a device identifier there; a process without the variable would, too
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment["HOME"] = str(tmp_path)
+    session = f"import src, onnxruntime; onnxruntime.InferenceSession({str(exports / 'line/model.onnx')!r})"
+    for command in (["-c", session], [str(exports / "line/example.py")]):
+        subprocess.run([sys.executable, *command], env=environment, check=True, capture_output=True)
+    assert list(tmp_path.rglob("*")) == []

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import os
@@ -14,12 +15,13 @@ from typing import Any, ClassVar
 
 import pytest
 import yaml
+from dvc.cli import main as dvc
 from torchvision.datasets import FashionMNIST
 
 from pipelines import fetch as stage
 from pipelines.fetch import fetch
 from pipelines.parameters import kind_of
-from src.core.errors import ConfigurationError, DataError, IntegrityError, ResourceError
+from src.core.errors import ConfigurationError, DataError, IntegrityError, ResourceError, reported_error
 
 ROOT = Path(__file__).parents[2]
 CONTENT = {"train.csv": b"a,b\n1,2\n3,4\n", "notes.txt": b"two rows\n"}
@@ -501,3 +503,100 @@ def test_fashion_mnist_has_the_addresses_of_torchvision() -> None:
     assert parameters["fashion_mnist"]["files"] == expected
     names = [row["en"] for row in parameters["fashion_mnist"]["prepare"]["classes"]]
     assert names == FashionMNIST.classes
+
+
+@pytest.mark.parametrize("place", ["data/raw/tiny", "data/raw", ".", "data/prepared/tiny"])
+def test_a_source_that_fetch_or_dvc_would_replace_is_refused(place: str) -> None:
+    Path(place).mkdir(parents=True, exist_ok=True)
+    Path(place, "train.csv").write_text("the only copy\n")
+    write_parameters(place, {})
+    with pytest.raises(ConfigurationError, match=r"tiny\.source: .* overlap|was not written by this project"):
+        fetch("tiny")
+    assert Path(place, "train.csv").read_text() == "the only copy\n"
+
+
+def test_files_of_the_user_in_the_raw_folder_stay(source: Path) -> None:
+    write_parameters(str(source), {})
+    fetch("tiny")
+    fetch("tiny")
+    raw("notes.md").write_text("mine")
+    with pytest.raises(ConfigurationError, match=r"data/raw/tiny/notes\.md was not written by this project"):
+        fetch("tiny")
+    assert raw("notes.md").read_text() == "mine"
+    raw("notes.md").unlink()
+    raw("train.csv").write_text("corrected")
+    with pytest.raises(
+        ConfigurationError, match=r"data/raw/tiny/train\.csv was changed since it was written"
+    ):
+        fetch("tiny")
+    assert raw("train.csv").read_text() == "corrected"
+
+
+@pytest.mark.parametrize("files", [{}, {"a": {}}], ids=["all", "named"])
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("../../secret.txt", "secret.txt; put a copy in its place"),
+        ("..", "source; put a copy in its place"),
+        ("/dev/zero", "/dev/zero; put a copy in its place"),
+        ("nowhere", "nowhere; put a copy in its place"),
+        (None, "is neither a file nor a folder"),
+    ],
+)
+def test_links_out_of_a_source_and_devices_are_refused(
+    target: str | None, told: str, files: dict[str, Any], source: Path
+) -> None:
+    (source.parent / "secret.txt").write_text("secret")
+    (source / "a").mkdir()
+    if target is None:
+        os.mkfifo(source / "a/entry")
+    else:
+        (source / "a/entry").symlink_to(target)
+    write_parameters(str(source), files)
+    with pytest.raises(DataError, match=told):
+        fetch("tiny")
+    assert written() == []
+
+
+def test_links_to_files_of_the_source_and_a_linked_source_are_followed(source: Path, tmp_path: Path) -> None:
+    (source / "link.csv").symlink_to("train.csv")
+    (tmp_path / "linked").symlink_to(source)
+    write_parameters(str(tmp_path / "linked"), {})
+    fetch("tiny")
+    assert raw("link.csv").read_bytes() == CONTENT["train.csv"]
+    assert not raw("link.csv").is_symlink()
+
+
+def test_a_full_disk_is_told_and_the_older_data_stay(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (source / "pictures").mkdir()
+    (source / "pictures/1.png").touch()
+    write_parameters(str(source), {})
+    fetch("tiny")
+    before = written()
+
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        fetch("tiny")
+    assert isinstance(reported_error(caught.value), ResourceError)
+    assert written() == before
+
+
+@pytest.mark.slow
+def test_dvc_leaves_what_lies_in_the_raw_folder(
+    source: Path, project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_parameters(str(source), {})
+    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["fetch"]
+    stage["do"]["deps"] = []
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"fetch": stage}}))
+    for name in ("pipelines", "src"):
+        Path(name).symlink_to(ROOT / name)
+    raw("").mkdir(parents=True)
+    raw("wine.csv").write_text("the only copy\n")
+    assert dvc(["init", "--no-scm", "--quiet"]) == 0
+    assert dvc(["repro", "--quiet", "fetch@tiny"]) != 0
+    assert "data/raw/tiny/wine.csv was not written by this project" in capfd.readouterr().err
+    assert raw("wine.csv").read_text() == "the only copy\n"

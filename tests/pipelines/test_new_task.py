@@ -134,7 +134,7 @@ def test_a_table_becomes_a_task(
     assert {"test/accuracy", "baseline/logistic/accuracy"} <= set(metrics)
     learnt = json.loads(Path("models/ships/preprocessing.json").read_text(encoding="utf-8"))
     assert {column["name"] for column in learnt["columns"]} == {"Zip", "Age.years", "Deck"}
-    with Path("predictions.csv").open(encoding="utf-8") as file:
+    with Path("predictions/ships.csv").open(encoding="utf-8") as file:
         predicted = list(csv.DictReader(file))
     assert (len(predicted), predicted[0]["Nr"]) == (120, "7")
 
@@ -179,7 +179,7 @@ def test_pictures_become_a_task(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert configuration("sky")["model"]["init_args"]["network"]["init_args"] == {"width": 32}
     metrics = use("sky", monkeypatch, "--data.input", str(folder / "night"))
     assert {"test/accuracy", "baseline/logistic/accuracy"} <= set(metrics)
-    with Path("predictions.csv").open(encoding="utf-8") as file:
+    with Path("predictions/sky.csv").open(encoding="utf-8") as file:
         assert {row["class"] for row in csv.DictReader(file)} <= {"a moon", "night"}
 
 
@@ -192,7 +192,7 @@ def test_poems_become_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"src.text.evaluate.{name}", fewer)
     metrics = use("verses", monkeypatch, "--data.compose.start", "空")
     assert metrics["generated/format"] == 1
-    assert Path("poems.txt").read_text(encoding="utf-8").startswith("空")
+    assert Path("predictions/verses.txt").read_text(encoding="utf-8").startswith("空")
 
 
 @pytest.mark.parametrize(
@@ -394,6 +394,17 @@ def test_predictions_have_the_columns_of_the_submission(monkeypatch: pytest.Monk
     new_task("sea", "tabular", Path("sea"))
     metrics = use("sea", monkeypatch, "--data.input", "sea/Test.csv")
     assert "test/accuracy" in metrics
-    predicted = pd.read_csv("predictions.csv")
+    predicted = pd.read_csv("predictions/sea.csv")
     assert list(predicted.columns) == ["Passenger", "Alive"]
     assert set(predicted["Alive"]) <= {"yes", "no"}
+
+
+@pytest.mark.parametrize("place", ["data/raw/wine/wine.csv", "data/raw/wine", "models/wine/wine.csv"])
+def test_data_in_a_folder_that_the_pipeline_replaces_are_refused(place: str) -> None:
+    table = write_table(Path(place if place.endswith(".csv") else f"{place}/wine.csv"))
+    before = table.read_bytes()
+    with pytest.raises(ConfigurationError, match=r"wine\.source: .* overlap, which `dvc repro` replaces"):
+        new_task("wine", "tabular", Path(place))
+    assert table.read_bytes() == before
+    assert Path("params.yaml").read_bytes() == PARAMETERS
+    assert not Path("configs").exists()

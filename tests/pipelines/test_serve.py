@@ -274,13 +274,13 @@ def test_the_page_answers_as_predict_does_and_asks_no_other_machine(
     with Path("house.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["Id", *row], ["1", *(row | {"LotArea": 12345.5}).values()]])
     predict(["--bundle", str(bundles / "house_prices"), "--data.input", "house.csv"])
-    (_, price), *_ = csv.reader(Path("predictions.csv").read_text().splitlines()[1:])
+    (_, price), *_ = csv.reader(Path("predictions/house_prices.csv").read_text().splitlines()[1:])
     label = learnt["labels"]["LotArea"]["en"]
     typical = visitor.answer("house_prices", r"^SalePrice: \d")
     assert visitor.answer("house_prices", f"^SalePrice: {re.escape(price)}$", **{label: "12345.5"}) != typical
 
     predict(["--bundle", str(bundles / "poems"), "--data.compose.start", "春", "--data.compose.count", "2"])
-    poems = Path("poems.txt").read_text(encoding="utf-8").strip()
+    poems = Path("predictions/poems.txt").read_text(encoding="utf-8").strip()
     assert visitor.answer("poems", "^春", **{"First character": "春", "Poems": "2"}) == poems
     told = visitor.answer("poems", "^error", **{"First character": "春天"})
     assert told.startswith("error: compose.start must be one character, found 2: 春天")

@@ -330,7 +330,7 @@ def test_a_cell_that_fails_is_told_and_the_others_go_on(
     project: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     Path("reports/studies/tiny").mkdir(parents=True)
-    Path("reports/studies/tiny/older").touch()
+    Path("reports/studies/tiny/metrics.json").touch()
     write_study(seeds=[1])
     failing, last = cells()
     # a run folder that cannot be made
@@ -339,7 +339,7 @@ def test_a_cell_that_fails_is_told_and_the_others_go_on(
     with pytest.raises(ResourceError, match=r"1 of 2 cells failed, the first: relu, seed 1: .*log\.txt"):
         study("tiny", workers=1)
     assert last.done
-    assert Path("reports/studies/tiny/older").is_file()
+    assert Path("reports/studies/tiny/metrics.json").is_file()
     assert capfd.readouterr().err.count("trained in") == 1
     (failing.folder / "runs" / "polynomial").unlink()
     study("tiny", workers=1)
@@ -600,3 +600,17 @@ def test_a_trial_outside_the_grid_is_refused(search: Search, key: str, value: An
         study.add_trial(optuna.trial.create_trial(params=wrong, distributions=foreign, value=0.01))
     with pytest.raises(ConfigurationError, match=rf"storage: trial 0 \({state}\) has {key} = "):
         search.rows()
+
+
+def test_a_sweep_and_a_report_replace_no_file_of_the_user(project: Path) -> None:
+    Path("sweep.yaml").write_text("mine")
+    with pytest.raises(ConfigurationError, match=r"sweep\.yaml exists; name another output"):
+        study("tiny", sweep=Path("sweep.yaml"))
+    study("tiny", sweep=Path("sweep.yaml"), overwrite=True)
+    assert Path("sweep.yaml").read_text().startswith("project: lockstep")
+    notes = report_of("tiny") / "notes.md"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("mine")
+    with pytest.raises(ConfigurationError, match=r"notes\.md was not written by this project"):
+        study("tiny")
+    assert notes.read_text() == "mine"

@@ -131,7 +131,7 @@ def test_a_wrong_cell_is_named_by_its_row_and_nothing_is_written(
     Path("new.csv").write_text(MIXED.replace("012,3,", f"012,{cell},"))
     with pytest.raises(DataError, match=rf"new\.csv: row 7, column 'Area': .*{complaint}"):
         predicted(Path("new.csv"))
-    assert not list(Path("out").iterdir())
+    assert not Path("out").exists()
 
 
 @pytest.mark.parametrize("size", [2, 8192])
@@ -296,3 +296,18 @@ def test_predictions_read_their_input_as_training_did(
     Path("new.csv").write_text("\n".join(row.rpartition(";")[0] for row in rows))
     assert features_of(Path("new.csv")).tolist() == whole.tolist()
     assert caplog.messages == ["new.csv: one column fewer than training: taken as the others than 'column_3'"]
+
+
+def test_ids_classes_and_names_that_a_spreadsheet_would_compute_are_escaped_on_wish(
+    houses: pd.DataFrame,
+) -> None:
+    rows = houses.head(2).assign(Id=["=HYPERLINK(1)", "-7"])
+    path = write_rows(rows, "new.csv")
+    target = Target("@kind", ["+1", "+1 "])
+    write_predictions(*model(target=target), path, Path("plain.csv"))
+    write_predictions(*model(target=target), path, Path("escaped.csv"), escape_formulas=True)
+    plain, escaped = (pd.read_csv(name, dtype=str) for name in ("plain.csv", "escaped.csv"))
+    assert plain["Id"].tolist() == ["=HYPERLINK(1)", "-7"]
+    assert escaped["Id"].tolist() == ["'=HYPERLINK(1)", "'-7"]
+    assert escaped["'@kind"].tolist() == [f"'{one}" for one in plain["@kind"]]
+    assert escaped["probability"].tolist() == plain["probability"].tolist()

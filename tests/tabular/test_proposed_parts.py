@@ -148,7 +148,7 @@ def test_the_folder_of_a_competition(test: str, tmp_path: Path) -> None:
     found = propose(tmp_path, None)
     prepared = plain(found.prepare)
     assert (prepared["target"], prepared.get("test"), found.files) == ("felled", None, ["train.csv"])
-    assert found.predict == f"--data.input {tmp_path / test} --data.output predictions.csv"
+    assert found.predict == f"--data.input {tmp_path / test}"
     assert prepared["prediction_columns"] == ["Id", "Fell"]
     assert f"'{test}' has no target: it is what to predict" in found.findings
 

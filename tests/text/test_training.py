@@ -42,4 +42,4 @@ def test_other_networks_train_and_write_poems(
     main(["fit", "--config", "poems.yaml", *options])
     assert "test/perplexity" in capsys.readouterr().out
     main(["predict", "--config", "poems.yaml", "--data.compose.start=春"])
-    assert Path("poems.txt").read_text(encoding="utf-8").startswith("春")
+    assert Path("predictions/poems.txt").read_text(encoding="utf-8").startswith("春")
