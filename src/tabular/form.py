@@ -27,9 +27,8 @@ def table_form(model: TabularModel, preprocessing: Preprocessing) -> Form:
     """
     columns = preprocessing.columns
     fields: list[Component] = []
-    gradio.Markdown(
-        f"Predicts {preprocessing.label(preprocessing.target.name)} of one row from the other {len(columns)} columns."
-    )
+    target = preprocessing.label(preprocessing.target.name)
+    gradio.Markdown(f"Predicts {target} of one row from the other {len(columns)} columns.")
     with gradio.Row():
         for column in columns:
             label = preprocessing.label(column.name)
