@@ -18,7 +18,7 @@ from torch.nn import functional
 from src.core.errors import ConfigurationError
 from src.text.model import LanguageModel
 from src.text.preprocessing import BOS, INVISIBLE, Preprocessing, TextEncoder
-from src.training.exactness import derived_seed
+from src.training.seeding import derived_seed
 
 POEMS_AT_ONCE = 256
 # a multiple of the shift of a boundary between two choices by 32-bit rounding, measured as at most 2.4e-6

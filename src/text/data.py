@@ -16,7 +16,7 @@ from torch import Tensor
 
 from src.core.errors import ConfigurationError
 from src.text.preprocessing import PAD, UNK, Preprocessing
-from src.training.exactness import derived_seed
+from src.training.seeding import derived_seed
 from src.training.loading import Batches, BatchSize, WholeData
 
 logger = logging.getLogger(__name__)

@@ -1,15 +1,19 @@
 """Bit-exact repetition of a training: derived seeds, a fixed thread count, noise seeded per step."""
 
 import os
-from hashlib import sha256
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import RunningStage
 
 from src import TORCH_INSTRUCTIONS
 from src.core.errors import ConfigurationError
 from src.core.square_roots import use_exact_square_roots
+from src.training.loading import Batches
+from src.training.seeding import SeededLoader, derived_seed, seed_everything
+
+STAGES = (None, *RunningStage)
 
 # the choice of this process, once it is made
 _portable: bool | None = None
@@ -41,15 +45,6 @@ def choose_instructions(portable: bool) -> None:
                 del os.environ[name]
 
 
-def derived_seed(*numbers: int) -> int:
-    """A seed of 63 bits that is a function of the numbers alone, such as (seed, epoch).
-
-    Checkpoints need no state of random generators: the next draw follows from the position in the training.
-    """
-    digest = sha256(" ".join(map(str, numbers)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
 class Exactness(Callback):
     """Fix the thread count and tie each step's noise (dropout, rrelu) to (seed, epoch, batch).
 
@@ -64,12 +59,39 @@ class Exactness(Callback):
     def __init__(self, seed: int, threads: int) -> None:
         self.seed = seed
         self.threads = threads
+        self.every_generator = False  # ordinary modules may draw from those of NumPy and Python, too
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Set the thread count before the first operation of the run."""
+        """Set the thread count before the first operation of the run, and have its data loaders seeded."""
         torch.set_num_threads(self.threads)
+        process = trainer.strategy.process_dataloader
+
+        def seeded(loader: object) -> object:
+            loader = process(loader)
+            if isinstance(loader, Batches):
+                return loader
+            self.every_generator = True
+            return SeededLoader(
+                loader, lambda: self._epoch(trainer), trainer.global_rank, trainer.world_size
+            )
+
+        # Lightning's place for changing loaders; a strategy is chosen by the user
+        trainer.strategy.process_dataloader = seeded  # type: ignore[method-assign]
         # no operation here reads uninitialised memory, and filling it takes a part of each step
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+    def _epoch(self, trainer: Trainer) -> tuple[int, int, int]:
+        """Numbers that name the epoch and what is done in it."""
+        # current_epoch is stale after a checkpoint was loaded
+        epoch = int(trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
+        return self.seed, epoch, STAGES.index(trainer.state.stage)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Seed the generators for what a module or callback draws at the start of an epoch."""
+        if self.every_generator:
+            seed_everything(*self._epoch(trainer), -1)
+
+    on_validation_epoch_start = on_test_epoch_start = on_train_epoch_start
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -79,6 +101,8 @@ class Exactness(Callback):
         epoch = int(trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         seed = derived_seed(self.seed, epoch, position)
         # torch.manual_seed seeds every kind of device, which takes longer than a small step
+        if self.every_generator:
+            seed_everything(self.seed, epoch, position)
         torch.default_generator.manual_seed(seed)
         device = pl_module.device
         if device.type == "cuda":

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from src.core.errors import ConfigurationError
 from src.core.paths import PREPARED
-from src.training.exactness import derived_seed
+from src.training.seeding import derived_seed
 
 BatchSize = int | Literal["full"]
 

@@ -1,0 +1,173 @@
+"""Modules and data as Lightning's documentation writes them, which know nothing of this project."""
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset, IterableDataset, WeightedRandomSampler, random_split
+from torchmetrics.classification import MulticlassAccuracy
+
+ROWS, FEATURES, CLASSES = 48, 6, 3
+
+
+class Points(Dataset[tuple[Tensor, Tensor]]):
+    """Rows around class centres, moved at random each time, by three libraries."""
+
+    def __init__(self, augment: bool = False) -> None:
+        generator = torch.Generator().manual_seed(1)
+        self.y = torch.arange(ROWS) % CLASSES
+        self.x = torch.randn(ROWS, FEATURES, generator=generator) + self.y[:, None]
+        self.augment = augment
+
+    def __len__(self) -> int:
+        return ROWS
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        x = self.x[index]
+        if self.augment:
+            x = x + 0.1 * torch.randn(FEATURES) + random.random() + np.random.rand()  # noqa: NPY002
+        return x.float(), self.y[index]
+
+
+class Stream(IterableDataset[tuple[Tensor, Tensor]]):
+    """An endless source, cut after an epoch's rows."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        points = Points()
+        for _ in range(ROWS):
+            yield points[int(torch.randint(ROWS, ()))]
+
+
+class PointsData(L.LightningDataModule):
+    def __init__(self, workers: int = 0, sampler: str = "shuffle", augment: bool = True) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.generator = torch.Generator().manual_seed(7)
+
+    def setup(self, stage: str) -> None:
+        self.train = Points(self.hparams["augment"])
+        self.validation, _ = random_split(Points(), [24, 24], generator=torch.Generator().manual_seed(2))
+
+    def train_dataloader(self) -> Any:
+        sampler = self.hparams["sampler"]
+        if sampler == "stream":
+            return DataLoader(Stream(), batch_size=8, num_workers=self.hparams["workers"])
+        options: dict[str, Any] = {
+            "shuffle": {"shuffle": True},
+            "own generator": {"shuffle": True, "generator": self.generator},
+            "weighted": {"sampler": WeightedRandomSampler([1.0] * 24 + [3.0] * 24, ROWS)},
+            "persistent": {"shuffle": True, "persistent_workers": True},
+        }[sampler]
+        return DataLoader(self.train, batch_size=8, num_workers=self.hparams["workers"], **options)
+
+    def val_dataloader(self) -> Any:
+        return DataLoader(self.validation, batch_size=8)
+
+    test_dataloader = val_dataloader
+
+
+class Classifier(L.LightningModule):
+    def __init__(self, hidden: int = 8, lr: float = 0.05) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.net = nn.Sequential(
+            nn.Linear(FEATURES, hidden),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(),
+            nn.Dropout(0.3),
+            nn.Linear(hidden, CLASSES),
+        )
+        self.accuracy = MulticlassAccuracy(CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        if random.random() < 0.5:
+            x = x + 0.05 * torch.randn_like(x)
+        logits = self(x)
+        loss = F.cross_entropy(logits, y)
+        self.accuracy(logits, y)
+        self.log("train_loss", loss)
+        self.log("train_acc", self.accuracy, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        self.log("val_loss", F.cross_entropy(self(x), y), prog_bar=True)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        self.log("test_loss", F.cross_entropy(self(x), y))
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return self(batch[0]).softmax(-1)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.hparams["lr"])
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=4)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+
+class Autoencoder(L.LightningModule):
+    """Without validation and without a test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.decoder = nn.Linear(FEATURES, 2), nn.Linear(2, FEATURES)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, _ = batch
+        loss = F.mse_loss(self.decoder(self.encoder(x)), x)
+        self.log("train_loss", loss)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.Adam(self.parameters(), lr=0.01)
+
+
+class GAN(L.LightningModule):
+    """Two optimizers, stepped by hand, as in Lightning's tutorial."""
+
+    def __init__(self, latent: int = 4) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.latent = latent
+        self.generator = nn.Sequential(nn.Linear(latent, 8), nn.ReLU(), nn.Linear(8, FEATURES))
+        self.discriminator = nn.Sequential(nn.Linear(FEATURES, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1))
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        real, _ = batch
+        first, second = self.optimizers()  # type: ignore[misc]
+        fake = self.generator(torch.randn(len(real), self.latent))
+        self.toggle_optimizer(first)
+        g_loss = F.softplus(-self.discriminator(fake)).mean()
+        self.manual_backward(g_loss)
+        first.step()
+        first.zero_grad()
+        self.untoggle_optimizer(first)
+        self.toggle_optimizer(second)
+        d_loss = (
+            F.softplus(-self.discriminator(real)).mean()
+            + F.softplus(self.discriminator(fake.detach())).mean()
+        )
+        self.manual_backward(d_loss)
+        second.step()
+        second.zero_grad()
+        self.untoggle_optimizer(second)
+        self.log_dict({"g_loss": g_loss, "d_loss": d_loss}, prog_bar=True)
+
+    def on_train_epoch_end(self) -> None:
+        for schedule in self.lr_schedulers():  # type: ignore[union-attr]
+            schedule.step()
+
+    def configure_optimizers(self) -> Any:
+        first = torch.optim.Adam(self.generator.parameters(), lr=2e-3, betas=(0.5, 0.999))
+        second = torch.optim.Adam(self.discriminator.parameters(), lr=2e-3, betas=(0.5, 0.999))
+        return [first, second], [torch.optim.lr_scheduler.StepLR(each, 2) for each in (first, second)]
