@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ from jsonargparse.typing import NonNegativeFloat
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.model_summary import ModelSummary
 from rich.console import Console
 from rich.table import Table
@@ -35,10 +37,17 @@ from src.core.code import code_digest, modules_named
 from src.core.digests import file_digest, prepared_manifest
 from src.core.errors import ConfigurationError, LockedError, exit_with_message
 from src.core.paths import MANIFEST, MODELS, PREPARED, RECORD, RUNS
-from src.training.checkpoint import CHECKPOINT, HISTORY, DurableCheckpointIO, ResumableCheckpoint
+from src.training.checkpoint import (
+    CHECKPOINT,
+    HISTORY,
+    DurableCheckpointIO,
+    ResumableCheckpoint,
+    require_storable,
+)
 from src.training.distributed import Termination, launched_by, require_all_processes
 from src.training.exactness import Exactness, choose_instructions
 from src.training.gradient_norms import GradientNorms
+from src.training.loading import WholeData
 from src.training.non_finite_loss import NonFiniteLossGuard
 from src.training.overhead import NoProfiler
 from src.training.progress import TrainingProgress
@@ -70,9 +79,10 @@ class LockstepCLI(LightningCLI):
         parser.add_argument("--task", type=str, required=True, help="A task of params.yaml.")
         parser.add_argument(
             "--monitor",
-            type=str,
-            default="validation/loss",
-            help="The metric that chooses the best epoch.",
+            type=str | None,
+            default=None,
+            help="The metric that chooses the best epoch; by default validation/loss or val_loss. A module "
+            "that logs neither keeps its last epoch.",
         )
         parser.add_argument(
             "--mode", type=Literal["min", "max"], default="min", help="Which end of it is best."
@@ -124,9 +134,12 @@ class LockstepCLI(LightningCLI):
         choose_instructions(self.configuration["portable"])
         self.task = self.configuration["task"]
         prepared = PREPARED / self.task
+        self.own_data = not _reads_prepared_data(self.configuration)
         if self.subcommand == "fit":
-            prepared_manifest(prepared)
-            self.prepared = file_digest(prepared / MANIFEST)
+            if not self.own_data:
+                prepared_manifest(prepared)
+            manifest = prepared / MANIFEST
+            self.prepared = file_digest(manifest) if manifest.is_file() else None
             return
         self.bundle = Bundle.open(MODELS / self.task)
         self.bundle.require_model(self.configuration)
@@ -144,7 +157,7 @@ class LockstepCLI(LightningCLI):
         if self.subcommand != "fit":
             return super().instantiate_trainer(enable_checkpointing=False, logger=False, **kwargs)
         code = code_digest("src.cli", *sorted(modules_named(self.configuration)))
-        identity = yaml.safe_dump(self.configuration) + self.prepared + code
+        identity = yaml.safe_dump(self.configuration) + (self.prepared or "") + code
         self.run_folder = RUNS / self.task / sha256(identity.encode()).hexdigest()[:12]
         self.run_folder.mkdir(parents=True, exist_ok=True)
         monitor, mode = self.configuration["monitor"], self.configuration["mode"]
@@ -156,6 +169,8 @@ class LockstepCLI(LightningCLI):
             kwargs["callbacks"].append(GradientNorms())
         if terminal:
             kwargs["callbacks"].append(TrainingProgress(monitor))
+        if self.own_data and not kwargs.get("num_sanity_val_steps"):
+            kwargs["num_sanity_val_steps"] = 1  # a mistake in the validation is found before the training
         launcher = launched_by()
         plugins = [DurableCheckpointIO(), *([launcher] if launcher else [])]
         trainer = super().instantiate_trainer(logger=False, plugins=plugins, **kwargs)
@@ -172,6 +187,7 @@ class LockstepCLI(LightningCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Train, or go on with an interrupted training of the same configuration, data and code."""
+        require_storable(self.model)
         summary = str(ModelSummary(self.model, max_depth=-1))
         _say(self.trainer, summary)
         _say(self.trainer, f"{self.task} on {self.trainer.strategy.root_device}")
@@ -181,12 +197,19 @@ class LockstepCLI(LightningCLI):
                 start = time.perf_counter()
                 self.trainer.fit(**kwargs, ckpt_path=checkpoint, weights_only=True)
                 seconds = time.perf_counter() - start
-                scores = self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)[0]
+                scores = self._test()
                 if self.trainer.is_global_zero:
                     self._keep(summary, scores, seconds)
         finally:
             if self.trainer.is_global_zero:
                 self.lock.release()
+
+    def _test(self) -> Mapping[str, float]:
+        """The metrics of the test rows; none for a module without a test."""
+        source = self.datamodule or self.model
+        if not (is_overridden("test_step", self.model) and is_overridden("test_dataloader", source)):
+            return {}
+        return self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)[0]
 
     def _keep(self, summary: str, test_metrics: Mapping[str, float], seconds: float) -> None:
         """Write the bundle and the record of a finished training, and print its scores."""
@@ -202,14 +225,17 @@ class LockstepCLI(LightningCLI):
         )
         if self.tracker is not None:
             self.tracker.finish(scores)
-        targets = [self.datamodule.targets(split) for split in ("train", "test")]
-        trivial = self.model.trivial_metrics(*targets)
+        trivial: dict[str, float] = {}
+        test_rows = None
+        if hasattr(self.model, "trivial_metrics") and hasattr(self.datamodule, "targets"):
+            train, test = (self.datamodule.targets(split) for split in ("train", "test"))
+            trivial, test_rows = self.model.trivial_metrics(train, test), len(test)
         # what `pipelines.compare` and `pipelines.study` read
         record = {
             "configuration": self.configuration,
             "metrics": {**self.record.best_row, **scores},
             "trivial": trivial,
-            "test_rows": len(targets[1]),
+            "test_rows": test_rows,
             "seconds": seconds,
             "provenance": provenance(self.prepared, self.trainer.strategy.root_device),
         }
@@ -233,11 +259,17 @@ class LockstepCLI(LightningCLI):
         for heading in ("metric", "model", "trivial answer"):
             table.add_column(heading, justify="left" if heading == "metric" else "right")
         for name, value in scores.items():
-            if name.startswith("test/"):
+            if name != "best_epoch":
                 baseline = trivial.get(name.removeprefix("test/"))
                 table.add_row(name, f"{value:.5g}", "" if baseline is None else f"{baseline:.5g}")
         Console().print(table)
         print(f"trained in {seconds:.1f} s; the bundle: {MODELS / self.task}/")
+
+
+def _reads_prepared_data(configuration: Mapping[str, Any]) -> bool:
+    """Whether the data module is one of the built-in kinds, which read data/prepared/<task>."""
+    module, _, name = (configuration.get("data") or {}).get("class_path", "").rpartition(".")
+    return bool(module) and issubclass(getattr(import_module(module), name), WholeData)
 
 
 def _require_writable(folder: Path) -> None:
@@ -329,7 +361,6 @@ def main(arguments: list[str] | None = None, cli: type[LockstepCLI] = LockstepCL
     try:
         return cli(
             lightning.LightningModule,
-            lightning.LightningDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,

@@ -121,7 +121,8 @@ def write_bundle(
         model: with the weights to keep.
         task: its name.
         configuration: the resolved configuration, YAML.
-        prepared: the folder of the prepared data, whose preprocessing.json goes along.
+        prepared: the folder of the prepared data, whose preprocessing.json goes along. A model whose data
+            module reads other data has none.
         documents: further text files by name, such as the history of the training.
 
     Raises:
@@ -132,14 +133,15 @@ def write_bundle(
     with written_whole(folder) as partial:
         save_file(weights, partial / WEIGHTS)
         (partial / CONFIGURATION).write_text(configuration, encoding="utf-8")
-        shutil.copyfile(prepared / PREPROCESSING, partial / PREPROCESSING)
+        if (prepared / PREPROCESSING).is_file():
+            shutil.copyfile(prepared / PREPROCESSING, partial / PREPROCESSING)
         for name, text in documents.items():
             (partial / name).write_text(text, encoding="utf-8")
         entries = {
             "format": FORMAT,
             "task": task,
             "tensors": tensors_digest(weights),
-            "prepared": file_digest(prepared / MANIFEST),
+            "prepared": file_digest(prepared / MANIFEST) if (prepared / MANIFEST).is_file() else None,
             "requirements.lock": file_digest(LOCK) if LOCK.is_file() else None,
         }
         write_manifest(partial, **entries)
@@ -207,11 +209,13 @@ class Bundle:
 
     @cached_property
     def preprocessing(self) -> Any:
-        """What the preparation has learnt: the class `Preprocessing` of the kind of data.
+        """What the preparation has learnt: the class `Preprocessing` of the kind of data; None if absent.
 
         Raises:
             IntegrityError: the file is not what the preparation writes.
         """
+        if PREPROCESSING not in self.manifest["files"]:
+            return None
         kind = self.kind
         try:
             return import_module(f"src.{kind}.preprocessing").Preprocessing.load(self.folder)
@@ -322,12 +326,17 @@ class Bundle:
     def require_data(self, prepared: Path) -> None:
         """Refuse other data than those of the training, whose test rows the model may have seen.
 
+        A model that was trained without prepared data accepts any.
+
         Raises:
             ConfigurationError: the data are others, or not there.
             IntegrityError: a file of the data is damaged.
         """
+        trained_with = self.manifest["prepared"]
+        if trained_with is None:
+            return
         prepared_manifest(prepared)
-        found, trained_with = file_digest(prepared / MANIFEST), self.manifest["prepared"]
+        found = file_digest(prepared / MANIFEST)
         if found != trained_with:
             raise ConfigurationError(
                 f"{self.folder} was trained with other data than {prepared}: sha256 of {MANIFEST} "
@@ -352,7 +361,7 @@ def _checked_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} is a bundle of format {found}, this version of Lockstep reads format {FORMAT}; "
             f"use the version that wrote it, or {again}"
         )
-    missing = {WEIGHTS, CONFIGURATION, PREPROCESSING} - set(files)
+    missing = {WEIGHTS, CONFIGURATION} - set(files)
     if not isinstance(manifest.get("tensors"), str):
         raise IntegrityError(f"{path} is damaged: it has no digest of the tensors")
     if missing:

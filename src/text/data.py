@@ -16,8 +16,8 @@ from torch import Tensor
 
 from src.core.errors import ConfigurationError
 from src.text.preprocessing import PAD, UNK, Preprocessing
-from src.training.seeding import derived_seed
 from src.training.loading import Batches, BatchSize, WholeData
+from src.training.seeding import derived_seed
 
 logger = logging.getLogger(__name__)
 

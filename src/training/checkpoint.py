@@ -1,5 +1,6 @@
 """The checkpoint of a training, its history, and the weights of the best epoch."""
 
+import io
 import math
 import os
 import time
@@ -16,6 +17,7 @@ from src.core.errors import ConfigurationError, NonFiniteError
 
 CHECKPOINT = "last.ckpt"
 HISTORY = "history.csv"
+USUAL_MONITORS = ("validation/loss", "val_loss")
 MOST_OF_THE_TIME = 0.01  # the share of the time that checkpoints may take
 FIRST_GUESS = 0.01  # seconds to save a checkpoint, until one was saved
 
@@ -43,12 +45,13 @@ class ResumableCheckpoint(Checkpoint):
 
     Args:
         folder: for the checkpoint and history.csv.
-        monitor: the metric that decides which epoch is best.
+        monitor: the metric that decides which epoch is best; None for the first of USUAL_MONITORS that is
+            logged, and without one the last epoch is kept.
         mode: "min" or "max".
         seconds: maximum time between two checkpoints, checked at the end of each epoch.
     """
 
-    def __init__(self, folder: Path, monitor: str, mode: str, seconds: float) -> None:
+    def __init__(self, folder: Path, monitor: str | None, mode: str, seconds: float) -> None:
         self.folder = folder
         self.monitor = monitor
         self.sign = 1 if mode == "min" else -1
@@ -105,24 +108,32 @@ class ResumableCheckpoint(Checkpoint):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the learning rate at the start of the epoch."""
-        self.learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+        rates = [group["lr"] for optimizer in trainer.optimizers[:1] for group in optimizer.param_groups]
+        self.learning_rate = float(rates[0]) if rates else 0.0
+
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find a monitor that the validation does not log before anything is trained."""
+        metrics = trainer.callback_metrics
+        if self.monitor and "val" in self.monitor and metrics and self.monitor not in metrics:
+            raise _no_metric(self.monitor, metrics)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the row of the epoch, keep the weights if they are the best, save a checkpoint if it is due."""
         row = {"epoch": self.epochs + 1, "learning_rate": self.learning_rate}
         row |= {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
-        for name in ("train/loss", "validation/loss"):
-            if not math.isfinite(row.get(name, 0.0)):
+        for name in row:
+            if name.endswith("loss") and not math.isfinite(row[name]):
                 raise NonFiniteError(
                     f"{name} became {row[name]} in epoch {row['epoch']}; try a lower learning rate or "
                     "--trainer.gradient_clip_val=1"
                 )
-        if self.monitor not in row:
-            names = ", ".join(row)
-            raise ConfigurationError(f"monitor: there is no metric '{self.monitor}'; there are: {names}")
+        monitor = self.monitor or next((name for name in USUAL_MONITORS if name in row), None)
+        if monitor is not None and monitor not in row:
+            raise _no_metric(monitor, row)
         self.epochs += 1
-        best = self.best_row.get(self.monitor, math.inf * self.sign)
-        if self.sign * row[self.monitor] < self.sign * best:
+        if monitor is None or self.sign * row[monitor] < self.sign * self.best_row.get(
+            monitor, math.inf * self.sign
+        ):
             self.best_row = row
             self.best_weights = {
                 name: tensor.detach().clone() for name, tensor in pl_module.state_dict().items()
@@ -137,8 +148,9 @@ class ResumableCheckpoint(Checkpoint):
         if trainer.is_global_zero:
             with (self.folder / HISTORY).open("a", encoding="utf-8") as file:
                 file.write(text)
+        unlogged = {name: value for name, value in row.items() if name not in trainer.logged_metrics}
         for logger in trainer.loggers:
-            logger.log_metrics(row, step=int(row["epoch"]))
+            logger.log_metrics(unlogged, step=int(row["epoch"]))
         if trainer.strategy.reduce_boolean_decision(self._due(trainer), all=False):  # clocks differ
             start = time.monotonic()
             trainer.save_checkpoint(self.folder / CHECKPOINT)
@@ -156,3 +168,31 @@ class ResumableCheckpoint(Checkpoint):
         """Load the weights of the best epoch into the module."""
         if self.best_weights:
             pl_module.load_state_dict(self.best_weights)
+
+
+def require_storable(model: LightningModule) -> None:
+    """Refuse hyperparameters that only a pickle could store, before the training.
+
+    A checkpoint with them could not be loaded without running code from it.
+
+    Raises:
+        ConfigurationError: naming them.
+    """
+    refused = []
+    for name, value in model.hparams.items():
+        file = io.BytesIO()
+        try:
+            torch.save(value, file)
+            file.seek(0)
+            torch.load(file, weights_only=True)
+        except Exception:  # torch and pickle raise many kinds
+            refused.append(f"{name} ({type(value).__name__})")
+    if refused:
+        raise ConfigurationError(
+            f"save_hyperparameters: a checkpoint cannot store {', '.join(refused)}; "
+            f"name them in save_hyperparameters(ignore=[...])"
+        )
+
+
+def _no_metric(monitor: str, metrics: Any) -> ConfigurationError:
+    return ConfigurationError(f"monitor: there is no metric '{monitor}'; there are: {', '.join(metrics)}")

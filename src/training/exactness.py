@@ -71,9 +71,7 @@ class Exactness(Callback):
             if isinstance(loader, Batches):
                 return loader
             self.every_generator = True
-            return SeededLoader(
-                loader, lambda: self._epoch(trainer), trainer.global_rank, trainer.world_size
-            )
+            return SeededLoader(loader, lambda: self._epoch(trainer), trainer.global_rank, trainer.world_size)
 
         # Lightning's place for changing loaders; a strategy is chosen by the user
         trainer.strategy.process_dataloader = seeded  # type: ignore[method-assign]

@@ -81,4 +81,3 @@ class SeededLoader:
             yield batch
             number += 1
             seed_everything(*epoch, number * self.processes + self.process)
-
