@@ -64,8 +64,8 @@ def fetch(task: str) -> None:
     A folder with files that `fetch` has not written, or that were changed since, is not replaced.
 
     The key `source` of the task's section in params.yaml is `sample` (the files of data/samples/<task>/,
-    offline), `download` (public addresses, with verified digests) or the path of a folder that holds the
-    files.
+    offline), `download` (public addresses, with verified digests), `none` (a data module of one's own brings
+    its data) or the path of a folder that holds the files.
 
     Args:
         task: a task of params.yaml.
@@ -82,6 +82,8 @@ def fetch(task: str) -> None:
     with written_whole(RAW / task) as folder:
         if wanted.source == "sample":
             _write_sample(task, folder)
+        elif wanted.source == "none":  # the data module brings its data
+            pass
         elif wanted.source == "download":
             _download(task, files, folder)
         else:

@@ -13,6 +13,7 @@ from src.core.errors import ConfigurationError
 
 PARAMETERS = Path("params.yaml")
 SOURCES = Path(__file__).parents[1] / "src"
+SHARED = {"bundle", "core", "preparation", "reporting", "training"}
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser: 8 ms in place of 65 ms a process
 
 Settings = TypeVar("Settings")
@@ -61,6 +62,13 @@ def kinds_with(part: str) -> list[str]:
     return sorted(path.parent.name for path in SOURCES.glob(f"*/{part}.py"))
 
 
+def every_kind() -> list[str]:
+    """The kinds of data: the packages of src/ that are not shared; sorted."""
+    return sorted(
+        path.parent.name for path in SOURCES.glob("*/__init__.py") if path.parent.name not in SHARED
+    )
+
+
 def part_of(kind: str, part: str) -> ModuleType | None:
     """The module src.<kind>.<part>; None if the kind of data does not have it."""
     return import_module(f"src.{kind}.{part}") if kind in kinds_with(part) else None
@@ -76,7 +84,7 @@ def kind_of(task: str) -> str:
     if task not in tasks:
         known = ", ".join(tasks)
         raise ConfigurationError(f"{PARAMETERS} has no task '{task}'; its tasks are: {known}")
-    kind, kinds = tasks[task], kinds_with("prepare")
+    kind, kinds = tasks[task], every_kind()
     if kind not in kinds:
         raise ConfigurationError(
             f"{PARAMETERS}: tasks.{task}: there is no kind of data {kind!r}; there are: {', '.join(kinds)}"

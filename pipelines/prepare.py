@@ -1,11 +1,10 @@
 """Turn the raw files of a task into arrays and preprocessing.json, fitted to training rows only."""
 
-from importlib import import_module
-
 from jsonargparse import auto_cli
 
-from pipelines.parameters import checked, kind_of, task_section
-from src.core.digests import read_source
+from pipelines.parameters import checked, kind_of, part_of, task_section
+from src.core.atomic import written_whole
+from src.core.digests import read_source, write_manifest
 from src.core.errors import exit_with_message
 from src.core.paths import PREPARED, RAW
 
@@ -16,10 +15,14 @@ def prepare(task: str) -> None:
     Args:
         task: a task of params.yaml.
     """
-    kind = import_module(f"src.{kind_of(task)}.prepare")
-    settings = checked(kind.Preparation, task_section(task).get("prepare"), f"{task}.prepare")
-    read_source(RAW / task)
-    kind.prepare(RAW / task, PREPARED / task, settings)
+    kind = part_of(kind_of(task), "prepare")
+    source = read_source(RAW / task)
+    if kind:
+        settings = checked(kind.Preparation, task_section(task).get("prepare"), f"{task}.prepare")
+        kind.prepare(RAW / task, PREPARED / task, settings)
+    else:  # its data module reads the raw files
+        with written_whole(PREPARED / task) as folder:
+            write_manifest(folder, raw={name: file["sha256"] for name, file in source["files"].items()})
     print(f"{task}: prepared: {PREPARED / task}/")
 
 

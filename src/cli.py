@@ -197,19 +197,24 @@ class LockstepCLI(LightningCLI):
                 start = time.perf_counter()
                 self.trainer.fit(**kwargs, ckpt_path=checkpoint, weights_only=True)
                 seconds = time.perf_counter() - start
-                scores = self._test()
+                scores = self._scores("test", verbose=False)
                 if self.trainer.is_global_zero:
                     self._keep(summary, scores, seconds)
         finally:
             if self.trainer.is_global_zero:
                 self.lock.release()
 
-    def _test(self) -> Mapping[str, float]:
-        """The metrics of the test rows; none for a module without a test."""
-        source = self.datamodule or self.model
-        if not (is_overridden("test_step", self.model) and is_overridden("test_dataloader", source)):
+    def _scores(self, stage: Literal["validate", "test"], **options: Any) -> Mapping[str, float]:
+        """The metrics of the validation or test rows; none if the module or its data have no such step."""
+        step, loader = {
+            "validate": ("validation_step", "val_dataloader"),
+            "test": ("test_step", "test_dataloader"),
+        }[stage]
+        if not (is_overridden(step, self.model) and is_overridden(loader, self.datamodule or self.model)):
             return {}
-        return self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)[0]
+        run = getattr(self.trainer, stage)
+        rows: list[Mapping[str, float]] = run(self.model, datamodule=self.datamodule, **options)
+        return {name: value for row in rows for name, value in row.items()}
 
     def _keep(self, summary: str, test_metrics: Mapping[str, float], seconds: float) -> None:
         """Write the bundle and the record of a finished training, and print its scores."""
@@ -247,12 +252,12 @@ class LockstepCLI(LightningCLI):
     def validate(self, **kwargs: Any) -> None:
         """Metrics of the bundle on the validation rows."""
         self.bundle.load_weights(self.model)
-        self.trainer.validate(**kwargs)
+        self.scores = self._scores("validate")
 
     def test(self, **kwargs: Any) -> None:
         """Metrics of the bundle on the test rows."""
         self.bundle.load_weights(self.model)
-        self.trainer.test(**kwargs)
+        self.scores = self._scores("test")
 
     def _print_scores(self, scores: dict[str, float], trivial: dict[str, float], seconds: float) -> None:
         table = Table(title=f"{self.task}, best of {self.record.epochs} epochs: {scores['best_epoch']}")

@@ -33,7 +33,8 @@ def readable_logarithm(axis: Axis) -> None:
 def plot_learning_curve(history: Path, path: Path) -> None:
     """Training and validation loss over the epochs, the epoch of the lowest validation loss marked.
 
-    Where training has an accuracy, a second panel shows it beside that of validation.
+    Where training has an accuracy, a second panel shows it beside that of validation. A module with other
+    names has all its losses drawn, or all that it logs.
 
     Args:
         history: the CSV file of the bundle, one row an epoch.
@@ -44,13 +45,20 @@ def plot_learning_curve(history: Path, path: Path) -> None:
     accurate = "train/accuracy" in rows[0]
     figure = Figure(figsize=(9.6 if accurate else 6.4, 4), layout="constrained")
     axes, *others = figure.subplots(1, 2 if accurate else 1, squeeze=False)[0]
-    for name in ("train/loss", "validation/loss"):
+    names = [name for name in rows[0] if name not in ("epoch", "learning_rate")]
+    losses = [name for name in ("train/loss", "validation/loss") if name in names]
+    losses = losses or [name for name in names if name.endswith("loss")] or names
+    for name in losses:
         axes.plot(epochs, [row[name] for row in rows], label=name)
-    validation = [row["validation/loss"] for row in rows]
-    best = min(range(len(rows)), key=lambda number: validation[number])
-    axes.plot(epochs[best], validation[best], "o", color="black", label=f"lowest, epoch {epochs[best]}")
-    axes.set(xlabel="epoch", ylabel="loss", yscale="log", title="Learning curve")
-    readable_logarithm(axes.yaxis)
+    monitor = next((name for name in losses if "val" in name), None)
+    if monitor is not None:
+        best = min(rows, key=lambda row: row[monitor])
+        lowest = f"lowest, epoch {best['epoch']:.0f}"
+        axes.plot(best["epoch"], best[monitor], "o", color="black", label=lowest)
+    axes.set(xlabel="epoch", ylabel="loss", title="Learning curve")
+    if all(row[name] > 0 for row in rows for name in losses):
+        axes.set_yscale("log")
+        readable_logarithm(axes.yaxis)
     for other in others:
         for name in ("train/accuracy", "validation/accuracy"):
             other.plot(epochs, [row[name] for row in rows], label=name)
