@@ -64,9 +64,7 @@ def kinds_with(part: str) -> list[str]:
 
 def every_kind() -> list[str]:
     """The kinds of data: the packages of src/ that are not shared; sorted."""
-    return sorted(
-        path.parent.name for path in SOURCES.glob("*/__init__.py") if path.parent.name not in SHARED
-    )
+    return sorted({path.parent.name for path in SOURCES.glob("*/__init__.py")} - SHARED)
 
 
 def part_of(kind: str, part: str) -> ModuleType | None:

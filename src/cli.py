@@ -160,7 +160,7 @@ class LockstepCLI(LightningCLI):
         identity = yaml.safe_dump(self.configuration) + (self.prepared or "") + code
         self.run_folder = RUNS / self.task / sha256(identity.encode()).hexdigest()[:12]
         self.run_folder.mkdir(parents=True, exist_ok=True)
-        monitor, mode = self.configuration["monitor"], self.configuration["mode"]
+        monitor, mode = self.configuration.get("monitor"), self.configuration["mode"]
         seconds_between = self.configuration["checkpoint_seconds"]
         kwargs["callbacks"].append(NonFiniteLossGuard())
         self.record = ResumableCheckpoint(self.run_folder, monitor, mode, seconds_between)
