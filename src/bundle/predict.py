@@ -3,6 +3,7 @@
 import argparse
 import re
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from src.bundle.bundle import Bundle
+from src.bundle.module import add_data_arguments, write_module_predictions
 from src.core.errors import ConfigurationError, IntegrityError
 from src.core.outputs import check_output
 from src.core.paths import MODELS, PREDICTIONS
@@ -24,7 +26,8 @@ def predict(arguments: list[str]) -> None:
     Args:
         arguments: --bundle FOLDER, or --config FILE for the bundle of that configuration's task, which must
             hold the model that it describes; and below --data the arguments of the function that the kind of
-            data has for the bundle's model, such as --data.input.
+            data has for the bundle's model, such as --data.input. Another LightningModule predicts by its own
+            `predict_step`: --output, and below --data the arguments of its data module.
 
     Raises:
         ConfigurationError: an unknown or missing argument, no bundle that can be used, or a file that must
@@ -44,9 +47,12 @@ def predict(arguments: list[str]) -> None:
     if found.bundle or found.config:
         bundle = Bundle.open(found.bundle) if found.bundle else _bundle_of(found.config)
         write = writer_of(ready(bundle))
-        parser.add_function_arguments(write, "data", skip={"model", "preprocessing"})
-        ending = parser.get_default("data.output").suffix
-        parser.set_defaults({"data.output": PREDICTIONS / f"{bundle.configuration['task']}{ending}"})
+        if write is None:
+            add_data_arguments(parser, bundle)
+        else:
+            parser.add_function_arguments(write, "data", skip={"model", "preprocessing"})
+            ending = parser.get_default("data.output").suffix
+            parser.set_defaults({"data.output": PREDICTIONS / f"{bundle.configuration['task']}{ending}"})
     try:
         values = parser.parse_args(arguments)
     except ArgumentError as error:
@@ -54,13 +60,19 @@ def predict(arguments: list[str]) -> None:
         raise ConfigurationError(f"{message}; see {PROGRAM} --bundle FOLDER --help") from None
     if not (found.bundle or found.config):
         raise ConfigurationError("predict needs a trained model: add --bundle models/TASK")
-    request = parser.instantiate(values).data
-    files = {name: value for name, value in request.items() if isinstance(value, Path)}
-    inputs = [files.pop("input")] if "input" in files else []
-    for output in files.values():
-        check_output(output, values.overwrite, inputs)
-    count = write(bundle.model, bundle.preprocessing, **request)
-    print(f"{count} predictions: {request.output}")
+    request = parser.instantiate(values)
+    if write is None:
+        output = request.output
+        check_output(output, values.overwrite, [])
+        count = write_module_predictions(bundle, request.get("data"), output)
+    else:
+        output = request.data.output
+        files = {name: value for name, value in request.data.items() if isinstance(value, Path)}
+        inputs = [files.pop("input")] if "input" in files else []
+        for file in files.values():
+            check_output(file, values.overwrite, inputs)
+        count = write(bundle.model, bundle.preprocessing, **request.data)
+    print(f"{count} predictions: {output}")
 
 
 def _add_source(group: Any) -> None:
@@ -102,7 +114,13 @@ def ready(bundle: Bundle) -> Bundle:
 
 
 def writer_of(bundle: Bundle) -> Any:
-    """The function of its kind of data that writes the predictions of a bundle's model."""
+    """The function of its kind of data that writes the predictions of a bundle's model.
+
+    Returns:
+        None if the kind has no such functions: then the module's own `predict_step` predicts.
+    """
+    if not find_spec(f"src.{bundle.kind}.predict"):
+        return None
     return for_model(bundle, import_module(f"src.{bundle.kind}.predict").WRITERS)
 
 

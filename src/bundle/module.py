@@ -1,0 +1,97 @@
+"""Predictions of an ordinary LightningModule, by its own `predict_step` and its data module's loader."""
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jsonargparse import ArgumentParser
+from lightning import LightningDataModule, Trainer
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from numpy.typing import NDArray
+
+from src.bundle.bundle import Bundle
+from src.core.atomic import file_written_whole
+from src.core.errors import ConfigurationError
+from src.core.paths import PREDICTIONS
+from src.training.exactness import Exactness
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def add_data_arguments(parser: ArgumentParser, bundle: Bundle) -> None:
+    """Add the arguments of the bundle's data module, with the values of the training as defaults."""
+    default = PREDICTIONS / f"{bundle.configuration['task']}.csv"
+    parser.add_argument("--output", type=Path, default=default, help="A CSV file.")
+    if data := bundle.configuration.get("data"):
+        parser.add_class_arguments(_class_of(data["class_path"]), "data")
+        parser.set_defaults({f"data.{name}": value for name, value in data.get("init_args", {}).items()})
+
+
+def write_module_predictions(bundle: Bundle, data: LightningDataModule | None, output: Path) -> int:
+    """Write what `predict_step` returns for each row of `predict_dataloader`.
+
+    Args:
+        bundle: of the module.
+        data: its data module; None if the module has the loader.
+        output: CSV, one row a prediction and one column for each number of it.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        ConfigurationError: there is no `predict_dataloader`, or the predictions are no table.
+    """
+    source = data or bundle.model
+    if not is_overridden("predict_dataloader", source):
+        raise ConfigurationError(f"{type(source).__name__} has no predict_dataloader: predict needs one")
+    exactness = Exactness(bundle.configuration["seed_everything"], bundle.configuration["threads"])
+    trainer = Trainer(
+        accelerator=bundle.configuration["trainer"]["accelerator"],
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        callbacks=[exactness],
+    )
+    batches = [dict(_named(batch)) for batch in trainer.predict(bundle.model, datamodule=data) or []]
+    arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    rows = len(next(iter(arrays.values())))
+    with file_written_whole(output) as file:
+        pd.DataFrame(_columns(arrays)).to_csv(file, index=False)
+    return rows
+
+
+def _class_of(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def _named(prediction: Any, name: str = "prediction") -> Iterator[tuple[str, NDArray[Any]]]:
+    """The arrays of a batch: of a tensor, or of the parts of a mapping or sequence."""
+    if isinstance(prediction, torch.Tensor):
+        yield name, np.atleast_1d(prediction.detach().cpu().numpy())
+    elif isinstance(prediction, Mapping):
+        for key, part in prediction.items():
+            yield from _named(part, str(key))
+    elif isinstance(prediction, list | tuple):
+        for number, part in enumerate(prediction):
+            yield from _named(part, f"{name}_{number}")
+    else:
+        raise ConfigurationError(
+            f"predict_step returns a {type(prediction).__name__}; tensors are needed, or lists or dicts of such"
+        )
+
+
+def _columns(arrays: Arrays) -> Arrays:
+    columns = {}
+    for name, array in arrays.items():
+        if array.ndim > 2:
+            raise ConfigurationError(
+                f"predict_step returns '{name}' of shape {array.shape}; a table needs (rows, columns)"
+            )
+        parts = {name: array} if array.ndim == 1 else {f"{name}_{i}": part for i, part in enumerate(array.T)}
+        columns |= parts
+    return columns
