@@ -10,8 +10,8 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from src.core.errors import ConfigurationError
+from src.core.paths import PARAMETERS
 
-PARAMETERS = Path("params.yaml")
 SOURCES = Path(__file__).parents[1] / "src"
 SHARED = {"bundle", "core", "preparation", "reporting", "training"}
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser: 8 ms in place of 65 ms a process

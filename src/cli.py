@@ -347,6 +347,10 @@ def main(arguments: list[str] | None = None, cli: type[LockstepCLI] = LockstepCL
     """
     if arguments is None:
         arguments = sys.argv[1:]
+    # Lightning's own use of a part of torch that is going away
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     if arguments[:1] == ["predict"]:
         from src.bundle.predict import predict  # needs no Trainer
 
@@ -355,14 +359,10 @@ def main(arguments: list[str] | None = None, cli: type[LockstepCLI] = LockstepCL
     restrict_imports()
     # Lightning has every question for CUDA, also those of each step of Adam, load NVML anew
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
-    # Lightning's own use of a part of torch that is going away
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     # about logging within an epoch, which is not done here
     warnings.filterwarnings("ignore", message="The number of training batches")
     # they are given on purpose where another process asks for a training
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         return cli(
             lightning.LightningModule,

@@ -4,6 +4,7 @@ All files are text or safetensors. None holds a time or a path, so equal trainin
 """
 
 import inspect
+import re
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,7 +32,7 @@ from src.core.digests import (
 from src.core.documents import flat_keys, parsed_json, parsed_yaml
 from src.core.errors import ConfigurationError, IntegrityError, LockstepError, reported_error
 from src.core.outputs import require_ours
-from src.core.paths import LOCK, MANIFEST
+from src.core.paths import LOCK, MANIFEST, PARAMETERS
 from src.core.square_roots import use_exact_square_roots
 
 Model = TypeVar("Model", bound=LightningModule)
@@ -63,16 +64,32 @@ class Preprocessing(Protocol):
 def restrict_imports() -> None:
     """Let configurations name only classes of torch.nn, torch.optim, lightning and src, and no URL.
 
-    A configuration names the classes to build, and importing a module runs its code.
+    A configuration names the classes to build, and importing a module runs its code. The key `trusted` of
+    params.yaml allows further packages, such as [torchvision].
+
+    Raises:
+        ConfigurationError: `trusted` is no list of names of packages.
     """
     set_parsing_settings(
         import_path_denylist=["*"],
-        import_path_allowlist=["torch.nn", "torch.optim", "lightning", "src"],
+        import_path_allowlist=["torch.nn", "torch.optim", "lightning", "src", *trusted_packages()],
         config_read_mode_fsspec_enabled=False,
         instantiate_subclass_spec_in_any=False,
         # passed as an object; jsonargparse would make each field of a dataclass an argument of the model
         subclasses_enabled=[Preprocessing],
     )
+
+
+def trusted_packages() -> list[str]:
+    """The packages that the user allows configurations to name: `trusted` in params.yaml, if it is here."""
+    text = PARAMETERS.read_text(encoding="utf-8") if PARAMETERS.is_file() else ""
+    if "trusted:" not in text:
+        return []
+    content = yaml.safe_load(text)
+    names = (content.get("trusted") or []) if isinstance(content, dict) else []
+    if not isinstance(names, list) or not all(re.fullmatch(r"\w+(\.\w+)*", str(name)) for name in names):
+        raise ConfigurationError(f"{PARAMETERS}: trusted must be a list of packages such as [torchvision]")
+    return [str(name) for name in names]
 
 
 def tensors_digest(tensors: dict[str, Tensor]) -> str:

@@ -81,7 +81,7 @@ def _named(prediction: Any, name: str = "prediction") -> Iterator[tuple[str, NDA
             yield from _named(part, f"{name}_{number}")
     else:
         raise ConfigurationError(
-            f"predict_step returns a {type(prediction).__name__}; tensors are needed, or lists or dicts of such"
+            f"predict_step returns a {type(prediction).__name__}; tensors are needed, or lists of them"
         )
 
 

@@ -9,6 +9,7 @@ MODELS = Path("models")
 REPORTS = Path("reports")
 RUNS = Path("runs")
 PREDICTIONS = Path("predictions")  # of `predict` without --data.output
+PARAMETERS = Path("params.yaml")
 LOCK = Path("requirements.lock")
 RECORD = "run.json"  # the record of a training, in its folder below runs/
 REPORT_FILES = ("metrics.json", "plots", "tables")  # of a task or study
