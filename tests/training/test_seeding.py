@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-import lightning as L
+import lightning
 import numpy as np
 import pytest
 import torch
@@ -24,31 +24,31 @@ class PowerFailureError(Exception):
     pass
 
 
-class FailIn(L.Callback):
+class FailIn(lightning.Callback):
     """Fail in the middle of an epoch."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
 
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         if trainer.current_epoch == self.epoch and trainer.fit_loop.batch_idx == 2:
             raise PowerFailureError
 
 
 def train(
     folder: Path,
-    module: type[L.LightningModule],
+    module: type[lightning.LightningModule],
     data: dict[str, Any],
     fail_in: int | None = None,
     monitor: str = "train_loss",
     **options: Any,
 ) -> dict[str, Tensor]:
     """Train from the checkpoint of the folder, if there is one; the weights."""
-    L.seed_everything(3)
+    lightning.seed_everything(3)
     model = module()
     callbacks = [Exactness(3, 1), ResumableCheckpoint(folder, monitor, "min", 0)]
     callbacks += [make() for make in options.pop("callbacks", [])]
-    trainer = L.Trainer(
+    trainer = lightning.Trainer(
         max_epochs=EPOCHS,
         accelerator="cpu",
         logger=False,
@@ -68,7 +68,7 @@ def train(
     return model.state_dict()
 
 
-CASES: dict[str, tuple[type[L.LightningModule], dict[str, Any], dict[str, Any]]] = {
+CASES: dict[str, tuple[type[lightning.LightningModule], dict[str, Any], dict[str, Any]]] = {
     "no workers": (Classifier, {"workers": 0}, {}),
     "one worker": (Classifier, {"workers": 1}, {}),
     "two workers": (Classifier, {"workers": 2}, {"accumulate_grad_batches": 2}),

@@ -1,0 +1,127 @@
+"""A LightningModule and a LightningDataModule that know nothing of this project go through all commands."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+from torch import nn
+
+from src.bundle.bundle import trusted_packages
+from src.core.errors import ConfigurationError
+from src.training.checkpoint import require_storable
+
+ROOT = Path(__file__).parents[1]
+PARAMETERS = "tasks: {mine: mine}\nmine: {source: none, files: {}, prepare: {}}\n"
+CONFIGURATION = """\
+task: mine
+trainer: {max_epochs: 3}
+model: {class_path: src.mine.model.Classifier}
+data: {class_path: src.mine.model.PointsData}
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose only task is one file with an ordinary module and its data."""
+    folder = tmp_path_factory.mktemp("own")
+    for part in ("src", "pipelines"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "src" / "mine").mkdir()
+    (folder / "src" / "mine" / "__init__.py").write_text("")
+    module = (ROOT / "tests" / "training" / "ordinary.py").read_text(encoding="utf-8")
+    (folder / "src" / "mine" / "model.py").write_text(module, encoding="utf-8")
+    (folder / "params.yaml").write_text(PARAMETERS)
+    (folder / "configs").mkdir()
+    (folder / "configs" / "mine.yaml").write_text(CONFIGURATION)
+    return folder
+
+
+@pytest.mark.slow
+def test_an_ordinary_module_goes_through_all_stages(project: Path, python: Callable[..., Any]) -> None:
+    for stage in ("fetch", "prepare"):
+        assert python("-m", f"pipelines.{stage}", "mine", cwd=project).returncode == 0
+    done = python("-m", "src.cli", "fit", "--config", "configs/mine.yaml", cwd=project)
+    assert done.returncode == 0, done.stdout
+    assert "test_loss" in done.stdout
+    first = json.loads((project / "models/mine/manifest.json").read_text())["tensors"]
+
+    done = python("-m", "pipelines.evaluate", "mine", cwd=project)
+    assert done.returncode == 0, done.stdout
+    metrics = json.loads((project / "reports/mine/metrics.json").read_text())
+    assert set(metrics) == {"val_loss", "test_loss"}
+    assert (project / "reports/mine/plots/learning_curve.png").is_file()
+    history = list(csv.DictReader((project / "models/mine/history.csv").open()))
+    assert metrics["val_loss"] == pytest.approx(min(float(row["val_loss"]) for row in history), rel=1e-5)
+
+    done = python("-m", "src.cli", "predict", "--config", "configs/mine.yaml", cwd=project)
+    assert done.returncode == 0, done.stdout
+    rows = list(csv.DictReader((project / "predictions.csv").open()))
+    assert len(rows) == 24
+    assert all(sum(map(float, row.values())) == pytest.approx(1, abs=1e-5) for row in rows)
+
+    shutil.rmtree(project / "runs")
+    python("-m", "src.cli", "fit", "--config", "configs/mine.yaml", cwd=project)
+    assert json.loads((project / "models/mine/manifest.json").read_text())["tensors"] == first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--monitor=val_acc"], "monitor: there is no metric 'val_acc'; there are: val_loss"),
+        (["--model=src.mine.model.Absent"], "src.mine.model.Absent"),
+        (["--model=os.system"], "os.system"),
+    ],
+)
+def test_what_is_missing_is_said_before_training(
+    project: Path, python: Callable[..., Any], options: list[str], message: str
+) -> None:
+    done = python("-m", "src.cli", "fit", "--config", "configs/mine.yaml", *options, cwd=project)
+    assert done.returncode == 2
+    assert message in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+class WithNetwork(lightning.LightningModule):
+    def __init__(self, net: nn.Module, width: int = 3) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+
+
+def test_hyperparameters_that_need_a_pickle_are_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"cannot store net \(Linear\)"):
+        require_storable(WithNetwork(nn.Linear(1, 1)))
+    module = WithNetwork.__new__(WithNetwork)
+    lightning.LightningModule.__init__(module)
+    module.save_hyperparameters({"width": 3, "rates": [0.1], "name": "x", "options": {"a": None}})
+    require_storable(module)
+
+
+@pytest.mark.parametrize(
+    ("text", "packages"),
+    [
+        ("tasks: {}\n", []),
+        ("tasks: {}\ntrusted: [torchvision, my_package.models]\n", ["torchvision", "my_package.models"]),
+        ("tasks: {}\ntrusted:\n", []),
+    ],
+)
+def test_params_yaml_names_trusted_packages(
+    text: str, packages: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert trusted_packages() == []
+    Path("params.yaml").write_text(text)
+    assert trusted_packages() == packages
+
+
+@pytest.mark.parametrize("value", ["'*'", "[os; rm]", "torch", "{a: b}"])
+def test_trusted_must_be_a_list_of_names(value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(f"trusted: {value}\n")
+    with pytest.raises(ConfigurationError, match="trusted must be a list of packages"):
+        trusted_packages()
