@@ -159,3 +159,34 @@ def test_outside_of_a_repository_git_says_so(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError, match=r"git status failed: .*not a git repository"):
         verify()
+
+
+@pytest.mark.parametrize(("tolerance", "accepted"), [(0.2, True), (0.01, False)])
+def test_another_architecture_is_judged_by_its_scores(
+    tolerance: float, accepted: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    text = STAGE.replace("metrics.json", "reports/tiny/metrics.json")
+    Path("dvc.yaml").write_text(text.replace("tiny.txt]", "tiny.txt, data/raw/tiny]"))
+    make = MAKE.replace('Path("metrics.json")', 'Path("reports/tiny/metrics.json")')
+    origin = '{"source": "sample"}'
+    folders = (
+        'for name in ("reports/tiny", "data/raw/tiny"):\n    Path(name).mkdir(parents=True, exist_ok=True)\n'
+    )
+    Path("make.py").write_text(f"{make}\n".replace("weights =", folders + "weights =", 1))
+    with Path("make.py").open("a") as file:
+        file.write(f"Path('data/raw/tiny/SOURCE.json').write_text('{origin}')\n")
+    Path("data").mkdir(exist_ok=True)
+    Path("data/expected_scores.yaml").write_text(
+        f"tiny: {{sample: {{metric: rmse, score: 0.5, tolerance: {tolerance}, time: 1 s}}}}\n"
+    )
+    call("dvc", "repro", "--quiet")
+    commit()
+    monkeypatch.setenv("NOISE", "0.1")
+    if accepted:
+        verify()
+        assert "all scores are within tolerance" in capsys.readouterr().out
+    else:
+        with pytest.raises(IntegrityError, match=r"tiny: rmse 0.6, expected 0.5 \+- 0.01"):
+            verify()
+    assert "another architecture: arm64" in capsys.readouterr().out or accepted
