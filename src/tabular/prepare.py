@@ -607,4 +607,4 @@ def _write_split(path: Path, rows: dict[str, NDArray[np.int64]], settings: Prepa
     """Write the row (from 1, below the header) and the split of each prepared row of `train`."""
     names = ["train", "validation"] if settings.test else ["train", "validation", "test"]
     parts = [pd.DataFrame({"row": rows[name] + 1, "split": name}) for name in names]
-    pd.concat(parts).sort_values("row").to_csv(path, index=False, lineterminator="\n")
+    pd.concat(parts).sort_values("row", kind="stable").to_csv(path, index=False, lineterminator="\n")
