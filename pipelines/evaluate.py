@@ -1,6 +1,7 @@
 """Evaluate the trained model of a task on its test rows, with baselines: metrics, plots, tables."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jsonargparse import auto_cli
 
@@ -9,6 +10,9 @@ from src.core.atomic import written_whole
 from src.core.errors import exit_with_message
 from src.core.outputs import require_ours
 from src.core.paths import MODELS, PREPARED, REPORT_FILES, REPORTS
+
+if TYPE_CHECKING:
+    from src.bundle.bundle import Bundle
 
 
 def evaluate(task: str) -> None:
@@ -27,22 +31,18 @@ def evaluate(task: str) -> None:
         if kind:
             kind.evaluate(bundle, PREPARED / task, folder)
         else:
-            _evaluate_module(task, folder)
+            _evaluate_module(bundle, folder)
     print(f"{task}: evaluated: {REPORTS / task}/")
 
 
-def _evaluate_module(task: str, folder: Path) -> None:
+def _evaluate_module(bundle: "Bundle", folder: Path) -> None:
     """Write the metrics that an ordinary LightningModule logs for its validation and test rows."""
-    from src.bundle.bundle import CONFIGURATION
-    from src.cli import main
+    from src.bundle.module import module_scores
     from src.reporting.metrics import begin_report, write_metrics
+    from src.reporting.tables import print_metrics
 
-    begin_report(MODELS / task, folder)
-    metrics: dict[str, float] = {}
-    for stage in ("validate", "test"):
-        done = main([stage, "--config", str(MODELS / task / CONFIGURATION)])
-        metrics |= getattr(done, "scores", {})
-    write_metrics(metrics, folder)
+    begin_report(bundle.folder, folder)
+    print_metrics(bundle.configuration["task"], write_metrics(module_scores(bundle), folder))
 
 
 if __name__ == "__main__":

@@ -26,12 +26,12 @@ from jsonargparse.typing import NonNegativeFloat
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.model_summary import ModelSummary
 from rich.console import Console
 from rich.table import Table
 
 from src.bundle.bundle import Bundle, check_bundle_folder, restrict_imports, write_bundle
+from src.bundle.module import scores as scores_of
 from src.core.atomic import file_written_whole
 from src.core.code import code_digest, modules_named
 from src.core.digests import file_digest, prepared_manifest
@@ -167,8 +167,8 @@ class LockstepCLI(LightningCLI):
         kwargs["callbacks"] += [self.record, Termination()]
         if self.configuration["log_gradient_norms"]:
             kwargs["callbacks"].append(GradientNorms())
-        if terminal:
-            kwargs["callbacks"].append(TrainingProgress(monitor))
+        if terminal and not self.own_data:  # Lightning's own bar shows what a module logs with prog_bar
+            kwargs["callbacks"].append(TrainingProgress(monitor or "validation/loss"))
         if self.own_data and not kwargs.get("num_sanity_val_steps"):
             kwargs["num_sanity_val_steps"] = 1  # a mistake in the validation is found before the training
         launcher = launched_by()
@@ -197,24 +197,12 @@ class LockstepCLI(LightningCLI):
                 start = time.perf_counter()
                 self.trainer.fit(**kwargs, ckpt_path=checkpoint, weights_only=True)
                 seconds = time.perf_counter() - start
-                scores = self._scores("test", verbose=False)
+                scores = scores_of(self.trainer, "test", self.model, self.datamodule, verbose=False)
                 if self.trainer.is_global_zero:
                     self._keep(summary, scores, seconds)
         finally:
             if self.trainer.is_global_zero:
                 self.lock.release()
-
-    def _scores(self, stage: Literal["validate", "test"], **options: Any) -> Mapping[str, float]:
-        """The metrics of the validation or test rows; none if the module or its data have no such step."""
-        step, loader = {
-            "validate": ("validation_step", "val_dataloader"),
-            "test": ("test_step", "test_dataloader"),
-        }[stage]
-        if not (is_overridden(step, self.model) and is_overridden(loader, self.datamodule or self.model)):
-            return {}
-        run = getattr(self.trainer, stage)
-        rows: list[Mapping[str, float]] = run(self.model, datamodule=self.datamodule, **options)
-        return {name: value for row in rows for name, value in row.items()}
 
     def _keep(self, summary: str, test_metrics: Mapping[str, float], seconds: float) -> None:
         """Write the bundle and the record of a finished training, and print its scores."""
@@ -252,12 +240,12 @@ class LockstepCLI(LightningCLI):
     def validate(self, **kwargs: Any) -> None:
         """Metrics of the bundle on the validation rows."""
         self.bundle.load_weights(self.model)
-        self.scores = self._scores("validate")
+        scores_of(self.trainer, "validate", self.model, self.datamodule)
 
     def test(self, **kwargs: Any) -> None:
         """Metrics of the bundle on the test rows."""
         self.bundle.load_weights(self.model)
-        self.scores = self._scores("test")
+        scores_of(self.trainer, "test", self.model, self.datamodule)
 
     def _print_scores(self, scores: dict[str, float], trivial: dict[str, float], seconds: float) -> None:
         table = Table(title=f"{self.task}, best of {self.record.epochs} epochs: {scores['best_epoch']}")

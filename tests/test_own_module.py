@@ -60,7 +60,7 @@ def test_an_ordinary_module_goes_through_all_stages(project: Path, python: Calla
 
     done = python("-m", "src.cli", "predict", "--config", "configs/mine.yaml", cwd=project)
     assert done.returncode == 0, done.stdout
-    rows = list(csv.DictReader((project / "predictions.csv").open()))
+    rows = list(csv.DictReader((project / "predictions" / "mine.csv").open()))
     assert len(rows) == 24
     assert all(sum(map(float, row.values())) == pytest.approx(1, abs=1e-5) for row in rows)
 

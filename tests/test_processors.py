@@ -25,14 +25,16 @@ from src.training.exactness import choose_instructions
 class Recurrent(nn.Module):
     def __init__(self):
         super().__init__()
-        self.embedding, self.gru, self.head = nn.Embedding(20, 24), nn.GRU(24, 32, batch_first=True), nn.Linear(32, 5)
+        self.embedding, self.gru = nn.Embedding(20, 24), nn.GRU(24, 32, batch_first=True)
+        self.head = nn.Linear(32, 5)
     def forward(self, tokens):
         return self.head(self.gru(self.embedding(tokens))[0][:, -1])
 
 choose_instructions(True)
 torch.set_num_threads(1)
 networks = {
-    "dense": (nn.Sequential(nn.Linear(79, 64), nn.BatchNorm1d(64), nn.Tanh(), nn.Dropout(0.2), nn.Linear(64, 5)),
+    "dense": (nn.Sequential(nn.Linear(79, 64), nn.BatchNorm1d(64), nn.Tanh(), nn.Dropout(0.2),
+                            nn.Linear(64, 5)),
               torch.randn(32, 79)),
     "convolution": (nn.Sequential(nn.Conv2d(1, 8, 3), nn.GroupNorm(2, 8), nn.SiLU(), nn.MaxPool2d(2),
                                   nn.Conv2d(8, 16, 3, padding=1), nn.Flatten(), nn.Linear(16 * 36, 5)),

@@ -1,5 +1,6 @@
-"""Predictions of an ordinary LightningModule, by its own `predict_step` and its data module's loader."""
+"""What an ordinary LightningModule gives without code of a kind of data: its scores and its predictions."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jsonargparse import ArgumentParser
-from lightning import LightningDataModule, Trainer
+from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from numpy.typing import NDArray
 
@@ -17,9 +18,46 @@ from src.bundle.bundle import Bundle
 from src.core.atomic import file_written_whole
 from src.core.errors import ConfigurationError
 from src.core.paths import PREDICTIONS
-from src.training.exactness import Exactness
 
 Arrays = dict[str, NDArray[Any]]
+NEEDED = {
+    "validate": ("validation_step", "val_dataloader"),
+    "test": ("test_step", "test_dataloader"),
+}
+
+
+def scores(
+    trainer: Trainer, stage: str, model: LightningModule, data: LightningDataModule | None, **options: Any
+) -> dict[str, float]:
+    """The metrics that a module logs for its validation or test rows.
+
+    Args:
+        trainer: runs it.
+        stage: `validate` or `test`.
+        model: the module.
+        data: its data module; None if the module has the loaders.
+        options: of `trainer.validate` and `trainer.test`.
+
+    Returns:
+        By name; empty if the module or its data have no such step.
+    """
+    step, loader = NEEDED[stage]
+    if not (is_overridden(step, model) and is_overridden(loader, data or model)):
+        return {}
+    rows = getattr(trainer, stage)(model, datamodule=data, **options)
+    return {name: value for row in rows for name, value in row.items()}
+
+
+def module_scores(bundle: Bundle) -> dict[str, float]:
+    """The metrics of a bundle's module on the validation and test rows of its data module."""
+    parser = ArgumentParser(exit_on_error=False)
+    add_data_arguments(parser, bundle)
+    data = parser.instantiate(parser.parse_args([])).get("data")
+    trainer = _trainer(bundle)
+    found: dict[str, float] = {}
+    for stage in NEEDED:
+        found |= scores(trainer, stage, bundle.model, data, verbose=False)
+    return found
 
 
 def add_data_arguments(parser: ArgumentParser, bundle: Bundle) -> None:
@@ -48,20 +86,23 @@ def write_module_predictions(bundle: Bundle, data: LightningDataModule | None, o
     source = data or bundle.model
     if not is_overridden("predict_dataloader", source):
         raise ConfigurationError(f"{type(source).__name__} has no predict_dataloader: predict needs one")
-    exactness = Exactness(bundle.configuration["seed_everything"], bundle.configuration["threads"])
-    trainer = Trainer(
-        accelerator=bundle.configuration["trainer"]["accelerator"],
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        callbacks=[exactness],
-    )
-    batches = [dict(_named(batch)) for batch in trainer.predict(bundle.model, datamodule=data) or []]
+    found = _trainer(bundle).predict(bundle.model, datamodule=data)
+    batches = [dict(_named(batch)) for batch in found or []]
     arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     rows = len(next(iter(arrays.values())))
     with file_written_whole(output) as file:
         pd.DataFrame(_columns(arrays)).to_csv(file, index=False)
     return rows
+
+
+def _trainer(bundle: Bundle) -> Trainer:
+    return Trainer(
+        accelerator=bundle.configuration["trainer"]["accelerator"],
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=sys.stderr.isatty(),
+    )
 
 
 def _class_of(path: str) -> Any:
@@ -86,7 +127,7 @@ def _named(prediction: Any, name: str = "prediction") -> Iterator[tuple[str, NDA
 
 
 def _columns(arrays: Arrays) -> Arrays:
-    columns = {}
+    columns: Arrays = {}
     for name, array in arrays.items():
         if array.ndim > 2:
             raise ConfigurationError(

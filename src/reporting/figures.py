@@ -46,7 +46,7 @@ def plot_learning_curve(history: Path, path: Path) -> None:
     figure = Figure(figsize=(9.6 if accurate else 6.4, 4), layout="constrained")
     axes, *others = figure.subplots(1, 2 if accurate else 1, squeeze=False)[0]
     names = [name for name in rows[0] if name not in ("epoch", "learning_rate")]
-    losses = [name for name in ("train/loss", "validation/loss") if name in names]
+    losses = [name for name in names if name in ("train/loss", "validation/loss")]
     losses = losses or [name for name in names if name.endswith("loss")] or names
     for name in losses:
         axes.plot(epochs, [row[name] for row in rows], label=name)

@@ -74,7 +74,7 @@ class Exactness(Callback):
             return SeededLoader(loader, lambda: self._epoch(trainer), trainer.global_rank, trainer.world_size)
 
         # Lightning's place for changing loaders; a strategy is chosen by the user
-        trainer.strategy.process_dataloader = seeded  # type: ignore[method-assign]
+        trainer.strategy.process_dataloader = seeded  # type: ignore[method-assign, assignment]
         # no operation here reads uninitialised memory, and filling it takes a part of each step
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

@@ -16,11 +16,11 @@ PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "numpy", "panda
 PIPELINE_LOCK = Path("dvc.lock")
 
 
-def provenance(prepared: str, device: torch.device) -> dict[str, Any]:
+def provenance(prepared: str | None, device: torch.device) -> dict[str, Any]:
     """Everything that a result of this process depends on.
 
     Args:
-        prepared: the sha256 over the prepared data.
+        prepared: the sha256 over the prepared data; None without such.
         device: of the computation.
     """
     changes = _git("status", "--porcelain", "--untracked-files=no")
