@@ -84,7 +84,7 @@ POINTS = ["--data.input", "data/raw/spiral/train.csv"]
         (["--bundle", SPIRAL, "--data.input", f"{SPIRAL}/model.safetensors"], 3, "expected one of .csv"),
         (["--bundle", SPIRAL, "--data.input", "weights.csv"], 3, "weights.csv: not UTF-8 at byte"),
         (["--bundle", PICTURES, "--data.input", "weights.png"], 3, "weights.png: not a readable image"),
-        (["--bundle", PICTURES, "--data.input", "data/raw/words/words.txt"], 3, "expected a whole number"),
+        (["--bundle", PICTURES, "--data.input", "data/raw/words/words.txt"], 3, "expected a picture"),
     ],
 )
 @pytest.mark.usefixtures("elsewhere")
