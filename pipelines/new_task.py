@@ -33,7 +33,14 @@ configs/NAME.yaml, with comments about the data. Then `dvc repro evaluate@NAME` 
 evaluates. The values are a first proposal: change any of them."""
 
 
-def new_task(name: str, kind: str, path: Path, target: str | None = None, task: str | None = None) -> None:
+def new_task(
+    name: str,
+    kind: str,
+    path: Path,
+    target: str | None = None,
+    task: str | None = None,
+    reading: dict[str, Any] | None = None,
+) -> None:
     """Write the section `name` of params.yaml and configs/<name>.yaml.
 
     Both are written by rename, and only after the data have been prepared in a temporary folder. Several
@@ -45,6 +52,7 @@ def new_task(name: str, kind: str, path: Path, target: str | None = None, task: 
         path: the file, or the folder with the files.
         target: the column of a table to predict.
         task: of a table, regression or classification; None decides by the target.
+        reading: of a table, the keys of `prepare.reading` that are known; the others are found.
 
     Raises:
         ConfigurationError: the name cannot be used, the target is no column, or the kind has no such choice.
@@ -54,21 +62,26 @@ def new_task(name: str, kind: str, path: Path, target: str | None = None, task: 
     LOCK_FILE.parent.mkdir(exist_ok=True)
     try:
         with FileLock(LOCK_FILE, timeout=LOCK_SECONDS):
-            _write_task(name, kind, path, target, task)
+            _write_task(name, kind, path, target, {"task": task, "reading": reading})
     except Timeout:
         raise LockedError(
             f"{PARAMETERS}: another new_task is at work in this folder; wait for it to end, or end it"
         ) from None
 
 
-def _write_task(name: str, kind: str, path: Path, target: str | None, task: str | None) -> None:
+def _write_task(name: str, kind: str, path: Path, target: str | None, options: dict[str, Any]) -> None:
     _check_name(name)
     if not path.exists():
         raise DataError(f"{path}: there is no such file or folder")
     propose = import_module(f"src.{kind}.propose").propose
-    if task and "task" not in inspect.signature(propose).parameters:
-        raise ConfigurationError(f"--task: {kind} data have one task only; leave it out")
-    proposal = propose(path, target, **({"task": task} if task else {}))
+    options = {option: value for option, value in options.items() if value}
+    choices = inspect.signature(propose).parameters
+    for option in options:
+        if option not in choices:
+            raise ConfigurationError(f"--{option}: {kind} data have no such choice; leave it out")
+    if "reading" in options:
+        options["reading"] = checked(choices["reading"].annotation, options["reading"], "prepare.reading")
+    proposal = propose(path, target, **options)
     check_source(name, proposal.source, proposal.files)
     _try_preparation(kind, proposal)
 
@@ -195,15 +208,22 @@ def main() -> None:
         "--from",
         type=Path,
         required=True,
-        help="A CSV, Excel or JSON table; a folder with one folder of pictures per class, idx files or a CSV "
-        "file of pixels; a .txt file with one document per line. Or the folder of such a file.",
+        help="A CSV, Excel or JSON table, also as .gz or .zip; a folder with one folder of pictures per "
+        "class, idx files or a CSV file of pixels; a .txt file with one document per line. Or the folder of "
+        "such a file.",
     )
     parser.add_argument("--target", type=str | None, help="The column of a table to predict.")
     parser.add_argument(
         "--task", choices=["regression", "classification"], help="Of a table: a quantity, or classes."
     )
+    parser.add_argument(
+        "--reading",
+        type=dict[str, Any] | None,
+        help="How a table is written, keys of `prepare.reading`: '{decimal: \",\"}'.",
+    )
     found = parser.parse_args()
-    new_task(found["name"], found["kind"], found["from"].expanduser(), found["target"], found["task"])
+    choices = (found["target"], found["task"], found["reading"])
+    new_task(found["name"], found["kind"], found["from"].expanduser(), *choices)
 
 
 if __name__ == "__main__":

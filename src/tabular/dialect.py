@@ -128,6 +128,7 @@ class ReadingError(DataError):
     """
 
     def __init__(self, message: str, *keys: dict[str, Any]) -> None:
+        self.found = message
         ways = " or ".join(f"`reading: {as_flow(way)}`" for way in keys)
         super().__init__(f"{message}; {'choose' if len(keys) > 1 else 'set'} {ways} in `prepare`")
         self.keys = keys
@@ -322,8 +323,16 @@ def delimiter_of(path: Path, reading: Reading = DEFAULT) -> str:
     if said:
         return said[1]
     header = next(table_lines(path, reading), "")
-    signs = DELIMITERS.replace(reading.decimal or "", "")  # 0,5;1 has two cells, not 0 and 5;1
-    return max(signs, key=lambda sign: len(next(csv.reader([header], delimiter=sign), [])))
+    decimal = reading.decimal or ""
+    signs = DELIMITERS.replace(decimal, "")  # 0,5;1 has two cells, not 0 and 5;1
+
+    def cells(sign: str) -> int:
+        return len(next(csv.reader([header], delimiter=sign), []))
+
+    best = max(signs, key=cells)
+    if cells(best) < 2 and decimal in DELIMITERS:  # "0,5",1
+        best = max([best, *decimal], key=cells)
+    return best
 
 
 def csv_rows(lines: Iterator[str], delimiter: str) -> Iterator[list[str]]:

@@ -1,5 +1,6 @@
 """A proposal for the preparation and the training of a table."""
 
+import json
 import math
 import re
 import shlex
@@ -15,17 +16,29 @@ from src.core.errors import ConfigurationError, DataError
 from src.preparation.proposals import Noted, Proposal, configuration, count, listed, one_cycle
 from src.preparation.splits import repeated
 from src.reporting.noise import UNBALANCED
-from src.tabular.reading import MISSING, delimiter_of, is_numeric, read_table, text_values
+from src.tabular.dialect import DEFAULT, Reading, ReadingError, as_flow, delimiter_of, format_of
+from src.tabular.notation import is_date, missing_mark, plain_number
+from src.tabular.reading import (
+    CSV_ENDINGS,
+    EXCEL_ENDINGS,
+    JSON_ENDINGS,
+    MISSING,
+    found_reading,
+    is_numeric,
+    read_table,
+    text_values,
+)
 
-ENDINGS = (".csv", ".json", ".xlsx", ".tsv")
+ENDINGS = (".csv", ".tsv", ".xlsx", ".json")
+# taken from a folder that has none of ENDINGS; .txt may be a text about the data
+MORE_ENDINGS = (*CSV_ENDINGS, *JSON_ENDINGS, *EXCEL_ENDINGS)
+COMPRESSED = (".gz", ".zip")
 DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 TARGET_NAMES = ("target", "label", "class", "y", "price", "saleprice", "outcome", "response", "species")
 # further texts of cells without a value, beside MISSING
 UNKNOWN = {"?", "-", "--", ".", "#N/A", "N.A.", "n/a", "n.a.", "none", "None", "NONE", "unknown", "Unknown"}
 
-NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
-DATE = re.compile(r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4})([T ]\d.*)?")
 ID_NAME = re.compile(
     r"(?i:(.*[ _.-])?(id|index|nr|no|num|number|uuid|guid|key|account|acct|mrn|sku|isbn|issn|ean|upc|barcode"
     r"|order|serial|ticket|passport|ssn|vin|iban|imei|invoice|ref|reference|hash)|unnamed: 0|row)"
@@ -55,6 +68,7 @@ MOST_CATEGORIES = 200
 LEAST_ROWS_EACH = 5
 RARE_ROWS = 5
 MOST_STRAY = 3
+MOST_SEEN = 3
 FEW_ROWS, MANY_ROWS = 1000, 10_000
 MOSTLY = 0.9
 SKEWED = 1.0
@@ -86,7 +100,7 @@ class Features:
     codes: dict[str, str] = field(default_factory=dict)
 
 
-def propose(path: Path, target: str | None, task: Task | None = None) -> Proposal:
+def propose(path: Path, target: str | None, task: Task | None = None, reading: Reading = DEFAULT) -> Proposal:
     """Propose the preparation and the training of a table.
 
     Args:
@@ -94,16 +108,27 @@ def propose(path: Path, target: str | None, task: Task | None = None) -> Proposa
         target: the column to predict; None chooses the one that test.csv lacks, a column with a usual name of
             targets, or the last one.
         task: what the target is; None decides by its values and its name.
+        reading: the keys of the file that are known; the others are found.
 
     Raises:
         ConfigurationError: there is no such column, or it cannot be a target.
         DataError: the file cannot be read, or a column mixes numbers and texts.
     """
     file = _table_file(path)
-    table, unknown = _read(file)
+    try:
+        reading, seen = found_reading(file, reading)
+    except ReadingError as error:
+        raise _choice(error, reading) from None
+    columns = list(read_table(file, reading.units, reading=reading).columns)
+    if all(plain_number(name) is not None for name in columns):
+        raise DataError(
+            f"{file}: the header: expected the names of the columns, found numbers; if they are values: "
+            "--reading '{header: none}'"
+        )
     test = _test_file(file)
-    others_of_test = list(read_table(test).columns) if test else None
-    name, reason = _target(list(map(str, table.columns)), target, others_of_test)
+    others_of_test = list(read_table(test, reading.units, reading=reading).columns) if test else None
+    name, reason = _target(columns, target, others_of_test)
+    table, unknown = _read(file, columns, name, reading)
     others = table.drop(columns=name)
     for column in table.columns:
         _refuse_mistyped(table[column], file)
@@ -124,16 +149,29 @@ def propose(path: Path, target: str | None, task: Task | None = None) -> Proposa
         target_findings.append(f"left out: {listed(rare)}: classes of one row; see `drop_rare_classes`")
     if not classes:
         prepare["target_transform"] = _target_transform(table[name])
+    unanswered = int(table[name].isna().sum())
+    if unanswered:
+        rows = f"{unanswered:,} of {count(len(table), 'row')}"
+        prepare["missing_target"] = Noted("drop", f"leaves out {rows}")
+        target_findings.append(f"left out: {rows} without a target; see `missing_target`")
     prepare |= _column_keys(others, features, unknown)
+    if reading.changes():
+        prepare["reading"] = reading.changes()
     if submission:
         prepare["prediction_columns"] = Noted(submission, "those of the submission")
     few = Noted(0.2, "few rows: a tenth would choose the epoch by chance")
     prepare |= {"test_share": 0.2, "validation_share": few if len(table) < FEW_ROWS else 0.1, "seed": 42}
 
     shape = f"{file.name}: {count(len(table), 'row')}, {count(len(table.columns), 'column')}"
-    if file.suffix.lower() in (".csv", ".tsv"):
-        shape += f", cut by {DELIMITER_NAMES[delimiter_of(file)]}"
-    findings = [shape, *target_findings, *_column_findings(others, features, unknown)]
+    if format_of(file) in CSV_ENDINGS:
+        delimiter = delimiter_of(file, reading)
+        shape += f", cut by {DELIMITER_NAMES.get(delimiter, repr(delimiter))}"
+    findings = [
+        shape,
+        *_reading_findings(reading, seen),
+        *target_findings,
+        *_column_findings(others, features, unknown),
+    ]
     if test and not official:
         findings.append(f"'{test.name}' has no target: it is what to predict")
     findings += _suspicious(table, name, features, classes)
@@ -147,48 +185,104 @@ def propose(path: Path, target: str | None, task: Task | None = None) -> Proposa
     )
 
 
+def _choice(error: ReadingError, known: Reading) -> DataError:
+    """The error of a table that several readings would read, with the options of `new_task` for them."""
+    options = [json.dumps(known.changes() | keys, ensure_ascii=False) for keys in error.keys]
+    ways = [f"--reading {shlex.quote(option)}" for option in options]
+    return DataError(f"{error.found}; choose {' or '.join(ways)}")
+
+
+def _reading_findings(reading: Reading, seen: list[str]) -> list[str]:
+    if not reading.changes():
+        return []
+    more = f"; {len(seen) - MOST_SEEN} more" if len(seen) > MOST_SEEN else ""
+    why = "; ".join(seen[:MOST_SEEN]) + more if seen else "by --reading"
+    return [f"read with `reading: {as_flow(reading.changes())}`: {why}"]
+
+
+def _name_and_ending(file: Path) -> tuple[str, str]:
+    """The name and the ending of a table in lower case, `train` and `.csv` of Train.CSV.gz."""
+    inner = file.with_suffix("") if file.suffix.lower() in COMPRESSED else file
+    return inner.stem.lower(), inner.suffix.lower() or file.suffix.lower()
+
+
+def _tables(folder: Path) -> list[Path]:
+    """The tables of a folder: the usual ones, else those with another ending."""
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    usual = [file for file in files if _name_and_ending(file)[1] in ENDINGS]
+    return usual or [file for file in files if _name_and_ending(file)[1] in (*MORE_ENDINGS, ".zip")]
+
+
 def _table_file(path: Path) -> Path:
     if path.is_file():
         return path
-    tables = sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS)
-    tables = [file for file in tables if not SUBMISSION.fullmatch(file.stem)] or tables
-    train = [file for file in tables if file.stem.lower() == "train"]
+    tables = _tables(path)
+    tables = [file for file in tables if not SUBMISSION.fullmatch(_name_and_ending(file)[0])] or tables
+    train = [file for file in tables if _name_and_ending(file)[0] == "train"]
     found = train or tables
     if len(found) != 1:
         names = f"several ({listed([file.name for file in found])}): name one" if found else "none"
-        raise DataError(f"{path}: expected one table ({', '.join(ENDINGS)}) or train.csv, found {names}")
+        raise DataError(
+            f"{path}: expected one table ({', '.join(MORE_ENDINGS)}; .gz, .zip) or train.csv, found {names}"
+        )
     return found[0]
 
 
-def _read(file: Path) -> tuple[pd.DataFrame, list[str]]:
+def _read(file: Path, columns: list[str], target: str, reading: Reading) -> tuple[pd.DataFrame, list[str]]:
     """Read the table, with codes such as 007 as text, and find the texts of cells without a value."""
-    table = read_table(file)
-    if all(NUMBER.fullmatch(str(name)) for name in table.columns):
-        raise DataError(f"{file}: the header: expected the names of the columns, found numbers")
+    texts = read_table(file, columns, reading=reading)
     unknown = set[str]()
-    for name in table.columns:
-        if not is_numeric(table[name]):
-            unknown |= _unknown_texts(table[name])
-    whole = [name for name in table.columns if is_numeric(table[name]) and _whole(table[name])]
-    as_text = read_table(file, whole)
-    codes = [name for name in whole if as_text[name].astype(str).str.fullmatch(r"0\d+").any()]
+    for name in columns:
+        unknown |= _unknown_texts(texts[name], reading, name == target)
     missing = [*MISSING, *sorted(unknown)]
-    return read_table(file, codes, missing) if codes or unknown else table, sorted(unknown)
+    table = read_table(file, missing=missing, reading=reading)
+    whole = [name for name in columns if is_numeric(table[name]) and _whole(table[name])]
+    codes = [name for name in whole if texts[name].astype(str).str.fullmatch(r"0\d+").any()]
+    return read_table(file, codes, missing, reading) if codes else table, sorted(unknown)
 
 
-def _unknown_texts(column: "pd.Series[Any]") -> set[str]:
-    """The texts of cells without a value: a few texts among numbers; among other texts only `?`."""
+def _unknown_texts(column: "pd.Series[Any]", reading: Reading, is_target: bool) -> set[str]:
+    """The texts of cells without a value.
+
+    They are a few texts without a digit among numbers; among other texts only `?`. In a target of few values
+    each text may be a class.
+    """
+    unit = reading.units.get(str(column.name), "")
     texts = column.dropna().astype(str)
-    words = texts[~_matching(texts, NUMBER)]
-    distinct = set(words)
-    if len(words) < len(texts) and distinct <= UNKNOWN:
-        return distinct
-    few = len(words) < (1 - MOSTLY) * len(texts) and len(distinct) <= MOST_STRAY
-    return distinct if few else distinct & {"?"}
+    distinct = {
+        text: plain_number(text, reading.decimal_sign, reading.thousands, unit) for text in texts.unique()
+    }
+    numbers = texts.map(distinct)
+    words = {text for text, number in distinct.items() if number is None}
+    few_words = int(numbers.isna().sum())
+    if few_words < len(texts) and words <= UNKNOWN:
+        return words
+    if is_target and len(distinct) <= MOST_NUMBER_CLASSES:
+        return words & {"?"}
+    if mark := missing_mark(numbers.fillna(texts)):
+        return {mark}
+    few = few_words < (1 - MOSTLY) * len(texts) and len(words) <= MOST_STRAY
+    return words if few and not any(map(_has_digit, words)) else words & {"?"}
 
 
-def _matching(texts: "pd.Series[Any]", pattern: re.Pattern[str]) -> NDArray[np.bool_]:
-    return texts.map(lambda text: bool(pattern.fullmatch(text))).to_numpy(dtype=bool)
+def _has_digit(text: str) -> bool:
+    return any(map(str.isdigit, text))
+
+
+def _words(texts: "pd.Series[Any]") -> NDArray[np.bool_]:
+    """Which texts (rows,) are no numbers."""
+    return texts.map(lambda text: plain_number(text.strip()) is None).to_numpy(dtype=bool)
+
+
+def _marked_number(column: "pd.Series[Any]") -> str | None:
+    """The first text with a digit, such as `3+`, among a few whole numbers; None for other columns."""
+    texts = column.dropna().astype(str)
+    if is_numeric(column) or texts.nunique() > min(MOST_CODES, len(texts) / LEAST_ROWS_EACH):
+        return None
+    words = _words(texts)
+    plain = texts[~words].str.fullmatch(r"\d+").all()
+    marked = plain and words.any() and not words.all() and texts[words].map(_has_digit).all()
+    return str(texts[words].iloc[0]) if marked else None
 
 
 def _whole(column: "pd.Series[Any]") -> bool:
@@ -214,16 +308,14 @@ def _target(columns: list[str], target: str | None, of_test: list[str] | None) -
 
 def _refuse_mistyped(column: "pd.Series[Any]", file: Path) -> None:
     """Refuse a column of numbers that pandas has read as texts."""
-    if is_numeric(column):
+    if is_numeric(column) or _marked_number(column):
         return
     texts = column.dropna().astype(str)
-    commas, words = _matching(texts, DECIMAL_COMMA), ~_matching(texts, NUMBER)
+    commas = texts.str.fullmatch(DECIMAL_COMMA.pattern).to_numpy(dtype=bool)
+    words = _words(texts)
     wrong, why = None, ""
     if commas.mean() > MOSTLY / 2:
-        wrong, why = (
-            commas,
-            "is a number with a comma; save the table with decimal points and no thousands separators",
-        )
+        wrong, why = commas, "is a number with a comma: --reading '{decimal: \",\"}'"
     elif words.any() and words.mean() < 1 - MOSTLY:
         wrong, why = words, "is a text among numbers; correct it, or leave the cell empty"
     if wrong is not None:
@@ -346,6 +438,8 @@ def _features(table: pd.DataFrame) -> Features:
                 found.codes[name] = f"{column.nunique()} whole numbers that look like codes"
         elif why := _text_reason(column):
             found.drop[name] = why
+        elif mark := _marked_number(column):
+            found.codes[name] = f"whole numbers and texts such as {mark!r}"
         elif column.dropna().astype(str).str.fullmatch(r"\d+").all():
             found.codes[name] = "numbers with leading zeros are codes"
     numbered = [name for name in ids if is_numeric(table[name])]
@@ -391,7 +485,7 @@ def _is_code(column: "pd.Series[Any]") -> bool:
 def _is_date(column: "pd.Series[Any]") -> bool:
     if is_numeric(column):
         return False
-    return bool(_matching(column.dropna().astype(str), DATE).mean() > MOSTLY)
+    return bool(column.dropna().astype(str).map(is_date).mean() > MOSTLY)
 
 
 def _text_reason(column: "pd.Series[Any]") -> str | None:
@@ -405,16 +499,14 @@ def _text_reason(column: "pd.Series[Any]") -> str | None:
 
 def _test_file(file: Path) -> Path | None:
     """The table test.csv beside train.csv, in any spelling."""
-    if file.stem.lower() != "train":
+    if _name_and_ending(file)[0] != "train":
         return None
-    tables = sorted(other for other in file.parent.iterdir() if other.suffix.lower() in ENDINGS)
-    return next((other for other in tables if other.stem.lower() == "test"), None)
+    return next((other for other in _tables(file.parent) if _name_and_ending(other)[0] == "test"), None)
 
 
 def _submission(file: Path) -> list[str] | None:
     """The two columns of a sample submission beside the table: the id and the prediction."""
-    tables = (other for other in file.parent.iterdir() if other.suffix.lower() == ".csv")
-    samples = sorted(other for other in tables if SUBMISSION.fullmatch(other.stem))
+    samples = [other for other in _tables(file.parent) if SUBMISSION.fullmatch(_name_and_ending(other)[0])]
     if not samples:
         return None
     columns = list(map(str, read_table(samples[0]).columns))

@@ -421,36 +421,56 @@ def refuse_other_notation(column: "pd.Series[Any]", path: Path) -> None:
 
     Raises:
         ReadingError: with the keys of `reading` for it.
+        DataError: they are plain numbers, but `reading` says that the file writes them otherwise.
     """
-    if found := notations(column.dropna().astype(str).unique()):
+    texts = column.dropna().astype(str)
+    if found := notations(texts.unique()):
         raise _notation_error(column, path, found)
+    if len(texts) and all(plain_number(text) is not None for text in texts.unique()):
+        raise DataError(
+            f"{path}: row {texts.index[0] + 1}, column '{column.name}': {texts.iloc[0]!r} is no number with "
+            "`reading`, as other columns need it; write all numbers alike, or set `column_types`"
+        )
 
 
-def found_reading(path: Path) -> tuple[Reading, list[str]]:
+def found_reading(path: Path, start: Reading = DEFAULT) -> tuple[Reading, list[str]]:
     """Find the keys of `Reading` that a table needs.
 
+    Args:
+        path: the table.
+        start: the keys that are known; they stay as they are.
+
     Returns:
-        The keys, and for each of them what was seen.
+        The keys, and for each of them that was found what was seen.
 
     Raises:
-        ReadingError: several values of a key would do.
+        ReadingError: several values of a key would do, or two columns need different ones.
         DataError: the table cannot be read.
     """
-    reading, seen = DEFAULT, list[str]()
+    reading, seen = start, list[str]()
     while True:
         try:
-            table = read_table(path, reading=reading)
+            # columns with a unit as text: their marks of missing cells are not known yet
+            table = read_table(path, reading.units, reading=reading)
             for name in table.columns:
-                found = [] if is_numeric(table[name]) else notations(table[name].dropna().unique())
-                if found:
-                    raise _notation_error(table[name], path, found)
+                if not is_numeric(table[name]) and name not in reading.units:
+                    refuse_other_notation(table[name], path)
             return reading, seen
         except ReadingError as error:
-            if len(error.keys) != 1 or len(seen) > MOST_KEYS:
+            if len(error.keys) != 1 or len(seen) > MOST_KEYS or _contradicts(reading, error.keys[0]):
                 raise
             keys = error.keys[0] | {"units": reading.units | error.keys[0].get("units", {})}
             reading = replace(reading, **keys)
-            seen.append(str(error).partition("; set ")[0])
+            seen.append(error.found.removeprefix(f"{path}: "))
+
+
+def _contradicts(reading: Reading, keys: dict[str, Any]) -> bool:
+    """Whether keys have another value than the reading has already; lines to leave out may get more."""
+    known = reading.changes()
+    if reading.thousands:
+        known["decimal"] = reading.decimal_sign
+    fixed = [name for name in keys if name in known and name not in ("units", "skip_rows", "footer")]
+    return any(keys[name] != known[name] for name in fixed)
 
 
 def _read_excel(

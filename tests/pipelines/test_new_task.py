@@ -383,7 +383,7 @@ def test_a_second_new_task_waits_and_tells_who_is_in_the_way(monkeypatch: pytest
 
 
 def test_the_task_of_other_kinds_is_not_a_choice() -> None:
-    with pytest.raises(ConfigurationError, match="--task: images data have one task only"):
+    with pytest.raises(ConfigurationError, match="--task: images data have no such choice"):
         new_task("sky", "images", write_pictures(Path("sky")), task="regression")
 
 

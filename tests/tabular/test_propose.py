@@ -139,7 +139,7 @@ def test_more_rows_have_larger_batches_and_layers(tmp_path: Path) -> None:
     [
         ([f"text {row}" for row in ROWS], ConfigurationError, "60 texts in 60 rows are too many for classes"),
         ([*ROWS[4:], "a", "b", "c", "d"], DataError, "row 57, column 'z': 'a' is a text among numbers"),
-        (["1,5", *["2,5"] * 59], DataError, "row 1, column 'z': '1,5' is a number with a comma"),
+        (["1,5", *["2,5"] * 59], DataError, "row 1, column 'x': '0.5' is no number with `reading`"),
     ],
 )
 def test_targets_that_are_none(values: list[Any], error: type[Exception], told: str, tmp_path: Path) -> None:
