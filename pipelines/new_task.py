@@ -80,7 +80,7 @@ def _write_task(name: str, kind: str, path: Path, target: str | None, options: d
         if option not in choices:
             raise ConfigurationError(f"--{option}: {kind} data have no such choice; leave it out")
     if "reading" in options:
-        options["reading"] = checked(choices["reading"].annotation, options["reading"], "prepare.reading")
+        options["reading"] = checked(choices["reading"].annotation, options["reading"], "--reading")
     proposal = propose(path, target, **options)
     check_source(name, proposal.source, proposal.files)
     _try_preparation(kind, proposal)

@@ -35,6 +35,7 @@ from src.tabular.reading import (
     MISSING,
     is_numeric,
     numeric_values,
+    plain_texts,
     read_table,
     refuse_other_notation,
     require_columns,
@@ -270,7 +271,7 @@ def _parse_target(column: "pd.Series[Any]", path: Path, settings: Preparation) -
     if settings.task == "classification":
         return text_values(column)
     if not is_numeric(column):
-        refuse_other_notation(column, path)
+        refuse_other_notation(column, path, settings.reading)
     values = numeric_values(column, path)
     if "log" in settings.target_steps and (values <= 0).any():
         row = int((values <= 0).argmax())
@@ -404,24 +405,27 @@ def column_kinds(
         if table[name].iloc[train].isna().all():
             _warn_of_missing(name)
         else:
-            kinds[name] = settings.column_types.get(name) or _inferred_kind(table[name], train, path)
+            kinds[name] = settings.column_types.get(name) or _inferred_kind(
+                table[name], train, path, settings.reading
+            )
     return kinds
 
 
-def _inferred_kind(column: "pd.Series[Any]", train: NDArray[np.int64], path: Path) -> Kind:
+def _inferred_kind(column: "pd.Series[Any]", train: NDArray[np.int64], path: Path, reading: Reading) -> Kind:
     """Numeric if every value is a number, categorical if not; a few texts among numbers are an error."""
     if is_numeric(column):
         return "numeric"
     try:
-        refuse_other_notation(column, path)
+        refuse_other_notation(column, path, reading)
     except ReadingError as error:
         raise DataError(f"{error}, or `column_types: {{{column.name}: categorical}}`") from None
-    counts = column.iloc[train].value_counts()
+    plain = plain_texts(column, reading)
+    counts = plain[plain.index.isin(train)].value_counts()
     numbers = pd.to_numeric(counts.index.to_series(), errors="coerce").notna().to_numpy()
-    mark = missing_mark(column.dropna().astype(str))
+    mark = missing_mark(plain)
     if mark or counts.to_numpy()[numbers].sum() / counts.sum() > MOSTLY:
         # one text in any row makes pandas read the whole column as text
-        texts = column[column.notna() & pd.to_numeric(column, errors="coerce").isna()]
+        texts = plain[pd.to_numeric(plain, errors="coerce").isna()]
         if len(texts):
             raise DataError(
                 f"{path}: row {texts.index[0] + 1}, column '{column.name}': expected a number, found "

@@ -25,6 +25,7 @@ from src.tabular.reading import (
     MISSING,
     found_reading,
     is_numeric,
+    plain_texts,
     read_table,
     text_values,
 )
@@ -119,7 +120,8 @@ def propose(path: Path, target: str | None, task: Task | None = None, reading: R
         reading, seen = found_reading(file, reading)
     except ReadingError as error:
         raise _choice(error, reading) from None
-    columns = list(read_table(file, reading.units, reading=reading).columns)
+    table = read_table(file, reading.units, reading=reading)
+    columns = list(map(str, table.columns))
     if all(plain_number(name) is not None for name in columns):
         raise DataError(
             f"{file}: the header: expected the names of the columns, found numbers; if they are values: "
@@ -128,10 +130,10 @@ def propose(path: Path, target: str | None, task: Task | None = None, reading: R
     test = _test_file(file)
     others_of_test = list(read_table(test, reading.units, reading=reading).columns) if test else None
     name, reason = _target(columns, target, others_of_test)
-    table, unknown = _read(file, columns, name, reading)
+    table, unknown = _read(file, table, name, reading)
     others = table.drop(columns=name)
     for column in table.columns:
-        _refuse_mistyped(table[column], file)
+        _refuse_mistyped(table[column], file, reading)
     classes, target_findings = _target_kind(table[name], reason, task, file)
     features = _features(others)
     official = test if others_of_test is not None and name in others_of_test else None
@@ -228,15 +230,17 @@ def _table_file(path: Path) -> Path:
     return found[0]
 
 
-def _read(file: Path, columns: list[str], target: str, reading: Reading) -> tuple[pd.DataFrame, list[str]]:
-    """Read the table, with codes such as 007 as text, and find the texts of cells without a value."""
-    texts = read_table(file, columns, reading=reading)
+def _read(file: Path, table: pd.DataFrame, target: str, reading: Reading) -> tuple[pd.DataFrame, list[str]]:
+    """Read a table again, with codes such as 007 as text, and find the texts of cells without a value."""
     unknown = set[str]()
-    for name in columns:
-        unknown |= _unknown_texts(texts[name], reading, name == target)
+    for name in table.columns:
+        if not is_numeric(table[name]):
+            unknown |= _unknown_texts(table[name], reading, name == target)
     missing = [*MISSING, *sorted(unknown)]
-    table = read_table(file, missing=missing, reading=reading)
-    whole = [name for name in columns if is_numeric(table[name]) and _whole(table[name])]
+    if unknown or reading.units:
+        table = read_table(file, missing=missing, reading=reading)
+    whole = [name for name in table.columns if is_numeric(table[name]) and _whole(table[name])]
+    texts = read_table(file, whole, missing, reading)
     codes = [name for name in whole if texts[name].astype(str).str.fullmatch(r"0\d+").any()]
     return read_table(file, codes, missing, reading) if codes else table, sorted(unknown)
 
@@ -247,19 +251,14 @@ def _unknown_texts(column: "pd.Series[Any]", reading: Reading, is_target: bool) 
     They are a few texts without a digit among numbers; among other texts only `?`. In a target of few values
     each text may be a class.
     """
-    unit = reading.units.get(str(column.name), "")
-    texts = column.dropna().astype(str)
-    distinct = {
-        text: plain_number(text, reading.decimal_sign, reading.thousands, unit) for text in texts.unique()
-    }
-    numbers = texts.map(distinct)
-    words = {text for text, number in distinct.items() if number is None}
-    few_words = int(numbers.isna().sum())
+    texts = plain_texts(column, reading)
+    are_words = _words(texts)
+    few_words, words = are_words.sum(), set(texts[are_words])
     if few_words < len(texts) and words <= UNKNOWN:
         return words
-    if is_target and len(distinct) <= MOST_NUMBER_CLASSES:
+    if is_target and texts.nunique() <= MOST_NUMBER_CLASSES:
         return words & {"?"}
-    if mark := missing_mark(numbers.fillna(texts)):
+    if mark := missing_mark(texts):
         return {mark}
     few = few_words < (1 - MOSTLY) * len(texts) and len(words) <= MOST_STRAY
     return words if few and not any(map(_has_digit, words)) else words & {"?"}
@@ -306,11 +305,11 @@ def _target(columns: list[str], target: str | None, of_test: list[str] | None) -
     return columns[-1], "a guess: the last column; another one: --target"
 
 
-def _refuse_mistyped(column: "pd.Series[Any]", file: Path) -> None:
+def _refuse_mistyped(column: "pd.Series[Any]", file: Path, reading: Reading) -> None:
     """Refuse a column of numbers that pandas has read as texts."""
     if is_numeric(column) or _marked_number(column):
         return
-    texts = column.dropna().astype(str)
+    texts = plain_texts(column, reading)
     commas = texts.str.fullmatch(DECIMAL_COMMA.pattern).to_numpy(dtype=bool)
     words = _words(texts)
     wrong, why = None, ""

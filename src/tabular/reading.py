@@ -290,7 +290,8 @@ def _uneven(
     message = f"{path}: row {number} has {len(row)} cells, the header has {len(header)}"
     if isinstance(reading.header, list):
         return DataError(message.replace("the header has", "`reading.header` has"))
-    if 0 <= rest < FEW_LINES and reading.header == "first" and number > FEW_LINES:
+    short = len(row) < len(header)
+    if short and 0 <= rest < FEW_LINES and reading.header == "first" and number > FEW_LINES:
         last = ", ".join(row)[:40]
         return ReadingError(f"{message}; if it is a footer ({last!r})", {"footer": reading.footer + rest + 1})
     if found := layout_keys(path, reading):
@@ -412,12 +413,22 @@ def without_target(path: Path, reading: Reading, target: str) -> Reading:
     return replace(reading, header=[name for name in names if name != target])
 
 
-def refuse_other_notation(column: "pd.Series[Any]", path: Path) -> None:
+def plain_texts(column: "pd.Series[Any]", reading: Reading) -> "pd.Series[Any]":
+    """The texts of the cells with a value, numbers among them rewritten with a decimal point and no unit."""
+    texts = column.dropna().astype(str)
+    if reading.plain:
+        return texts
+    unit = reading.units.get(str(column.name), "")
+    return texts.map(lambda text: plain_number(text, reading.decimal_sign, reading.thousands, unit) or text)
+
+
+def refuse_other_notation(column: "pd.Series[Any]", path: Path, reading: Reading = DEFAULT) -> None:
     """Refuse a column of texts that are numbers with a unit or in another country's notation.
 
     Args:
         column: shape (rows,); its index counts the rows of the file from 0.
         path: the file, for error messages.
+        reading: the keys by which the column is no column of numbers.
 
     Raises:
         ReadingError: with the keys of `reading` for it.
@@ -425,7 +436,10 @@ def refuse_other_notation(column: "pd.Series[Any]", path: Path) -> None:
     """
     texts = column.dropna().astype(str)
     if found := notations(texts.unique()):
-        raise _notation_error(column, path, found)
+        unit = reading.units.get(str(column.name), "")
+        known = plain_number(found[0].example, reading.decimal_sign, reading.thousands, unit) is not None
+        if not known or (len(found) > 1 and reading.decimal is None and reading.thousands is None):
+            raise _notation_error(column, path, found)
     if len(texts) and all(plain_number(text) is not None for text in texts.unique()):
         raise DataError(
             f"{path}: row {texts.index[0] + 1}, column '{column.name}': {texts.iloc[0]!r} is no number with "
@@ -454,7 +468,7 @@ def found_reading(path: Path, start: Reading = DEFAULT) -> tuple[Reading, list[s
             table = read_table(path, reading.units, reading=reading)
             for name in table.columns:
                 if not is_numeric(table[name]) and name not in reading.units:
-                    refuse_other_notation(table[name], path)
+                    refuse_other_notation(table[name], path, reading)
             return reading, seen
         except ReadingError as error:
             if len(error.keys) != 1 or len(seen) > MOST_KEYS or _contradicts(reading, error.keys[0]):
@@ -627,7 +641,7 @@ def _json_table(content: Any) -> pd.DataFrame | None:
     """The table of a JSON document; None if it has none of these forms.
 
     A list of objects, one per row, alone or as the one list of objects in an object; an object with a list,
-    or with an object of row labels, for each column; pandas' form `split`.
+    or with an object of row labels, for each column; an object of numbered rows; pandas' form `split`.
     """
     if isinstance(content, list):
         if not all(isinstance(record, dict) for record in content):
@@ -642,6 +656,8 @@ def _json_table(content: Any) -> pd.DataFrame | None:
         labels = values[0].keys()
         if all(value.keys() == labels for value in values) and all(map(str.isdigit, labels)):
             return pd.DataFrame({name: list(value.values()) for name, value in content.items()}, dtype=object)
+        if all(value.keys() == labels for value in values) and all(map(str.isdigit, content)):
+            return pd.DataFrame(values, dtype=object)
         return None
     records = [value for value in values if isinstance(value, list) and value and isinstance(value[0], dict)]
     if len(records) == 1 and all(isinstance(record, dict) for record in records[0]):

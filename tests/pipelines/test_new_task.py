@@ -230,10 +230,14 @@ def table_of(cells: list[str]) -> str:
         ("tabular", lambda: Path(), DataError, "found none"),
         ("tabular", "", DataError, "empty"),
         ("tabular", "a,b\n", DataError, "no rows"),
-        ("tabular", "5.1,3.5,0\n4.9,3.0,0\n", DataError, "has values, not names"),
+        ("tabular", "1,2,3\n4,5,6\n", DataError, "names of the columns, found numbers"),
         ("tabular", table_of(["1"] * 9 + ["1,5"]), DataError, "row 10"),
-        ("tabular", table_of(['"1,5"'] * 40), DataError, "row 1, column 'price': '1,5'"),
-        ("tabular", table_of(["1.5", "2"] * 20 + [""]), DataError, "row 41"),
+        (
+            "tabular",
+            table_of(['"1,234"', "950"] * 20),
+            DataError,
+            "column 'price': '1,234'.* choose --reading",
+        ),
         ("tabular", table_of(["x"] * 20 + ["y"]), DataError, "found 1 of 'y'"),
         ("tabular", table_of([f"t{n}" for n in range(40)]), LockstepError, "classes"),
         ("images", lambda: lie_together(Path("flat")), DataError, "lie together"),
@@ -382,9 +386,37 @@ def test_a_second_new_task_waits_and_tells_who_is_in_the_way(monkeypatch: pytest
     new_task("ships", "tabular", Path("list.csv"))
 
 
-def test_the_task_of_other_kinds_is_not_a_choice() -> None:
+def test_choices_about_tables_are_none_of_other_kinds() -> None:
+    pictures = write_pictures(Path("sky"))
     with pytest.raises(ConfigurationError, match="--task: images data have no such choice"):
-        new_task("sky", "images", write_pictures(Path("sky")), task="regression")
+        new_task("sky", "images", pictures, task="regression")
+    with pytest.raises(ConfigurationError, match="--reading: images data have no such choice"):
+        new_task("sky", "images", pictures, reading={"decimal": ","})
+
+
+@pytest.mark.parametrize("option", ['--reading={"decimal": ",", "thousands": "."}', "--reading.decimal=."])
+def test_the_user_chooses_how_a_table_is_read(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written("tabular", "x;y\n" + "".join(f"1.{row + 100};{row}\n950;{row}\n" for row in range(30)))
+    monkeypatch.setattr(sys, "argv", ["new_task", "plots", "--kind=tabular", f"--from={path}", option])
+    main()
+    thousands = {"decimal": ",", "thousands": "."}
+    assert section("plots")["prepare"]["reading"] == (thousands if "{" in option else {"decimal": "."})
+    fetch("plots")
+    prepare("plots")
+    column = json.loads(Path("data/prepared/plots/preprocessing.json").read_text())["columns"][0]
+    assert (column["typical"] > 900) == ("{" in option)  # the median of 1,100 or 1.1, ..., and 950
+
+
+@pytest.mark.parametrize(
+    ("reading", "told"),
+    [
+        ({"decimal": "x"}, r"--reading\.decimal"),
+        ({"nothing": 1}, "--reading: .*'nothing'"),
+        ({"encoding": "nope"}, "there is no encoding 'nope'"),
+    ],
+)
+def test_a_wrong_key_of_reading_is_refused(reading: dict[str, Any], told: str) -> None:
+    refused(ConfigurationError, told, "ships", "tabular", write_table(Path("l.csv")), None, None, reading)
 
 
 def test_predictions_have_the_columns_of_the_submission(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """What new_task proposes about ids, groups, copies, doubtful targets and folders of a competition."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 
 from src.core.errors import ConfigurationError, DataError
 from src.preparation.proposals import plain
+from src.tabular.dialect import Reading
 from src.tabular.prepare import Preparation, prepare
 from src.tabular.propose import Task, propose
+from src.tabular.reading import MISSING
 
 ROWS = np.arange(120)
 X = (ROWS * 37 % 121) / 8
@@ -157,3 +160,138 @@ def test_keys_that_are_often_varied_are_written_out(tmp_path: Path) -> None:
     prepared = plain(proposal(tmp_path, {"y": X * 2 % 7}).prepare)
     usual = {"impute", "scale", "min_frequency", "test_share", "validation_share", "seed", "target_transform"}
     assert usual <= set(prepared)
+
+
+def cells(form: str) -> list[str]:
+    return [form.format(row % 50) for row in ROWS]
+
+
+@pytest.mark.parametrize(
+    ("z", "options", "keys", "seen"),
+    [
+        (cells("{}%"), {}, {"units": {"z": "%"}}, "column 'z': '0%' may be the number 0"),
+        (cells("{},5"), {"sep": ";", "decimal": ","}, {"decimal": ","}, "0,0' may be the number 0"),
+        (cells("1.{:03},5"), {"sep": ";", "decimal": ","}, {"decimal": ",", "thousands": "."}, "1.000,5"),
+        (cells("名{}"), {"encoding": "gb18030"}, {"encoding": "gb18030"}, "all of it is gb18030"),
+        (cells("{}.5"), {"header": False}, {"header": "none"}, "has values, not names"),
+        (cells("{}"), {"sep": " "}, {"delimiter": " "}, "spaces cut the lines into 3 cells"),
+    ],
+)
+def test_the_keys_that_a_table_needs_are_found_and_explained(
+    z: list[str], options: dict[str, Any], keys: dict[str, Any], seen: str, tmp_path: Path
+) -> None:
+    pd.DataFrame({"x": X, "z": z, "y": X * 2 % 7}).to_csv(tmp_path / "t.csv", index=False, **options)
+    found = propose(tmp_path / "t.csv", None)
+    settings = plain(found.prepare)
+    # the order of the keys of a proposal is that of Reading
+    assert list(settings["reading"].items()) == [(key, keys[key]) for key in settings["reading"]]
+    assert seen in next(finding for finding in found.findings if finding.startswith("read with `reading: {"))
+    settings["reading"] = Reading(**settings["reading"])
+    prepare(tmp_path, tmp_path / "prepared", Preparation(**settings))
+
+
+def test_a_plain_table_needs_no_keys(tmp_path: Path) -> None:
+    found = proposal(tmp_path, {"y": X * 2 % 7})
+    assert "reading" not in found.prepare
+    assert not any("read with" in finding for finding in found.findings)
+
+
+def test_only_the_user_can_choose_between_two_readings(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("x;y\n" + "".join(f"1.{row + 100};{row}\n950;{row}\n" for row in range(50)))
+    with pytest.raises(DataError, match="1100; choose --reading") as caught:
+        propose(path, None)
+    ways = [json.loads(way) for way in str(caught.value).split("'") if way.startswith("{")]
+    assert ways == [{"decimal": "."}, {"decimal": ",", "thousands": "."}]
+    for way in ways:
+        found = propose(path, None, reading=Reading(**way))
+        assert plain(found.prepare)["reading"] == way
+        assert any("}`: by --reading" in finding for finding in found.findings)
+
+
+def test_columns_that_need_different_notations_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"column 'x': '0\.0' is no number with `reading`"):
+        proposal(tmp_path, {"z": cells("{},5"), "y": X * 2 % 7})
+    with pytest.raises(DataError, match=r"column 'z': '0,5' may be the number 0\.5; choose --reading"):
+        propose(tmp_path / "table.csv", None, reading=Reading(decimal="."))
+
+
+@pytest.mark.parametrize(("form", "mark"), [("{},5", "-"), ("{},5", "无"), ("{}%", "无"), ("{}", "无")])
+def test_a_text_among_numbers_of_any_notation_is_read_as_missing(
+    form: str, mark: str, tmp_path: Path
+) -> None:
+    z = [mark if row % 5 == 0 else form.format(row) for row in ROWS]
+    found = proposal(tmp_path, {"x": ROWS * 37 % 121, "z": z, "y": ROWS * 11 % 101})
+    settings = plain(found.prepare)
+    assert settings["missing"] == [*MISSING, mark]
+    assert "features: 2 numbers, 0 categorical" in "\n".join(found.findings)
+    settings["reading"] = Reading(**settings.get("reading", {}))
+    prepare(tmp_path, tmp_path / "prepared", Preparation(**settings))
+    del settings["missing"]
+    with pytest.raises(DataError, match=rf"row 1, column 'z': .*'{mark}'"):
+        prepare(tmp_path, tmp_path / "prepared", Preparation(**settings))
+
+
+@pytest.mark.parametrize("mark", ["3+", "<5"])
+def test_a_mark_with_a_digit_is_a_category_beside_few_numbers_else_refused(mark: str, tmp_path: Path) -> None:
+    few = [mark if row % 20 == 0 else row % 3 for row in ROWS]
+    found = proposal(tmp_path, {"z": few, "y": X * 2 % 7})
+    settings = plain(found.prepare)
+    assert settings["column_types"] == {"z": "categorical"}
+    assert "missing" not in settings
+    prepare(tmp_path, tmp_path / "prepared", Preparation(**settings))
+    with pytest.raises(
+        DataError, match=f"row 1, column 'z': '.{mark[1:]}' is a text among numbers".replace("+", "[+]")
+    ):
+        proposal(tmp_path, {"z": [mark, *ROWS[1:]], "y": X * 2 % 7})
+
+
+def test_a_word_among_the_numbers_of_a_target_is_a_class(tmp_path: Path) -> None:
+    found = proposal(tmp_path, {"y": ["other" if row % 5 == 0 else row % 3 for row in ROWS]})
+    assert plain(found.prepare)["task"] == "classification"
+    assert "missing" not in found.prepare
+
+
+def test_rows_without_a_target_are_left_out_and_counted(tmp_path: Path) -> None:
+    found = proposal(tmp_path, {"y": [None, None, *X[2:] * 2 % 7]})
+    assert found.prepare["missing_target"] == ("drop", "leaves out 2 of 120 rows")
+    assert "left out: 2 of 120 rows without a target; see `missing_target`" in found.findings
+    prepare(tmp_path, tmp_path / "prepared", Preparation(**plain(found.prepare)))
+
+
+@pytest.mark.parametrize("form", ["{} Jan 2024", "2024年5月{}日", "5/{}/2024", "10:{}"])
+def test_dates_are_no_feature(form: str, tmp_path: Path) -> None:
+    found = proposal(tmp_path, {"z": [form.format(row % 19 + 10) for row in ROWS], "y": X * 2 % 7})
+    assert plain(found.prepare)["drop"] == ["z"]
+    assert any(finding.startswith("left out: 'z': dates") for finding in found.findings)
+
+
+@pytest.mark.parametrize(
+    "name", ["t.csv.gz", "t.csv.zip", "t.zip", "t.txt", "t.data", "t.jsonl", "split.json", "index.json"]
+)
+def test_tables_with_other_endings(name: str, tmp_path: Path) -> None:
+    table, path = pd.DataFrame({"x": X, "y": ROWS % 2}), tmp_path / "in" / name
+    path.parent.mkdir()
+    (path.parent / "notes.md").touch()
+    if name.endswith("json"):
+        table.to_json(path, orient=path.stem)  # type: ignore[call-overload]
+    elif name.endswith("jsonl"):
+        table.to_json(path, orient="records", lines=True)
+    elif name == "t.zip":
+        table.to_csv(path, index=False, compression={"method": "zip", "archive_name": "t.csv"})
+    else:
+        table.to_csv(path, index=False)
+    for source in (path, path.parent):
+        found = propose(source, None)
+        assert (found.files, plain(found.prepare)["target"]) == ([name], "y")
+        assert found.findings[0].startswith(f"{name}: 120 rows, 2 columns")
+
+
+def test_a_text_beside_a_table_is_no_table_and_a_competition_may_be_compressed(tmp_path: Path) -> None:
+    table = pd.DataFrame({"x": X, "felled": ROWS % 2})
+    table.to_csv(tmp_path / "train.csv.gz", index=False)
+    table[["x"]].to_csv(tmp_path / "Test.csv.zip", index=False)
+    (tmp_path / "README.txt").write_text("about\n")
+    found = propose(tmp_path, None)
+    assert (found.files, plain(found.prepare)["target"]) == (["train.csv.gz"], "felled")
+    assert "'Test.csv.zip' has no target: it is what to predict" in found.findings
