@@ -238,5 +238,9 @@ def train(cell: Cell, cli: "type[LockstepCLI] | None" = None) -> float:
                 raise
             raise found from None  # the error around it cannot be sent to another process
     record = cell.record()
-    assert record is not None
+    if record is None:
+        raise ConfigurationError(
+            f"studies.{cell.study}: a trial leaves no model; leave out trainer.limit_*_batches, "
+            "trainer.overfit_batches and trainer.fast_dev_run"
+        )
     return float(record["seconds"])

@@ -14,12 +14,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
+import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 from lightning import LightningModule
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from src.core.arguments import explained
 from src.core.atomic import written_whole
 from src.core.digests import (
     file_digest,
@@ -58,7 +60,8 @@ def restrict_imports() -> None:
     A configuration names the classes to build, and importing a module runs its code.
     """
     set_parsing_settings(
-        import_path_denylist=["*"],
+        # Lightning's demos download data
+        import_path_denylist=["*", "lightning.pytorch.demos"],
         import_path_allowlist=["torch.nn", "torch.optim", "lightning", "src"],
         config_read_mode_fsspec_enabled=False,
         instantiate_subclass_spec_in_any=False,
@@ -73,7 +76,7 @@ def tensors_digest(tensors: dict[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.numpy().tobytes())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())  # NumPy has no bfloat16
     return digest.hexdigest()
 
 
@@ -110,6 +113,9 @@ def write_bundle(
     with written_whole(folder) as partial:
         save_file(weights, partial / WEIGHTS)
         (partial / CONFIGURATION).write_text(configuration, encoding="utf-8")
+        shutil.copymode(
+            partial / CONFIGURATION, partial / WEIGHTS
+        )  # safetensors lets its owner alone read it
         shutil.copyfile(prepared / PREPROCESSING, partial / PREPROCESSING)
         for name, text in documents.items():
             (partial / name).write_text(text, encoding="utf-8")
@@ -193,7 +199,7 @@ class Bundle:
             instantiators = [(build, LightningModule, True)]
             model: LightningModule = parser.instantiate(parsed, instantiators=instantiators).model
         except ArgumentError as error:
-            raise ConfigurationError(f"{self.folder / CONFIGURATION}: {error}") from None
+            raise ConfigurationError(f"{self.folder / CONFIGURATION}: {explained(error)}") from None
         self.load_weights(model)
         return model.eval()
 
@@ -243,7 +249,7 @@ class Bundle:
         try:
             model = yaml.safe_load(parser.dump(parser.parse_object({"model": wanted["model"]})))["model"]
         except ArgumentError as error:
-            raise ConfigurationError(f"model: {error}") from None
+            raise ConfigurationError(explained(error)) from None
         here = flat_keys({"model": model, "task": wanted["task"]})
         there = flat_keys({name: self.configuration[name] for name in ("model", "task")})
         names = sorted(name for name in here | there if here.get(name) != there.get(name))

@@ -12,7 +12,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from src.bundle.bundle import Bundle
 from src.core.errors import ConfigurationError
-from src.core.paths import MODELS
+from src.core.paths import MODELS, require_name
 
 PROGRAM = "python -m src.cli predict"
 
@@ -61,6 +61,7 @@ def _bundle_of(path: Path) -> Bundle:
     """The bundle that a configuration describes."""
     try:
         configuration = yaml.safe_load(path.read_text(encoding="utf-8"))
+        require_name(configuration["task"], "task")
         folder, _ = MODELS / configuration["task"], configuration["model"]
     except FileNotFoundError:
         raise ConfigurationError(f"{path}: there is no such file") from None
@@ -79,7 +80,10 @@ def ready(bundle: Bundle) -> Bundle:
 
     A training that was bound to the CPU binds predictions to it, too.
     """
-    torch.set_num_threads(bundle.configuration["threads"])
+    threads = bundle.configuration["threads"]
+    if not isinstance(threads, int) or threads < 1:
+        raise ConfigurationError(f"{bundle.folder}: threads: found {threads!r}, expected a number from 1 on")
+    torch.set_num_threads(threads)
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if accelerator is not None and bundle.configuration["trainer"]["accelerator"] != "cpu":
         bundle.model.to(accelerator)
