@@ -91,6 +91,7 @@ def test_resumed_training_gives_the_same_weights(
     changed = configuration(task)
     changed["checkpoint_seconds"] = 0
     changed["portable"] = True  # one process trains all
+    monkeypatch.setattr("src.cli.trial_by", lambda trainer: [])  # a few steps of a task are kept here
     changed["trainer"] = {"max_epochs": 3, "limit_train_batches": STEPS} | TRAINERS.get(task, {})
     changed["model"]["init_args"] |= MODELS.get(task, {})
     Path("configs", f"{task}.yaml").write_text(yaml.safe_dump(changed), encoding="utf-8")

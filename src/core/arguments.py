@@ -19,10 +19,11 @@ CAUSES = {
     "unknown": rf"{UNKNOWN}|unrecognized arguments: (?P<argument>\S+)",
     "denied": r"Importing '(?P<path>[^']+)' is not allowed",
     "missing": r"the following arguments are required: (?P<names>[\w, ]+)",
+    "ambiguous": r"Multiple subclasses with name \w+\. Give .*? ambiguity: (?P<choices>\w[\w., ]*\w)",
     "no class": r"(given class_path '(?P<class>[^']+)': )?"
     r"(module '\S+' has no attribute|No module named) '\S+'"
     r"|Expected a dot import path string: (?P<name>\S+)",
-    "value": r"Expected a (<class|typing\.Literal)|Not of type \w+: (?P<restricted>.*?)(?= - Expected a |$)",
+    "value": r"Expected a (?!<class 'NoneType'>)(<class|typing\.Literal)|Not of type \w+: (?P<restricted>.*?)(?= - Expected a |$)",
 }
 EXPECTED = r"Expected a (?:<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[([^]]+)\])"
 FOUND = r"(?:Given value|Got value): (.*?)(?=\. Got value: | - Expected a | Given value type: |$)"
@@ -56,6 +57,8 @@ def explained(error: Exception, keys: Iterable[str] = (), program: str = "") -> 
     if cause == "missing":
         names = named["names"].strip().split(", ")
         return f"{key}: missing: " + ", ".join(f"{key}.{name}" for name in names)
+    if cause == "ambiguous":
+        return f"{key}: several classes have this name; give one of {named['choices']}"
     if cause == "no class":
         name = (named.get("class") or named.get("name", "")).rstrip(".")
         return f"{key}: there is no class {name}" + _nearest(name, _short_names())

@@ -21,7 +21,7 @@ CALLBACKS = {
     "ModelPruning": "a training that was cut off could not go on, since a checkpoint has no masks",
     "OnExceptionCheckpoint": "a training goes on from the end of an epoch; see checkpoint_seconds",
     "SpikeDetection": "a training that was cut off could not go on, since its state cannot be loaded",
-    "StochasticWeightAveraging": "its average is made after the last validation; use WeightAveraging (a mean)",
+    "StochasticWeightAveraging": "its average comes after the last validation; try WeightAveraging (a mean)",
 }
 
 
