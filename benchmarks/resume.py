@@ -120,12 +120,13 @@ def endings() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def callbacks() -> Iterator[tuple[str, dict[str, Any]]]:
     """Callbacks that change weights or gradients."""
-    for name, arguments in {
+    chosen: dict[str, dict[str, Any]] = {
         "WeightAveraging": {},
         "EMAWeightAveraging": {"decay": 0.9},
         "GradientAccumulationScheduler": {"scheduling": {0: 2, 3: 1}},
         "ModelCheckpoint": {"save_last": True},
-    }.items():
+    }
+    for name, arguments in chosen.items():
         yield name, {"trainer": {"callbacks": [spec(CALLBACK, name, **arguments)]}}
 
 

@@ -240,7 +240,9 @@ class LockstepCLI(LightningCLI):
         trainer = super().instantiate_trainer(logger=logger, plugins=plugins, **kwargs)
         require_own_process(trainer)
         require_all_processes(launcher, trainer)
-        self.record.environment = environment(trainer.strategy.root_device, trainer.world_size)
+        self.record.environment = environment(
+            trainer.strategy.root_device, trainer.world_size, self.configuration["portable"]
+        )
         self.tracker = None
         if trainer.is_global_zero:
             _require_writable(MODELS)
@@ -471,7 +473,7 @@ def main(arguments: list[str] | None = None, cli: type[LockstepCLI] = LockstepCL
         raise
 
 
-def _refusal(error: BaseException) -> str | None:
+def _refusal(error: Exception) -> str | None:
     """The message of an error that Lightning or an optimizer raises about what a configuration asks of it.
 
     Which options go together is known to them alone, and they say it by errors of many kinds. An error of
@@ -487,7 +489,7 @@ def _refusal(error: BaseException) -> str | None:
     ]
     module = modules[-1] if modules else ""
     owner = next((name for name in OWNERS if module.startswith(name)), None)
-    if owner is None or isinstance(error, KeyboardInterrupt | OSError):
+    if owner is None or isinstance(error, OSError):
         return None
     text = explained(error) if owner == "jsonargparse" else f"{type(error).__name__}: {error}"
     return f"{module} refuses the configuration: {text} (for the traceback: {TRACEBACK_VARIABLE}=1)"

@@ -23,7 +23,8 @@ CAUSES = {
     "no class": r"(given class_path '(?P<class>[^']+)': )?"
     r"(module '\S+' has no attribute|No module named) '\S+'"
     r"|Expected a dot import path string: (?P<name>\S+)",
-    "value": r"Expected a (?!<class 'NoneType'>)(<class|typing\.Literal)|Not of type \w+: (?P<restricted>.*?)(?= - Expected a |$)",
+    "value": r"Expected a (?!<class 'NoneType'>)(<class|typing\.Literal)"
+    r"|Not of type \w+: (?P<restricted>.*?)(?= - Expected a |$)",
 }
 EXPECTED = r"Expected a (?:<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[([^]]+)\])"
 FOUND = r"(?:Given value|Got value): (.*?)(?=\. Got value: | - Expected a | Given value type: |$)"

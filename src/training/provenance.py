@@ -42,18 +42,21 @@ def provenance(prepared: str, device: torch.device) -> dict[str, Any]:
     }
 
 
-def environment(device: torch.device, processes: int) -> dict[str, str]:
+def environment(device: torch.device, processes: int, portable: bool) -> dict[str, str]:
     """What the bits of a training depend on beside its configuration, data, code and locked packages.
 
     Args:
         device: that trains.
         processes: how many train together.
+        portable: whether the weights are the same on processors of all makers.
     """
-    found = CPU_INFO.read_text(encoding="utf-8", errors="replace") if CPU_INFO.is_file() else ""
-    maker = re.search(r"vendor_id\s*: (.*)", found)
+    processor = platform.machine()
+    if not portable and CPU_INFO.is_file():
+        makers = re.findall(r"vendor_id\s*: (.*)", CPU_INFO.read_text(encoding="utf-8", errors="replace"))
+        processor = " ".join([processor, *makers[:1]])
     return {
         **{name: version(name) for name in ("torch", "lightning", "numpy")},
-        "processor": f"{platform.machine()} {maker[1] if maker else platform.processor()}".strip(),
+        "processor": processor,
         "instructions": torch.backends.cpu.get_cpu_capability(),
         **{name: os.environ.get(name, "not set") for name in TORCH_INSTRUCTIONS},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
