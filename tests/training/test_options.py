@@ -401,3 +401,11 @@ def test_every_message_of_the_parser_has_the_keys_of_a_file(capsys: pytest.Captu
     Path("configs/mistyped.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     assert fit("mistyped") == 2
     assert "error: montor: there is no such key; did you mean monitor?" in error_of(capsys)
+
+
+def test_outside_the_environment_one_line_says_how_to_enter_it() -> None:
+    done = subprocess.run([sys.executable, "-S", "-m", "src.cli", "fit"], capture_output=True, text=True)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "the packages of requirements.lock are not installed" in line
+    assert line.endswith("run: make setup, then: . .venv/bin/activate")
