@@ -1,6 +1,5 @@
 """params.yaml, checked against typed signatures, and the kinds of data that its tasks name."""
 
-import re
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +9,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from src.core.errors import ConfigurationError
-from src.core.paths import PARAMETERS
+from src.core.paths import PARAMETERS, require_name
 
 SOURCES = Path(__file__).parents[1] / "src"
 SHARED = {"bundle", "core", "preparation", "reporting", "training"}
@@ -40,21 +39,13 @@ def read_parameters() -> dict[str, Any]:
         raise ConfigurationError(f"{PARAMETERS} has no section 'tasks' (lines such as 'name: kind')")
     for section in ("tasks", "studies", "more_studies"):
         for name in parameters.get(section) or {}:
-            _check_name(section, name)
+            require_name(name, f"{PARAMETERS}, section {section}")
     return parameters
 
 
 def studies_of(parameters: dict[str, Any]) -> dict[str, Any]:
     """The sections of all studies by name: first those that are stages, then `more_studies`."""
     return {**(parameters.get("studies") or {}), **(parameters.get("more_studies") or {})}
-
-
-def _check_name(section: str, name: Any) -> None:
-    """A name is part of paths and stages, and of the commands of dvc.yaml, which a shell reads."""
-    if not re.fullmatch(r"\w[\w-]*", str(name)):
-        raise ConfigurationError(
-            f"{PARAMETERS}, section {section}: {name!r} cannot be a name; use letters, digits, _ and -"
-        )
 
 
 def kinds_with(part: str) -> list[str]:

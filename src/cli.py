@@ -7,24 +7,32 @@
 import json
 import logging
 import os
+import re
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from enum import Enum
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
+from unittest import mock
 
 import lightning
 import torch
 import yaml
 from filelock import FileLock, Timeout
-from jsonargparse.typing import NonNegativeFloat
+from jsonargparse import ArgumentError
+from jsonargparse import Path as ConfigurationPath
+from jsonargparse.typing import NonNegativeFloat, PositiveInt, restricted_number_type
 from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from lightning.pytorch.utilities.model_summary import ModelSummary
 from rich.console import Console
@@ -32,11 +40,18 @@ from rich.table import Table
 
 from src.bundle.bundle import Bundle, check_bundle_folder, restrict_imports, write_bundle
 from src.bundle.module import scores as scores_of
-from src.core.atomic import file_written_whole
+from src.core.arguments import explained
+from src.core.atomic import NO_LOCKS, file_written_whole, warn_of_no_lock
 from src.core.code import code_digest, modules_named
 from src.core.digests import file_digest, prepared_manifest
-from src.core.errors import ConfigurationError, LockedError, exit_with_message
-from src.core.paths import MANIFEST, MODELS, PREPARED, RECORD, RUNS
+from src.core.errors import (
+    TRACEBACK_VARIABLE,
+    ConfigurationError,
+    LockedError,
+    exit_with_message,
+    reported_error,
+)
+from src.core.paths import MANIFEST, MODELS, PREPARED, RECORD, RUNS, require_name
 from src.training.checkpoint import (
     CHECKPOINT,
     HISTORY,
@@ -49,9 +64,10 @@ from src.training.exactness import Exactness, choose_instructions
 from src.training.gradient_norms import GradientNorms
 from src.training.loading import WholeData
 from src.training.non_finite_loss import NonFiniteLossGuard
+from src.training.options import require_own_process, require_usable, trial_by
 from src.training.overhead import NoProfiler
 from src.training.progress import TrainingProgress
-from src.training.provenance import provenance
+from src.training.provenance import environment, provenance
 from src.training.tracking import start_tracker
 
 logger = logging.getLogger(__name__)
@@ -64,6 +80,16 @@ TRAINER_DEFAULTS = {
 }
 
 
+PROGRAM = "python -m src.cli"
+Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])  # what NumPy takes
+
+# their errors can be about what a configuration asks for
+OWNERS = ("lightning", "torch.optim", "jsonargparse")
+
+# such as Timer's `interval`
+yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
+
+
 class LockstepCLI(LightningCLI):
     """LightningCLI with one way to train, resume, keep and reload a model, the same for every task."""
 
@@ -73,6 +99,40 @@ class LockstepCLI(LightningCLI):
         chosen = {name: every[name] for name in options["args"][:1] if name in every} or every
         self.subcommands = lambda: chosen  # type: ignore[method-assign]
         super().__init__(*classes, **options)
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser that raises its errors, and takes no key for the beginning of another."""
+        return super().init_parser(**kwargs | {"exit_on_error": False, "allow_abbrev": False})
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the command line and the files that it names.
+
+        Raises:
+            ConfigurationError: an unknown key, or a value that cannot be used.
+        """
+        linked = [item for item in args if re.match(r"--data\.(init_args\.)?(task|seed)\b", item)]
+        if linked:
+            key = linked[0].partition("=")[0]
+            raise ConfigurationError(f"{key}: the data have the keys task and seed_everything; give those")
+        try:
+            with mock.patch.object(ConfigurationPath, "read_text", _text_of):
+                super().parse_arguments(parser, args)
+        except ArgumentError as error:
+            if (found := reported_error(error)) is not None:
+                raise found from error
+            command = next(iter(self._subcommand_parsers)) if len(self._subcommand_parsers) == 1 else ""
+            keys = {action.dest for each in self._subcommand_parsers.values() for action in each._actions}
+            program = f"{PROGRAM} {command}".strip()
+            raise ConfigurationError(explained(error, sorted(keys), program)) from error
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the seed."""
+        parser.add_argument(
+            "--seed_everything",
+            type=Seed,
+            default=self.seed_everything_default,
+            help="The seed of all noise.",
+        )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The keys that every task has beside trainer, model and data."""
@@ -88,7 +148,7 @@ class LockstepCLI(LightningCLI):
             "--mode", type=Literal["min", "max"], default="min", help="Which end of it is best."
         )
         parser.add_argument(
-            "--threads", type=int, default=1, help="CPU threads; another number rounds differently."
+            "--threads", type=PositiveInt, default=1, help="CPU threads; another number rounds differently."
         )
         parser.add_argument(
             "--portable",
@@ -133,6 +193,14 @@ class LockstepCLI(LightningCLI):
         self.configuration.pop("config", None)
         choose_instructions(self.configuration["portable"])
         self.task = self.configuration["task"]
+        require_name(self.task, "task")
+        stage = os.environ.get("DVC_STAGE", "").rpartition(":")[2]
+        if self.subcommand == "fit" and stage.startswith("train@") and stage != f"train@{self.task}":
+            raise ConfigurationError(
+                f"task: found {self.task}, but the stage {stage} has to write {MODELS / stage[6:]}: it would "
+                f"replace {MODELS / self.task}, which belongs to train@{self.task}"
+            )
+        require_usable(self.configuration["trainer"])
         prepared = PREPARED / self.task
         self.own_data = not _reads_prepared_data(self.configuration)
         if self.subcommand == "fit":
@@ -147,19 +215,29 @@ class LockstepCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add what each run has: exactness and, for `fit`, the record, the tracker and the bar."""
-        kwargs["callbacks"] = list(self._get(self.config_init, "trainer")["callbacks"] or [])
+        options = self._get(self.config_init, "trainer")
+        given = options["callbacks"] or []
+        given = list(given) if isinstance(given, list | tuple) else [given]
         seed, threads = self.configuration["seed_everything"], self.configuration["threads"]
-        kwargs["callbacks"].append(Exactness(int(seed), threads))
-        terminal = sys.stderr.isatty()
-        kwargs["enable_progress_bar"] = terminal
-        if self._get(self.config_init, "trainer")["profiler"] is None:
+        kwargs["callbacks"] = [Exactness(int(seed), threads), *given]
+        own_bar = any(isinstance(callback, ProgressBar) for callback in given)
+        terminal = sys.stderr.isatty() and options["enable_progress_bar"] is not False
+        kwargs["enable_progress_bar"] = terminal or own_bar
+        if options["profiler"] is None:
             kwargs["profiler"] = NoProfiler()
+        else:
+            logging.getLogger("lightning.pytorch.profilers").setLevel(
+                logging.INFO
+            )  # it shows its table there
         if self.subcommand != "fit":
             return super().instantiate_trainer(enable_checkpointing=False, logger=False, **kwargs)
         code = code_digest("src.cli", *sorted(modules_named(self.configuration)))
         identity = yaml.safe_dump(self.configuration) + (self.prepared or "") + code
         self.run_folder = RUNS / self.task / sha256(identity.encode()).hexdigest()[:12]
         self.run_folder.mkdir(parents=True, exist_ok=True)
+        for callback in given:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str((self.run_folder / "checkpoints").absolute())
         monitor, mode = self.configuration.get("monitor"), self.configuration["mode"]
         seconds_between = self.configuration["checkpoint_seconds"]
         kwargs["callbacks"].append(NonFiniteLossGuard())
@@ -167,14 +245,20 @@ class LockstepCLI(LightningCLI):
         kwargs["callbacks"] += [self.record, Termination()]
         if self.configuration["log_gradient_norms"]:
             kwargs["callbacks"].append(GradientNorms())
-        if terminal and not self.own_data:  # Lightning's own bar shows what a module logs with prog_bar
+        # Lightning's own bar shows what a module logs with prog_bar
+        if terminal and not own_bar and not self.own_data:
             kwargs["callbacks"].append(TrainingProgress(monitor or "validation/loss"))
         if self.own_data and not kwargs.get("num_sanity_val_steps"):
             kwargs["num_sanity_val_steps"] = 1  # a mistake in the validation is found before the training
         launcher = launched_by()
         plugins = [DurableCheckpointIO(), *([launcher] if launcher else [])]
-        trainer = super().instantiate_trainer(logger=False, plugins=plugins, **kwargs)
+        logger = options["logger"] or False  # Lightning's own default would be a logger
+        trainer = super().instantiate_trainer(logger=logger, plugins=plugins, **kwargs)
+        require_own_process(trainer)
         require_all_processes(launcher, trainer)
+        self.record.environment = environment(
+            trainer.strategy.root_device, trainer.world_size, self.configuration["portable"]
+        )
         self.tracker = None
         if trainer.is_global_zero:
             _require_writable(MODELS)
@@ -182,7 +266,10 @@ class LockstepCLI(LightningCLI):
             self.lock = _only_trainer(self.task)
             described = {**self.configuration, "prepared_sha256": self.prepared}
             self.tracker = start_tracker(RUNS, self.task, described)
-            trainer.logger = self.tracker
+        if self.tracker is not None:
+            trainer.loggers = [*trainer.loggers, self.tracker]
+        if given and not trainer.loggers:
+            trainer.loggers = [DummyLogger()]  # some callbacks refuse to run without one
         return trainer
 
     def fit(self, **kwargs: Any) -> None:
@@ -193,20 +280,80 @@ class LockstepCLI(LightningCLI):
         _say(self.trainer, f"{self.task} on {self.trainer.strategy.root_device}")
         try:
             with _interruptions(self.trainer):
-                checkpoint = _usable(self.run_folder / CHECKPOINT, self.trainer)
+                checkpoint = self._usable_checkpoint()
                 start = time.perf_counter()
                 self.trainer.fit(**kwargs, ckpt_path=checkpoint, weights_only=True)
                 seconds = time.perf_counter() - start
+                if not self.record.epochs:
+                    raise ConfigurationError(
+                        "no epoch was trained; raise trainer.max_epochs, max_steps, max_time or "
+                        "limit_train_batches"
+                    )
                 scores = scores_of(self.trainer, "test", self.model, self.datamodule, verbose=False)
                 if self.trainer.is_global_zero:
-                    self._keep(summary, scores, seconds)
+                    self._end(summary, scores, seconds)
         finally:
             if self.trainer.is_global_zero:
                 self.lock.release()
 
-    def _keep(self, summary: str, test_metrics: Mapping[str, float], seconds: float) -> None:
-        """Write the bundle and the record of a finished training, and print its scores."""
-        scores = {"best_epoch": self.record.best_row["epoch"], **test_metrics}
+    def _usable_checkpoint(self) -> Path | None:
+        """The checkpoint to go on from, if one can be read and was begun in the same environment."""
+        path = self.run_folder / CHECKPOINT
+        if not path.is_file():
+            return None
+        try:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            epoch, began = (
+                checkpoint["epoch"],
+                checkpoint["callbacks"][self.record.state_key].get("environment"),
+            )
+        except Exception as error:  # torch raises many kinds for a damaged file
+            logger.warning("%s cannot be read (%s): starting afresh", path, type(error).__name__)
+            return None
+        here = self.record.environment
+        changes = [
+            f"{name} {began.get(name)}, now {here[name]}" for name in here if began.get(name) != here[name]
+        ]
+        if changes:
+            logger.warning("%s was begun with %s: starting afresh", path, "; ".join(changes))
+            return None
+        _say(self.trainer, f"going on after epoch {epoch + 1}")
+        return path
+
+    def _end(self, summary: str, test_metrics: Mapping[str, float], seconds: float) -> None:
+        """Keep a finished training, unless it was a trial, and print its scores."""
+        trial = trial_by(self.configuration["trainer"])
+        best = self.record.best_row or self.record.rows[-1]
+        trivial: dict[str, float] = {}
+        test_rows = None
+        if hasattr(self.model, "trivial_metrics") and hasattr(self.datamodule, "targets"):
+            train, test = (self.datamodule.targets(split) for split in ("train", "test"))
+            trivial, test_rows = self.model.trivial_metrics(train, test), len(test)
+        scores = {"best_epoch": best["epoch"], **test_metrics}
+        if not trial:
+            if not self.record.best_row:
+                monitor = self.configuration.get("monitor")
+                raise ConfigurationError(f"monitor: no epoch had the metric '{monitor}'; validate more often")
+            self._keep(summary, scores, trivial, test_rows, seconds)
+        if self.tracker is not None:
+            self.tracker.finish(scores)
+        (self.run_folder / CHECKPOINT).unlink(missing_ok=True)
+        self._print_scores(scores, trivial)
+        if trial:
+            reasons = ", ".join(f"trainer.{name}" for name in trial)
+            print(f"a trial, because of {reasons}: {MODELS / self.task}/ is left as it was")
+        else:
+            print(f"trained in {seconds:.1f} s; the bundle: {MODELS / self.task}/")
+
+    def _keep(
+        self,
+        summary: str,
+        scores: Mapping[str, float],
+        trivial: Mapping[str, float],
+        test_rows: int | None,
+        seconds: float,
+    ) -> None:
+        """Write the bundle and the record of a training."""
         history = (self.run_folder / HISTORY).read_text(encoding="utf-8")
         write_bundle(
             MODELS / self.task,
@@ -216,13 +363,6 @@ class LockstepCLI(LightningCLI):
             PREPARED / self.task,
             {HISTORY: history, "summary.txt": summary + "\n"},
         )
-        if self.tracker is not None:
-            self.tracker.finish(scores)
-        trivial: dict[str, float] = {}
-        test_rows = None
-        if hasattr(self.model, "trivial_metrics") and hasattr(self.datamodule, "targets"):
-            train, test = (self.datamodule.targets(split) for split in ("train", "test"))
-            trivial, test_rows = self.model.trivial_metrics(train, test), len(test)
         # what `pipelines.compare` and `pipelines.study` read
         record = {
             "configuration": self.configuration,
@@ -234,8 +374,6 @@ class LockstepCLI(LightningCLI):
         }
         with file_written_whole(self.run_folder / RECORD) as file:
             file.write(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-        (self.run_folder / CHECKPOINT).unlink(missing_ok=True)
-        self._print_scores(scores, trivial, seconds)
 
     def validate(self, **kwargs: Any) -> None:
         """Metrics of the bundle on the validation rows."""
@@ -247,7 +385,7 @@ class LockstepCLI(LightningCLI):
         self.bundle.load_weights(self.model)
         scores_of(self.trainer, "test", self.model, self.datamodule)
 
-    def _print_scores(self, scores: dict[str, float], trivial: dict[str, float], seconds: float) -> None:
+    def _print_scores(self, scores: Mapping[str, float], trivial: Mapping[str, float]) -> None:
         table = Table(title=f"{self.task}, best of {self.record.epochs} epochs: {scores['best_epoch']}")
         for heading in ("metric", "model", "trivial answer"):
             table.add_column(heading, justify="left" if heading == "metric" else "right")
@@ -256,7 +394,6 @@ class LockstepCLI(LightningCLI):
                 baseline = trivial.get(name.removeprefix("test/"))
                 table.add_row(name, f"{value:.5g}", "" if baseline is None else f"{baseline:.5g}")
         Console().print(table)
-        print(f"trained in {seconds:.1f} s; the bundle: {MODELS / self.task}/")
 
 
 def _reads_prepared_data(configuration: Mapping[str, Any]) -> bool:
@@ -274,7 +411,8 @@ def _require_writable(folder: Path) -> None:
 
 def _only_trainer(task: str) -> FileLock:
     """The lock of a task's trainings, which the system releases when the process ends, however it ends."""
-    lock = FileLock(RUNS / task / "lock", timeout=0)
+    # a lock that is a file of its own would outlive a killed process
+    lock = FileLock(RUNS / task / "lock", timeout=0, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout:
@@ -282,25 +420,26 @@ def _only_trainer(task: str) -> FileLock:
             f"another process trains {task} in this folder, perhaps of a `dvc repro` that was killed; "
             "wait for it to end, or end it"
         ) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        warn_of_no_lock(str(error.strerror))
     return lock
+
+
+def _text_of(path: ConfigurationPath) -> str:
+    """The text of a configuration file, which is UTF-8 in every locale."""
+    try:
+        return Path(str(path.absolute)).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            f"{path}: byte {error.start + 1} is not UTF-8; save the file as UTF-8"
+        ) from None
 
 
 def _say(trainer: Trainer, text: str) -> None:
     if trainer.is_global_zero:
         print(text, flush=True)
-
-
-def _usable(checkpoint: Path, trainer: Trainer) -> Path | None:
-    """The checkpoint to go on from, if there is one that can be read."""
-    if not checkpoint.is_file():
-        return None
-    try:
-        epoch = torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]
-    except Exception as error:  # torch raises many kinds for a damaged file
-        logger.warning("%s cannot be read (%s): starting afresh", checkpoint, type(error).__name__)
-        return None
-    _say(trainer, f"going on after epoch {epoch + 1}")
-    return checkpoint
 
 
 @contextmanager
@@ -364,8 +503,32 @@ def main(arguments: list[str] | None = None, cli: type[LockstepCLI] = LockstepCL
             parser_kwargs={"description": __doc__},
             args=arguments,
         )
-    except MisconfigurationException as error:  # such as a GPU asked for where there is none
-        raise ConfigurationError(f"Lightning refuses the configuration: {error}") from None
+    except Exception as error:
+        if reported_error(error) is None and (reason := _refusal(error)):
+            raise ConfigurationError(reason) from error
+        raise
+
+
+def _refusal(error: Exception) -> str | None:
+    """The message of an error that Lightning or an optimizer raises about what a configuration asks of it.
+
+    Which options go together is known to them alone, and they say it by errors of many kinds. An error of
+    the project's own code, or of a model's, is none of these.
+    """
+    if isinstance(error, MisconfigurationException):  # such as a GPU asked for where there is none
+        return f"Lightning refuses the configuration: {error}"
+    modules = [
+        frame.f_globals.get("__name__", "")
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        # where a module says that it has no such part
+        if frame.f_globals.get("__name__") != "torch.nn.modules.module"
+    ]
+    module = modules[-1] if modules else ""
+    owner = next((name for name in OWNERS if module.startswith(name)), None)
+    if owner is None or isinstance(error, OSError):
+        return None
+    text = explained(error) if owner == "jsonargparse" else f"{type(error).__name__}: {error}"
+    return f"{module} refuses the configuration: {text} (for the traceback: {TRACEBACK_VARIABLE}=1)"
 
 
 if __name__ == "__main__":

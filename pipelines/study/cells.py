@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from jsonargparse import ArgumentError
 
 from pipelines.parameters import checked, kind_of, task_section
 from src.core.code import code_digest, modules_named
@@ -179,14 +178,11 @@ def metric_names(cell: Cell) -> list[str]:
     Raises:
         ConfigurationError: the settings are not a valid configuration.
     """
-    from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+    from lightning.pytorch.cli import LightningCLI
 
     from src.cli import LockstepCLI, main
 
     class UntrainedCLI(LockstepCLI):
-        def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-            return super().init_parser(**kwargs | {"exit_on_error": False})
-
         def instantiate_trainer(self, **kwargs: Any) -> Any:
             # LockstepCLI would start a run
             return LightningCLI.instantiate_trainer(self, enable_checkpointing=False, logger=False, **kwargs)
@@ -200,8 +196,6 @@ def metric_names(cell: Cell) -> list[str]:
             cli = main(arguments, UntrainedCLI)
             assert cli is not None
             trivial = cli.model.trivial_metrics(*(cli.datamodule.targets(part) for part in ("train", "test")))
-    except ArgumentError as error:
-        raise reported_error(error) or ConfigurationError(" ".join(str(error).split())) from None
     except Exception as error:
         if (found := reported_error(error)) is not None:
             raise found from None  # not the error of jsonargparse around it
@@ -238,5 +232,9 @@ def train(cell: Cell, cli: "type[LockstepCLI] | None" = None) -> float:
                 raise
             raise found from None  # the error around it cannot be sent to another process
     record = cell.record()
-    assert record is not None
+    if record is None:
+        raise ConfigurationError(
+            f"studies.{cell.study}: a trial leaves no model; leave out trainer.limit_*_batches, "
+            "trainer.overfit_batches and trainer.fast_dev_run"
+        )
     return float(record["seconds"])

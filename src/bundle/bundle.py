@@ -21,6 +21,7 @@ from lightning import LightningModule
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from src.core.arguments import explained
 from src.core.atomic import written_whole
 from src.core.digests import (
     file_digest,
@@ -71,7 +72,8 @@ def restrict_imports() -> None:
         ConfigurationError: `trusted` is no list of names of packages.
     """
     set_parsing_settings(
-        import_path_denylist=["*"],
+        # Lightning's demos download data
+        import_path_denylist=["*", "lightning.pytorch.demos"],
         import_path_allowlist=["torch.nn", "torch.optim", "lightning", "src", *trusted_packages()],
         config_read_mode_fsspec_enabled=False,
         instantiate_subclass_spec_in_any=False,
@@ -150,6 +152,8 @@ def write_bundle(
     with written_whole(folder) as partial:
         save_file(weights, partial / WEIGHTS)
         (partial / CONFIGURATION).write_text(configuration, encoding="utf-8")
+        # safetensors lets its owner alone read it
+        shutil.copymode(partial / CONFIGURATION, partial / WEIGHTS)
         if (prepared / PREPROCESSING).is_file():
             shutil.copyfile(prepared / PREPROCESSING, partial / PREPROCESSING)
         for name, text in documents.items():
@@ -329,7 +333,7 @@ class Bundle:
         try:
             model = yaml.safe_load(parser.dump(parser.parse_object({"model": wanted["model"]})))["model"]
         except ArgumentError as error:
-            raise ConfigurationError(f"model: {error}") from None
+            raise ConfigurationError(explained(error)) from None
         here = flat_keys({"model": model, "task": wanted["task"]})
         there = flat_keys({name: self.configuration[name] for name in ("model", "task")})
         names = sorted(name for name in here | there if here.get(name) != there.get(name))

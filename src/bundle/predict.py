@@ -15,7 +15,7 @@ from src.bundle.bundle import Bundle
 from src.bundle.module import add_data_arguments, write_module_predictions
 from src.core.errors import ConfigurationError, IntegrityError
 from src.core.outputs import check_output
-from src.core.paths import MODELS, PREDICTIONS
+from src.core.paths import MODELS, PREDICTIONS, require_name
 
 PROGRAM = "python -m src.cli predict"
 
@@ -84,6 +84,7 @@ def _bundle_of(path: Path) -> Bundle:
     """The bundle that a configuration describes."""
     try:
         configuration = yaml.safe_load(path.read_text(encoding="utf-8"))
+        require_name(configuration["task"], "task")
         folder, _ = MODELS / configuration["task"], configuration["model"]
     except FileNotFoundError:
         raise ConfigurationError(f"{path}: there is no such file") from None

@@ -1,13 +1,21 @@
 """Files and folders that are replaced by a rename: readers see the old or the new version, never a part."""
 
+import errno
+import logging
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TextIO
 
 from src.core.errors import LockedError, ResourceError
+
+logger = logging.getLogger(__name__)
+
+# the answers of file systems without flock, such as some of Lustre and NFS
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
 try:
     import fcntl
@@ -65,11 +73,22 @@ def _claim(partial: Path, target: Path) -> int:
     except BlockingIOError:
         os.close(descriptor)
         raise _locked(target) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            os.close(descriptor)
+            raise
+        warn_of_no_lock(str(error.strerror))
     return descriptor
 
 
 def _locked(target: Path) -> LockedError:
     return LockedError(f"another process is writing {target}; wait for it to end, or end it")
+
+
+@cache
+def warn_of_no_lock(reason: str) -> None:
+    """Say once that the file system has no locks, so that a second writer would not be noticed."""
+    logger.warning("the file system has no locks (%s): start no second command with the same output", reason)
 
 
 @contextmanager

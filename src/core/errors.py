@@ -1,6 +1,7 @@
 """Errors that a user can correct, each class with its exit code, and the function that reports them."""
 
 import errno
+import io
 import os
 import re
 import signal
@@ -67,17 +68,28 @@ RESOURCE_ERRNOS = {
 def exit_with_message(main: Callable[[], object]) -> None:
     """Run `main`; end with one line and the exit code of the error's kind instead of a traceback.
 
-    The traceback is shown when the environment variable LOCKSTEP_TRACEBACK is set.
+    The traceback is shown when the environment variable LOCKSTEP_TRACEBACK is set, and not 0.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what its encoding cannot write must not end the command
+            stream.reconfigure(errors="backslashreplace")
     try:
-        main()
+        try:
+            main()
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process ends now, a second Ctrl-C changes nothing
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:
+        # Python flushes the output once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print("error: nobody reads the output any longer (broken pipe)", file=sys.stderr)
+        sys.exit(141)
     except Exception as error:
         reported = reported_error(error)
-        if reported is None or os.environ.get(TRACEBACK_VARIABLE):
+        if reported is None or os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0"):
             raise
         message = printable(" ".join(str(reported).split())) or type(reported).__name__
         print(f"error: {message}", file=sys.stderr)

@@ -1,6 +1,9 @@
 """Paths of the project, relative to its root folder."""
 
+import re
 from pathlib import Path
+
+from src.core.errors import ConfigurationError
 
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
@@ -15,3 +18,17 @@ RECORD = "run.json"  # the record of a training, in its folder below runs/
 REPORT_FILES = ("metrics.json", "plots", "tables")  # of a task or study
 SOURCE = "SOURCE.json"  # the origin of the raw files of a task, in their folder
 MANIFEST = "manifest.json"  # the files of a folder of prepared data or of a bundle
+
+
+def require_name(name: object, key: str) -> None:
+    """Refuse a name that is more than one word: it is part of paths, stages, and commands that a shell reads.
+
+    Args:
+        name: of a task or study.
+        key: where it stands, for the message.
+
+    Raises:
+        ConfigurationError: it has other characters than letters, digits, _ and -.
+    """
+    if not re.fullmatch(r"\w[\w-]*", str(name)):
+        raise ConfigurationError(f"{key}: {name!r} cannot be a name; use letters, digits, _ and -")

@@ -1,5 +1,6 @@
 """The checkpoint of a training, its history, and the weights of the best epoch."""
 
+import csv
 import io
 import math
 import os
@@ -9,9 +10,10 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
+from torch.optim import Optimizer
 
 from src.core.errors import ConfigurationError, NonFiniteError
 
@@ -28,6 +30,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a temporary file, flush it to the disk, and rename it to `path`."""
         partial = Path(f"{path}.partial")
+        partial.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
             torch.save(checkpoint, file)
             file.flush()
@@ -43,6 +46,10 @@ class ResumableCheckpoint(Checkpoint):
     epoch if saving takes less than 1 % of the time since the last one, or if `seconds` have passed. The
     second-to-last epoch always saves one, so that a crash at the very end costs one epoch.
 
+    A row has the metrics of the validation only if the epoch had one; an epoch without the monitored metric
+    is never the best. The weights that are kept are those that were validated, which an averaging callback
+    exchanges for its average during the validation.
+
     Args:
         folder: for the checkpoint and history.csv.
         monitor: the metric that decides which epoch is best; None for the first of USUAL_MONITORS that is
@@ -56,18 +63,26 @@ class ResumableCheckpoint(Checkpoint):
         self.monitor = monitor
         self.sign = 1 if mode == "min" else -1
         self.seconds = seconds
+        self.environment: dict[str, str] = {}
         self.saved_at = time.monotonic()
         self.saving_takes = FIRST_GUESS
-        self.epochs = 0
-        self.history = ""
-        self.row: dict[str, float] = {}
+        self.rows: list[dict[str, float]] = []
+        self.columns: list[str] = []
         self.best_row: dict[str, float] = {}
         self.best_weights: dict[str, Tensor] = {}
         self.stopped = False
+        self.validated = False
+        self.averaged: dict[str, Tensor] = {}
+        self.optimizer_states: list[dict[str, Any]] = []
+
+    @property
+    def epochs(self) -> int:
+        """The number of finished epochs."""
+        return len(self.rows)
 
     def state_dict(self) -> dict[str, Any]:
         """The part of the checkpoint that belongs to this callback."""
-        names = ("epochs", "history", "row", "best_row", "best_weights", "stopped")
+        names = ("rows", "best_row", "best_weights", "stopped", "environment")
         return {"run": self.folder.name, **{name: getattr(self, name) for name in names}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -85,6 +100,12 @@ class ResumableCheckpoint(Checkpoint):
         for name, value in state.items():
             setattr(self, name, value)
 
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep the states of the optimizers as they were saved, until the optimizers have been restored."""
+        self.optimizer_states = checkpoint["optimizer_states"]
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the history; stop if the training had been stopped early.
 
@@ -97,19 +118,26 @@ class ResumableCheckpoint(Checkpoint):
                 f"this process is about to train {start[0]} from epoch {start[1]} on, the first process "
                 f"{first[0]} from epoch {first[1]} on: all nodes need the same project folder"
             )
+        for optimizer, state in zip(trainer.optimizers, self.optimizer_states, strict=False):
+            _restore_types(optimizer, state)
+        self.optimizer_states = []
         trainer.should_stop = self.stopped
         for config in trainer.lr_scheduler_configs if self.epochs else []:
             # Lightning updates these after the checkpoint of an epoch, which has the state before the update
             due = config.interval == "epoch" and self.epochs % config.frequency == 0
             if config.reduce_on_plateau and due:
-                config.scheduler.step(self.row[str(config.monitor)])  # type: ignore[arg-type]
+                name = str(config.monitor)
+                latest = next(row[name] for row in reversed(self.rows) if name in row)
+                config.scheduler.step(latest)  # type: ignore[arg-type]
         if trainer.is_global_zero:
-            (self.folder / HISTORY).write_text(self.history, encoding="utf-8")
+            self._write_history(self.rows, "w")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the learning rate at the start of the epoch."""
         rates = [group["lr"] for optimizer in trainer.optimizers[:1] for group in optimizer.param_groups]
         self.learning_rate = float(rates[0]) if rates else 0.0
+        self.validated = False
+        self.averaged = {}
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find a monitor that the validation does not log before anything is trained."""
@@ -117,10 +145,28 @@ class ResumableCheckpoint(Checkpoint):
         if self.monitor and "val" in self.monitor and metrics and self.monitor not in metrics:
             raise _no_metric(self.monitor, metrics)
 
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Validate after the last of `max_steps`, although it may be within an epoch."""
+        if trainer.global_step == trainer.max_steps:
+            trainer.should_stop = True
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the weights that are validated, if a callback has put averaged ones into the module."""
+        self.validated = True
+        if any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+            self.averaged = _copy(pl_module)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the row of the epoch, keep the weights if they are the best, save a checkpoint if it is due."""
         row = {"epoch": self.epochs + 1, "learning_rate": self.learning_rate}
-        row |= {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        metrics = sorted(trainer.callback_metrics.items())
+        row |= {
+            name: float(value)
+            for name, value in metrics
+            if self.validated or not name.startswith(("validation/", "val_"))
+        }
         for name in row:
             if name.endswith("loss") and not math.isfinite(row[name]):
                 raise NonFiniteError(
@@ -128,26 +174,18 @@ class ResumableCheckpoint(Checkpoint):
                     "--trainer.gradient_clip_val=1"
                 )
         monitor = self.monitor or next((name for name in USUAL_MONITORS if name in row), None)
-        if monitor is not None and monitor not in row:
-            raise _no_metric(monitor, row)
-        self.epochs += 1
-        if monitor is None or self.sign * row[monitor] < self.sign * self.best_row.get(
-            monitor, math.inf * self.sign
-        ):
+        if self.monitor and self.monitor not in row and (self.validated or "val" not in self.monitor):
+            raise _no_metric(self.monitor, row)
+        self.rows.append(row)
+        if self._better(row, monitor):
             self.best_row = row
-            self.best_weights = {
-                name: tensor.detach().clone() for name, tensor in pl_module.state_dict().items()
-            }
+            self.best_weights = self.averaged or _copy(pl_module)
         self.stopped = trainer.should_stop
-        self.row = row
-        lines: list[list[Any]] = [list(row.values())]
-        if self.epochs == 1:
-            lines.insert(0, list(row))
-        text = "".join(",".join(map(str, line)) + "\n" for line in lines)
-        self.history += text
         if trainer.is_global_zero:
-            with (self.folder / HISTORY).open("a", encoding="utf-8") as file:
-                file.write(text)
+            if set(self.columns).issuperset(row):
+                self._write_history([row], "a")
+            else:
+                self._write_history(self.rows, "w")
         unlogged = {name: value for name, value in row.items() if name not in trainer.logged_metrics}
         for logger in trainer.loggers:
             logger.log_metrics(unlogged, step=int(row["epoch"]))
@@ -156,6 +194,23 @@ class ResumableCheckpoint(Checkpoint):
             trainer.save_checkpoint(self.folder / CHECKPOINT)
             self.saved_at = time.monotonic()
             self.saving_takes = self.saved_at - start
+
+    def _write_history(self, rows: list[dict[str, float]], mode: str) -> None:
+        """Write rows to history.csv, which has a column for each metric that some epoch has."""
+        with (self.folder / HISTORY).open(mode, encoding="utf-8", newline="") as file:
+            if mode == "w":
+                self.columns = list(dict.fromkeys(name for row in rows for name in row))
+            writer = csv.DictWriter(file, self.columns, lineterminator="\n")
+            if mode == "w" and rows:
+                writer.writeheader()
+            writer.writerows(rows)
+
+    def _better(self, row: dict[str, float], monitor: str | None) -> bool:
+        """Whether an epoch is the best so far; without a monitor the last one is."""
+        if monitor is None:
+            return True
+        best = self.best_row.get(monitor, math.inf * self.sign)
+        return monitor in row and self.sign * row[monitor] < self.sign * best
 
     def _due(self, trainer: Trainer) -> bool:
         """Whether a checkpoint is due at the end of this epoch."""
@@ -196,3 +251,22 @@ def require_storable(model: LightningModule) -> None:
 
 def _no_metric(monitor: str, metrics: Any) -> ConfigurationError:
     return ConfigurationError(f"monitor: there is no metric '{monitor}'; there are: {', '.join(metrics)}")
+
+
+def _copy(module: LightningModule) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+def _restore_types(optimizer: Optimizer, saved: dict[str, Any]) -> None:
+    """Give the state of an optimizer the types that it was saved with.
+
+    torch casts it to the type of the parameters, which is not that of all of it: NAdam's `mu_product` is
+    float32 beside float64 parameters, and goes on otherwise as float64.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    numbers = [number for group in saved["param_groups"] for number in group["params"]]
+    for parameter, number in zip(parameters, numbers, strict=True):
+        for name, value in saved["state"].get(number, {}).items():
+            loaded = optimizer.state[parameter][name]
+            if isinstance(value, Tensor) and loaded.dtype != value.dtype:
+                optimizer.state[parameter][name] = value.to(loaded.device)

@@ -64,6 +64,8 @@ class Exactness(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Set the thread count before the first operation of the run, and have its data loaders seeded."""
         torch.set_num_threads(self.threads)
+        # Lightning loads a checkpoint before it converts the module, which would round float64 to float32
+        trainer.precision_plugin.convert_module(pl_module)
         process = trainer.strategy.process_dataloader
 
         def seeded(loader: object) -> object:
@@ -77,6 +79,19 @@ class Exactness(Callback):
         trainer.strategy.process_dataloader = seeded  # type: ignore[method-assign, assignment]
         # no operation here reads uninitialised memory, and filling it takes a part of each step
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hide `max_steps` until a checkpoint is loaded.
+
+        Lightning takes a checkpoint from the end of an epoch of a training with `max_steps` for one from
+        within the epoch, and ends that epoch once more.
+        """
+        self.max_steps = trainer.max_steps
+        trainer.fit_loop.epoch_loop.max_steps = -1
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Set `max_steps` again."""
+        trainer.fit_loop.epoch_loop.max_steps = self.max_steps
 
     def _epoch(self, trainer: Trainer) -> tuple[int, int, int]:
         """Numbers that name the epoch and what is done in it."""

@@ -1,6 +1,8 @@
 """The provenance of a result: code, data, versions, machine. It is not part of files with a digest."""
 
+import os
 import platform
+import re
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -8,12 +10,14 @@ from typing import Any
 
 import torch
 
+from src import TORCH_INSTRUCTIONS
 from src.core.digests import file_digest
 from src.core.git import git
 from src.core.paths import LOCK
 
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "numpy", "pandas", "scikit-learn")
 PIPELINE_LOCK = Path("dvc.lock")
+CPU_INFO = Path("/proc/cpuinfo")
 
 
 def provenance(prepared: str | None, device: torch.device) -> dict[str, Any]:
@@ -35,6 +39,28 @@ def provenance(prepared: str | None, device: torch.device) -> dict[str, Any]:
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+    }
+
+
+def environment(device: torch.device, processes: int, portable: bool) -> dict[str, str]:
+    """What the bits of a training depend on beside its configuration, data, code and locked packages.
+
+    Args:
+        device: that trains.
+        processes: how many train together.
+        portable: whether the weights are the same on processors of all makers.
+    """
+    processor = platform.machine()
+    if not portable and CPU_INFO.is_file():
+        makers = re.findall(r"vendor_id\s*: (.*)", CPU_INFO.read_text(encoding="utf-8", errors="replace"))
+        processor = " ".join([processor, *makers[:1]])
+    return {
+        **{name: version(name) for name in ("torch", "lightning", "numpy")},
+        "processor": processor,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        **{name: os.environ.get(name, "not set") for name in TORCH_INSTRUCTIONS},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "processes": str(processes),
     }
 
 

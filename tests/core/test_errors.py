@@ -2,6 +2,7 @@ import errno
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -188,3 +189,36 @@ def test_control_characters_of_a_message_are_escaped(capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         exit_with_message(main)
     assert capsys.readouterr().err == "error: column 'a\\x1b[31m\\u202e\\udc80春 b'\n"
+
+
+def test_a_traceback_can_be_switched_off_by_0(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise ConfigurationError("a key")
+
+    for value in ("0", ""):
+        monkeypatch.setenv("LOCKSTEP_TRACEBACK", value)
+        with pytest.raises(SystemExit, match="2"):
+            exit_with_message(fail)
+        assert capsys.readouterr().err == "error: a key\n"
+    monkeypatch.setenv("LOCKSTEP_TRACEBACK", "1")
+    with pytest.raises(ConfigurationError):
+        exit_with_message(fail)
+
+
+def test_output_that_nobody_reads_or_that_cannot_be_encoded() -> None:
+    code = "from src.core.errors import exit_with_message\nexit_with_message(lambda: print('x' * 100_000))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == "error: nobody reads the output any longer (broken pipe)\n"
+    assert process.wait() == 141
+    code = "from src.core.errors import exit_with_message\nexit_with_message(lambda: print('诗'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, rb"\u8bd7")
