@@ -61,7 +61,7 @@ def one_cycle(optimizer: str, rate: float, **options: Any) -> dict[str, Any]:
             "class_path": f"torch.optim.{optimizer}",
             "init_args": {"lr": Noted(rate, "the highest of the schedule"), **options, "fused": True},
         },
-        "lr_scheduler": {"class_path": "src.training.optimizers.OneCycleLR"},
+        "lr_scheduler": {"class_path": "src.training.optimizers.OneCycle"},
         "lr_interval": "step",
     }
 

@@ -8,7 +8,7 @@ from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 
-class OneCycleLR(lr_scheduler.OneCycleLR):
+class OneCycle(lr_scheduler.OneCycleLR):
     """torch's one-cycle schedule, whose highest rate is the `lr` of the optimizer (`max_lr` in torch).
 
     Args:

@@ -8,7 +8,7 @@ from lightning.pytorch.cli import ReduceLROnPlateau
 from torch import nn
 from torch.optim import SGD, lr_scheduler
 
-from src.training.optimizers import OneCycleLR, optimizer_and_schedule
+from src.training.optimizers import OneCycle, optimizer_and_schedule
 
 EPOCHS, STEPS = 4, 20
 
@@ -74,8 +74,8 @@ def test_lightning_is_told_what_a_plateau_is_of() -> None:
 
 
 def test_the_highest_rate_of_the_own_one_cycle_schedule_is_that_of_the_optimizer() -> None:
-    found = rates(partial(OneCycleLR, total_steps=10), 10)
+    found = rates(partial(OneCycle, total_steps=10), 10)
     assert max(found) == pytest.approx(0.1)
     assert found == rates(partial(lr_scheduler.OneCycleLR, max_lr=0.1, total_steps=10), 10)
-    settings = configured(partial(OneCycleLR, total_steps=None), "step")
+    settings = configured(partial(OneCycle, total_steps=None), "step")
     assert settings["lr_scheduler"]["scheduler"].total_steps == STEPS

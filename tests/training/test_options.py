@@ -371,17 +371,6 @@ def test_weights_can_be_read_by_whom_the_umask_allows() -> None:
     assert len(set(modes.values())) == 1, modes
 
 
-def test_a_number_of_threads_that_no_bundle_can_have_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    from src.bundle.bundle import Bundle
-    from src.bundle.predict import ready
-    from src.core.errors import ConfigurationError
-
-    bundle = Bundle.open(Path("models/line"))
-    bundle.configuration["threads"] = -1
-    with pytest.raises(ConfigurationError, match="threads: found -1, expected a number from 1 on"):
-        ready(bundle)
-
-
 def test_the_record_of_a_checkpoint_names_what_its_bits_depend_on() -> None:
     options = ("--trainer.max_epochs=6", "--checkpoint_seconds=0")
     break_off(Descent, 3, "bowl", *options)
