@@ -39,10 +39,10 @@ def _evaluate_module(bundle: "Bundle", folder: Path) -> None:
     """Write the metrics that an ordinary LightningModule logs for its validation and test rows."""
     from src.bundle.module import module_scores
     from src.reporting.metrics import begin_report, write_metrics
-    from src.reporting.tables import print_metrics
+    from src.reporting.tables import print_scores
 
     begin_report(bundle.folder, folder)
-    print_metrics(bundle.configuration["task"], write_metrics(module_scores(bundle), folder))
+    print_scores(bundle.task, write_metrics(module_scores(bundle), folder))
 
 
 if __name__ == "__main__":

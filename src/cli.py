@@ -39,6 +39,7 @@ from rich.console import Console
 from rich.table import Table
 
 from src.bundle.bundle import Bundle, check_bundle_folder, restrict_imports, write_bundle
+from src.bundle.module import NEEDED
 from src.bundle.module import scores as scores_of
 from src.core.arguments import explained
 from src.core.atomic import NO_LOCKS, file_written_whole, warn_of_no_lock
@@ -71,6 +72,8 @@ from src.training.provenance import environment, provenance
 from src.training.tracking import start_tracker
 
 logger = logging.getLogger(__name__)
+
+HIGHER_IS_BETTER = re.compile(r"acc|f1|auc|auroc|r2|recall|precision|iou|dice|psnr|ssim|bleu", re.IGNORECASE)
 
 TRAINER_DEFAULTS = {
     "default_root_dir": str(RUNS),
@@ -145,7 +148,10 @@ class LockstepCLI(LightningCLI):
             "that logs neither keeps its last epoch.",
         )
         parser.add_argument(
-            "--mode", type=Literal["min", "max"], default="min", help="Which end of it is best."
+            "--mode",
+            type=Literal["min", "max"] | None,
+            default=None,
+            help="Which end of it is best; by default max for accuracies, F1 and the like, otherwise min.",
         )
         parser.add_argument(
             "--threads", type=PositiveInt, default=1, help="CPU threads; another number rounds differently."
@@ -238,7 +244,8 @@ class LockstepCLI(LightningCLI):
         for callback in given:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str((self.run_folder / "checkpoints").absolute())
-        monitor, mode = self.configuration.get("monitor"), self.configuration["mode"]
+        monitor = self.configuration.get("monitor")
+        mode = self.configuration.get("mode") or ("max" if HIGHER_IS_BETTER.search(monitor or "") else "min")
         seconds_between = self.configuration["checkpoint_seconds"]
         kwargs["callbacks"].append(NonFiniteLossGuard())
         self.record = ResumableCheckpoint(self.run_folder, monitor, mode, seconds_between)
@@ -285,6 +292,10 @@ class LockstepCLI(LightningCLI):
                 self.trainer.fit(**kwargs, ckpt_path=checkpoint, weights_only=True)
                 seconds = time.perf_counter() - start
                 if not self.record.epochs:
+                    if self.trainer.num_training_batches == 0 and not trial_by(self.configuration["trainer"]):
+                        raise ConfigurationError(
+                            "train_dataloader has no batches; lower batch_size or leave drop_last out"
+                        )
                     raise ConfigurationError(
                         "no epoch was trained; raise trainer.max_epochs, max_steps, max_time or "
                         "limit_train_batches"
@@ -377,13 +388,17 @@ class LockstepCLI(LightningCLI):
 
     def validate(self, **kwargs: Any) -> None:
         """Metrics of the bundle on the validation rows."""
-        self.bundle.load_weights(self.model)
-        scores_of(self.trainer, "validate", self.model, self.datamodule)
+        self._judge("validate")
 
     def test(self, **kwargs: Any) -> None:
         """Metrics of the bundle on the test rows."""
+        self._judge("test")
+
+    def _judge(self, stage: Literal["validate", "test"]) -> None:
         self.bundle.load_weights(self.model)
-        scores_of(self.trainer, "test", self.model, self.datamodule)
+        if not scores_of(self.trainer, stage, self.model, self.datamodule):
+            step, loader = NEEDED[stage]
+            raise ConfigurationError(f"{type(self.model).__name__} has no {step}, or its data no {loader}")
 
     def _print_scores(self, scores: Mapping[str, float], trivial: Mapping[str, float]) -> None:
         table = Table(title=f"{self.task}, best of {self.record.epochs} epochs: {scores['best_epoch']}")

@@ -125,3 +125,10 @@ def test_trusted_must_be_a_list_of_names(value: str, tmp_path: Path, monkeypatch
     Path("params.yaml").write_text(f"trusted: {value}\n")
     with pytest.raises(ConfigurationError, match="trusted must be a list of packages"):
         trusted_packages()
+
+
+@pytest.mark.slow
+def test_the_page_of_results_shows_a_module_of_other_names(project: Path, python: Callable[..., Any]) -> None:
+    done = python("-m", "pipelines.report", cwd=project)
+    assert done.returncode == 0, done.stdout
+    assert "test loss" in (project / "report.html").read_text(encoding="utf-8")

@@ -68,7 +68,7 @@ def write_documents(exportable: Exportable, task: str, bundle: Bundle, folder: P
 
 def _best_epoch(history: Path, configuration: dict[str, Any]) -> dict[str, float]:
     """The row of the history for the epoch of the bundle's weights."""
-    choose = min if configuration["mode"] == "min" else max
+    choose = min if configuration.get("mode") != "max" else max
     return choose(read_history(history), key=lambda row: row[configuration["monitor"]])
 
 

@@ -166,10 +166,15 @@ def _first_sentence(configuration: str) -> str:
 
 
 def _facts(name: str, history: Path) -> dict[str, Any]:
-    """The values in the captions: the task, its epochs, the best one and its validation loss."""
-    losses = {int(row["epoch"]): row["validation/loss"] for row in read_history(history)}
-    best = min(losses, key=lambda epoch: losses[epoch])
-    return {"name": name, "epochs": len(losses), "best": best, "lowest": shown_number(losses[best])}
+    """The values in the captions: the task, its epochs, the best one and its validation loss.
+
+    Of an ordinary module that logs no such loss, the last epoch.
+    """
+    rows = read_history(history)
+    loss = next((key for key in rows[0] if "val" in key and key.endswith("loss")), None)
+    best = min(rows, key=lambda row: row[loss]) if loss else rows[-1]
+    lowest = shown_number(best[loss]) if loss else "not logged"
+    return {"name": name, "epochs": len(rows), "best": int(best["epoch"]), "lowest": lowest}
 
 
 def _scores_table(metrics: Metrics) -> Table:

@@ -215,6 +215,11 @@ class Bundle:
         return cls(folder, manifest, configuration)
 
     @property
+    def task(self) -> str:
+        """The task that it was trained for."""
+        return Path(str(self.manifest.get("task", self.folder.name))).name
+
+    @property
     def kind(self) -> str:
         """The kind of data, a package of src/, whose model it holds.
 

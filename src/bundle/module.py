@@ -1,6 +1,8 @@
 """What an ordinary LightningModule gives without code of a kind of data: its scores and its predictions."""
 
+import logging
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -62,7 +64,7 @@ def module_scores(bundle: Bundle) -> dict[str, float]:
 
 def add_data_arguments(parser: ArgumentParser, bundle: Bundle) -> None:
     """Add the arguments of the bundle's data module, with the values of the training as defaults."""
-    default = PREDICTIONS / f"{bundle.configuration['task']}.csv"
+    default = PREDICTIONS / f"{bundle.task}.csv"
     parser.add_argument("--output", type=Path, default=default, help="A CSV file.")
     if data := bundle.configuration.get("data"):
         parser.add_class_arguments(_class_of(data["class_path"]), "data")
@@ -86,7 +88,12 @@ def write_module_predictions(bundle: Bundle, data: LightningDataModule | None, o
     source = data or bundle.model
     if not is_overridden("predict_dataloader", source):
         raise ConfigurationError(f"{type(source).__name__} has no predict_dataloader: predict needs one")
-    found = _trainer(bundle).predict(bundle.model, datamodule=data)
+    if not (is_overridden("predict_step", bundle.model) or is_overridden("forward", bundle.model)):
+        raise ConfigurationError(f"{type(bundle.model).__name__} has no predict_step: predict needs one")
+    trainer = _trainer(bundle)
+    found = trainer.predict(bundle.model, datamodule=data)
+    if isinstance(trainer.predict_dataloaders, list | tuple | dict):
+        raise ConfigurationError("predict_dataloader returns several loaders; predict takes one")
     batches = [dict(_named(batch)) for batch in found or []]
     arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     rows = len(next(iter(arrays.values())))
@@ -96,6 +103,8 @@ def write_module_predictions(bundle: Bundle, data: LightningDataModule | None, o
 
 
 def _trainer(bundle: Bundle) -> Trainer:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own
     return Trainer(
         accelerator=bundle.configuration["trainer"]["accelerator"],
         devices=1,

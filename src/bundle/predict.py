@@ -52,7 +52,7 @@ def predict(arguments: list[str]) -> None:
         else:
             parser.add_function_arguments(write, "data", skip={"model", "preprocessing"})
             ending = parser.get_default("data.output").suffix
-            parser.set_defaults({"data.output": PREDICTIONS / f"{bundle.configuration['task']}{ending}"})
+            parser.set_defaults({"data.output": PREDICTIONS / f"{bundle.task}{ending}"})
     try:
         values = parser.parse_args(arguments)
     except ArgumentError as error:

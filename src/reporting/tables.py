@@ -21,6 +21,19 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(' '.join(cell.splitlines()).replace('|', chr(92) + '|') for cell in cells)} |"
 
 
+def print_scores(title: str, scores: Mapping[str, float]) -> None:
+    """Print a row for each score.
+
+    Args:
+        title: of the table.
+        scores: by name.
+    """
+    table = Table("metric", "value", title=title)
+    for name, value in sorted(scores.items()):
+        table.add_row(name, f"{value:.5g}")
+    Console().print(table)
+
+
 def print_metrics(title: str, metrics: Mapping[str, float]) -> None:
     """Print the metrics of the model on test rows and those of the baselines beside one another.
 

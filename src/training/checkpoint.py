@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 import math
 import os
 import time
@@ -19,7 +20,9 @@ from src.core.errors import ConfigurationError, NonFiniteError
 
 CHECKPOINT = "last.ckpt"
 HISTORY = "history.csv"
-USUAL_MONITORS = ("validation/loss", "val_loss")
+logger = logging.getLogger(__name__)
+
+USUAL_MONITORS = ("validation/loss", "val_loss", "val/loss", "valid_loss", "validation_loss")
 MOST_OF_THE_TIME = 0.01  # the share of the time that checkpoints may take
 FIRST_GUESS = 0.01  # seconds to save a checkpoint, until one was saved
 
@@ -176,6 +179,12 @@ class ResumableCheckpoint(Checkpoint):
         monitor = self.monitor or next((name for name in USUAL_MONITORS if name in row), None)
         if self.monitor and self.monitor not in row and (self.validated or "val" not in self.monitor):
             raise _no_metric(self.monitor, row)
+        if monitor is None and not self.rows:
+            logger.warning(
+                "no monitor is set and none of %s is logged: the last epoch is kept; metrics: %s",
+                ", ".join(USUAL_MONITORS),
+                ", ".join(row),
+            )
         self.rows.append(row)
         if self._better(row, monitor):
             self.best_row = row
@@ -187,8 +196,8 @@ class ResumableCheckpoint(Checkpoint):
             else:
                 self._write_history(self.rows, "w")
         unlogged = {name: value for name, value in row.items() if name not in trainer.logged_metrics}
-        for logger in trainer.loggers:
-            logger.log_metrics(unlogged, step=int(row["epoch"]))
+        for tracker in trainer.loggers:
+            tracker.log_metrics(unlogged, step=int(row["epoch"]))
         if trainer.strategy.reduce_boolean_decision(self._due(trainer), all=False):  # clocks differ
             start = time.monotonic()
             trainer.save_checkpoint(self.folder / CHECKPOINT)

@@ -22,6 +22,7 @@ from src.core.atomic import warn_of_no_lock
 from src.core.errors import exit_with_message
 from src.descent.model import Descent
 from src.tabular.model import TabularModel
+from src.training.options import trial_by
 
 pytestmark = [pytest.mark.tasks("line", "bowl"), pytest.mark.usefixtures("settings_of_the_process")]
 
@@ -87,7 +88,6 @@ def point() -> list[float]:
         "fast_dev_run=true",
         "limit_train_batches=2",
         "limit_train_batches=0.5",
-        "limit_val_batches=1",  # one batch; 1.0 is all
         "limit_val_batches=0",
         "limit_test_batches=0",
         "overfit_batches=1",
@@ -101,6 +101,10 @@ def test_a_trial_leaves_the_trained_bundle_as_it_was(option: str, capsys: pytest
     assert capsys.readouterr().out.endswith(said)
     assert contents("models/line") == before
     assert not list(Path("runs").rglob("run.json"))
+
+
+def test_one_batch_is_a_trial_and_all_are_none() -> None:
+    assert trial_by({"limit_val_batches": 1, "limit_test_batches": 1.0}) == ["limit_val_batches"]
 
 
 def test_all_batches_are_no_trial() -> None:
