@@ -59,8 +59,8 @@ def compare(tasks: list[str] | None = None, processors: list[str] | None = None)
 
     Args:
         tasks: of params.yaml; all if left out.
-        processors: models of the emulator (`qemu-x86_64 -cpu help`); AMD Zen, Intel Haswell and Skylake server
-            if left out.
+        processors: models of the emulator (`qemu-x86_64 -cpu help`); AMD Zen, Intel Haswell and Skylake if
+            left out.
     """
     if shutil.which(EMULATOR) is None:
         sys.exit(f"there is no {EMULATOR}; Debian and Ubuntu: apt install qemu-user")
