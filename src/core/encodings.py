@@ -17,8 +17,10 @@ MARKS = {
 CHINESE = ("gb18030", "big5", "big5hkscs")
 USUAL = 0.75  # the least share of usual characters among those that are not ASCII
 SEEN = 200_000  # characters outside ASCII that are counted; the strict decoders read all
-LATIN = frozenset(
-    "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóôõöøùúûüýþÿŠšŽžŒœŸ¿¡«»‹›‘’“”–—…€£§©°²³µ·½\xa0"
+# letters beside letters, and signs
+WESTERN = re.compile(
+    r"(?<=[a-zß-ÿŠšŽžŒœŸ])[À-ÿŠšŽžŒœŸ]|[À-ÿŠšŽžŒœŸ](?=[a-zß-ÿŠšŽžŒœŸ])|[€£§©°²³µ·½¿¡«»‹›‘’“”–—…\xa0]",
+    re.IGNORECASE,
 )
 SIGNS = frozenset("，。、；：？！“”‘’（）《》〈〉「」『』【】〔〕—…·～￥％　")
 RUNS = re.compile(r"[^\x00-\x7f]+")
@@ -29,7 +31,7 @@ def guess_encoding(data: bytes) -> str | None:
 
     A mark at its beginning decides. Otherwise an encoding must decode every byte, and most of the characters
     outside ASCII must be usual ones: for gb18030 and big5 the first, frequent half of the two Chinese
-    standards; for cp1252 letters of western Europe that stand between ASCII ones.
+    standards; for cp1252 letters of western Europe beside other letters, at most two in a row.
 
     Args:
         data: the content of the file.
@@ -65,10 +67,9 @@ def _usual_share(text: str) -> float:
 
 
 def _latin_share(text: str) -> float:
-    """The share of characters that are not ASCII which are Latin letters and signs, at most two in a row."""
-    runs = RUNS.findall(text)[:SEEN]
-    alone = sum(len(run) for run in runs if len(run) <= 2 and LATIN.issuperset(run))
-    return alone / sum(map(len, runs))
+    """The share of characters that are not ASCII which are signs or letters beside letters."""
+    few_in_a_row = RUNS.sub(lambda run: run[0] if len(run[0]) <= 2 else " ", text)
+    return len(WESTERN.findall(few_in_a_row)) / sum(map(len, RUNS.findall(text)))
 
 
 @cache

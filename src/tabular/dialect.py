@@ -16,26 +16,14 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 
 import yaml
 
+from src.core.encodings import MARKS, guess_encoding
 from src.core.errors import ConfigurationError, DataError
 
 DELIMITERS = ",;\t|"
 # how much larger than the file its content may be; a table that ends beyond both was made to fill the memory
 MOST_GROWTH, ALWAYS_ALLOWED = 200, 1 << 28
 HEAD = 200  # lines or rows that are looked at for the form of a table
-MARKS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.I)
-# letters beside letters, and signs
-WESTERN = re.compile(
-    r"(?<=[a-z\u00c0-\u00ff])[\u00c0-\u00ff]|[\u00c0-\u00ff](?=[a-z\u00c0-\u00ff])|"
-    r"[\u20ac\u00a3\u00a7\u00ab\u00b0\u00b2\u00b3\u00b5\u00bb\u2013\u2014\u2018\u2019\u201c\u201d\u2026]",
-    re.I,
-)
 COMMENTS = ("#", "%", "//")
 
 
@@ -234,7 +222,7 @@ def _not_decoded(path: Path, error: UnicodeDecodeError) -> DataError:
         file.seek(0)
         content = file.read(ALWAYS_ALLOWED)
     message = f"{path}: not {error.encoding.upper().removesuffix('-SIG')} at byte {offset}"
-    if (encoding := plausible_encoding(content)) and encoding != error.encoding:
+    if (encoding := guess_encoding(content)) and encoding != error.encoding:
         return ReadingError(f"{message}, but all of it is {encoding}", {"encoding": encoding})
     return DataError(
         f"{message}; save the table as UTF-8, or name its encoding: `reading: {{encoding: ...}}`"
@@ -252,36 +240,6 @@ def first_wrong_byte(file: io.BufferedReader, encoding: str) -> int:
             return done - held + error.start
         done += len(block)
     return done - len(decoder.getstate()[0])
-
-
-def plausible_encoding(content: bytes) -> str | None:
-    """The encoding in which a text that is not UTF-8 makes sense: gb18030, big5 or cp1252; None if none does.
-
-    An encoding is plausible if it decodes every byte and nine in ten of the characters beyond ASCII are usual
-    in it: the Chinese characters of the first level of GB 2312 or of Big5, or the letters of Western Europe.
-    """
-    shares = {name: _usual_share(content, name) for name in ("gb18030", "big5", "cp1252")}
-    best = max(shares, key=lambda name: shares[name])
-    return best if shares[best] >= 0.9 else None
-
-
-def _usual_share(content: bytes, encoding: str) -> float:
-    """The share of the characters beyond ASCII that are usual in an encoding; 0 if it cannot decode."""
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError:
-        return 0.0
-    beyond = [character for character in text if character > "\x7f"]
-    if encoding == "cp1252":
-        return len(WESTERN.findall(text)) / len(beyond) if beyond else 0.0
-    return sum(_usual(character, encoding) for character in beyond) / len(beyond) if beyond else 0.0
-
-
-def _usual(character: str, encoding: str) -> bool:
-    code = character.encode(encoding)
-    if encoding == "big5":
-        return 0xA1 <= code[0] <= 0xC6
-    return len(code) == 2 and code[1] >= 0xA1 and (code[0] in (0xA1, 0xA3) or 0xB0 <= code[0] <= 0xD7)
 
 
 def table_lines(path: Path, reading: Reading, below: list[str] | None = None) -> Iterator[str]:

@@ -12,9 +12,10 @@ import numpy as np
 import openpyxl
 import pytest
 
+from src.core.encodings import guess_encoding
 from src.core.errors import ConfigurationError, DataError
 from src.tabular import dialect
-from src.tabular.dialect import Reading, ReadingError, plausible_encoding
+from src.tabular.dialect import Reading, ReadingError
 from src.tabular.reading import found_reading, read_table, table_chunks
 
 SEVEN = "".join(f"{number},{number % 3}\n" for number in range(7))
@@ -223,8 +224,8 @@ def test_names_for_a_file_without_them(tmp_path: Path) -> None:
 
 
 def test_bytes_without_a_plausible_encoding() -> None:
-    assert plausible_encoding(b"1,\x81\x00\xff") is None
-    assert plausible_encoding(b"1,\xff,2") is None  # a letter alone between digits
+    assert guess_encoding(b"1,\x81\x00\xff") is None
+    assert guess_encoding(b"1,\xff,2") is None  # a letter alone between digits
 
 
 @pytest.mark.parametrize(
