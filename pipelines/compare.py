@@ -36,10 +36,10 @@ def compare(
     output: Path | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Compare the finished runs of a task or of a study: the settings that differ, and the metrics.
+    """Compare the finished runs of a task, a model or a study: the settings that differ, and the metrics.
 
     Args:
-        name: a task, or a study of params.yaml.
+        name: a task, whose models all are compared, or a model or study of params.yaml.
         sort: a column; `-column` puts the largest first.
         filter: conditions such as `activation=relu` or `test/rmse<0.2`; the last part of a column's name is
             enough.
@@ -75,41 +75,50 @@ def compare(
 def _records(name: str) -> dict[str, dict[str, Any]]:
     """The records of the runs, by their names."""
     parameters = read_parameters()
+    studies = studies_of(parameters)
     listed = RUNS / "studies" / f"{name}.txt"
-    if name in parameters["tasks"]:
-        places = {path.parent.name: path for path in (RUNS / name).glob(f"*/{RECORD}")}
-    elif listed.is_file():
+    if name in studies and not listed.is_file():
+        raise ConfigurationError(f"the study {name} has not run; run: python -m pipelines.study {name}")
+    if listed.is_file() and name not in parameters["tasks"]:
         lines = (line.split("\t") for line in listed.read_text(encoding="utf-8").splitlines())
         found = ((title, sorted((CELLS / cell).glob(f"runs/*/*/{RECORD}"))) for cell, title in lines)
         places = {title: paths[-1] for title, paths in found if paths}
-    else:
-        studies = studies_of(parameters)
-        if name in studies:
-            raise ConfigurationError(f"the study {name} has not run; run: python -m pipelines.study {name}")
-        known = ", ".join([*parameters["tasks"], *studies])
-        raise ConfigurationError(f"there is no task or study '{name}'; there are: {known}")
-    if not places:
-        raise ConfigurationError(f"no run of {name} has ended; run: dvc repro -f train@{name}")
-    records = {title: read_json(path, f"train@{name}") for title, path in places.items()}
-    for title, path in places.items():
-        records[title]["date"] = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
-    if name in parameters["tasks"]:
-        for title in _current(name, records):
-            records[title]["current"] = True
-    return records
+        return {title: _record(path, f"study@{name}") for title, path in places.items()}
+    every = [_record(path, f"train@{path.parents[1].name}") for path in sorted(RUNS.glob(f"*/*/{RECORD}"))]
+    chosen = {record["run"]: record for record in every if name in (record["task"], record["model"])}
+    if not chosen:
+        models = parameters.get("models") or {}
+        if name in {**parameters["tasks"], **models}:
+            raise ConfigurationError(f"no run of {name} has ended; run: dvc repro -f train@{name}")
+        known = ", ".join(dict.fromkeys([*parameters["tasks"], *models, *studies]))
+        raise ConfigurationError(f"there is no task, model or study '{name}'; there are: {known}")
+    for model in {record["model"] for record in chosen.values()}:
+        for run in _current(model, chosen):
+            chosen[run]["current"] = True
+    return chosen
 
 
-def _current(task: str, records: dict[str, dict[str, Any]]) -> list[str]:
-    """The newest run whose configuration and data are those of the bundle models/<task>; none without it."""
-    bundle = MODELS / task
+def _record(path: Path, stage: str) -> dict[str, Any]:
+    """The content of run.json, with the run's name, model, task and date."""
+    record = read_json(path, stage)
+    task = record["configuration"]["task"]
+    date = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
+    model = record["configuration"].pop("name", None) or task
+    return {**record, "run": path.parent.name, "model": model, "task": task, "date": date}
+
+
+def _current(model: str, records: dict[str, dict[str, Any]]) -> list[str]:
+    """The newest run whose configuration and data are those of models/<model>; none without that bundle."""
+    bundle = MODELS / model
     if not (bundle / MANIFEST).is_file():
         return []
-    prepared = read_json(bundle / MANIFEST, f"train@{task}")["prepared"]
+    prepared = read_json(bundle / MANIFEST, f"train@{model}")["prepared"]
     configuration = safe_load((bundle / "config.yaml").read_text(encoding="utf-8"))
+    configuration.pop("name", None)
     found = [
         title
         for title, record in records.items()
-        if record["configuration"] == configuration and _data(record) == prepared
+        if record["model"] == model and record["configuration"] == configuration and _data(record) == prepared
     ]
     return sorted(found, key=lambda title: str(records[title]["date"]))[-1:]
 
@@ -126,14 +135,17 @@ def runs_table(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
         records: the content of run.json of the runs, by their names.
 
     Returns:
-        The keys of the configuration in which runs differ, `data` if the prepared data do, the metrics of the
-        best epoch and of the test, `seconds`, `date`, and `current` for the run whose model is models/<task>;
-        the names are the index.
+        `model` and the keys of the configuration in which runs differ, `data` if the prepared data do, the
+        metrics of the best epoch and of the test, `seconds`, `date`, and `current` for the run whose model is
+        models/<model>; the names are the index.
     """
     flat = {name: flat_keys(record["configuration"]) for name, record in records.items()}
     settings = pd.DataFrame.from_dict(flat, orient="index", dtype=object)
     texts = settings.map(str)
     differing = settings[[column for column in settings if texts[column].nunique() > 1]]
+    models = [record.get("model", "") for record in records.values()]
+    if len(set(models)) > 1:
+        differing.insert(0, "model", models)
     data = [_data(record)[:DIGEST] for record in records.values()]
     if len(set(data)) > 1:
         differing = differing.assign(data=data)
@@ -206,8 +218,8 @@ def _usual_columns(table: pd.DataFrame, name: str) -> list[str]:
     """
     hidden = ("train/", "validation/", "gradient_norm/", "dead/", "epoch", "learning_rate")
     columns = [str(column) for column in table if not str(column).startswith(hidden)]
-    known = {"data", "best_epoch", "seconds", "date", "current"}
-    is_study = name not in read_parameters()["tasks"]
+    known = {"model", "data", "best_epoch", "seconds", "date", "current"}
+    is_study = name in studies_of(read_parameters())
     return [
         column
         for column in columns

@@ -1,38 +1,40 @@
-"""Evaluate the trained model of a task on its test rows, with baselines: metrics, plots, tables."""
+"""Evaluate a trained model on the test rows of its task, with baselines: metrics, plots, tables."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import auto_cli
 
-from pipelines.parameters import kind_of, part_of
+from pipelines.parameters import part_of
 from src.core.atomic import written_whole
 from src.core.errors import exit_with_message
 from src.core.outputs import require_ours
-from src.core.paths import MODELS, PREPARED, REPORT_FILES, REPORTS
+from src.core.paths import MODELS, PREPARED, REPORT_FILES, REPORTS, require_name
 
 if TYPE_CHECKING:
     from src.bundle.bundle import Bundle
 
 
-def evaluate(task: str) -> None:
-    """Write reports/<task>/: metrics.json, plots/ and tables/.
+def evaluate(model: str) -> None:
+    """Write reports/<model>/: metrics.json, plots/ and tables/.
 
     Args:
-        task: a task of params.yaml whose model is trained.
+        model: the name of a trained model, whose bundle is models/<model>.
     """
     from src.bundle.bundle import Bundle  # not needed for --help
 
-    kind = part_of(kind_of(task), "evaluate")
-    bundle = Bundle.open(MODELS / task)
-    bundle.require_data(PREPARED / task)
-    require_ours(REPORTS / task, dict.fromkeys(REPORT_FILES))
-    with written_whole(REPORTS / task) as folder:
-        if kind:
-            kind.evaluate(bundle, PREPARED / task, folder)
+    require_name(model, "model")
+    bundle = Bundle.open(MODELS / model)
+    prepared = PREPARED / bundle.task
+    bundle.require_data(prepared)
+    kind = part_of(bundle.kind, "evaluate")
+    require_ours(REPORTS / model, dict.fromkeys(REPORT_FILES))
+    with written_whole(REPORTS / model) as folder:
+        if kind and isinstance(bundle.model, kind.ACCEPTS):
+            kind.evaluate(bundle, prepared, folder)
         else:
             _evaluate_module(bundle, folder)
-    print(f"{task}: evaluated: {REPORTS / task}/")
+    print(f"{model}: evaluated: {REPORTS / model}/")
 
 
 def _evaluate_module(bundle: "Bundle", folder: Path) -> None:
@@ -42,7 +44,7 @@ def _evaluate_module(bundle: "Bundle", folder: Path) -> None:
     from src.reporting.tables import print_scores
 
     begin_report(bundle.folder, folder)
-    print_scores(bundle.task, write_metrics(module_scores(bundle), folder))
+    print_scores(bundle.name, write_metrics(module_scores(bundle), folder))
 
 
 if __name__ == "__main__":

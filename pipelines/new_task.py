@@ -18,17 +18,16 @@ from pipelines.parameters import PARAMETERS, checked, kinds_with, read_parameter
 from src.core.atomic import file_written_whole
 from src.core.errors import ConfigurationError, DataError, LockedError, exit_with_message
 from src.core.outputs import check_source
-from src.core.paths import RUNS
+from src.core.paths import CONFIGS, PREPARED, RUNS
 from src.preparation.proposals import Noted, Proposal, as_yaml, one_line, plain
 
-CONFIGURATIONS = Path("configs")
 LOCK_FILE = RUNS / "new_task.lock"
 LOCK_SECONDS = 120
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")
 # names with another meaning in params.yaml, runs/ or dvc.yaml
-RESERVED = ("tasks", "studies", "more_studies", "cells", "prepared", "wandb", "key", "item")
+RESERVED = ("tasks", "models", "studies", "more_studies", "cells", "prepared", "wandb", "key", "item")
 
-DESCRIPTION = """Look at new data and propose a task: write its line and section in params.yaml, and
+DESCRIPTION = """Look at new data and propose a task: write its lines and section in params.yaml, and
 configs/NAME.yaml, with comments about the data. Then `dvc repro evaluate@NAME` fetches, prepares, trains and
 evaluates. The values are a first proposal: change any of them."""
 
@@ -91,9 +90,12 @@ def _write_task(name: str, kind: str, path: Path, target: str | None, options: d
         text = with_task(file.read(), name, kind, heading + as_yaml(section))
     expected = read_parameters()
     expected["tasks"] = expected["tasks"] | {name: kind}
+    expected["models"] = (expected.get("models") or {}) | {name: (PREPARED / name).as_posix()}
     if yaml.safe_load(text) != expected | plain(section):
-        raise ConfigurationError(f"{PARAMETERS}: under `tasks:` lines `name: kind` are expected")
-    configuration = CONFIGURATIONS / f"{name}.yaml"
+        raise ConfigurationError(
+            f"{PARAMETERS}: under `tasks:` and `models:` lines such as `name: kind` are expected"
+        )
+    configuration = CONFIGS / f"{name}.yaml"
     with file_written_whole(configuration) as file:
         file.write(_header(name, proposal) + as_yaml({"task": name} | proposal.configuration))
     try:
@@ -118,11 +120,17 @@ def _check_name(name: str) -> None:
     # on some file systems Wine and wine are the same folder
     taken = {
         str(other).lower()
-        for other in (*RESERVED, *parameters, *parameters["tasks"], *studies_of(parameters))
+        for other in (
+            *RESERVED,
+            *parameters,
+            *parameters["tasks"],
+            *(parameters.get("models") or {}),
+            *studies_of(parameters),
+        )
     }
     if name.lower() in taken:
         raise ConfigurationError(f"name: '{name}' is taken in {PARAMETERS}; choose another one")
-    configuration = CONFIGURATIONS / f"{name}.yaml"
+    configuration = CONFIGS / f"{name}.yaml"
     if configuration.exists() or configuration.is_symlink():
         raise ConfigurationError(f"{configuration} exists; remove it, or choose another name")
 
@@ -167,36 +175,55 @@ def _header(name: str, proposal: Proposal) -> str:
 
 
 def with_task(text: str, name: str, kind: str, section: str) -> str:
-    """Insert a line under `tasks` and a section before the studies into the text of params.yaml.
-
-    Everything else stays byte for byte, and new lines end as the others do. (YAML libraries that keep
-    comments rewrite the indentation of lists, line ends, `null` and lists over several lines.) A text whose
-    tasks are in braces stays as it is.
-    """
-    newline = "\r\n" if "\r\n" in text else "\n"
-    lines = (text if text.endswith("\n") else text + newline).splitlines(keepends=True)
-    root = yaml.compose(text)
-    assert root is not None  # read_parameters has found `tasks`
-    top = {key.value: (key.start_mark.line, value) for key, value in root.value}
-    tasks = top["tasks"][1]
-    if not (isinstance(tasks, yaml.MappingNode) and tasks.value):  # `tasks: {}`, or nothing behind the colon
-        line = lines[tasks.start_mark.line]
-        before, behind = line[: tasks.start_mark.column].rstrip(), line[tasks.end_mark.column :]
-        lines[tasks.start_mark.line] = before + behind
-        after, column = tasks.end_mark.line + 1, 2
-    elif tasks.flow_style:
-        return text
-    else:
-        key, value = tasks.value[-1]
-        after, column = value.end_mark.line + 1, key.start_mark.column
+    """Insert lines under `tasks` and `models`, and a section before the studies, into params.yaml's text."""
+    text = with_line(with_line(text, "tasks", name, kind), "models", name, (PREPARED / name).as_posix())
+    lines, newline, top = _composed(text)
+    after = max(top[key][1].end_mark.line for key in ("tasks", "models") if key in top)
     starts = [top[studies][0] for studies in ("studies", "more_studies") if studies in top]
     place = min((line for line in starts if line >= after), default=len(lines))
     while place > after and lines[place - 1].startswith("#"):  # the comment above the studies
         place -= 1
     block = section.replace("\n", newline)
     lines.insert(place, newline + block if place == len(lines) else block + newline)
-    lines.insert(after, f"{' ' * column}{name}: {kind}{newline}")
     return "".join(lines)
+
+
+def with_line(text: str, section: str, name: str, value: str) -> str:
+    """Insert a line `name: value` at the end of a section of params.yaml; one that is absent follows `tasks`.
+
+    Everything else stays byte for byte, and new lines end as the others do. (YAML libraries that keep
+    comments rewrite the indentation of lists, line ends, `null` and lists over several lines.) A section in
+    braces stays as it is.
+    """
+    lines, newline, top = _composed(text)
+    if section not in top:
+        tasks = top["tasks"][1]
+        if isinstance(tasks, yaml.MappingNode) and tasks.value and not tasks.flow_style:
+            place = tasks.value[-1][1].end_mark.line + 1
+            lines[place:place] = [newline, f"{section}:{newline}", f"  {name}: {value}{newline}"]
+        return "".join(lines)
+    found = top[section][1]
+    if not (isinstance(found, yaml.MappingNode) and found.value):  # `tasks: {}`, or nothing behind the colon
+        line = lines[found.start_mark.line]
+        before, behind = line[: found.start_mark.column].rstrip(), line[found.end_mark.column :]
+        lines[found.start_mark.line] = before + behind
+        after, column = found.end_mark.line + 1, 2
+    elif found.flow_style:
+        return text
+    else:
+        key, last = found.value[-1]
+        after, column = last.end_mark.line + 1, key.start_mark.column
+    lines.insert(after, f"{' ' * column}{name}: {value}{newline}")
+    return "".join(lines)
+
+
+def _composed(text: str) -> tuple[list[str], str, dict[str, tuple[int, yaml.Node]]]:
+    """The lines of a YAML mapping, their end, and for each key its line and value."""
+    newline = "\r\n" if "\r\n" in text else "\n"
+    lines = (text if text.endswith("\n") else text + newline).splitlines(keepends=True)
+    root = yaml.compose(text)
+    assert root is not None  # read_parameters has found `tasks`
+    return lines, newline, {key.value: (key.start_mark.line, value) for key, value in root.value}
 
 
 def main() -> None:

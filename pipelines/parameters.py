@@ -37,7 +37,7 @@ def read_parameters() -> dict[str, Any]:
         parameters["tasks"] = {}  # all were removed
     if not isinstance(parameters, dict) or not isinstance(parameters.get("tasks"), dict):
         raise ConfigurationError(f"{PARAMETERS} has no section 'tasks' (lines such as 'name: kind')")
-    for section in ("tasks", "studies", "more_studies"):
+    for section in ("tasks", "models", "studies", "more_studies"):
         for name in parameters.get(section) or {}:
             require_name(name, f"{PARAMETERS}, section {section}")
     return parameters

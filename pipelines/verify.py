@@ -19,21 +19,21 @@ from rich.console import Console
 from pipelines.report.scores import EXPECTED
 from src.core.errors import ConfigurationError, IntegrityError, LockstepError, exit_with_message
 from src.core.git import git
-from src.core.paths import RAW, REPORTS, SOURCE
+from src.core.paths import MANIFEST, MODELS, RAW, REPORTS, SOURCE
 
 LOCK = "dvc.lock"
 X86 = {"x86_64", "AMD64"}  # what the committed results were computed on
 Stages = dict[str, dict[str, Any]]
 
 
-def verify(task: str | None = None, keep: Path | None = None) -> None:
+def verify(model: str | None = None, keep: Path | None = None) -> None:
     """Run the committed state cold, in a clone in a temporary folder, and compare its outputs with dvc.lock.
 
     Uncommitted changes are ignored. Nothing in the working folder changes. On another architecture, such as
     ARM, bits differ; there each score has to be within its tolerance in data/expected_scores.yaml.
 
     Args:
-        task: run only the stages of this task; None for the whole pipeline.
+        model: run only the stages that its evaluation needs; None for the whole pipeline.
         keep: a folder for the clone, which is kept; it must not exist.
 
     Raises:
@@ -57,7 +57,7 @@ def verify(task: str | None = None, keep: Path | None = None) -> None:
         machine = [*_other_versions(clone), *_other_processor()]
         for line in machine:
             print(line)
-        order = _run(clone, [f"evaluate@{task}"] if task else [])
+        order = _run(clone, [f"evaluate@{model}"] if model else [])
         found = _stages(clone)
         differing = [stage for stage in order if not _compare(stage, committed, found)]
         if not differing:
@@ -231,18 +231,20 @@ def _other_processor() -> Iterator[str]:
 
 
 def _out_of_tolerance(clone: Path, order: list[str]) -> list[str]:
-    """The scores of the evaluated tasks that differ from the expected ones by more than their tolerance."""
+    """The scores of the evaluated models that differ from the expected ones by more than their tolerance."""
     expected = yaml.safe_load((clone / EXPECTED).read_text(encoding="utf-8"))
     found = []
-    for task in (stage.partition("@")[2] for stage in order if stage.startswith("evaluate@")):
-        source = json.loads((clone / RAW / task / SOURCE).read_text(encoding="utf-8"))["source"]
-        if (entry := expected.get(task, {}).get(source)) is None:
+    for model in (stage.partition("@")[2] for stage in order if stage.startswith("evaluate@")):
+        task = json.loads((clone / MODELS / model / MANIFEST).read_text(encoding="utf-8"))["task"]
+        origin = clone / RAW / task / SOURCE
+        source = json.loads(origin.read_text(encoding="utf-8"))["source"] if origin.is_file() else None
+        if (entry := expected.get(model, {}).get(source)) is None:
             continue
-        metrics = json.loads((clone / REPORTS / task / "metrics.json").read_text(encoding="utf-8"))
+        metrics = json.loads((clone / REPORTS / model / "metrics.json").read_text(encoding="utf-8"))
         score = metrics[f"test/{entry['metric']}"]
         if abs(score - entry["score"]) > entry["tolerance"]:
             found.append(
-                f"{task}: {entry['metric']} {score:g}, expected {entry['score']:g} +- {entry['tolerance']:g}"
+                f"{model}: {entry['metric']} {score:g}, expected {entry['score']:g} +- {entry['tolerance']:g}"
             )
     return found
 
@@ -252,12 +254,12 @@ def main() -> None:
     parser = ArgumentParser(
         prog="python -m pipelines.verify", description=str(verify.__doc__).partition("    Args:")[0]
     )
-    parser.add_argument("task", nargs="?", help="Only the stages of this task.")
+    parser.add_argument("model", nargs="?", help="Only the stages that the evaluation of this model needs.")
     parser.add_argument(
         "--keep", type=Path | None, help="A folder for the clone, which is kept; it must not exist."
     )
     found = parser.parse_args()
-    verify(found["task"], found["keep"])
+    verify(found["model"], found["keep"])
 
 
 if __name__ == "__main__":

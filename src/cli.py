@@ -1,6 +1,6 @@
-"""The command line: python -m src.cli fit | validate | test | predict --config configs/<task>.yaml.
+"""The command line: python -m src.cli fit | validate | test | predict --config configs/<model>.yaml.
 
-`fit` trains on the prepared data and writes the bundle models/<task>/; the others use that bundle.
+`fit` trains on the prepared data and writes the bundle models/<model>/; the others use that bundle.
 `predict` takes any bundle (--bundle FOLDER) and raw input; it needs no Trainer (src/bundle/predict.py).
 """
 
@@ -52,7 +52,7 @@ from src.core.errors import (
     exit_with_message,
     reported_error,
 )
-from src.core.paths import MANIFEST, MODELS, PREPARED, RECORD, RUNS, require_name
+from src.core.paths import MANIFEST, MODELS, PARAMETERS, PREPARED, RECORD, RUNS, require_name
 from src.training.checkpoint import (
     CHECKPOINT,
     HISTORY,
@@ -139,7 +139,15 @@ class LockstepCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The keys that every task has beside trainer, model and data."""
-        parser.add_argument("--task", type=str, required=True, help="A task of params.yaml.")
+        parser.add_argument(
+            "--task", type=str, required=True, help="The task: the data are data/prepared/TASK."
+        )
+        parser.add_argument(
+            "--name",
+            type=str | None,
+            default=None,
+            help="The name of the model: it is written to models/NAME; by default that of the task.",
+        )
         parser.add_argument(
             "--monitor",
             type=str | None,
@@ -200,22 +208,19 @@ class LockstepCLI(LightningCLI):
         choose_instructions(self.configuration["portable"])
         self.task = self.configuration["task"]
         require_name(self.task, "task")
-        stage = os.environ.get("DVC_STAGE", "").rpartition(":")[2]
-        if self.subcommand == "fit" and stage.startswith("train@") and stage != f"train@{self.task}":
-            raise ConfigurationError(
-                f"task: found {self.task}, but the stage {stage} has to write {MODELS / stage[6:]}: it would "
-                f"replace {MODELS / self.task}, which belongs to train@{self.task}"
-            )
+        self.name = self.configuration.get("name") or self.task
+        require_name(self.name, "name")
         require_usable(self.configuration["trainer"])
         prepared = PREPARED / self.task
         self.own_data = not _reads_prepared_data(self.configuration)
         if self.subcommand == "fit":
+            _require_stage(self.name, None if self.own_data else prepared)
             if not self.own_data:
                 prepared_manifest(prepared)
             manifest = prepared / MANIFEST
             self.prepared = file_digest(manifest) if manifest.is_file() else None
             return
-        self.bundle = Bundle.open(MODELS / self.task)
+        self.bundle = Bundle.open(MODELS / self.name)
         self.bundle.require_model(self.configuration)
         self.bundle.require_data(prepared)
 
@@ -239,7 +244,7 @@ class LockstepCLI(LightningCLI):
             return super().instantiate_trainer(enable_checkpointing=False, logger=False, **kwargs)
         code = code_digest("src.cli", *sorted(modules_named(self.configuration)))
         identity = yaml.safe_dump(self.configuration) + (self.prepared or "") + code
-        self.run_folder = RUNS / self.task / sha256(identity.encode()).hexdigest()[:12]
+        self.run_folder = RUNS / self.name / sha256(identity.encode()).hexdigest()[:12]
         self.run_folder.mkdir(parents=True, exist_ok=True)
         for callback in given:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
@@ -269,10 +274,10 @@ class LockstepCLI(LightningCLI):
         self.tracker = None
         if trainer.is_global_zero:
             _require_writable(MODELS)
-            check_bundle_folder(MODELS / self.task)
-            self.lock = _only_trainer(self.task)
+            check_bundle_folder(MODELS / self.name)
+            self.lock = _only_trainer(self.name)
             described = {**self.configuration, "prepared_sha256": self.prepared}
-            self.tracker = start_tracker(RUNS, self.task, described)
+            self.tracker = start_tracker(RUNS, self.name, described)
         if self.tracker is not None:
             trainer.loggers = [*trainer.loggers, self.tracker]
         if given and not trainer.loggers:
@@ -284,7 +289,7 @@ class LockstepCLI(LightningCLI):
         require_storable(self.model)
         summary = str(ModelSummary(self.model, max_depth=-1))
         _say(self.trainer, summary)
-        _say(self.trainer, f"{self.task} on {self.trainer.strategy.root_device}")
+        _say(self.trainer, f"{self.name} on {self.trainer.strategy.root_device}")
         try:
             with _interruptions(self.trainer):
                 checkpoint = self._usable_checkpoint()
@@ -352,9 +357,9 @@ class LockstepCLI(LightningCLI):
         self._print_scores(scores, trivial)
         if trial:
             reasons = ", ".join(f"trainer.{name}" for name in trial)
-            print(f"a trial, because of {reasons}: {MODELS / self.task}/ is left as it was")
+            print(f"a trial, because of {reasons}: {MODELS / self.name}/ is left as it was")
         else:
-            print(f"trained in {seconds:.1f} s; the bundle: {MODELS / self.task}/")
+            print(f"trained in {seconds:.1f} s; the bundle: {MODELS / self.name}/")
 
     def _keep(
         self,
@@ -367,7 +372,7 @@ class LockstepCLI(LightningCLI):
         """Write the bundle and the record of a training."""
         history = (self.run_folder / HISTORY).read_text(encoding="utf-8")
         write_bundle(
-            MODELS / self.task,
+            MODELS / self.name,
             self.model,
             self.task,
             yaml.safe_dump(self.configuration, allow_unicode=True),
@@ -401,7 +406,7 @@ class LockstepCLI(LightningCLI):
             raise ConfigurationError(f"{type(self.model).__name__} has no {step}, or its data no {loader}")
 
     def _print_scores(self, scores: Mapping[str, float], trivial: Mapping[str, float]) -> None:
-        table = Table(title=f"{self.task}, best of {self.record.epochs} epochs: {scores['best_epoch']}")
+        table = Table(title=f"{self.name}, best of {self.record.epochs} epochs: {scores['best_epoch']}")
         for heading in ("metric", "model", "trivial answer"):
             table.add_column(heading, justify="left" if heading == "metric" else "right")
         for name, value in scores.items():
@@ -417,6 +422,29 @@ def _reads_prepared_data(configuration: Mapping[str, Any]) -> bool:
     return bool(module) and issubclass(getattr(import_module(module), name), WholeData)
 
 
+def _require_stage(name: str, prepared: Path | None) -> None:
+    """Refuse a model that a stage of DVC does not expect, or data that it does not depend on.
+
+    Args:
+        name: of the model.
+        prepared: the folder of its data; None for data of its own.
+    """
+    stage = os.environ.get("DVC_STAGE", "").rpartition(":")[2]
+    if not stage.startswith("train@"):
+        return
+    if stage != f"train@{name}":
+        raise ConfigurationError(
+            f"name: found {name}, but the stage {stage} has to write {MODELS / stage[6:]}: it would "
+            f"replace {MODELS / name}, which belongs to train@{name}"
+        )
+    data = yaml.safe_load(PARAMETERS.read_text(encoding="utf-8"))["models"][name]
+    if prepared is not None and Path(data) != prepared:
+        raise ConfigurationError(
+            f"{PARAMETERS}: models.{name}: found {data}, but its configuration reads {prepared}: a change of "
+            "these data would not train it again"
+        )
+
+
 def _require_writable(folder: Path) -> None:
     """Fail before the training, not after it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -424,15 +452,15 @@ def _require_writable(folder: Path) -> None:
         pass
 
 
-def _only_trainer(task: str) -> FileLock:
-    """The lock of a task's trainings, which the system releases when the process ends, however it ends."""
+def _only_trainer(name: str) -> FileLock:
+    """The lock of a model's trainings, which the system releases when the process ends, however it ends."""
     # a lock that is a file of its own would outlive a killed process
-    lock = FileLock(RUNS / task / "lock", timeout=0, fallback_to_soft=False)
+    lock = FileLock(RUNS / name / "lock", timeout=0, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout:
         raise LockedError(
-            f"another process trains {task} in this folder, perhaps of a `dvc repro` that was killed; "
+            f"another process trains {name} in this folder, perhaps of a `dvc repro` that was killed; "
             "wait for it to end, or end it"
         ) from None
     except OSError as error:

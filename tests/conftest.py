@@ -28,6 +28,8 @@ import yaml
 from dvc.cli import main as dvc
 from jsonargparse._common import parsing_settings
 
+from pipelines.code import code as write_code_digests
+
 ROOT = Path(__file__).parents[1]
 EPOCHS = 2
 PARAMETERS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -202,10 +204,14 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_stages(tasks: list[str], studies: list[str]) -> None:
-    """Run the stages of tasks, then studies and the report if there are any, in the working folder.
+    """Run the stages of tasks and their models, then studies and the report if any, in the working folder.
 
     The text of this function is also a program, which runs in the second clone.
     """
+    from pathlib import Path
+
+    import yaml
+
     from pipelines.evaluate import evaluate
     from pipelines.fetch import fetch
     from pipelines.prepare import prepare
@@ -214,9 +220,11 @@ def run_stages(tasks: list[str], studies: list[str]) -> None:
     for task in tasks:
         fetch(task)
         prepare(task)
-    for task in tasks:  # after all fetches: from here on configurations may not name classes of pipelines
-        main(["fit", "--config", f"configs/{task}.yaml"])
-        evaluate(task)
+    models = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["models"]
+    # after all fetches: from here on configurations may not name classes of pipelines
+    for model in (name for task in tasks for name in models if models[name] == f"data/prepared/{task}"):
+        main(["fit", "--config", f"configs/{model}.yaml"])
+        evaluate(model)
     if studies:
         from pipelines.report.report import report
         from pipelines.study.run import study
@@ -312,6 +320,7 @@ def clones(second_clone: Future[Path], finished: Callable[..., Path]) -> tuple[P
     first = finished(*TASKS)
     with contextlib.chdir(first), restored_settings():
         run_stages([], list(small_studies()))
+        write_code_digests()
         assert dvc(["commit", "--force", "--quiet"]) == 0
     return first, second_clone.result()
 

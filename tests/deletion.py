@@ -27,15 +27,17 @@ def delete_kind(project: Path, kind: str) -> None:
     tasks = {task for task, its_kind in parameters["tasks"].items() if its_kind == kind}
     kept = {name: section for name, section in parameters.items() if name not in tasks}
     kept["tasks"] = {task: kind for task, kind in parameters["tasks"].items() if task not in tasks}
+    configs = {path.stem: path for path in (project / "configs").glob("*.yaml")}
+    models = {name for name, path in configs.items() if _read(path)["task"] in tasks}
+    kept["models"] = {name: data for name, data in parameters["models"].items() if name not in models}
     for name in ("studies", "more_studies"):
         kept[name] = {title: study for title, study in kept[name].items() if study["task"] not in tasks}
     text = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
     (project / "params.yaml").write_text(text, encoding="utf-8")
-    for path in (project / "configs").glob("*.yaml"):
-        if _read(path)["task"] in tasks:
-            path.unlink()
+    for model in models:
+        configs[model].unlink()
+        shutil.rmtree(project / "reports" / model, ignore_errors=True)
     for task in tasks:
-        shutil.rmtree(project / "reports" / task)
         shutil.rmtree(project / "data/samples" / task, ignore_errors=True)
         (project / f"data/samples/{task}.yaml").unlink(missing_ok=True)
     for folder in ("src", "tests"):

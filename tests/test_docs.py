@@ -67,14 +67,15 @@ def test_files_of_a_page_exist(page: str) -> None:
 def test_commands_name_tasks_studies_and_configurations_that_exist(page: str) -> None:
     text = TEXTS[page].replace("wine", "house_prices").replace("pictures", "digits")  # tasks of the examples
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    named = {"study": "studies", "train": "models", "evaluate": "models"}
     targets = re.findall(rf"\b({'|'.join(stages)})@(\w+)", text)
     assert targets
     for stage, name in targets:
-        assert name in (PARAMETERS["studies"] if stage == "study" else PARAMETERS["tasks"]), name
+        assert name in PARAMETERS[named.get(stage, "tasks")], name
     for name in re.findall(r"-m pipelines\.study (\w+)", text):
         assert name in STUDIES, name
     for name in re.findall(r"-m pipelines\.compare (\w+)", text):
-        assert name in STUDIES or name in PARAMETERS["tasks"], name
+        assert name in {*STUDIES, *PARAMETERS["tasks"], *PARAMETERS["models"]}, name
     for path in re.findall(r"configs/\w+\.yaml", text):
         assert (ROOT / path).is_file(), path
 

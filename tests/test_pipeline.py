@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-TASKS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8"))["tasks"]
+PARAMETERS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8"))
+TASKS, MODELS = PARAMETERS["tasks"], PARAMETERS["models"]
 BUNDLE = [
     "config.yaml",
     "history.csv",
@@ -44,7 +45,7 @@ def test_two_clones_give_the_same_lock_byte_for_byte(clones: tuple[Path, Path]) 
     assert first.name != second.name
     one, two = (stages_in(clone / "dvc.lock") for clone in clones)
     assert one == two
-    assert len(one) == 4 * len(TASKS) + len(studies_of(first)) + 1
+    assert len(one) == 2 * len(TASKS) + 2 * len(MODELS) + len(studies_of(first)) + 2  # code, report
 
 
 def stages_in(lock: Path) -> dict[str, str]:
@@ -67,7 +68,7 @@ def test_git_sees_only_the_lock_and_the_metrics(clones: tuple[Path, Path]) -> No
         command = ["git", "status", "--porcelain", "--untracked-files=all"]
         status = subprocess.run(command, cwd=clone, check=True, stdout=subprocess.PIPE, text=True).stdout
         changed = {line[3:] for line in status.splitlines()}
-        names = [*TASKS, *(f"studies/{study}" for study in studies_of(clone))]
+        names = [*MODELS, *(f"studies/{study}" for study in studies_of(clone))]
         assert changed == {"dvc.lock", *(f"reports/{name}/metrics.json" for name in names)}
 
 
@@ -82,10 +83,10 @@ def test_results_hold_no_path_of_the_machine(clones: tuple[Path, Path]) -> None:
         assert str(Path.home()).encode() not in path.read_bytes(), path
 
 
-def test_the_report_has_every_task_and_the_finding_of_every_study(clones: tuple[Path, Path]) -> None:
+def test_the_report_has_every_model_and_the_finding_of_every_study(clones: tuple[Path, Path]) -> None:
     text = (clones[0] / "report.html").read_text(encoding="utf-8")
-    for task in TASKS:
-        assert f'<article aria-labelledby="task-{task}">' in text
+    for model in MODELS:
+        assert f'<article aria-labelledby="model-{model}">' in text
     for study in studies_of(clones[0]):
         table = clones[0] / "reports/studies" / study / "tables/cells.md"
         assert f">{escape(table.read_text(encoding='utf-8').splitlines()[-1])}</p>" in text
@@ -107,10 +108,11 @@ def test_every_study_keeps_the_contract(clones: tuple[Path, Path]) -> None:
 # --------------------------------------------------------------------------------------------- each task
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_every_task_keeps_the_contract(finished: Callable[..., Path], task: str) -> None:
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_keeps_the_contract(finished: Callable[..., Path], model: str) -> None:
+    task = Path(MODELS[model]).name
     project = finished(task)
-    bundle, reports = project / "models" / task, project / "reports" / task
+    bundle, reports = project / "models" / model, project / "reports" / model
     assert sorted(path.name for path in bundle.iterdir()) == BUNDLE
     manifest = read_json(bundle / "manifest.json")
     assert manifest["task"] == task

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from pipelines.parameters import read_parameters
 from pipelines.report.page import (
@@ -30,18 +32,22 @@ from pipelines.report.scores import (
 from src.core.atomic import file_written_whole
 from src.core.documents import read_json
 from src.core.errors import ConfigurationError
-from src.core.paths import MANIFEST, MODELS, RAW, REPORTS, SOURCE
+from src.core.paths import CONFIGS, MANIFEST, MODELS, RAW, REPORTS, SOURCE
 from src.reporting.history import read_history
+from src.reporting.noise import LOSSES, mean_difference
 
-CONFIGS = Path("configs")
 REPORT = Path("report.html")
 
 
 @dataclass(frozen=True)
-class Task:
-    """The part of the page about a task."""
+class Model:
+    """The part of the page about a model.
+
+    `beside` has the other models of its task.
+    """
 
     name: str
+    task: str
     kind: str
     about: str
     source: str
@@ -49,6 +55,7 @@ class Task:
     parameters: str
     scores: Table
     others: Table
+    beside: Table
     pictures: list[Picture]
     documents: list[Document]
     preparation: Table
@@ -73,68 +80,110 @@ class Study:
 
 
 def report() -> None:
-    """Write report.html from the results of the tasks and studies in params.yaml that have been run.
+    """Write report.html from the results of the models and studies in params.yaml that have been run.
 
     Raises:
         ConfigurationError: none has, or a part of the results is missing.
     """
     parameters = read_parameters()
-    known, studied = parameters["tasks"], parameters.get("studies") or {}
+    known, studied = parameters.get("models") or {}, parameters.get("studies") or {}
     absent = [name for name in known if not (MODELS / name).is_dir()]
     absent_studies = [name for name in studied if not (REPORTS / "studies" / name / "tables").is_dir()]
     if len(absent) == len(known):
-        raise ConfigurationError(f"{MODELS} has no trained task; run: dvc repro evaluate")
+        raise ConfigurationError(f"{MODELS} has no trained model; run: dvc repro evaluate")
     expected = read_expectations()
-    tasks = [
-        _task(name, kind, parameters.get(name) or {}, expected)
-        for name, kind in known.items()
-        if name not in absent
+    tasks = {name: _task_of(name) for name in known if name not in absent}
+    models = [
+        _model(
+            name, [other for other in tasks if other != name and tasks[other] == task], parameters, expected
+        )
+        for name, task in tasks.items()
     ]
     studies = [
-        _study(name, section, known) for name, section in studied.items() if name not in absent_studies
+        _study(name, section, parameters["tasks"])
+        for name, section in studied.items()
+        if name not in absent_studies
     ]
-    page = render(tasks=tasks, studies=studies)
+    page = render(models=models, studies=studies)
     with file_written_whole(REPORT) as file:
         file.write(page)
     if absent or absent_studies:
         print(f"not run, so not on the page: {', '.join([*absent, *absent_studies])}")
-    print(f"the results of {len(tasks)} tasks and {len(studies)} studies: {REPORT}")
+    print(f"the results of {len(models)} models and {len(studies)} studies: {REPORT}")
 
 
-def _task(
-    name: str, kind: str, section: dict[str, Any], expected: dict[tuple[str, str], Expectation]
-) -> Task:
+def _task_of(model: str) -> str:
+    return str(read_json(MODELS / model / MANIFEST, f"evaluate@{model}")["task"])
+
+
+def _model(
+    name: str, models: list[str], parameters: dict[str, Any], expected: dict[tuple[str, str], Expectation]
+) -> Model:
     stage, bundle, reports = f"evaluate@{name}", MODELS / name, REPORTS / name
+    task = _task_of(name)
+    kind = parameters["tasks"].get(task, "")
     metrics: Metrics = read_json(reports / "metrics.json", stage)
-    origin = read_json(RAW / name / SOURCE, stage)
+    origin = (
+        read_json(RAW / task / SOURCE, stage) if kind else {"source": parameters["models"][name], "files": {}}
+    )
     manifest = read_json(bundle / MANIFEST, stage)
     given = _there(CONFIGS / f"{name}.yaml", stage).read_text(encoding="utf-8")
     network = _there(bundle / "summary.txt", stage).read_text(encoding="utf-8")
-    parameters = re.search(r"^(\S.*?) +Total params", network, flags=re.MULTILINE)
+    weights = re.search(r"^(\S.*?) +Total params", network, flags=re.MULTILINE)
     plots, tables = _there(reports / "plots", stage), _there(reports / "tables", stage)
     digests = [
-        ["the prepared data", manifest["prepared"]],
+        ["the prepared data", manifest["prepared"] or ""],
         ["the trained weights", manifest["tensors"]],
         ["requirements.lock", manifest["requirements.lock"] or ""],
     ]
-    return Task(
+    score = score_of(metrics, expected.get((name, origin["source"])))
+    return Model(
         name=name,
+        task=task,
         kind=kind,
         about=_first_sentence(given),
         source=origin["source"],
-        score=score_of(metrics, expected.get((name, origin["source"]))),
-        parameters=parameters[1].replace(" ", "\u202f") if parameters else "",
+        score=score,
+        parameters=weights[1].replace(" ", "\u202f") if weights else "",
         scores=_scores_table(metrics),
         others=_others_table(metrics),
+        beside=_beside_table(name, models, score.metric),
         pictures=read_pictures(plots, kind, _facts(name, plots / "learning_curve.csv")),
         documents=read_documents(tables, kind),
-        preparation=settings_table(section.get("prepare") or {}),
+        preparation=settings_table((parameters.get(task) or {}).get("prepare") or {}),
         training=settings_table(yaml.safe_load(given)),
         configuration=_there(bundle / "config.yaml", stage).read_text(encoding="utf-8"),
         network=network,
         files=_files_table(origin["files"]),
         digests=Table(["what", "sha256"], digests),
     )
+
+
+def _beside_table(name: str, models: list[str], metric: str) -> Table:
+    """A row for each model of the task: its metric, and the difference of its mean loss to that of `name`."""
+    losses = _losses(name)
+    rows = []
+    for model in models:
+        value = read_json(REPORTS / model / "metrics.json", f"evaluate@{model}").get(f"test/{metric}")
+        found, difference = _losses(model), ""
+        same = _prepared(model) == _prepared(name)
+        if model != name and losses is not None and found is not None and same:
+            mean, half = mean_difference(found, losses)
+            difference = f"{mean:+.4g} \u00b1 {half:.2g}"
+        loss = "" if found is None else shown_number(float(found.mean()))
+        rows.append([model, "" if value is None else shown_number(value), loss, difference])
+    headings = [shown_metric(metric), "mean loss of a test row", f"difference to {name}, 95 % interval"]
+    return Table(["model", *headings], rows if len(models) > 1 else [])
+
+
+def _losses(model: str) -> NDArray[Any] | None:
+    path = REPORTS / model / "tables" / LOSSES
+    return np.load(path, allow_pickle=False) if path.is_file() else None
+
+
+def _prepared(model: str) -> Any:
+    """The digest of the data of a model; models of other data are not compared row by row."""
+    return read_json(MODELS / model / MANIFEST, f"evaluate@{model}")["prepared"]
 
 
 def _study(name: str, section: dict[str, Any], tasks: dict[str, str]) -> Study:
@@ -166,7 +215,7 @@ def _first_sentence(configuration: str) -> str:
 
 
 def _facts(name: str, history: Path) -> dict[str, Any]:
-    """The values in the captions: the task, its epochs, the best one and its validation loss.
+    """The values in the captions: the model, its epochs, the best one and its validation loss.
 
     Of an ordinary module that logs no such loss, the last epoch.
     """

@@ -1,4 +1,4 @@
-"""The bundle of a trained model, models/<task>/: weights, resolved configuration, preprocessing, manifest.
+"""The bundle of a trained model, models/<model>/: weights, resolved configuration, preprocessing, manifest.
 
 All files are text or safetensors. None holds a time or a path, so equal trainings give equal bytes.
 """
@@ -136,9 +136,9 @@ def write_bundle(
     """Write the bundle of a trained model.
 
     Args:
-        folder: models/<task>.
+        folder: models/<model>.
         model: with the weights to keep.
-        task: its name.
+        task: that it is trained for.
         configuration: the resolved configuration, YAML.
         prepared: the folder of the prepared data, whose preprocessing.json goes along. A model whose data
             module reads other data has none.
@@ -220,13 +220,21 @@ class Bundle:
         return Path(str(self.manifest.get("task", self.folder.name))).name
 
     @property
+    def name(self) -> str:
+        """The name of the model."""
+        return Path(str(self.configuration.get("name") or self.task)).name
+
+    @property
     def kind(self) -> str:
         """The kind of data, a package of src/, whose model it holds.
 
         Raises:
             IntegrityError: this project has no such kind.
         """
-        path: str = self.configuration["model"]["class_path"]
+        return self._package_of(self.configuration["model"]["class_path"])
+
+    def _package_of(self, path: str) -> str:
+        """The package of src/ of a class."""
         project, _, rest = path.partition(".")
         kind = rest.partition(".")[0]
         if project != "src" or not kind.isidentifier() or find_spec(f"src.{kind}") is None:
@@ -242,7 +250,9 @@ class Bundle:
         """
         if PREPROCESSING not in self.manifest["files"]:
             return None
-        kind = self.kind
+        # an own model may be trained on the data of a built-in kind
+        data = self.configuration.get("data") or self.configuration["model"]
+        kind = self._package_of(data["class_path"])
         try:
             return import_module(f"src.{kind}.preprocessing").Preprocessing.load(self.folder)
         except Exception as error:
@@ -381,7 +391,7 @@ def _checked_manifest(folder: Path) -> dict[str, Any]:
         found = manifest.get("format", 0)  # the first bundles had no number
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(f"{path} is damaged: {_short(error)}") from None
-    again = f"train again: dvc repro -f train@{manifest.get('task', folder.name)}"
+    again = f"train again: dvc repro -f train@{folder.name}"
     if found != FORMAT:
         raise ConfigurationError(
             f"{folder} is a bundle of format {found}, this version of Lockstep reads format {FORMAT}; "

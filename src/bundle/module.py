@@ -64,7 +64,7 @@ def module_scores(bundle: Bundle) -> dict[str, float]:
 
 def add_data_arguments(parser: ArgumentParser, bundle: Bundle) -> None:
     """Add the arguments of the bundle's data module, with the values of the training as defaults."""
-    default = PREDICTIONS / f"{bundle.task}.csv"
+    default = PREDICTIONS / f"{bundle.name}.csv"
     parser.add_argument("--output", type=Path, default=default, help="A CSV file.")
     if data := bundle.configuration.get("data"):
         parser.add_class_arguments(_class_of(data["class_path"]), "data")

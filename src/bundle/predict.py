@@ -52,14 +52,14 @@ def predict(arguments: list[str]) -> None:
         else:
             parser.add_function_arguments(write, "data", skip={"model", "preprocessing"})
             ending = parser.get_default("data.output").suffix
-            parser.set_defaults({"data.output": PREDICTIONS / f"{bundle.task}{ending}"})
+            parser.set_defaults({"data.output": PREDICTIONS / f"{bundle.name}{ending}"})
     try:
         values = parser.parse_args(arguments)
     except ArgumentError as error:
         message = re.sub(r"(?<![-\w])data\.", "--data.", str(error))
         raise ConfigurationError(f"{message}; see {PROGRAM} --bundle FOLDER --help") from None
     if not (found.bundle or found.config):
-        raise ConfigurationError("predict needs a trained model: add --bundle models/TASK")
+        raise ConfigurationError("predict needs a trained model: add --bundle models/MODEL")
     request = parser.instantiate(values)
     if write is None:
         output = request.output
@@ -77,15 +77,16 @@ def predict(arguments: list[str]) -> None:
 
 def _add_source(group: Any) -> None:
     group.add_argument("--bundle", type=Path, help="The folder of a trained model, wherever it lies.")
-    group.add_argument("--config", type=Path, help="A task's configuration: its model is models/<task>.")
+    group.add_argument("--config", type=Path, help="A model's configuration: its bundle is models/<model>.")
 
 
 def _bundle_of(path: Path) -> Bundle:
     """The bundle that a configuration describes."""
     try:
         configuration = yaml.safe_load(path.read_text(encoding="utf-8"))
-        require_name(configuration["task"], "task")
-        folder, _ = MODELS / configuration["task"], configuration["model"]
+        name = configuration.get("name") or configuration["task"]
+        require_name(name, "name")
+        folder, _ = MODELS / name, configuration["model"]
     except FileNotFoundError:
         raise ConfigurationError(f"{path}: there is no such file") from None
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
@@ -118,11 +119,12 @@ def writer_of(bundle: Bundle) -> Any:
     """The function of its kind of data that writes the predictions of a bundle's model.
 
     Returns:
-        None if the kind has no such functions: then the module's own `predict_step` predicts.
+        None if the kind has no such function for it: then the module's own `predict_step` predicts.
     """
     if not find_spec(f"src.{bundle.kind}.predict"):
         return None
-    return for_model(bundle, import_module(f"src.{bundle.kind}.predict").WRITERS)
+    writers = import_module(f"src.{bundle.kind}.predict").WRITERS
+    return for_model(bundle, writers) if isinstance(bundle.model, tuple(writers)) else None
 
 
 def for_model(bundle: Bundle, functions: dict[type, Any]) -> Any:

@@ -1,14 +1,16 @@
 """The code that a result depends on: the project's modules that it imports, and one digest of them.
 
-The folder of a run, the cells of studies and the preparations of folds are named by this digest, and a test
-compares the dependencies in dvc.yaml with `files_of`.
+The folder of a run, the cells of studies and the preparations of folds are named by this digest. The stages
+of dvc.yaml depend on it by data/code.json (`pipelines.code`).
 """
 
 import ast
+import io
 from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from tokenize import COMMENT, tokenize
 from typing import Any
 
 from src.core.digests import file_digest
@@ -23,14 +25,14 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 def code_digest(*modules: str) -> str:
     """The sha256 of all that a module computes with: the project's code and the locked packages.
 
-    Comments, docstrings and layout are left out: the syntax trees are compared.
+    Comments, docstrings and empty lines are left out.
 
     Args:
         modules: dotted names, such as `src.tabular.prepare`.
     """
     digest = sha256()
     for path in sorted(files_of(*modules)):
-        digest.update(f"{path.as_posix()} {_tree_digest(ROOT / path)}\n".encode())
+        digest.update(f"{path.as_posix()} {_text_digest(ROOT / path)}\n".encode())
     lock = ROOT / LOCK
     digest.update((file_digest(lock) if lock.is_file() else "").encode())
     return digest.hexdigest()
@@ -69,7 +71,9 @@ def imports_of(path: Path) -> Iterator[str]:
 
 
 def modules_named(configuration: Any) -> set[str]:
-    """The modules of the classes that a configuration names, wherever `class_path` stands in it."""
+    """The modules of the classes that a configuration names: by `class_path` or as src.a.B."""
+    if isinstance(configuration, str) and configuration.startswith("src."):
+        return {configuration.rpartition(".")[0]}
     if isinstance(configuration, list):
         return set().union(*map(modules_named, configuration))
     if not isinstance(configuration, dict):
@@ -102,12 +106,27 @@ def _code(path: Path) -> list[ast.stmt]:
     return body[1:] if ast.get_docstring(_parsed(path)) is not None else body
 
 
-def _tree_digest(path: Path) -> str:
-    tree = ast.parse(path.read_bytes(), str(path))
-    for node in ast.walk(tree):
+@cache
+def _text_digest(path: Path) -> str:
+    """The sha256 of a file without comments, docstrings and empty lines.
+
+    Of the text, not of the syntax tree, which every version of Python writes in another form.
+    """
+    source = path.read_bytes()
+    lines = source.splitlines()
+    for token in tokenize(io.BytesIO(source).readline):
+        if token.type == COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1].decode()[:column].encode()
+    for node in ast.walk(ast.parse(source, str(path))):
         if isinstance(node, DOCUMENTED) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-    return sha256(ast.dump(tree).encode()).hexdigest()
+            text = node.body[0]
+            assert text.end_lineno is not None  # what a parsed node has
+            first, last = text.lineno - 1, text.end_lineno - 1
+            rest = lines[last][text.end_col_offset :]
+            lines[first] = lines[first][: text.col_offset] + rest
+            lines[first + 1 : last + 1] = [b""] * (last - first)
+    return sha256(b"\n".join(line.rstrip() for line in lines if line.strip())).hexdigest()
 
 
 @cache

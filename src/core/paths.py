@@ -13,6 +13,7 @@ REPORTS = Path("reports")
 RUNS = Path("runs")
 PREDICTIONS = Path("predictions")  # of `predict` without --data.output
 PARAMETERS = Path("params.yaml")
+CONFIGS = Path("configs")
 LOCK = Path("requirements.lock")
 RECORD = "run.json"  # the record of a training, in its folder below runs/
 REPORT_FILES = ("metrics.json", "plots", "tables")  # of a task or study

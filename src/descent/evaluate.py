@@ -88,6 +88,9 @@ def descend(surface: Surface, start: list[float], setting: Setting) -> tuple[Poi
     return np.array(points), rates
 
 
+ACCEPTS = Descent  # other modules are evaluated by their own steps
+
+
 def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
     """Compare a descent with those of the course's optimizers from the same start on the same surface.
 

@@ -23,9 +23,10 @@ from src.images.data import EVALUATION_IMAGES, load_split
 from src.images.figures import feature_maps, plot_confusion, plot_feature_maps, plot_most_wrong
 from src.images.model import ImageModel
 from src.reporting.metrics import begin_report, write_metrics
-from src.reporting.noise import gains_of_classes, noise_of
+from src.reporting.noise import gains_of_classes, noise_of, write_losses
 from src.reporting.tables import markdown_table, print_metrics
 
+ACCEPTS = ImageModel  # other modules are evaluated by their own steps
 BASELINE_IMAGES = 5000
 SHIFTS = (1, 2)
 GRADIENT_SAMPLES = 50
@@ -63,6 +64,7 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
         metrics[f"shifted/{pixels}/accuracy"] = _accuracy_of_shifted(model, images, target, pixels)
 
     plots, tables = begin_report(bundle.folder, folder)
+    write_losses(answers != target.numpy(), tables)
     shutil.copyfile(prepared / "sheet.png", plots / "sheet.png")
     probabilities = model.predict(logits)
     plot_confusion(target, probabilities, model.classes, plots / "confusion_matrix.png")

@@ -1,18 +1,21 @@
-"""Whether a model is better than the trivial answer, which ignores the input, beyond noise.
+"""Whether a model is better than another one, or than the trivial answer, beyond the noise of the test rows.
 
 N test rows
 """
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import ttest_1samp
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import t, ttest_1samp
 
 LEVEL = 0.05
 # with a larger share of one class, accuracy hardly differs from that of always answering this class
 UNBALANCED = 0.8
+CONFIDENCE = 0.95
+LOSSES = "test_losses.npy"  # in the tables of a report
 P_VALUE = "not_better_than_trivial/p_value"
 
 Floats = NDArray[np.floating]
@@ -34,6 +37,34 @@ def noise_of(gains: Floats) -> dict[str, float]:
     else:
         p = 0.0 if len(gains) and gains[0] > 0 else 1.0
     return {} if p < LEVEL or math.isnan(p) else {P_VALUE: p}
+
+
+def write_losses(losses: ArrayLike, folder: Path) -> None:
+    """Write the loss of each test row, by which the models of a task are compared.
+
+    Args:
+        losses: (N,) such as the squared error, or 1 for a wrong class; lower is better.
+        folder: the tables of the report.
+    """
+    np.save(folder / LOSSES, np.asarray(losses, dtype=np.float64), allow_pickle=False)
+
+
+def mean_difference(losses: Floats, others: Floats) -> tuple[float, float]:
+    """The mean difference of two models' losses on the same test rows, with its confidence interval.
+
+    Args:
+        losses: (N,) of a model.
+        others: (N,) of another one.
+
+    Returns:
+        The mean of `losses` - `others`, and half the width of its interval of CONFIDENCE by Student's t.
+    """
+    differences = losses - others
+    rows = len(differences)
+    if rows < 2:
+        return float(differences.mean()), math.inf
+    error = differences.std(ddof=1) / math.sqrt(rows)
+    return float(differences.mean()), float(t.ppf((1 + CONFIDENCE) / 2, rows - 1) * error)
 
 
 def gains_of_classes(model: Codes, trivial: Codes, target: Codes) -> Floats:

@@ -15,7 +15,7 @@ from torch import Tensor
 from src.bundle.bundle import Bundle
 from src.reporting.figures import plot_confusion_matrix
 from src.reporting.metrics import begin_report, write_metrics
-from src.reporting.noise import gains_of_classes, noise_of
+from src.reporting.noise import gains_of_classes, noise_of, write_losses
 from src.reporting.tables import markdown_table, print_metrics
 from src.tabular.data import Splits, load_split
 from src.tabular.figures import plot_function, plot_predictions
@@ -23,6 +23,8 @@ from src.tabular.linear import linear_layer, separable, weights_table
 from src.tabular.model import TabularModel
 from src.tabular.preprocessing import NumericColumn, Preprocessing
 from src.tabular.series import forecast_errors
+
+ACCEPTS = TabularModel  # other modules are evaluated by their own steps
 
 
 def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
@@ -58,6 +60,7 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
         print(f"{number} hyperplane separates the two classes of the training rows")
 
     plots, tables = begin_report(bundle.folder, folder)
+    write_losses(_losses(model, outputs["test"], splits["test"][1]), tables)
     if preprocessing.lags and preprocessing.lags == len(preprocessing.columns):
         metrics |= forecast_errors(model, splits, preprocessing, plots / "forecast.png")
     elif not preprocessing.categorical and len(preprocessing.columns) <= 2:
@@ -86,12 +89,20 @@ def _scores(model: TabularModel, outputs: Tensor, target: Tensor, prefix: str) -
 
 def _gains(model: TabularModel, outputs: Tensor, trivial: Tensor, target: Tensor) -> NDArray[Any]:
     """By test row, the right answers or the decrease of the squared error against the trivial answer."""
-    answers, ignorant = (model.predict(found).double().numpy() for found in (outputs, trivial))
     if model.target.classes is not None:
-        return gains_of_classes(answers.argmax(axis=1), ignorant.argmax(axis=1), target.numpy())
-    actual = model.predict(target).double().numpy()
-    gains: NDArray[Any] = (ignorant - actual) ** 2 - (answers - actual) ** 2
+        answers, ignorant = (model.predict(found).numpy().argmax(axis=1) for found in (outputs, trivial))
+        return gains_of_classes(answers, ignorant, target.numpy())
+    gains: NDArray[Any] = _losses(model, trivial, target) - _losses(model, outputs, target)
     return gains
+
+
+def _losses(model: TabularModel, outputs: Tensor, target: Tensor) -> NDArray[Any]:
+    """By test row, 1 for a wrong class, or the squared error in the unit of the target."""
+    answers = model.predict(outputs).double().numpy()
+    if model.target.classes is not None:
+        return (answers.argmax(axis=1) != target.numpy()).astype(np.float64)
+    squared: NDArray[Any] = (answers - model.predict(target).double().numpy()) ** 2
+    return squared
 
 
 def _repeated(splits: Splits) -> dict[str, float]:

@@ -18,7 +18,7 @@ from sklearn.decomposition import PCA
 from src.bundle.bundle import Bundle
 from src.reporting.figures import save_figure
 from src.reporting.metrics import begin_report, write_metrics
-from src.reporting.noise import noise_of
+from src.reporting.noise import noise_of, write_losses
 from src.reporting.tables import markdown_table, print_metrics
 from src.text.baselines import CountedVectors, bits, ngram_models
 from src.text.compose import Composition, compose_poems
@@ -27,6 +27,7 @@ from src.text.model import LanguageModel, TokenModel, WordVectors
 from src.text.neighbours import nearest
 from src.text.preprocessing import SPECIAL, UNK, Preprocessing, TextEncoder
 
+ACCEPTS = TokenModel  # other modules are evaluated by their own steps
 BASELINE_DOCUMENTS = 5000
 GENERATED_POEMS = 200
 COPY_LENGTH = 4
@@ -86,6 +87,7 @@ def _evaluate_poems(
         batches = ((batch[0],) for batch in DocumentBatches((tokens, offsets), 64))
         nats, found = _scores(model, batches, split)
         metrics |= found
+    write_losses(nats, tables)
     documents = {split: _documents(prepared, split, encoder.vocabulary) for split in ("train", "test")}
     train = _with_unknown(documents["train"][:BASELINE_DOCUMENTS], model)
     tokens_of_test, characters_of_test = map(sum, zip(*map(_sizes, documents["test"]), strict=True))
@@ -247,6 +249,7 @@ def _evaluate_words(model: WordVectors, bundle: Bundle, prepared: Path, plots: P
         metrics[f"{name}/accuracy"] = float((scores.argmax(axis=1) == target).mean())
     metrics["baseline/trivial/perplexity"] = math.exp(-float(counted.prior[target].mean()))
     metrics |= noise_of(-counted.prior[target] - nats)
+    write_losses(nats, tables)
 
     frequent = torch.arange(len(SPECIAL), min(len(SPECIAL) + SHOWN_WORDS, len(vocabulary)))
     near = {

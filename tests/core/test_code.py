@@ -1,6 +1,7 @@
 """The digest of the code that a result depends on."""
 
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,7 @@ def digest_with(project: Path) -> Digest:
         (project / name).write_text(FILES.get(name, "") if text is None else text, encoding="utf-8")
         code_digest.cache_clear()
         code._parsed.cache_clear()
+        code._text_digest.cache_clear()
         return code_digest("src.boxes.model")
 
     return digest
@@ -54,13 +56,24 @@ def digest_with(project: Path) -> Digest:
     [
         ("src/core/sums.py", "def add(a, b):\n    return a + b\n"),
         ("src/core/sums.py", '"""Other words."""\ndef add(a, b):\n    """Add."""\n    return a + b  # why\n'),
-        ("src/core/sums.py", '"""Sums."""\n\ndef add(\n    a,\n    b,\n):\n    return (a + b)\n'),
+        (
+            "src/core/sums.py",
+            '"""Sums."""\n\n\ndef add(a, b):\n\n    """Of\n\n    two."""\n    return a + b\n',
+        ),
         ("src/__init__.py", '"""The same project, in other words."""\n'),
         ("src/boxes/predict.py", "print('not imported')\n"),
         ("src/boxes/types.py", "Number = int\n"),
         ("src/boxes/new.py", "import math\n"),
     ],
-    ids=["no docstring", "docstrings and comments", "layout", "package", "not imported", "types", "new file"],
+    ids=[
+        "no docstring",
+        "docstrings and comments",
+        "empty lines",
+        "package",
+        "not imported",
+        "types",
+        "new file",
+    ],
 )
 def test_these_changes_are_not_changes_of_code(digest_with: Digest, name: str, text: str) -> None:
     assert digest_with() == digest_with(name, text)
@@ -95,9 +108,20 @@ def test_a_configuration_names_modules() -> None:
     network = {"class_path": "src.boxes.layers.Layer", "init_args": {"act": {"class_path": "torch.nn.ReLU"}}}
     configuration = {"model": {"class_path": "src.boxes.model.Box", "init_args": {"network": network}}}
     configuration["trainer"] = {"callbacks": [{"class_path": "lightning.pytorch.callbacks.EarlyStopping"}]}
+    configuration["data"] = "src.boxes.data.Boxes"
     assert modules_named(configuration) == {
         "src.boxes.model",
         "src.boxes.layers",
+        "src.boxes.data",
         "torch.nn",
         "lightning.pytorch.callbacks",
     }
+
+
+def test_a_digest_is_of_the_text_without_comments_and_docstrings(tmp_path: Path) -> None:
+    path = tmp_path / "a.py"
+    path.write_text(
+        '"""A."""\n# why\nx = "# no comment"  # é\n\ndef f():\n    """F: "é"."""; return """a"""\n'
+    )
+    left = 'x = "# no comment"\ndef f():\n    ; return """a"""'
+    assert code._text_digest(path) == sha256(left.encode()).hexdigest()

@@ -56,6 +56,7 @@ def edit() -> Callable[..., None]:
         assert old is None or old in text
         Path(name).write_text(text + new if old is None else text.replace(old, new, 1), encoding="utf-8")
         code.code_digest.cache_clear()
+        code._text_digest.cache_clear()
         code._parsed.cache_clear()
 
     return change

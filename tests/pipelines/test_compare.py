@@ -53,6 +53,18 @@ def test_runs_of_a_task_show_what_differs(capsys: pytest.CaptureFixture[str]) ->
     ]
 
 
+def test_the_models_of_a_task_are_compared_in_one_table(capsys: pytest.CaptureFixture[str]) -> None:
+    keep(Path("runs/huge/c3"), {"test/rmse": 0.1}, 9.0, rate=0.1)
+    path = Path("runs/huge/c3/run.json")
+    record = json.loads(path.read_text())
+    record["configuration"]["name"] = "huge"
+    path.write_text(json.dumps(record))
+    os.utime(path, (1.7e9, 1.7e9))
+    shown = {row["run"]: row["model"] for row in rows(capsys, "tiny")}
+    assert shown == {"a1": "tiny", "b2": "tiny", "c3": "huge"}
+    assert [row["run"] for row in rows(capsys, "huge")] == ["c3"]
+
+
 def test_runs_of_a_study_go_by_their_cells(capsys: pytest.CaptureFixture[str]) -> None:
     found = rows(capsys, "sizes")
     assert [(row["run"], row["model.size"]) for row in found] == [("small, seed 1", 1), ("large, seed 1", 2)]
@@ -93,7 +105,7 @@ def test_formats(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        (["huge"], {}, "no task or study 'huge'; there are: tiny, sizes, later"),
+        (["huge"], {}, "no task, model or study 'huge'; there are: tiny, sizes, later"),
         (["later"], {}, "later has not run; run: python -m pipelines.study later"),
         (["tiny"], {"sort": "speed"}, "no column 'speed'; there are: model.rate, test/rmse"),
         (["tiny"], {"filter": ["rate"]}, "expected column=value"),

@@ -152,11 +152,16 @@ def test_the_rest_of_the_parameters_stays_as_it_is() -> None:
         else:
             added.append(line)
     assert waiting == b""
-    assert added[:2] == [b"  ships: tabular\n", b"  again: tabular\n"]
+    lines = [b"  ships: tabular\n", b"  again: tabular\n"]
+    lines += [b"  ships: data/prepared/ships\n", b"  again: data/prepared/again\n"]
+    assert added[:4] == lines
     parsed, old = yaml.safe_load(after), yaml.safe_load(PARAMETERS)
-    assert {name: parsed[name] for name in old if name != "tasks"} == {
-        name: value for name, value in old.items() if name != "tasks"
+    changed = ("tasks", "models")
+    assert {name: parsed[name] for name in old if name not in changed} == {
+        name: value for name, value in old.items() if name not in changed
     }
+    data = {"ships": "data/prepared/ships", "again": "data/prepared/again"}
+    assert parsed["models"] == {**old["models"], **data}
     assert parsed["tasks"] == {**old["tasks"], "ships": "tabular", "again": "tabular"}
     assert section("again")["prepare"]["target"] == "Deck"
     names = set(section("ships")) | set(section("ships")["prepare"])
@@ -287,13 +292,27 @@ def test_parameters_that_cannot_be_written_leave_no_configuration(monkeypatch: p
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("tasks:\n a: text\na: 1\n", "tasks:\n a: text\n b: text\na: 1\n\nb: 2\n"),
-        ("a: 1\ntasks: # mine\n    a: text", "a: 1\ntasks: # mine\n    a: text\n    b: text\n\nb: 2\n"),
-        ("studies: {}\ntasks:\n  a: text\n", "studies: {}\ntasks:\n  a: text\n  b: text\n\nb: 2\n"),
+        (
+            "tasks:\n a: text\na: 1\n",
+            "tasks:\n a: text\n b: text\n\nmodels:\n  b: data/prepared/b\na: 1\n\nb: 2\n",
+        ),
+        (
+            "a: 1\ntasks: # mine\n    a: text",
+            "a: 1\ntasks: # mine\n    a: text\n    b: text\n\nmodels:\n  b: data/prepared/b\n\nb: 2\n",
+        ),
+        (
+            "studies: {}\ntasks:\n  a: text\n",
+            "studies: {}\ntasks:\n  a: text\n  b: text\n\nmodels:\n  b: data/prepared/b\n\nb: 2\n",
+        ),
         (
             "tasks:\n  a: text # one\n  # two\n\na: 1\n\n# compared\nstudies: {}\nmore_studies: {}\n",
-            "tasks:\n  a: text # one\n  b: text\n  # two\n\na: 1\n\nb: 2\n\n"
+            "tasks:\n  a: text # one\n  b: text\n\nmodels:\n  b: data/prepared/b\n  # two\n\na: 1\n\nb: 2\n\n"
             "# compared\nstudies: {}\nmore_studies: {}\n",
+        ),
+        (
+            "tasks:\n  a: text\nmodels:\n  c: data/own # mine\na: 1\n",
+            "tasks:\n  a: text\n  b: text\nmodels:\n  c: data/own # mine\n  b: data/prepared/b\n"
+            "a: 1\n\nb: 2\n",
         ),
     ],
 )
@@ -329,11 +348,12 @@ studies:
 """
     section = "d: # found\n  prepare: {}\n"
     text = with_task(before.replace("\n", newline), "d", "text", section)
-    line, block = "      d: text\n", f"{section}\n"
+    line, block = "      d: text\n\nmodels:\n  d: data/prepared/d\n", f"{section}\n"
     assert text.count(newline) == text.count("\n")
     assert text.replace(newline, "\n").replace(line, "", 1).replace(block, "", 1) == before
     assert yaml.safe_load(text) == yaml.safe_load(before) | {
         "tasks": {"a": "text", "bcd": "tabular", "d": "text"},
+        "models": {"d": "data/prepared/d"},
         "d": {"prepare": {}},
     }
 
@@ -342,7 +362,7 @@ studies:
 def test_tasks_on_one_line_are_told(tasks: str) -> None:
     text = f"{tasks}\nbowl: {{source: sample}}\n"
     Path("params.yaml").write_text(text)
-    with pytest.raises(ConfigurationError, match="under `tasks:` lines"):
+    with pytest.raises(ConfigurationError, match="under `tasks:` and `models:` lines"):
         new_task("ships", "tabular", write_table(Path("list.csv")))
     assert Path("params.yaml").read_text() == text
     assert not Path("configs").exists()
@@ -351,10 +371,16 @@ def test_tasks_on_one_line_are_told(tasks: str) -> None:
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("tasks: {}\na: 1\n", "tasks:\n  b: text\na: 1\n\nb: 2\n"),
-        ("tasks: # mine\na: 1\n", "tasks: # mine\n  b: text\na: 1\n\nb: 2\n"),
-        ("tasks: {} # mine\nstudies: {}\n", "tasks: # mine\n  b: text\nb: 2\n\nstudies: {}\n"),
-        ("tasks: null\n", "tasks:\n  b: text\n\nb: 2\n"),
+        ("tasks: {}\na: 1\n", "tasks:\n  b: text\n\nmodels:\n  b: data/prepared/b\na: 1\n\nb: 2\n"),
+        (
+            "tasks: # mine\na: 1\n",
+            "tasks: # mine\n  b: text\n\nmodels:\n  b: data/prepared/b\na: 1\n\nb: 2\n",
+        ),
+        (
+            "tasks: {} # mine\nstudies: {}\n",
+            "tasks: # mine\n  b: text\n\nmodels:\n  b: data/prepared/b\nb: 2\n\nstudies: {}\n",
+        ),
+        ("tasks: null\n", "tasks:\n  b: text\n\nmodels:\n  b: data/prepared/b\n\nb: 2\n"),
     ],
 )
 def test_a_task_has_its_place_where_all_were_removed(before: str, after: str) -> None:

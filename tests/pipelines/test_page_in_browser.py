@@ -113,8 +113,9 @@ def test_every_task_study_and_picture_is_there(
 ) -> None:
     parameters = yaml.safe_load((clones[0] / "params.yaml").read_text(encoding="utf-8"))
     tasks, studies = parameters["tasks"], parameters["studies"]
-    kinds = {**tasks, **{name: tasks[study["task"]] for name, study in studies.items()}}
-    sections = [*(f"task-{task}" for task in tasks), *(f"study-{study}" for study in studies)]
+    models = {name: tasks[Path(data).name] for name, data in parameters["models"].items()}
+    kinds = {**models, **{name: tasks[study["task"]] for name, study in studies.items()}}
+    sections = [*(f"model-{model}" for model in models), *(f"study-{study}" for study in studies)]
     page = opened()
     found = page.locator("article").evaluate_all("all => all.map(one => one.ariaLabelledByElements[0].id)")
     assert found == sections
@@ -130,7 +131,7 @@ def test_every_task_study_and_picture_is_there(
         )
         assert loaded == [[True, True, True]] * len(pictures)
     assert page.locator("#overview").is_visible()
-    assert page.locator(".overview tbody tr").count() == len(parameters["tasks"])
+    assert page.locator(".overview tbody tr").count() == len(parameters["models"])
     assert page.locator(".poem .vertical").count() == 10
     assert page.locator(".poem .vertical").first.evaluate("one => one.clientHeight > one.clientWidth")
 

@@ -5,6 +5,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -22,9 +23,12 @@ model: {class_path: a.B, init_args: {lr: 0.1}}
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A project whose two tasks are evaluated."""
+    """A project whose two models, of two tasks, are evaluated."""
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text("tasks: {prices: tabular, kinds: images}\nprices: {prepare: {seed: 42}}\n")
+    Path("params.yaml").write_text(
+        "tasks: {prices: tabular, kinds: images}\nmodels: {prices: data/prepared/prices, kinds: other}\n"
+        "prices: {prepare: {seed: 42}}\n"
+    )
     write(
         "prices", "sample", {"test/rmse": 28672.7512, "validation/rmse": 1.0, "baseline/ridge/rmse": 30000.0}
     )
@@ -32,27 +36,32 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write(
-    task: str, source: str, metrics: dict[str, float], table: str = "| a | b |\n|---|---|\n| x | 1 |\n"
+    task: str,
+    source: str,
+    metrics: dict[str, float],
+    table: str = "| a | b |\n|---|---|\n| x | 1 |\n",
+    model: str = "",
 ) -> None:
+    model = model or task
     digest = "0123456789abcdef" * 4
     files = {
-        f"reports/{task}/metrics.json": json.dumps(metrics),
-        f"reports/{task}/plots/learning_curve.csv": "epoch,validation/loss\n1,0.5\n2,0.25\n3,0.75\n",
-        f"reports/{task}/tables/columns.md": table,
+        f"reports/{model}/metrics.json": json.dumps(metrics),
+        f"reports/{model}/plots/learning_curve.csv": "epoch,validation/loss\n1,0.5\n2,0.25\n3,0.75\n",
+        f"reports/{model}/tables/columns.md": table,
         f"data/raw/{task}/SOURCE.json": json.dumps(
             {"source": source, "files": {"train.csv": {"bytes": 12, "rows": 3, "sha256": digest}}}
         ),
-        f"models/{task}/manifest.json": json.dumps(
-            {"prepared": digest, "tensors": digest[::-1], "requirements.lock": None}
+        f"models/{model}/manifest.json": json.dumps(
+            {"task": task, "prepared": digest, "tensors": digest[::-1], "requirements.lock": None}
         ),
-        f"models/{task}/summary.txt": "0 | network\n36.2 K    Trainable params\n36.5 K    Total params\n",
-        f"models/{task}/config.yaml": "every: key\n",
-        f"configs/{task}.yaml": CONFIG,
+        f"models/{model}/summary.txt": "0 | network\n36.2 K    Trainable params\n36.5 K    Total params\n",
+        f"models/{model}/config.yaml": "every: key\n",
+        f"configs/{model}.yaml": CONFIG,
     }
     for name, content in files.items():
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(content, encoding="utf-8")
-    Image.new("RGBA", (30, 20), "red").save(f"reports/{task}/plots/learning_curve.png")
+    Image.new("RGBA", (30, 20), "red").save(f"reports/{model}/plots/learning_curve.png")
 
 
 def page() -> str:
@@ -84,7 +93,7 @@ class Text(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def test_the_overview_has_a_row_a_task_in_their_order() -> None:
+def test_the_overview_has_a_row_a_model_in_their_order() -> None:
     text = str(Text(page()))
     for row in (
         "prices 28,673 RMSE ↓ , lower is better no expectation 30,000 ridge 4.4 % lower 36.5 K sample",
@@ -92,7 +101,7 @@ def test_the_overview_has_a_row_a_task_in_their_order() -> None:
     ):
         assert row in text
     assert text.index("prices 28,673") < text.index("kinds 0.9375")
-    assert "2 tasks, 0 studies" in text
+    assert "2 models of 2 tasks, 0 studies" in text
 
 
 def test_a_task_shows_its_settings_and_where_it_comes_from() -> None:
@@ -106,7 +115,7 @@ def test_a_task_shows_its_settings_and_where_it_comes_from() -> None:
 
 
 def test_the_verdict_on_the_expected_score_is_green_or_amber() -> None:
-    Path("params.yaml").write_text("tasks: {line: tabular}\n")
+    Path("params.yaml").write_text("tasks: {line: tabular}\nmodels: {line: a}\n")
     entry = {"metric": "rmse", "score": 0.0851, "tolerance": 0.0002, "time": "6 s"}
     Path("data/expected_scores.yaml").write_text(json.dumps({"line": {"sample": entry}}))
     for rmse, verdict, colour in ((0.0851, "as expected", "green"), (0.2, "below", "amber")):
@@ -151,6 +160,7 @@ def test_names_from_outside_are_text() -> None:
     )
     parameters = {
         "tasks": {"attack": "tabular"},
+        "models": {"attack": "data/prepared/attack"},
         "studies": {"speed": {"title": HOSTILE, "task": "attack", "metric": "test/rmse"}},
     }
     Path("params.yaml").write_text(json.dumps(parameters))
@@ -205,7 +215,9 @@ def test_poems_are_set_from_top_to_bottom() -> None:
 
 def test_studies_follow_with_their_sentence() -> None:
     section = "speed: {title: Speed of things, task: prices, metric: test/rmse, seeds: [1, 2]}"
-    Path("params.yaml").write_text(f"tasks: {{prices: tabular}}\nstudies: {{{section}}}\n")
+    Path("params.yaml").write_text(
+        f"tasks: {{prices: tabular}}\nmodels: {{prices: a}}\nstudies: {{{section}}}\n"
+    )
     assert "Speed of things" not in page()
     Path("reports/studies/speed/tables").mkdir(parents=True)
     with pytest.raises(ConfigurationError, match=r"reports/studies/speed/plots .*dvc repro study@speed"):
@@ -257,15 +269,37 @@ def test_damaged_results_are_told() -> None:
         report()
 
 
-def test_tasks_that_have_not_been_run_are_left_out_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_that_have_not_been_run_are_left_out_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     Path("models/kinds").rename("elsewhere")
-    assert 'id="task-kinds"' not in page()
+    assert 'id="model-kinds"' not in page()
     assert "not run, so not on the page: kinds" in capsys.readouterr().out
     Path("models/prices").rename("elsewhere, too")
-    with pytest.raises(ConfigurationError, match="no trained task; run: dvc repro"):
+    with pytest.raises(ConfigurationError, match="no trained model; run: dvc repro"):
         report()
 
 
-def test_a_task_no_better_than_the_trivial_answer_is_amber() -> None:
+def test_models_of_a_task_are_beside_one_another_with_the_interval_of_the_difference() -> None:
+    Path("params.yaml").write_text("tasks: {prices: tabular}\nmodels: {prices: a, large: a, old: a}\n")
+    losses = {"prices": [1.0, 2, 3, 4], "large": [1.0, 1, 1, 1]}
+    for model, rmse in {"prices": 3.0, "large": 1.0, "old": 2.0}.items():
+        write("prices", "sample", {"test/rmse": rmse}, model=model)
+        if model in losses:
+            np.save(f"reports/{model}/tables/test_losses.npy", losses[model])
+    text = str(Text(page()))
+    assert "The models of prices, on the same test rows" in text
+    assert "prices 3 2.5" in text
+    assert "large 1 1 -1.5 ± 2.1" in text  # 3.182 times 1.291 / 2
+    assert "old 2" in text
+    assert "3 models of 1 tasks" in text
+
+
+def test_a_model_of_ones_own_data_needs_no_task() -> None:
+    Path("params.yaml").write_text("tasks: {}\nmodels: {mine: data/mine}\n")
+    write("mine", "sample", {"test/loss": 3.0})
+    Path("data/raw/mine/SOURCE.json").unlink()
+    assert "mine 3 loss ↓ , lower is better no expectation 36.5 K data/mine mine" in str(Text(page()))
+
+
+def test_a_model_no_better_than_the_trivial_answer_is_amber() -> None:
     write("kinds", "sample", {"test/accuracy": 0.5, "not_better_than_trivial/p_value": 0.25})
     assert re.search(r'badge amber">.*no better than the trivial answer, p = 0\.25', page())

@@ -176,6 +176,7 @@ def test_another_architecture_is_judged_by_its_scores(
     Path("make.py").write_text(f"{make}\n".replace("weights =", folders + "weights =", 1))
     with Path("make.py").open("a") as file:
         file.write(f"Path('data/raw/tiny/SOURCE.json').write_text('{origin}')\n")
+        file.write("Path('models/tiny/manifest.json').write_text('{\"task\": \"tiny\"}')\n")
     Path("data").mkdir(exist_ok=True)
     Path("data/expected_scores.yaml").write_text(
         f"tiny: {{sample: {{metric: rmse, score: 0.5, tolerance: {tolerance}, time: 1 s}}}}\n"
