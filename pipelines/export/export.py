@@ -47,37 +47,35 @@ SHARE_AT_JUMPS = 0.001
 
 
 def export(
-    task: str, bundle: Path | None = None, output: Path | None = None, samples: PositiveInt = 10_000
+    model: str, bundle: Path | None = None, output: Path | None = None, samples: PositiveInt = 10_000
 ) -> None:
-    """Write exports/<task>/: model.onnx, model.pt2, their JSON files, example.py and a model card.
+    """Write exports/<model>/: model.onnx, model.pt2, their JSON files, example.py and a model card.
 
     Args:
-        task: a task with a trained model.
-        bundle: the folder of the model; None for models/<task>.
-        output: the folder to write; None for exports/<task>.
+        model: the name of a trained model.
+        bundle: the folder of the model; None for models/<model>.
+        output: the folder to write; None for exports/<model>.
         samples: the number of random inputs for which the programs must agree with the bundle.
     """
     from pipelines.export.model_card import write_documents
     from src.bundle.bundle import Bundle
 
-    output = output or EXPORTS / task
-    opened = Bundle.open(bundle or MODELS / task)
-    exportable = _exportable(task, opened)
+    output = output or EXPORTS / model
+    opened = Bundle.open(bundle or MODELS / model)
+    exportable = _exportable(model, opened)
     require_ours(output, manifest_files(output) | {MANIFEST: None})
     with written_whole(output.resolve()) as folder, _one_thread():
         _write_programs(exportable, folder)
         runners = {"ONNX Runtime": _onnx_runner, "torch.export": _torch_runner}
         _compare(exportable, {name: run(exportable, folder) for name, run in runners.items()}, samples)
-        write_documents(exportable, task, opened, folder)
+        write_documents(exportable, opened, folder)
         write_manifest(folder)
-    print(f"{task}: exported: {output}/")
+    print(f"{model}: exported: {output}/")
 
 
-def _exportable(task: str, bundle: "Bundle") -> "Exportable":
-    if bundle.configuration["task"] != task:
-        raise ConfigurationError(
-            f"{bundle.folder} is a bundle of {bundle.configuration['task']}, not of {task}"
-        )
+def _exportable(model: str, bundle: "Bundle") -> "Exportable":
+    if bundle.name != model:
+        raise ConfigurationError(f"{bundle.folder} is a bundle of {bundle.name}, not of {model}")
     if not find_spec(f"src.{bundle.kind}.export"):
         raise ConfigurationError(f"{bundle.folder}: models of kind {bundle.kind} cannot be exported")
     exportable: Exportable = import_module(f"src.{bundle.kind}.export").exportable(bundle)

@@ -24,12 +24,11 @@ TEMPLATES = Path(__file__).parent
 ROUNDING = 1e-4  # metrics.json keeps six digits
 
 
-def write_documents(exportable: Exportable, task: str, bundle: Bundle, folder: Path) -> None:
+def write_documents(exportable: Exportable, bundle: Bundle, folder: Path) -> None:
     """Write the documents of an export.
 
     Args:
         exportable: the exported model.
-        task: its name.
         bundle: of the trained model.
         folder: of the export, with the programs in it.
     """
@@ -45,7 +44,7 @@ def write_documents(exportable: Exportable, task: str, bundle: Bundle, folder: P
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    known: dict[str, Any] = {"task": task, "inputs": exportable.description, "exportable": exportable}
+    known: dict[str, Any] = {"name": bundle.name, "inputs": exportable.description, "exportable": exportable}
     example = templates.get_template(f"{exportable.kind}.py.jinja").render(known)
     (folder / "example.py").write_text(example, encoding="utf-8")
     configuration, manifest = bundle.configuration, bundle.manifest
@@ -56,8 +55,8 @@ def write_documents(exportable: Exportable, task: str, bundle: Bundle, folder: P
         "model": yaml.safe_dump(configuration["model"], allow_unicode=True).rstrip(),
         "manifest": manifest,
         "best": best,
-        "scores": _scores(task, best),
-        "source": _source(task, manifest),
+        "scores": _scores(bundle.name, best),
+        "source": _source(bundle.task, manifest),
         "programs": programs,
         "torch": torch.__version__,
         "summary": (bundle.folder / "summary.txt").read_text(encoding="utf-8").rstrip(),
@@ -72,12 +71,12 @@ def _best_epoch(history: Path, configuration: dict[str, Any]) -> dict[str, float
     return choose(read_history(history), key=lambda row: row[configuration["monitor"]])
 
 
-def _scores(task: str, best: dict[str, float]) -> dict[str, dict[str, float]]:
+def _scores(model: str, best: dict[str, float]) -> dict[str, dict[str, float]]:
     """Metrics by name: the value of the model and of each baseline; empty if they are of another training."""
-    path = REPORTS / task / "metrics.json"
+    path = REPORTS / model / "metrics.json"
     if not path.is_file():
         return {}
-    metrics: dict[str, float] = read_json(path, f"evaluate@{task}")
+    metrics: dict[str, float] = read_json(path, f"evaluate@{model}")
     shared = [name for name in best if name.startswith("validation/") and name in metrics]
     if not all(math.isclose(best[name], metrics[name], rel_tol=ROUNDING) for name in shared):
         return {}

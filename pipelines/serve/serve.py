@@ -73,7 +73,7 @@ def page(folder: Path) -> "gradio.Blocks":
 
 
 def bundle_folders(folder: Path) -> list[Path]:
-    """The bundles of a folder, in the order of the tasks in params.yaml, then by name.
+    """The bundles of a folder, in the order of the models in params.yaml, then by name.
 
     Raises:
         ConfigurationError: there is none.
@@ -81,8 +81,8 @@ def bundle_folders(folder: Path) -> list[Path]:
     found = sorted(manifest.parent for manifest in folder.glob("*/manifest.json"))
     if not found:
         raise ConfigurationError(f"{folder} contains no bundle; train first: dvc repro")
-    tasks = list(read_parameters()["tasks"]) if PARAMETERS.is_file() else []
-    return sorted(found, key=lambda each: tasks.index(each.name) if each.name in tasks else len(tasks))
+    models = list(read_parameters().get("models") or {}) if PARAMETERS.is_file() else []
+    return sorted(found, key=lambda each: models.index(each.name) if each.name in models else len(models))
 
 
 def load_bundles(folders: list[Path]) -> tuple[list[tuple["Bundle", Any]], dict[str, str]]:

@@ -119,7 +119,7 @@ def test_refused_requests_do_not_reach_the_application(scheme: str) -> None:
     assert sent[0]["type"] == first[scheme]
 
 
-def test_tabs_are_in_the_order_of_the_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tabs_are_in_the_order_of_the_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("alone", "line", "words", "house_prices"):
         (tmp_path / "models" / name).mkdir(parents=True)
         (tmp_path / "models" / name / "manifest.json").touch()
@@ -130,7 +130,7 @@ def test_tabs_are_in_the_order_of_the_tasks(tmp_path: Path, monkeypatch: pytest.
         "line",
         "words",
     ]
-    Path("params.yaml").write_text("tasks: {words: text, line: tabular, house_prices: tabular}")
+    Path("params.yaml").write_text("tasks: {}\nmodels: {words: a, line: b, house_prices: c}")
     assert [path.name for path in bundle_folders(Path("models"))] == [
         "words",
         "line",
