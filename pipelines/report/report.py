@@ -94,9 +94,7 @@ def report() -> None:
     expected = read_expectations()
     tasks = {name: _task_of(name) for name in known if name not in absent}
     models = [
-        _model(
-            name, [other for other in tasks if other != name and tasks[other] == task], parameters, expected
-        )
+        _model(name, [other for other in tasks if tasks[other] == task], parameters, expected)
         for name, task in tasks.items()
     ]
     studies = [

@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,13 @@ def add_data_arguments(parser: ArgumentParser, bundle: Bundle) -> None:
     default = PREDICTIONS / f"{bundle.name}.csv"
     parser.add_argument("--output", type=Path, default=default, help="A CSV file.")
     if data := bundle.configuration.get("data"):
-        parser.add_class_arguments(_class_of(data["class_path"]), "data")
-        parser.set_defaults({f"data.{name}": value for name, value in data.get("init_args", {}).items()})
+        kind = _class_of(data["class_path"])
+        parser.add_class_arguments(kind, "data")
+        # what the command line of the training gives to data modules that have such arguments
+        linked = {"task": bundle.task, "seed": bundle.configuration["seed_everything"]}
+        taken = {name: value for name, value in linked.items() if name in signature(kind).parameters}
+        values = {**data.get("init_args", {}), **taken}
+        parser.set_defaults({f"data.{name}": value for name, value in values.items()})
 
 
 def write_module_predictions(bundle: Bundle, data: LightningDataModule | None, output: Path) -> int:
