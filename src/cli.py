@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from enum import Enum
 from hashlib import sha256
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 from unittest import mock
@@ -63,7 +64,6 @@ from src.training.checkpoint import (
 from src.training.distributed import Termination, launched_by, require_all_processes
 from src.training.exactness import Exactness, choose_instructions
 from src.training.gradient_norms import GradientNorms
-from src.training.loading import WholeData
 from src.training.non_finite_loss import NonFiniteLossGuard
 from src.training.options import require_own_process, require_usable, trial_by
 from src.training.overhead import NoProfiler
@@ -113,10 +113,10 @@ class LockstepCLI(LightningCLI):
         Raises:
             ConfigurationError: an unknown key, or a value that cannot be used.
         """
-        linked = [item for item in args if re.match(r"--data\.(init_args\.)?(task|seed)\b", item)]
+        linked = [item for item in args if re.match(r"--data\.(init_args\.)?(prepared|order_seed)\b", item)]
         if linked:
             key = linked[0].partition("=")[0]
-            raise ConfigurationError(f"{key}: the data have the keys task and seed_everything; give those")
+            raise ConfigurationError(f"{key}: it follows from the keys task and seed_everything; give those")
         try:
             with mock.patch.object(ConfigurationPath, "read_text", _text_of):
                 super().parse_arguments(parser, args)
@@ -183,8 +183,9 @@ class LockstepCLI(LightningCLI):
             default=False,
             help="Add each layer's gradient norm and share of dead units to the history.",
         )
-        parser.link_arguments("task", "data.init_args.task")
-        parser.link_arguments("seed_everything", "data.init_args.seed")
+        # data modules that have arguments of these names get them
+        parser.link_arguments("task", "data.init_args.prepared", compute_fn=PREPARED.joinpath)
+        parser.link_arguments("seed_everything", "data.init_args.order_seed")
         parser.link_arguments("data.preprocessing", "model.init_args.preprocessing", apply_on="instantiate")
 
     @staticmethod
@@ -406,6 +407,9 @@ class LockstepCLI(LightningCLI):
             raise ConfigurationError(f"{type(self.model).__name__} has no {step}, or its data no {loader}")
 
     def _print_scores(self, scores: Mapping[str, float], trivial: Mapping[str, float]) -> None:
+        if len(scores) == 1:  # no test_step: what the kept epoch has logged
+            scores = {"best_epoch": scores["best_epoch"], **self.record.best_row}
+            del scores["epoch"], scores["learning_rate"]
         table = Table(title=f"{self.name}, best of {self.record.epochs} epochs: {scores['best_epoch']}")
         for heading in ("metric", "model", "trivial answer"):
             table.add_column(heading, justify="left" if heading == "metric" else "right")
@@ -417,9 +421,9 @@ class LockstepCLI(LightningCLI):
 
 
 def _reads_prepared_data(configuration: Mapping[str, Any]) -> bool:
-    """Whether the data module is one of the built-in kinds, which read data/prepared/<task>."""
+    """Whether the data module has an argument for data/prepared/<task>, as the built-in ones do."""
     module, _, name = (configuration.get("data") or {}).get("class_path", "").rpartition(".")
-    return bool(module) and issubclass(getattr(import_module(module), name), WholeData)
+    return bool(module) and "prepared" in signature(getattr(import_module(module), name)).parameters
 
 
 def _require_stage(name: str, prepared: Path | None) -> None:
