@@ -147,7 +147,7 @@ def test_targets_of_word_vectors_are_the_words_in_the_middle(task: str) -> None:
     [
         (lambda: DocumentData(PREPARED / "poems", batch_size=0), r"data\.batch_size must be at least 1"),
         (lambda: DocumentData(PREPARED / "poems", window=0), r"data\.window must be at least 1"),
-        (lambda: ContextData("poems", width=0), r"data\.width must be at least 1"),
+        (lambda: ContextData(PREPARED / "poems", width=0), r"data\.width must be at least 1"),
         (lambda: DocumentData(PREPARED / "songs"), r"dvc repro prepare@songs"),
     ],
 )
