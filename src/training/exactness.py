@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch.trainer.states import RunningStage
 
 from src import TORCH_INSTRUCTIONS
@@ -70,10 +71,15 @@ class Exactness(Callback):
 
         def seeded(loader: object) -> object:
             loader = process(loader)
-            if isinstance(loader, Batches):
-                return loader
-            self.every_generator = True
-            return SeededLoader(loader, lambda: self._epoch(trainer), trainer.global_rank, trainer.world_size)
+            if not isinstance(loader, Batches):
+                self.every_generator = True
+                place = trainer.global_rank, trainer.world_size
+                loader = SeededLoader(loader, lambda: self._epoch(trainer), *place)
+            if trainer.training and trainer.fit_loop.restarting:  # from a checkpoint within an epoch
+                done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+                length = sized_len(loader)  # a short loader beside a longer one begins again
+                loader.start = done % length if length else done
+            return loader
 
         # Lightning's place for changing loaders; a strategy is chosen by the user
         trainer.strategy.process_dataloader = seeded  # type: ignore[method-assign, assignment]
