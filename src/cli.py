@@ -178,6 +178,13 @@ class LockstepCLI(LightningCLI):
             "little of the time is done more often.",
         )
         parser.add_argument(
+            "--checkpoint_steps",
+            type=PositiveInt | None,
+            default=None,
+            help="Save a checkpoint within an epoch, too, after so many optimizer steps, for epochs that are "
+            "long; by default at ends of epochs only. One process only.",
+        )
+        parser.add_argument(
             "--log_gradient_norms",
             type=bool,
             default=False,
@@ -252,9 +259,9 @@ class LockstepCLI(LightningCLI):
                 callback.dirpath = str((self.run_folder / "checkpoints").absolute())
         monitor = self.configuration.get("monitor")
         mode = self.configuration.get("mode") or ("max" if HIGHER_IS_BETTER.search(monitor or "") else "min")
-        seconds_between = self.configuration["checkpoint_seconds"]
+        checkpoints = self.configuration["checkpoint_seconds"], self.configuration.get("checkpoint_steps")
         kwargs["callbacks"].append(NonFiniteLossGuard())
-        self.record = ResumableCheckpoint(self.run_folder, monitor, mode, seconds_between)
+        self.record = ResumableCheckpoint(self.run_folder, monitor, mode, *checkpoints)
         kwargs["callbacks"] += [self.record, Termination()]
         if self.configuration["log_gradient_norms"]:
             kwargs["callbacks"].append(GradientNorms())
@@ -320,10 +327,8 @@ class LockstepCLI(LightningCLI):
             return None
         try:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-            epoch, began = (
-                checkpoint["epoch"],
-                checkpoint["callbacks"][self.record.state_key].get("environment"),
-            )
+            epoch, within = checkpoint["epoch"], checkpoint["within_epoch"]
+            began = checkpoint["callbacks"][self.record.state_key].get("environment")
         except Exception as error:  # torch raises many kinds for a damaged file
             logger.warning("%s cannot be read (%s): starting afresh", path, type(error).__name__)
             return None
@@ -334,7 +339,8 @@ class LockstepCLI(LightningCLI):
         if changes:
             logger.warning("%s was begun with %s: starting afresh", path, "; ".join(changes))
             return None
-        _say(self.trainer, f"going on after epoch {epoch + 1}")
+        batches = f", after batch {within['batches']}" if within else ""
+        _say(self.trainer, f"going on {'in' if within else 'after'} epoch {epoch + 1}{batches}")
         return path
 
     def _end(self, summary: str, test_metrics: Mapping[str, float], seconds: float) -> None:
@@ -535,6 +541,8 @@ def main(arguments: list[str] | None = None, cli: type[LockstepCLI] = LockstepCL
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
     # about logging within an epoch, which is not done here
     warnings.filterwarnings("ignore", message="The number of training batches")
+    # loaders begin at the batch where the training was interrupted (src/training/seeding.py)
+    warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before")
     # they are given on purpose where another process asks for a training
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     try:

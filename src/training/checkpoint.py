@@ -148,7 +148,9 @@ class ResumableCheckpoint(Checkpoint):
         """
         loop = trainer.fit_loop.epoch_loop
         assert self.steps is not None
-        by_step = any(each.reduce_on_plateau and each.interval == "step" for each in trainer.lr_scheduler_configs)
+        by_step = any(
+            each.reduce_on_plateau and each.interval == "step" for each in trainer.lr_scheduler_configs
+        )
         if (
             loop._batches_that_stepped - self.steps_before < self.steps
             or loop._is_training_done

@@ -1,8 +1,8 @@
 """What a training has gathered since an epoch began, for a checkpoint within it.
 
-Lightning's checkpoint has the weights, optimizers, schedules, callbacks and the positions of the loops. It has
-neither the means that `self.log` takes over an epoch, nor the states of metrics, nor the gradients of a manual
-optimization.
+Lightning's checkpoint has the weights, optimizers, schedules, callbacks and the positions of the loops. It
+has neither the means that `self.log` takes over an epoch, nor the states of metrics, nor the gradients of a
+manual optimization.
 """
 
 import builtins
@@ -25,7 +25,9 @@ def epoch_state(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
     """
     for collection in module.modules():
         if isinstance(collection, MetricCollection):
-            list(collection.items())  # metrics that share their updates get the state of the one that has them
+            list(
+                collection.items()
+            )  # metrics that share their updates get the state of the one that has them
     manual = not module.automatic_optimization
     state = {
         "accumulate_grad_batches": trainer.accumulate_grad_batches,

@@ -164,6 +164,33 @@ def test_trainings_of_a_number_of_steps_go_on_exactly(
 @pytest.mark.parametrize(
     "options",
     [
+        ("--model.network.dropout=0.3",),
+        ("--log_gradient_norms=true", "--trainer.val_check_interval=0.5"),
+        (
+            "--trainer.accumulate_grad_batches=3",
+            "--model.lr_scheduler=StepLR",
+            "--model.lr_scheduler.step_size=1",
+        ),
+        (f"{ONE_CALLBACK}={CALLBACKS}.EMAWeightAveraging", f"{ONE_CALLBACK}.decay=0.5"),
+    ],
+)
+def test_a_training_goes_on_within_an_epoch(
+    options: tuple[str, ...],
+    made: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(shutil.copytree(made, tmp_path / "project", symlinks=True))
+    options = (*options, "--checkpoint_steps=1", "--trainer.max_epochs=3")
+    interrupted, whole = interrupted_and_whole(TabularModel, 14, "line", *options)
+    assert interrupted == whole
+    assert "going on in epoch 2, after batch 6\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
         ("--model.optimizer=NAdam", "--model.optimizer.lr=0.1"),
         (f"{ONE_CALLBACK}={CALLBACKS}.EMAWeightAveraging", f"{ONE_CALLBACK}.decay=0.5"),
     ],
