@@ -61,6 +61,7 @@ from src.training.checkpoint import (
     ResumableCheckpoint,
     require_storable,
 )
+from src.training.compilation import Compile, compile_training, require_compilable, require_precision
 from src.training.distributed import Termination, launched_by, require_all_processes
 from src.training.exactness import Exactness, choose_instructions
 from src.training.gradient_norms import GradientNorms
@@ -171,6 +172,13 @@ class LockstepCLI(LightningCLI):
             help="The same weights on all x86 processors with AVX2; false: all instructions of this one.",
         )
         parser.add_argument(
+            "--compile",
+            type=Compile | None,
+            default=None,
+            help="true: compile the network for training by torch.compile (mode default). The weights are "
+            "then the same on this machine alone; the bundle needs no compiler.",
+        )
+        parser.add_argument(
             "--checkpoint_seconds",
             type=NonNegativeFloat,
             default=10.0,
@@ -276,9 +284,17 @@ class LockstepCLI(LightningCLI):
         trainer = super().instantiate_trainer(logger=logger, plugins=plugins, **kwargs)
         require_own_process(trainer)
         require_all_processes(launcher, trainer)
-        self.record.environment = environment(
-            trainer.strategy.root_device, trainer.world_size, self.configuration["portable"]
-        )
+        require_precision(trainer)
+        chosen = self.configuration.get("compile")
+        self.compiler = require_compilable(chosen, trainer) if chosen else None
+        portable = self.configuration["portable"]
+        if self.compiler and portable:
+            logger.warning(
+                "compile: portable: true holds for trainings without it: %s makes kernels for this processor",
+                self.compiler,
+            )
+        device, processes = trainer.strategy.root_device, trainer.world_size
+        self.record.environment = environment(device, processes, portable, self.compiler)
         self.tracker = None
         if trainer.is_global_zero:
             _require_writable(MODELS)
@@ -295,6 +311,8 @@ class LockstepCLI(LightningCLI):
     def fit(self, **kwargs: Any) -> None:
         """Train, or go on with an interrupted training of the same configuration, data and code."""
         require_storable(self.model)
+        if self.compiler:
+            compile_training(self.model)
         summary = str(ModelSummary(self.model, max_depth=-1))
         _say(self.trainer, summary)
         _say(self.trainer, f"{self.name} on {self.trainer.strategy.root_device}")
@@ -393,7 +411,7 @@ class LockstepCLI(LightningCLI):
             "trivial": trivial,
             "test_rows": test_rows,
             "seconds": seconds,
-            "provenance": provenance(self.prepared, self.trainer.strategy.root_device),
+            "provenance": provenance(self.prepared, self.trainer.strategy.root_device, self.compiler),
         }
         with file_written_whole(self.run_folder / RECORD) as file:
             file.write(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
