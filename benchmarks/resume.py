@@ -2,8 +2,8 @@
 
 Each optimizer and schedule of torch, each precision, each rule that ends a training and each averaging
 callback is trained once as a whole and once with two interruptions, by the command line, on rows that the
-benchmark makes; those of the kind `within` go on within an epoch. Compared are the tensors of the bundle and history.csv. It runs in one process, in a
-temporary folder; the results of the pipeline are not touched.
+benchmark makes; those of the kind `within` go on within an epoch. Compared are the tensors of the bundle and
+history.csv. It runs in one process, in a temporary folder; the results of the pipeline are not touched.
 """
 
 import contextlib
@@ -234,7 +234,7 @@ def compare(kinds: list[Kind] | None = None) -> None:
     rows = [(kind, *row) for kind in kinds or KINDS for row in globals()[kind]()]
     table = Table("kind", "training", "interrupted twice, against whole")
     # emulated by the instructions of portable: true, and refused there because that is slow
-    bfloat16 = mock.patch.object(compilation, "computes_in_bfloat16", lambda: True)
+    bfloat16 = mock.patch.object(compilation, "computes_in_bfloat16", return_value=True)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), bfloat16:
         make_rows()
         for kind, name, changes in track(rows, console=Console(stderr=True)):
