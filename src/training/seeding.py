@@ -32,10 +32,10 @@ class SeededLoader:
     """A data loader whose shuffling and augmentation repeat after an interruption.
 
     A `DataLoader` draws the order of its rows, and the seeds of its workers, from global generators, whose
-    state depends on all that was drawn before. Here they are seeded before each batch is fetched, which takes
-    30 microseconds, in the process that fetches it. Generators that the loader or its samplers own are seeded
-    before the first batch of an epoch. Workers end with the epoch, since those that stay
-    (`persistent_workers`) keep their generators.
+    state depends on all that was drawn before. Here they are seeded before each batch is fetched, in the
+    process that fetches it, which takes 30 microseconds. The number of workers has no effect. Generators that
+    the loader or its samplers own are seeded before the first batch of an epoch. Workers end with the epoch,
+    since those that stay (`persistent_workers`) keep their generators.
 
     An epoch that was interrupted begins at the batch `start`. Of a `DataLoader` with a sampler, the batches
     before it are not fetched; those of an `IterableDataset`, or of another class, are fetched and dropped.
@@ -104,7 +104,7 @@ class SeededLoader:
             return 0, iter(self.loader)
         first = 0
         changes: dict[str, Any] = {}
-        if start and not isinstance(self.loader.dataset, IterableDataset):
+        if (start or not self.workers) and not isinstance(self.loader.dataset, IterableDataset):
             # a multiple of the workers, so that each batch has the worker that it would have had
             first = start - start % max(self.workers, 1)
             name = "batch_sampler" if self.loader.batch_sampler is not None else "sampler"
@@ -139,6 +139,8 @@ class SeededLoader:
                 drawn = next(indices)
             except StopIteration:
                 return
+            if number == 0 and not self.workers:
+                self._seed(epoch, 0)  # as a worker is for its first batch, before which it draws no order
             if number >= first:
                 yield drawn
         yield from indices

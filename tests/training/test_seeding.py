@@ -176,3 +176,19 @@ def test_workers_fetch_the_same_batches_from_any_start(start: int) -> None:
     later = [x for x, _ in loader]
     assert len(later) == 6 - start
     assert all(map(torch.equal, later, whole[start:]))
+
+
+def test_the_number_of_workers_has_no_effect() -> None:
+    epochs = [
+        list(
+            SeededLoader(
+                DataLoader(Points(augment=True), batch_size=8, shuffle=True, num_workers=workers),
+                lambda: (1, 0),
+            )
+        )
+        for workers in (0, 1, 2)
+    ]
+    first = torch.cat([x for x, _ in epochs[0]])
+    assert first.shape == (48, 6)
+    for epoch in epochs[1:]:
+        assert torch.cat([x for x, _ in epoch]).equal(first)
