@@ -94,8 +94,9 @@ class ResumableCheckpoint(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """The part of the checkpoint that belongs to this callback."""
-        names = ("rows", "best_row", "best_weights", "stopped", "environment")
-        names += ("learning_rate", "validated", "averaged")  # of an unfinished epoch
+        names = ["rows", "best_row", "best_weights", "stopped", "environment"]
+        if self.within is not None:
+            names += ["learning_rate", "validated", "averaged"]
         return {"run": self.folder.name, **{name: getattr(self, name) for name in names}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

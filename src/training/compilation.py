@@ -69,6 +69,8 @@ def require_compilable(chosen: Compile, trainer: Trainer) -> str:
     Raises:
         ConfigurationError: a mode, several processes, or no compiler.
     """
+    # a training writes below the folder of the project; another start finds the kernels there
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((RUNS / "compiled").absolute()))
     if isinstance(chosen, str) and chosen in REFUSED:
         raise ConfigurationError(f"compile: {chosen} cannot be used: {REFUSED[chosen]}; use true")
     if trainer.world_size > 1:
@@ -91,8 +93,6 @@ def compile_training(module: LightningModule) -> None:
     Args:
         module: that is about to be trained.
     """
-    # a training writes below the folder of the project; another start finds the kernels there
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((RUNS / "compiled").absolute()))
     import torch._dynamo
     import torch._inductor.config
 
