@@ -107,8 +107,21 @@ CASES: dict[str, tuple[type[lightning.LightningModule], dict[str, Any], dict[str
 }
 
 
+QUICK = (
+    "no workers",
+    "two workers",
+    "iterable",
+    "averaged weights",
+    "logged and collected",
+    "accumulation and validation together",
+    "two optimizers",
+)
+
+
 @pytest.mark.parametrize("steps", [None, 1], ids=["ends of epochs", "each step"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
 def test_an_interrupted_training_ends_with_the_weights_of_a_whole_one(
     case: str, steps: int | None, tmp_path: Path
 ) -> None:
