@@ -16,7 +16,16 @@ from src.training.checkpoint import CHECKPOINT, HISTORY, DurableCheckpointIO, Re
 from src.training.exactness import Exactness
 from src.training.gradient_norms import GradientNorms
 from src.training.seeding import SeededLoader, seed_everything
-from tests.training.ordinary import GAN, Autoencoder, ByStep, Classifier, Collector, Points, PointsData
+from tests.training.ordinary import (
+    GAN,
+    Autoencoder,
+    ByStep,
+    Classifier,
+    Collector,
+    OneCycle,
+    Points,
+    PointsData,
+)
 
 EPOCHS = 4
 
@@ -102,6 +111,7 @@ CASES: dict[str, tuple[type[lightning.LightningModule], dict[str, Any], dict[str
         {"callbacks": [lambda: GradientAccumulationScheduler({0: 1, 1: 2, 3: 1})]},
     ),
     "gradient norms": (Classifier, {}, {"callbacks": [GradientNorms]}),
+    "a schedule over all steps": (OneCycle, {}, {}),
     "a plateau of steps": (ByStep, {}, {}),
     "two optimizers": (GAN, {}, {"monitor": "g_loss"}),
 }
@@ -114,6 +124,7 @@ QUICK = (
     "averaged weights",
     "logged and collected",
     "accumulation and validation together",
+    "a schedule over all steps",
     "two optimizers",
 )
 
