@@ -61,6 +61,7 @@ from src.training.checkpoint import (
     ResumableCheckpoint,
     require_storable,
 )
+from src.training.compilation import Compile, compile_training, require_compilable, require_precision
 from src.training.distributed import Termination, launched_by, require_all_processes
 from src.training.exactness import Exactness, choose_instructions
 from src.training.gradient_norms import GradientNorms
@@ -171,11 +172,25 @@ class LockstepCLI(LightningCLI):
             help="The same weights on all x86 processors with AVX2; false: all instructions of this one.",
         )
         parser.add_argument(
+            "--compile",
+            type=Compile | None,
+            default=None,
+            help="true: compile the network for training by torch.compile (mode default). The weights are "
+            "then the same on this machine alone; the bundle needs no compiler.",
+        )
+        parser.add_argument(
             "--checkpoint_seconds",
             type=NonNegativeFloat,
             default=10.0,
             help="The longest time from one checkpoint to the next, by whole epochs; saving that takes "
             "little of the time is done more often.",
+        )
+        parser.add_argument(
+            "--checkpoint_steps",
+            type=PositiveInt | None,
+            default=None,
+            help="Save a checkpoint within an epoch, too, after so many optimizer steps, for epochs that are "
+            "long; by default at ends of epochs only. One process only.",
         )
         parser.add_argument(
             "--log_gradient_norms",
@@ -252,9 +267,9 @@ class LockstepCLI(LightningCLI):
                 callback.dirpath = str((self.run_folder / "checkpoints").absolute())
         monitor = self.configuration.get("monitor")
         mode = self.configuration.get("mode") or ("max" if HIGHER_IS_BETTER.search(monitor or "") else "min")
-        seconds_between = self.configuration["checkpoint_seconds"]
+        checkpoints = self.configuration["checkpoint_seconds"], self.configuration.get("checkpoint_steps")
         kwargs["callbacks"].append(NonFiniteLossGuard())
-        self.record = ResumableCheckpoint(self.run_folder, monitor, mode, seconds_between)
+        self.record = ResumableCheckpoint(self.run_folder, monitor, mode, *checkpoints)
         kwargs["callbacks"] += [self.record, Termination()]
         if self.configuration["log_gradient_norms"]:
             kwargs["callbacks"].append(GradientNorms())
@@ -269,9 +284,17 @@ class LockstepCLI(LightningCLI):
         trainer = super().instantiate_trainer(logger=logger, plugins=plugins, **kwargs)
         require_own_process(trainer)
         require_all_processes(launcher, trainer)
-        self.record.environment = environment(
-            trainer.strategy.root_device, trainer.world_size, self.configuration["portable"]
-        )
+        require_precision(trainer)
+        chosen = self.configuration.get("compile")
+        self.compiler = require_compilable(chosen, trainer) if chosen else None
+        portable = self.configuration["portable"]
+        if self.compiler and portable:
+            logger.warning(
+                "compile: portable: true holds for trainings without it: %s makes kernels for this processor",
+                self.compiler,
+            )
+        device, processes = trainer.strategy.root_device, trainer.world_size
+        self.record.environment = environment(device, processes, portable, self.compiler)
         self.tracker = None
         if trainer.is_global_zero:
             _require_writable(MODELS)
@@ -288,6 +311,8 @@ class LockstepCLI(LightningCLI):
     def fit(self, **kwargs: Any) -> None:
         """Train, or go on with an interrupted training of the same configuration, data and code."""
         require_storable(self.model)
+        if self.compiler:
+            compile_training(self.model)
         summary = str(ModelSummary(self.model, max_depth=-1))
         _say(self.trainer, summary)
         _say(self.trainer, f"{self.name} on {self.trainer.strategy.root_device}")
@@ -320,10 +345,8 @@ class LockstepCLI(LightningCLI):
             return None
         try:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-            epoch, began = (
-                checkpoint["epoch"],
-                checkpoint["callbacks"][self.record.state_key].get("environment"),
-            )
+            epoch, within = checkpoint["epoch"], checkpoint["within_epoch"]
+            began = checkpoint["callbacks"][self.record.state_key].get("environment")
         except Exception as error:  # torch raises many kinds for a damaged file
             logger.warning("%s cannot be read (%s): starting afresh", path, type(error).__name__)
             return None
@@ -334,7 +357,8 @@ class LockstepCLI(LightningCLI):
         if changes:
             logger.warning("%s was begun with %s: starting afresh", path, "; ".join(changes))
             return None
-        _say(self.trainer, f"going on after epoch {epoch + 1}")
+        batches = f", after batch {within['batches']}" if within else ""
+        _say(self.trainer, f"going on {'in' if within else 'after'} epoch {epoch + 1}{batches}")
         return path
 
     def _end(self, summary: str, test_metrics: Mapping[str, float], seconds: float) -> None:
@@ -387,7 +411,7 @@ class LockstepCLI(LightningCLI):
             "trivial": trivial,
             "test_rows": test_rows,
             "seconds": seconds,
-            "provenance": provenance(self.prepared, self.trainer.strategy.root_device),
+            "provenance": provenance(self.prepared, self.trainer.strategy.root_device, self.compiler),
         }
         with file_written_whole(self.run_folder / RECORD) as file:
             file.write(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
@@ -535,6 +559,8 @@ def main(arguments: list[str] | None = None, cli: type[LockstepCLI] = LockstepCL
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
     # about logging within an epoch, which is not done here
     warnings.filterwarnings("ignore", message="The number of training batches")
+    # loaders begin at the batch where the training was interrupted (src/training/seeding.py)
+    warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before")
     # they are given on purpose where another process asks for a training
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     try:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from src.core.errors import ConfigurationError, NonFiniteError
+from src.training.epoch_state import epoch_state, restore_epoch
 
 CHECKPOINT = "last.ckpt"
 HISTORY = "history.csv"
@@ -59,13 +60,20 @@ class ResumableCheckpoint(Checkpoint):
             logged, and without one the last epoch is kept.
         mode: "min" or "max".
         seconds: maximum time between two checkpoints, checked at the end of each epoch.
+        steps: optimizer steps between two checkpoints within an epoch; None for none within it.
     """
 
-    def __init__(self, folder: Path, monitor: str | None, mode: str, seconds: float) -> None:
+    def __init__(
+        self, folder: Path, monitor: str | None, mode: str, seconds: float, steps: int | None = None
+    ) -> None:
         self.folder = folder
         self.monitor = monitor
         self.sign = 1 if mode == "min" else -1
         self.seconds = seconds
+        self.steps = steps
+        self.steps_before = 0
+        self.within: dict[str, Any] | None = None
+        self.learning_rate = 0.0
         self.environment: dict[str, str] = {}
         self.saved_at = time.monotonic()
         self.saving_takes = FIRST_GUESS
@@ -77,6 +85,7 @@ class ResumableCheckpoint(Checkpoint):
         self.validated = False
         self.averaged: dict[str, Tensor] = {}
         self.optimizer_states: list[dict[str, Any]] = []
+        self.latest: dict[str, Tensor] = {}
 
     @property
     def epochs(self) -> int:
@@ -85,7 +94,9 @@ class ResumableCheckpoint(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """The part of the checkpoint that belongs to this callback."""
-        names = ("rows", "best_row", "best_weights", "stopped", "environment")
+        names = ["rows", "best_row", "best_weights", "stopped", "environment"]
+        if self.within is not None:
+            names += ["learning_rate", "validated", "averaged"]
         return {"run": self.folder.name, **{name: getattr(self, name) for name in names}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -103,11 +114,76 @@ class ResumableCheckpoint(Checkpoint):
         for name, value in state.items():
             setattr(self, name, value)
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Have checkpoints within an epoch saved after all that follows a batch.
+
+        Callbacks and modules are called before: at `on_train_batch_end` the validation and the module's own
+        hook are still to come.
+
+        Raises:
+            ConfigurationError: several processes, of which a checkpoint would have the metrics of one.
+        """
+        if self.steps is None or stage != "fit":
+            return
+        if trainer.world_size > 1:
+            raise ConfigurationError(
+                f"checkpoint_steps: found {trainer.world_size} processes, which save at ends of epochs only; "
+                "leave it out"
+            )
+        loop = trainer.fit_loop.epoch_loop
+        end = loop.on_advance_end
+
+        def end_and_save(fetcher: Any) -> None:
+            validated = not loop._skip_next_val and loop._should_check_val_fx(fetcher)
+            end(fetcher)
+            self._save_within(trainer, validated)
+
+        loop.on_advance_end = end_and_save  # type: ignore[method-assign]
+
+    def _save_within(self, trainer: Trainer, validated: bool) -> None:
+        """Save a checkpoint after a batch, if one is due and the epoch goes on.
+
+        Args:
+            trainer: after the batch.
+            validated: whether a validation followed the batch.
+        """
+        loop = trainer.fit_loop.epoch_loop
+        assert self.steps is not None
+        by_step = any(
+            each.reduce_on_plateau and each.interval == "step" for each in trainer.lr_scheduler_configs
+        )
+        if (
+            loop._batches_that_stepped - self.steps_before < self.steps
+            or loop._is_training_done
+            or loop._should_accumulate()
+            or trainer.should_stop
+            or (validated and by_step)  # Lightning would advance it again
+        ):
+            return
+        batches = loop.batch_progress.current.completed
+        self.within = {"batches": batches, **epoch_state(trainer, trainer.lightning_module)}
+        self.steps_before = loop._batches_that_stepped
+        # Lightning counts the last batch again if a validation followed it
+        loop._batches_that_stepped -= validated
+        trainer.save_checkpoint(self.folder / CHECKPOINT)
+        loop._batches_that_stepped += validated
+        self.within = None
+        self.saved_at = time.monotonic()
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the latest metrics, and what an unfinished epoch has gathered."""
+        checkpoint["callback_metrics"] = dict(trainer.callback_metrics)
+        checkpoint["within_epoch"] = self.within
+
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep the states of the optimizers as they were saved, until the optimizers have been restored."""
+        """Keep what can be restored only when the training starts."""
         self.optimizer_states = checkpoint["optimizer_states"]
+        self.latest = checkpoint["callback_metrics"]
+        self.within = checkpoint["within_epoch"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the history; stop if the training had been stopped early.
@@ -125,7 +201,13 @@ class ResumableCheckpoint(Checkpoint):
             _restore_types(optimizer, state)
         self.optimizer_states = []
         trainer.should_stop = self.stopped
-        for config in trainer.lr_scheduler_configs if self.epochs else []:
+        trainer.callback_metrics.update(self.latest)
+        self.steps_before = trainer.fit_loop.epoch_loop._batches_that_stepped
+        after_epoch = self.epochs > 0 and self.within is None
+        if self.within is not None:
+            restore_epoch(trainer, pl_module, self.within)
+            self.within = None
+        for config in trainer.lr_scheduler_configs if after_epoch else []:
             # Lightning updates these after the checkpoint of an epoch, which has the state before the update
             due = config.interval == "epoch" and self.epochs % config.frequency == 0
             if config.reduce_on_plateau and due:

@@ -50,6 +50,7 @@ class Batches:
         self.process = process
         self.processes = processes
         self.epoch = 0
+        self.start = 0  # the first batch of the next iteration alone
         smallest = min(self.rows, self.batch_size)
         if seed is not None and smallest < processes:
             raise ConfigurationError(
@@ -71,7 +72,8 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         order = self._order()
-        for number in range(len(self)):
+        first, self.start = self.start, 0
+        for number in range(first, len(self)):
             start = number * self.batch_size
             last = number == len(self) - 1
             stop = self.rows if last else start + self.batch_size
