@@ -77,6 +77,7 @@ class ResumableCheckpoint(Checkpoint):
         self.validated = False
         self.averaged: dict[str, Tensor] = {}
         self.optimizer_states: list[dict[str, Any]] = []
+        self.trained: dict[str, bool] = {}
 
     @property
     def epochs(self) -> int:
@@ -108,6 +109,13 @@ class ResumableCheckpoint(Checkpoint):
     ) -> None:
         """Keep the states of the optimizers as they were saved, until the optimizers have been restored."""
         self.optimizer_states = checkpoint["optimizer_states"]
+        self.trained = checkpoint.get("trained", {})
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add which parameters and running statistics are trained."""
+        checkpoint["trained"] = {name: getattr(*place) for name, place in _trained(pl_module).items()}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the history; stop if the training had been stopped early.
@@ -124,6 +132,10 @@ class ResumableCheckpoint(Checkpoint):
         for optimizer, state in zip(trainer.optimizers, self.optimizer_states, strict=False):
             _restore_types(optimizer, state)
         self.optimizer_states = []
+        # a callback that thaws layers does so in one epoch, and not again in the epochs after it
+        for name, place in _trained(pl_module).items():
+            if name in self.trained:
+                setattr(*place, self.trained[name])
         trainer.should_stop = self.stopped
         for config in trainer.lr_scheduler_configs if self.epochs else []:
             # Lightning updates these after the checkpoint of an epoch, which has the state before the update
@@ -264,6 +276,18 @@ def _no_metric(monitor: str, metrics: Any) -> ConfigurationError:
 
 def _copy(module: LightningModule) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+def _trained(module: LightningModule) -> dict[str, tuple[Any, str]]:
+    """The switches of a module that callbacks freeze and thaw layers by: each is an attribute of an object."""
+    parameters: dict[str, tuple[Any, str]] = {
+        name: (parameter, "requires_grad") for name, parameter in module.named_parameters()
+    }
+    return parameters | {
+        f"{name}.track_running_stats": (layer, "track_running_stats")
+        for name, layer in module.named_modules()
+        if hasattr(layer, "track_running_stats")
+    }
 
 
 def _restore_types(optimizer: Optimizer, saved: dict[str, Any]) -> None:
