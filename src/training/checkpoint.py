@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
+from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 from torch.optim import Optimizer
@@ -51,7 +51,8 @@ class ResumableCheckpoint(Checkpoint):
 
     A row has the metrics of the validation only if the epoch had one; an epoch without the monitored metric
     is never the best. The weights that are kept are those that were validated, which an averaging callback
-    exchanges for its average during the validation.
+    exchanges for its average during the validation. StochasticWeightAveraging has its average after the last
+    epoch only, which is then kept, and no epoch is the best.
 
     Args:
         folder: for the checkpoint and history.csv.
@@ -237,13 +238,26 @@ class ResumableCheckpoint(Checkpoint):
         """Whether a checkpoint is due at the end of this epoch."""
         if self.epochs + 1 == trainer.max_epochs:
             return True
+        if self.epochs == trainer.max_epochs and averages_at_the_end(trainer):
+            return False  # the average cannot be made from a checkpoint of the last epoch
         elapsed = time.monotonic() - self.saved_at
         return elapsed >= min(self.seconds, self.saving_takes / MOST_OF_THE_TIME)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep an average that was put into the module after the last epoch."""
+        if self.rows and averages_at_the_end(trainer):
+            self.best_row = self.rows[-1]
+            self.best_weights = _copy(pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Load the weights of the best epoch into the module."""
         if self.best_weights:
             pl_module.load_state_dict(self.best_weights)
+
+
+def averages_at_the_end(trainer: Trainer) -> bool:
+    """Whether the weights that are kept are an average made after the last epoch and its validation."""
+    return any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks)  # type: ignore[attr-defined]
 
 
 def require_storable(model: LightningModule) -> None:
