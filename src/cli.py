@@ -73,7 +73,7 @@ from src.training.distributed import Termination, launched_by, require_all_proce
 from src.training.exactness import Exactness, choose_instructions
 from src.training.gradient_norms import GradientNorms
 from src.training.non_finite_loss import NonFiniteLossGuard
-from src.training.options import require_whole_weights, require_usable, trial_by
+from src.training.options import require_usable, require_whole_weights, trial_by
 from src.training.overhead import NoProfiler
 from src.training.progress import TrainingProgress
 from src.training.provenance import environment, provenance
@@ -203,7 +203,7 @@ class LockstepCLI(LightningCLI):
         return dict.fromkeys(("fit", "validate", "test", "predict"), fixed | loaders)
 
     def _parse_ckpt_path(self) -> None:
-        """Do nothing: the model is that of the configuration, and a checkpoint with other layers is refused."""
+        """Do nothing: the model is that of the configuration, not of the checkpoint."""
 
     def before_instantiate_classes(self) -> None:
         """Resolve what the run is about before anything is built."""
@@ -224,8 +224,8 @@ class LockstepCLI(LightningCLI):
         if self.subcommand == "fit":
             if chosen:
                 raise ConfigurationError(
-                    f"ckpt_path: {chosen} cannot be used: a training goes on from its own checkpoint by itself; "
-                    "to begin with other weights, load them in the constructor of the module"
+                    f"ckpt_path: {chosen} cannot be used: a training goes on from its own checkpoint by "
+                    "itself; to begin with other weights, load them in the constructor of the module"
                 )
             _require_stage(self.name, None if self.own_data else prepared)
             if not self.own_data:

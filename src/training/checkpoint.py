@@ -293,7 +293,7 @@ def _copy(module: LightningModule) -> dict[str, Tensor]:
 
 
 def _trained(module: LightningModule) -> dict[str, tuple[Any, str]]:
-    """The switches of a module that callbacks freeze and thaw layers by: each is an attribute of an object."""
+    """The switches by which callbacks freeze and thaw layers: each is an attribute of an object."""
     parameters: dict[str, tuple[Any, str]] = {
         name: (parameter, "requires_grad") for name, parameter in module.named_parameters()
     }

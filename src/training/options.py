@@ -94,8 +94,8 @@ def _require_an_average(trainer: dict[str, Any]) -> None:
         start = callback["init_args"].get("swa_epoch_start", 0)
         if not epochs or epochs < 1 or (isinstance(start, int) and start > epochs):
             raise ConfigurationError(
-                f"trainer.callbacks: StochasticWeightAveraging begins in epoch {start} and ends with the last of "
-                f"trainer.max_epochs; found {epochs}"
+                f"trainer.callbacks: StochasticWeightAveraging begins in epoch {start} and ends with the "
+                f"last of trainer.max_epochs; found {epochs}"
             )
         ends = [name for name in ("max_steps", "max_time") if trainer.get(name) not in (None, -1)]
         ends += [name for name in STOPPING if any(name in each for each in _callbacks(trainer))]
