@@ -624,7 +624,12 @@ def _refusal(error: Exception) -> str | None:
     if owner is None or isinstance(error, OSError):
         return None
     if owner == "jsonargparse":
-        return f"{explained(error)} (for the traceback: {TRACEBACK_VARIABLE}=1)"
+        cause: BaseException = error
+        while inner := cause.__cause__ or cause.__context__:
+            cause = inner  # what the constructor of a class says
+        known = cause is error or isinstance(cause, ModuleNotFoundError)
+        text = explained(error) if known else f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+        return f"{text} (for the traceback: {TRACEBACK_VARIABLE}=1)"
     text = f"{type(error).__name__}: {error}"
     return f"{module} refuses the configuration: {text} (for the traceback: {TRACEBACK_VARIABLE}=1)"
 

@@ -335,7 +335,11 @@ LOGGER_ROWS = [
     ),
     Feature("Logger", "", EXACT, "a base class: extend it", shown_by="CSVLogger"),
     logger(
-        "MLFlowLogger", EXACT, ANOTHER.format("run"), {"tracking_uri": "file:runs/mlflow"}, needs="mlflow"
+        "MLFlowLogger",
+        EXACT,
+        ANOTHER.format("run") + "; MLflow 3 wants a database: `tracking_uri: sqlite:///mlflow.db`",
+        {"tracking_uri": "sqlite:///mlflow.db"},
+        needs="mlflow",
     ),
     logger(
         "TensorBoardLogger",
@@ -347,7 +351,7 @@ LOGGER_ROWS = [
     logger(
         "WandbLogger",
         EXACT,
-        "in place of Lockstep's run of W&B; online unless `offline` or `WANDB_MODE` says otherwise",
+        "in place of Lockstep's run of W&B; a resumed training writes a further run; online unless `offline` or `WANDB_MODE` says otherwise",
         {"save_dir": "runs", "offline": True},
     ),
 ]
