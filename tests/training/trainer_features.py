@@ -292,7 +292,7 @@ CALLBACK_ROWS = [
     callback(
         "ModelCheckpoint",
         EXACT,
-        "its files stay in `runs/<task>/<digest>/checkpoints/`; `validate` and `test` take one by `ckpt_path`; "
+        "its files stay in `runs/<model>/<digest>/checkpoints/`; `validate` and `test` take one by `ckpt_path`; "
         "an epoch that is trained again after an interruption may have a second file, `-v1`",
         {"monitor": "val_loss", "save_top_k": 2, "save_last": True},
     ),
