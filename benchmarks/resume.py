@@ -124,6 +124,7 @@ def callbacks() -> Iterator[tuple[str, dict[str, Any]]]:
     chosen: dict[str, dict[str, Any]] = {
         "WeightAveraging": {},
         "EMAWeightAveraging": {"decay": 0.9},
+        "StochasticWeightAveraging": {"swa_lrs": 0.01, "swa_epoch_start": 3},
         "GradientAccumulationScheduler": {"scheduling": {0: 2, 3: 1}},
         "ModelCheckpoint": {"save_last": True},
     }

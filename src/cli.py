@@ -31,8 +31,15 @@ from jsonargparse import ArgumentError
 from jsonargparse import Path as ConfigurationPath
 from jsonargparse.typing import NonNegativeFloat, PositiveInt, restricted_number_type
 from lightning import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    Checkpoint,
+    LearningRateFinder,
+    ModelCheckpoint,
+    ProgressBar,
+)
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from lightning.pytorch.utilities.model_summary import ModelSummary
@@ -59,6 +66,7 @@ from src.training.checkpoint import (
     HISTORY,
     DurableCheckpointIO,
     ResumableCheckpoint,
+    averages_at_the_end,
     require_storable,
 )
 from src.training.compilation import Compile, compile_training, require_compilable, require_precision
@@ -66,7 +74,7 @@ from src.training.distributed import Termination, launched_by, require_all_proce
 from src.training.exactness import Exactness, choose_instructions
 from src.training.gradient_norms import GradientNorms
 from src.training.non_finite_loss import NonFiniteLossGuard
-from src.training.options import require_own_process, require_usable, trial_by
+from src.training.options import require_usable, require_whole_weights, trial_by
 from src.training.overhead import NoProfiler
 from src.training.progress import TrainingProgress
 from src.training.provenance import environment, provenance
@@ -80,7 +88,6 @@ TRAINER_DEFAULTS = {
     "default_root_dir": str(RUNS),
     "deterministic": True,
     "enable_model_summary": False,
-    "num_sanity_val_steps": 0,
 }
 
 
@@ -205,16 +212,13 @@ class LockstepCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Lightning's subcommands without the options that choose weights; `main` takes `predict` itself."""
-        fixed = {
-            "model",
-            "datamodule",
-            "ckpt_path",
-            "weights_only",
-            "verbose",
-        }
+        """Lightning's subcommands without what is always the same; `main` takes `predict` itself."""
+        fixed = {"model", "datamodule", "weights_only", "verbose"}
         loaders = {"train_dataloaders", "val_dataloaders", "dataloaders"}
         return dict.fromkeys(("fit", "validate", "test", "predict"), fixed | loaders)
+
+    def _parse_ckpt_path(self) -> None:
+        """Do nothing: the model is that of the configuration, not of the checkpoint."""
 
     def before_instantiate_classes(self) -> None:
         """Resolve what the run is about before anything is built."""
@@ -229,12 +233,22 @@ class LockstepCLI(LightningCLI):
         require_usable(self.configuration["trainer"])
         prepared = PREPARED / self.task
         self.own_data = not _reads_prepared_data(self.configuration)
+        # a mistake in the validation of an ordinary module is found before the training
+        self.configuration["trainer"].setdefault("num_sanity_val_steps", int(self.own_data))
+        chosen = self.configuration.get("ckpt_path")
         if self.subcommand == "fit":
+            if chosen:
+                raise ConfigurationError(
+                    f"ckpt_path: {chosen} cannot be used: a training goes on from its own checkpoint by "
+                    "itself; to begin with other weights, load them in the constructor of the module"
+                )
             _require_stage(self.name, None if self.own_data else prepared)
             if not self.own_data:
                 prepared_manifest(prepared)
             manifest = prepared / MANIFEST
             self.prepared = file_digest(manifest) if manifest.is_file() else None
+            return
+        if chosen:
             return
         self.bundle = Bundle.open(MODELS / self.name)
         self.bundle.require_model(self.configuration)
@@ -248,8 +262,10 @@ class LockstepCLI(LightningCLI):
         seed, threads = self.configuration["seed_everything"], self.configuration["threads"]
         kwargs["callbacks"] = [Exactness(int(seed), threads), *given]
         own_bar = any(isinstance(callback, ProgressBar) for callback in given)
-        terminal = sys.stderr.isatty() and options["enable_progress_bar"] is not False
-        kwargs["enable_progress_bar"] = terminal or own_bar
+        bar = options["enable_progress_bar"]
+        kwargs["enable_progress_bar"] = bar = (sys.stderr.isatty() or own_bar) if bar is None else bar
+        kwargs["num_sanity_val_steps"] = self.configuration["trainer"]["num_sanity_val_steps"]
+        user_loggers = options["logger"] or False  # Lightning's own default would be a logger
         if options["profiler"] is None:
             kwargs["profiler"] = NoProfiler()
         else:
@@ -257,7 +273,8 @@ class LockstepCLI(LightningCLI):
                 logging.INFO
             )  # it shows its table there
         if self.subcommand != "fit":
-            return super().instantiate_trainer(enable_checkpointing=False, logger=False, **kwargs)
+            files = any(isinstance(callback, Checkpoint) for callback in given)
+            return super().instantiate_trainer(enable_checkpointing=files, logger=user_loggers, **kwargs)
         code = code_digest("src.cli", *sorted(modules_named(self.configuration)))
         identity = yaml.safe_dump(self.configuration) + (self.prepared or "") + code
         self.run_folder = RUNS / self.name / sha256(identity.encode()).hexdigest()[:12]
@@ -265,6 +282,8 @@ class LockstepCLI(LightningCLI):
         for callback in given:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str((self.run_folder / "checkpoints").absolute())
+            if isinstance(callback, BatchSizeFinder | LearningRateFinder):
+                callback._early_exit = True  # as Lightning's Tuner: it finds, and nothing is trained
         monitor = self.configuration.get("monitor")
         mode = self.configuration.get("mode") or ("max" if HIGHER_IS_BETTER.search(monitor or "") else "min")
         checkpoints = self.configuration["checkpoint_seconds"], self.configuration.get("checkpoint_steps")
@@ -274,15 +293,12 @@ class LockstepCLI(LightningCLI):
         if self.configuration["log_gradient_norms"]:
             kwargs["callbacks"].append(GradientNorms())
         # Lightning's own bar shows what a module logs with prog_bar
-        if terminal and not own_bar and not self.own_data:
+        if bar and not own_bar and not self.own_data:
             kwargs["callbacks"].append(TrainingProgress(monitor or "validation/loss"))
-        if self.own_data and not kwargs.get("num_sanity_val_steps"):
-            kwargs["num_sanity_val_steps"] = 1  # a mistake in the validation is found before the training
         launcher = launched_by()
         plugins = [DurableCheckpointIO(), *([launcher] if launcher else [])]
-        logger = options["logger"] or False  # Lightning's own default would be a logger
-        trainer = super().instantiate_trainer(logger=logger, plugins=plugins, **kwargs)
-        require_own_process(trainer)
+        trainer = super().instantiate_trainer(logger=user_loggers, plugins=plugins, **kwargs)
+        require_whole_weights(trainer)
         require_all_processes(launcher, trainer)
         require_precision(trainer)
         chosen = self.configuration.get("compile")
@@ -301,7 +317,8 @@ class LockstepCLI(LightningCLI):
             check_bundle_folder(MODELS / self.name)
             self.lock = _only_trainer(self.name)
             described = {**self.configuration, "prepared_sha256": self.prepared}
-            self.tracker = start_tracker(RUNS, self.name, described)
+            if not any(isinstance(each, WandbLogger) for each in trainer.loggers):  # the user's own run
+                self.tracker = start_tracker(RUNS, self.name, described)
         if self.tracker is not None:
             trainer.loggers = [*trainer.loggers, self.tracker]
         if given and not trainer.loggers:
@@ -320,8 +337,10 @@ class LockstepCLI(LightningCLI):
             with _interruptions(self.trainer):
                 checkpoint = self._usable_checkpoint()
                 start = time.perf_counter()
-                self.trainer.fit(**kwargs, ckpt_path=checkpoint, weights_only=True)
+                self.trainer.fit(**kwargs | {"ckpt_path": checkpoint, "weights_only": True})
                 seconds = time.perf_counter() - start
+                if self._show_what_was_found():
+                    return
                 if not self.record.epochs:
                     if self.trainer.num_training_batches == 0 and not trial_by(self.configuration["trainer"]):
                         raise ConfigurationError(
@@ -331,12 +350,30 @@ class LockstepCLI(LightningCLI):
                         "no epoch was trained; raise trainer.max_epochs, max_steps, max_time or "
                         "limit_train_batches"
                     )
-                scores = scores_of(self.trainer, "test", self.model, self.datamodule, verbose=False)
+                stages = ("validate", "test") if averages_at_the_end(self.trainer) else ("test",)
+                scores: dict[str, float] = {}
+                for stage in stages:
+                    scores |= scores_of(self.trainer, stage, self.model, self.datamodule, verbose=False)
                 if self.trainer.is_global_zero:
                     self._end(summary, scores, seconds)
         finally:
             if self.trainer.is_global_zero:
                 self.lock.release()
+
+    def _show_what_was_found(self) -> bool:
+        """Print what a finder has found, after which nothing is trained; whether there was one."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, LearningRateFinder) and callback.optimal_lr is not None:
+                text = f"learning rate {callback.optimal_lr.suggestion()}"
+            elif isinstance(callback, BatchSizeFinder):
+                text = f"batch size {callback.optimal_batch_size}"
+            else:
+                continue
+            _say(self.trainer, f"{type(callback).__name__}: {text}; write it into the configuration")
+            if self.tracker is not None:
+                self.tracker.finish({})
+            return True
+        return False
 
     def _usable_checkpoint(self) -> Path | None:
         """The checkpoint to go on from, if one can be read and was begun in the same environment."""
@@ -417,15 +454,18 @@ class LockstepCLI(LightningCLI):
             file.write(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
     def validate(self, **kwargs: Any) -> None:
-        """Metrics of the bundle on the validation rows."""
+        """Metrics of the bundle, or of the weights of `ckpt_path`, on the validation rows."""
         self._judge("validate")
 
     def test(self, **kwargs: Any) -> None:
-        """Metrics of the bundle on the test rows."""
+        """Metrics of the bundle, or of the weights of `ckpt_path`, on the test rows."""
         self._judge("test")
 
     def _judge(self, stage: Literal["validate", "test"]) -> None:
-        self.bundle.load_weights(self.model)
+        if path := self.configuration.get("ckpt_path"):
+            _load_checkpoint(self.model, Path(path))
+        else:
+            self.bundle.load_weights(self.model)
         if not scores_of(self.trainer, stage, self.model, self.datamodule):
             step, loader = NEEDED[stage]
             raise ConfigurationError(f"{type(self.model).__name__} has no {step}, or its data no {loader}")
@@ -442,6 +482,15 @@ class LockstepCLI(LightningCLI):
                 baseline = trivial.get(name.removeprefix("test/"))
                 table.add_row(name, f"{value:.5g}", "" if baseline is None else f"{baseline:.5g}")
         Console().print(table)
+
+
+def _load_checkpoint(model: lightning.LightningModule, path: Path) -> None:
+    """Put the weights of a checkpoint of Lightning into a module, without running code from it."""
+    try:
+        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+    except Exception as error:  # torch raises many kinds
+        text = " ".join(str(error).split())[:200]
+        raise ConfigurationError(f"ckpt_path: {path} has no weights of this model: {text}") from error
 
 
 def _reads_prepared_data(configuration: Mapping[str, Any]) -> bool:
@@ -600,7 +649,14 @@ def _refusal(error: Exception) -> str | None:
     owner = next((name for name in OWNERS if module.startswith(name)), None)
     if owner is None or isinstance(error, OSError):
         return None
-    text = explained(error) if owner == "jsonargparse" else f"{type(error).__name__}: {error}"
+    if owner == "jsonargparse":
+        cause: BaseException = error
+        while inner := cause.__cause__ or cause.__context__:
+            cause = inner  # what the constructor of a class says
+        known = cause is error or isinstance(cause, ModuleNotFoundError)
+        text = explained(error) if known else f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+        return f"{text} (for the traceback: {TRACEBACK_VARIABLE}=1)"
+    text = f"{type(error).__name__}: {error}"
     return f"{module} refuses the configuration: {text} (for the traceback: {TRACEBACK_VARIABLE}=1)"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
+from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 from torch.optim import Optimizer
@@ -52,7 +52,8 @@ class ResumableCheckpoint(Checkpoint):
 
     A row has the metrics of the validation only if the epoch had one; an epoch without the monitored metric
     is never the best. The weights that are kept are those that were validated, which an averaging callback
-    exchanges for its average during the validation.
+    exchanges for its average during the validation. StochasticWeightAveraging has its average after the last
+    epoch only, which is then kept, and no epoch is the best.
 
     Args:
         folder: for the checkpoint and history.csv.
@@ -86,6 +87,7 @@ class ResumableCheckpoint(Checkpoint):
         self.averaged: dict[str, Tensor] = {}
         self.optimizer_states: list[dict[str, Any]] = []
         self.latest: dict[str, Tensor] = {}
+        self.trained: dict[str, bool] = {}
 
     @property
     def epochs(self) -> int:
@@ -173,9 +175,10 @@ class ResumableCheckpoint(Checkpoint):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the latest metrics, and what an unfinished epoch has gathered."""
+        """Add the latest metrics, what an unfinished epoch has gathered, and which parameters are trained."""
         checkpoint["callback_metrics"] = dict(trainer.callback_metrics)
         checkpoint["within_epoch"] = self.within
+        checkpoint["trained"] = {name: getattr(*place) for name, place in _trained(pl_module).items()}
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -184,6 +187,7 @@ class ResumableCheckpoint(Checkpoint):
         self.optimizer_states = checkpoint["optimizer_states"]
         self.latest = checkpoint["callback_metrics"]
         self.within = checkpoint["within_epoch"]
+        self.trained = checkpoint["trained"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the history; stop if the training had been stopped early.
@@ -200,6 +204,10 @@ class ResumableCheckpoint(Checkpoint):
         for optimizer, state in zip(trainer.optimizers, self.optimizer_states, strict=False):
             _restore_types(optimizer, state)
         self.optimizer_states = []
+        # a callback that thaws layers does so in one epoch, and not again in the epochs after it
+        for name, place in _trained(pl_module).items():
+            if name in self.trained:
+                setattr(*place, self.trained[name])
         trainer.should_stop = self.stopped
         trainer.callback_metrics.update(self.latest)
         self.steps_before = trainer.fit_loop.epoch_loop._batches_that_stepped
@@ -307,13 +315,26 @@ class ResumableCheckpoint(Checkpoint):
         """Whether a checkpoint is due at the end of this epoch."""
         if self.epochs + 1 == trainer.max_epochs:
             return True
+        if self.epochs == trainer.max_epochs and averages_at_the_end(trainer):
+            return False  # the average cannot be made from a checkpoint of the last epoch
         elapsed = time.monotonic() - self.saved_at
         return elapsed >= min(self.seconds, self.saving_takes / MOST_OF_THE_TIME)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep an average that was put into the module after the last epoch."""
+        if self.rows and averages_at_the_end(trainer):
+            self.best_row = self.rows[-1]
+            self.best_weights = _copy(pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Load the weights of the best epoch into the module."""
         if self.best_weights:
             pl_module.load_state_dict(self.best_weights)
+
+
+def averages_at_the_end(trainer: Trainer) -> bool:
+    """Whether the weights that are kept are an average made after the last epoch and its validation."""
+    return any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks)  # type: ignore[attr-defined]
 
 
 def require_storable(model: LightningModule) -> None:
@@ -346,6 +367,18 @@ def _no_metric(monitor: str, metrics: Any) -> ConfigurationError:
 
 def _copy(module: LightningModule) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+def _trained(module: LightningModule) -> dict[str, tuple[Any, str]]:
+    """The switches by which callbacks freeze and thaw layers: each is an attribute of an object."""
+    parameters: dict[str, tuple[Any, str]] = {
+        name: (parameter, "requires_grad") for name, parameter in module.named_parameters()
+    }
+    return parameters | {
+        f"{name}.track_running_stats": (layer, "track_running_stats")
+        for name, layer in module.named_modules()
+        if hasattr(layer, "track_running_stats")
+    }
 
 
 def _restore_types(optimizer: Optimizer, saved: dict[str, Any]) -> None:
