@@ -1,21 +1,53 @@
-"""Weights & Biases, offline by default (WANDB_MODE). A failure of it never ends a training."""
+"""Weights & Biases, offline by default (WANDB_MODE). A failure of it never ends a training.
+
+Each row has the epoch, from 1, and Lightning's `trainer/global_step`. The axis of a metric is the epoch, or
+the step if the module logs it within an epoch.
+"""
 
 import contextlib
+import inspect
+import json
 import logging
 import os
-from collections.abc import Callable
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+from lightning import Trainer
 from lightning.pytorch.loggers import WandbLogger
+
+from src.core.paths import PARAMETERS
+
+PROJECT = "lockstep"
+LONGEST_NAME = 128  # that W&B takes
+WANDB_ID = "wandb_id.txt"  # in the folder of a run, until its training has ended
+OFFLINE = ("offline", "dryrun")
+EPOCH, STEP = "epoch", "trainer/global_step"
 
 logger = logging.getLogger(__name__)
 
 
 class Tracker(WandbLogger):
-    """Lightning's W&B logger. After a call has failed it warns once and makes no further call."""
+    """Lightning's W&B logger. After a call has failed it warns once and makes no further call.
 
-    failed = False
+    Args:
+        run: of W&B.
+        older: folders with the record of the same training before it was interrupted.
+    """
+
+    def __init__(self, run: Any, older: Sequence[Path] = ()) -> None:
+        super().__init__(experiment=run, log_model=False)
+        self.older = older
+        self.trainer: Trainer | None = None
+        self.by_step: set[str] = set()
+        self.failed = False
+        self.ended = False
 
     def _guarded(self, call: Callable[..., Any], *arguments: Any) -> None:
         if self.failed:
@@ -27,9 +59,45 @@ class Tracker(WandbLogger):
             _warn(error)
             _tear_down()
 
-    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+    def follow(self, trainer: Trainer, rows: list[dict[str, float]]) -> None:
+        """Take the epochs from a trainer; log again what its training had logged before it was interrupted.
+
+        W&B cannot resume a run that is offline: it begins another folder for it. This one then replaces the
+        older ones.
+
+        Args:
+            trainer: that starts to train.
+            rows: of its finished epochs.
+        """
+        self.trainer = trainer
+        self._guarded(self._log_again, trainer.fit_loop.epoch_loop._batches_that_stepped, rows)
+
+    def _log_again(self, step: int, rows: list[dict[str, float]]) -> None:
+        histories = [[row for row in _history(folder) if row.get(STEP, step) < step] for folder in self.older]
+        known = max(histories, key=len, default=[])
+        there = {row[EPOCH] for row in known}
+        if self.experiment.offline:  # a part that W&B lost, or that was trained without it
+            known += [row for row in rows if row[EPOCH] not in there]
+        for row in sorted(known, key=lambda row: row[EPOCH]):
+            self.experiment.log(row)
+        for folder in self.older:
+            if not (folder / "files" / "media").exists():  # pictures that the module logged are only there
+                shutil.rmtree(folder)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log a row of metrics."""
-        self._guarded(super().log_metrics, metrics, step)
+        if not self.ended:
+            self._guarded(self._log_row, metrics, step)
+
+    def _log_row(self, metrics: Mapping[str, float], step: int | None) -> None:
+        if self.trainer is not None:
+            metrics = {**metrics, EPOCH: self.trainer.current_epoch + 1}
+            progress = self.trainer.fit_loop.epoch_progress.current
+            if self.trainer.training and progress.processed < progress.ready:
+                for name in metrics.keys() - self.by_step - {EPOCH}:
+                    self.experiment.define_metric(name, step_metric=STEP, step_sync=True)
+                    self.by_step.add(name)
+        super().log_metrics(metrics, step)
 
     def log_hyperparams(self, params: Any) -> None:
         """Do nothing: the run has the whole configuration."""
@@ -38,25 +106,42 @@ class Tracker(WandbLogger):
         """Do nothing."""
 
     def finalize(self, status: str) -> None:
-        """Do nothing yet: the test metrics follow after the fit."""
+        """End the rows of the epochs; the metrics of the test follow by `finish`."""
+        self.ended = True
 
-    def finish(self, summary: dict[str, float]) -> None:
-        """Add the final metrics to the run's summary and close it."""
+    def finish(
+        self, scores: dict[str, float], kept: Mapping[str, float] | None = None, bundle: Path | None = None
+    ) -> None:
+        """Add the final metrics and close the run.
+
+        Args:
+            scores: the metrics on the test rows, and `best_epoch`, where they stand in the history.
+            kept: the row of that epoch, which replaces the last one in the summary.
+            bundle: the folder of the model, which becomes an artifact of a run that is online.
+        """
 
         def close() -> None:
-            self.experiment.summary.update(summary)
+            row = {name: value for name, value in scores.items() if name != "best_epoch"}
+            self.experiment.log({**row, EPOCH: scores["best_epoch"]})
+            self.experiment.summary.update({**(kept or {}), **scores})
+            if bundle is not None and not self.experiment.offline:
+                self.experiment.log_artifact(_artifact(bundle, scores))
             self.experiment.finish()
 
         self._guarded(close)
 
 
-def start_tracker(folder: Path, task: str, configuration: dict[str, Any]) -> Tracker | None:
+def start_tracker(
+    folder: Path, task: str, configuration: dict[str, Any], run: Path | None = None, name: str | None = None
+) -> Tracker | None:
     """Start a W&B run. Return None with WANDB_MODE=disabled, or after a warning if W&B fails.
 
     Args:
         folder: below which all files of W&B lie.
         task: the run's tag and, unless WANDB_RUN_GROUP names another, its group.
         configuration: what W&B's tables compare.
+        run: the folder of the training, which keeps the run's id until the training has ended.
+        name: shown by W&B, unless WANDB_NAME is set.
     """
     mode = os.environ.get("WANDB_MODE", "offline")
     if mode == "disabled":
@@ -66,8 +151,8 @@ def start_tracker(folder: Path, task: str, configuration: dict[str, Any]) -> Tra
     # without a limit, W&B waits for an unreachable server for ever at the end of a run
     os.environ.setdefault("WANDB_FINISH_TIMEOUT", "60")
     os.environ.setdefault("WANDB_FINISH_TIMEOUT_RAISES", "true")
-    for name in ("CACHE", "CONFIG", "DATA", "ARTIFACT"):
-        os.environ.setdefault(f"WANDB_{name}_DIR", str(folder / "wandb" / name.lower()))
+    for kind in ("CACHE", "CONFIG", "DATA", "ARTIFACT"):
+        os.environ.setdefault(f"WANDB_{kind}_DIR", str(folder / "wandb" / kind.lower()))
     try:
         import wandb  # takes seconds
 
@@ -81,23 +166,123 @@ def start_tracker(folder: Path, task: str, configuration: dict[str, Any]) -> Tra
             x_disable_stats=True,
             x_save_requirements=False,
         )
-        # a private method: it imports W&B Launch, 0.8 s in each process, to look for inputs of a job
+        # a private method that imports W&B Launch to look for inputs of a job: `init` takes 0.3 s, not 0.9 s
         wandb.sdk.wandb_run.Run._detect_and_apply_job_inputs = lambda run: None  # type: ignore[assignment, method-assign]
-        run = wandb.init(
-            project="lockstep",
-            name=os.environ.get("WANDB_NAME") or None,  # W&B itself reads it once per process
+        given = os.environ.get("WANDB_RUN_ID")  # by an agent of a sweep
+        goes_on = run is not None and (run / WANDB_ID).is_file()
+        found = wandb.init(
+            **wandb_project(),
+            id=given or (_id_of(run) if run else None),
+            name=os.environ.get("WANDB_NAME") or name,  # W&B itself reads it once per process
             group=os.environ.get("WANDB_RUN_GROUP", task),
             tags=[task, *filter(None, os.environ.get("WANDB_TAGS", "").split(","))],
             dir=os.environ.get("WANDB_DIR", folder),
             config=configuration,
             mode=mode,  # type: ignore[arg-type]
+            resume="allow" if goes_on and mode not in OFFLINE else None,
             settings=settings,
             reinit="finish_previous",  # the run of a failed training in the same process
         )
-        return Tracker(experiment=run, log_model=False)
+        for axis in (EPOCH, STEP):
+            found.define_metric(axis)
+        found.define_metric("*", step_metric=EPOCH, step_sync=True)
+        here = Path(found.settings.sync_dir)
+        older = [] if given else sorted(here.parent.glob(f"offline-run-*-{found.id}"))
+        return Tracker(found, [path for path in older if path != here] if mode in OFFLINE else [])
     except Exception as error:
         _warn(error)
         return None
+
+
+def wandb_project() -> dict[str, str | None]:
+    """The project and the entity of W&B: of the environment, or of the section `wandb` of params.yaml."""
+    section = _parameters().get("wandb") or {}
+    return {
+        "project": os.environ.get("WANDB_PROJECT") or section.get("project") or PROJECT,
+        "entity": os.environ.get("WANDB_ENTITY") or section.get("entity"),
+    }
+
+
+def described(
+    configuration: Mapping[str, Any], task: str, defaults: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What W&B records of a training: its configuration and its section of params.yaml.
+
+    Args:
+        configuration: resolved. The keys of the trainer that have their default are left out.
+        task: whose data it reads.
+        defaults: of the trainer, where they differ from Lightning's.
+    """
+    usual = {name: found.default for name, found in inspect.signature(Trainer).parameters.items()}
+    usual |= defaults or {}
+    trainer = configuration["trainer"]
+    changed = {name: value for name, value in trainer.items() if value != usual.get(name)}
+    section = _parameters().get(task) or {}
+    preparation = {name: section[name] for name in ("source", "prepare") if name in section}
+    return {**configuration, "trainer": changed, **preparation}
+
+
+def run_name(task: str, arguments: Sequence[str]) -> str:
+    """The name of a run: the task's, and the settings that the command line changes.
+
+    Args:
+        task: its name.
+        arguments: of `fit`, such as `--config configs/line.yaml --model.optimizer.lr 0.1`.
+    """
+    words = [word for item in arguments for word in (item.split("=", 1) if item.startswith("--") else [item])]
+    parts = [task]
+    for place, word in enumerate(words):
+        if not word.startswith("--") or word == "--config":
+            continue
+        following = words[place + 1 : place + 2]
+        values = [] if not following or following[0].startswith("--") else following
+        # a class by its last name
+        values = [re.sub(r"^(?:\w+\.)+(?=[A-Z])", "", value) for value in values]
+        parts.append(" ".join([word.removeprefix("--").rpartition(".")[2], *values]))
+    return ", ".join(parts)[:LONGEST_NAME]
+
+
+def _parameters() -> dict[str, Any]:
+    """params.yaml; empty where it cannot be read, since the training does not depend on it."""
+    try:
+        return dict(yaml.safe_load(PARAMETERS.read_text(encoding="utf-8")) or {})
+    except (OSError, ValueError, TypeError, yaml.YAMLError):
+        return {}
+
+
+def _id_of(run: Path) -> str:
+    """The id of a training's run: another each time that it begins, the same when it goes on."""
+    path = run / WANDB_ID
+    if not path.is_file():
+        path.write_text(f"{run.name}-{secrets.token_hex(2)}\n", encoding="utf-8")
+    return path.read_text(encoding="utf-8").strip()
+
+
+def _history(folder: Path) -> list[dict[str, float]]:
+    """The rows of the history of an offline run, without those of other values than numbers."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", str(folder), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)  # noqa: S603
+    records = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    items = [record["history"]["item"] for record in records if record["type"] == "history"]
+    rows = [
+        {
+            name: value
+            for name, value in item.items()
+            if not name.startswith("_") and isinstance(value, int | float)
+        }
+        for item in items
+    ]
+    return [row for row in rows if EPOCH in row]
+
+
+def _artifact(bundle: Path, scores: dict[str, float]) -> Any:
+    """The model as an artifact of W&B."""
+    import wandb
+
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", bundle.name)  # the characters that W&B takes
+    artifact = wandb.Artifact(name, type="model", metadata=scores)
+    artifact.add_dir(str(bundle))
+    return artifact
 
 
 def _tear_down() -> None:
@@ -109,4 +294,5 @@ def _tear_down() -> None:
 
 
 def _warn(error: Exception) -> None:
-    logger.warning("W&B failed (%s: %s): going on without it", type(error).__name__, error)
+    text = " ".join(str(error).split())
+    logger.warning("W&B failed (%s: %s): going on without it", type(error).__name__, text)
