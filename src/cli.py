@@ -70,7 +70,7 @@ from src.training.options import require_own_process, require_usable, trial_by
 from src.training.overhead import NoProfiler
 from src.training.progress import TrainingProgress
 from src.training.provenance import environment, provenance
-from src.training.tracking import WANDB_ID, described, run_name, start_tracker
+from src.training.tracking import UNFINISHED, described, run_name, start_tracker
 
 logger = logging.getLogger(__name__)
 
@@ -359,7 +359,7 @@ class LockstepCLI(LightningCLI):
             self._keep(summary, scores, trivial, test_rows, seconds)
         if self.tracker is not None:
             self.tracker.finish(scores, best, None if trial else MODELS / self.name)
-        for name in (CHECKPOINT, WANDB_ID):
+        for name in (CHECKPOINT, UNFINISHED):
             (self.run_folder / name).unlink(missing_ok=True)
         self._print_scores(scores, trivial)
         if trial:

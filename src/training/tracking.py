@@ -12,8 +12,6 @@ import os
 import re
 import secrets
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,11 +20,12 @@ import yaml
 from lightning import Trainer
 from lightning.pytorch.loggers import WandbLogger
 
-from src.core.paths import PARAMETERS
+from src.core.atomic import file_written_whole
+from src.core.paths import PARAMETERS, RECORD
 
 PROJECT = "lockstep"
 LONGEST_NAME = 128  # that W&B takes
-WANDB_ID = "wandb_id.txt"  # in the folder of a run, until its training has ended
+UNFINISHED = "wandb.jsonl"  # in the folder of a run until its training has ended: its id and its rows
 OFFLINE = ("offline", "dryrun")
 EPOCH, STEP = "epoch", "trainer/global_step"
 
@@ -38,11 +37,13 @@ class Tracker(WandbLogger):
 
     Args:
         run: of W&B.
-        older: folders with the record of the same training before it was interrupted.
+        kept: a file with the rows of the training, since W&B loses the last ones of a killed process.
+        older: folders of W&B with the same training before it was interrupted.
     """
 
-    def __init__(self, run: Any, older: Sequence[Path] = ()) -> None:
+    def __init__(self, run: Any, kept: Path | None = None, older: Sequence[Path] = ()) -> None:
         super().__init__(experiment=run, log_model=False)
+        self.kept = kept
         self.older = older
         self.trainer: Trainer | None = None
         self.by_step: set[str] = set()
@@ -62,22 +63,32 @@ class Tracker(WandbLogger):
     def follow(self, trainer: Trainer, rows: list[dict[str, float]]) -> None:
         """Take the epochs from a trainer; log again what its training had logged before it was interrupted.
 
-        W&B cannot resume a run that is offline: it begins another folder for it. This one then replaces the
-        older ones.
+        W&B cannot resume a run that is offline. It begins another folder, which replaces the older one.
 
         Args:
             trainer: that starts to train.
             rows: of its finished epochs.
         """
         self.trainer = trainer
-        self._guarded(self._log_again, trainer.fit_loop.epoch_loop._batches_that_stepped, rows)
+        if self.kept is not None:
+            self._guarded(self._log_again, trainer.fit_loop.epoch_loop._batches_that_stepped, rows)
 
     def _log_again(self, step: int, rows: list[dict[str, float]]) -> None:
-        histories = [[row for row in _history(folder) if row.get(STEP, step) < step] for folder in self.older]
-        known = max(histories, key=len, default=[])
+        assert self.kept is not None
+        first, *lines = self.kept.read_text(encoding="utf-8").splitlines()
+        known = []
+        for line in lines:
+            with contextlib.suppress(ValueError):  # a line that was cut off
+                row = json.loads(line)
+                if row[EPOCH] <= len(rows) or row.get(STEP, step) < step:
+                    known.append(row)
+        with file_written_whole(self.kept) as file:
+            file.write("\n".join([first, *map(json.dumps, known), ""]))
+        if not self.experiment.offline:
+            return
         there = {row[EPOCH] for row in known}
-        if self.experiment.offline:  # a part that W&B lost, or that was trained without it
-            known += [row for row in rows if row[EPOCH] not in there]
+        # after a power failure, or if W&B was disabled
+        known += [row for row in rows if row[EPOCH] not in there]
         for row in sorted(known, key=lambda row: row[EPOCH]):
             self.experiment.log(row)
         for folder in self.older:
@@ -90,14 +101,18 @@ class Tracker(WandbLogger):
             self._guarded(self._log_row, metrics, step)
 
     def _log_row(self, metrics: Mapping[str, float], step: int | None) -> None:
+        row = dict(metrics) if step is None else {**metrics, STEP: step}
         if self.trainer is not None:
-            metrics = {**metrics, EPOCH: self.trainer.current_epoch + 1}
+            row[EPOCH] = self.trainer.current_epoch + 1
             progress = self.trainer.fit_loop.epoch_progress.current
             if self.trainer.training and progress.processed < progress.ready:
                 for name in metrics.keys() - self.by_step - {EPOCH}:
                     self.experiment.define_metric(name, step_metric=STEP, step_sync=True)
                     self.by_step.add(name)
-        super().log_metrics(metrics, step)
+            if self.kept is not None:
+                with self.kept.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row, default=float) + "\n")
+        self.experiment.log(row)
 
     def log_hyperparams(self, params: Any) -> None:
         """Do nothing: the run has the whole configuration."""
@@ -146,6 +161,67 @@ def start_tracker(
     mode = os.environ.get("WANDB_MODE", "offline")
     if mode == "disabled":
         return None
+    given = os.environ.get("WANDB_RUN_ID")  # by an agent of a sweep
+    kept = run / UNFINISHED if run and not given else None
+    try:
+        goes_on = kept is not None and kept.is_file()
+        found = _init(
+            folder,
+            id=given or (_id_of(kept) if kept else None),
+            name=os.environ.get("WANDB_NAME") or name,  # W&B itself reads it once per process
+            group=os.environ.get("WANDB_RUN_GROUP", task),
+            tags=[task, *filter(None, os.environ.get("WANDB_TAGS", "").split(","))],
+            config=configuration,
+            mode=mode,
+            resume="allow" if goes_on and mode not in OFFLINE else None,
+        )
+        for axis in (EPOCH, STEP):
+            found.define_metric(axis)
+        found.define_metric("*", step_metric=EPOCH, step_sync=True)
+        here = Path(found.settings.sync_dir)
+        older = [path for path in here.parent.glob(f"offline-run-*-{found.id}") if path != here]
+        return Tracker(found, kept, older if kept else [])
+    except Exception as error:
+        _warn(error)
+        return None
+
+
+def log_report(report: Path, folder: Path, task: str, configuration: dict[str, Any]) -> None:
+    """Add the plots and tables of a report to the run of its training, with WANDB_MODE=online.
+
+    W&B cannot add to a run that is offline. Without a record of the training nothing is done.
+
+    Args:
+        report: with plots/ and tables/.
+        folder: of the runs of all tasks.
+        task: of the report.
+        configuration: of the training.
+    """
+    if os.environ.get("WANDB_MODE") != "online":
+        return
+    paths = sorted((folder / task).glob(f"*/{RECORD}"), key=lambda path: path.stat().st_mtime)
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    ids = [record.get("wandb_id") for record in records if record["configuration"] == configuration]
+    if not any(ids):
+        return
+    try:
+        run = _init(folder, id=next(filter(None, reversed(ids))), mode="online", resume="must")
+        import wandb
+
+        content: dict[str, Any] = {path.stem: wandb.Image(str(path)) for path in report.glob("plots/*.png")}
+        for path in report.glob("tables/*.md"):
+            text = path.read_text(encoding="utf-8")
+            lines = [line.strip("| ") for line in text.splitlines() if line.startswith("|")]
+            heading, _, *rows = ([cell.strip() for cell in re.split(r"(?<!\\)\|", line)] for line in lines)
+            content[path.stem] = wandb.Table(columns=heading, data=rows)
+        run.log({f"report/{name}": part for name, part in sorted(content.items())})
+        run.finish()
+    except Exception as error:
+        _warn(error)
+
+
+def _init(folder: Path, **options: Any) -> Any:
+    """Start or resume a run of W&B without what it records of the machine, its files below the folder."""
     folder = folder.absolute()
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     # without a limit, W&B waits for an unreachable server for ever at the end of a run
@@ -153,45 +229,27 @@ def start_tracker(
     os.environ.setdefault("WANDB_FINISH_TIMEOUT_RAISES", "true")
     for kind in ("CACHE", "CONFIG", "DATA", "ARTIFACT"):
         os.environ.setdefault(f"WANDB_{kind}_DIR", str(folder / "wandb" / kind.lower()))
-    try:
-        import wandb  # takes seconds
+    import wandb  # takes seconds
 
-        settings = wandb.Settings(
-            console="off",
-            disable_code=True,
-            disable_git=True,
-            silent=True,
-            x_disable_machine_info=True,
-            x_disable_meta=True,
-            x_disable_stats=True,
-            x_save_requirements=False,
-        )
-        # a private method that imports W&B Launch to look for inputs of a job: `init` takes 0.3 s, not 0.9 s
-        wandb.sdk.wandb_run.Run._detect_and_apply_job_inputs = lambda run: None  # type: ignore[assignment, method-assign]
-        given = os.environ.get("WANDB_RUN_ID")  # by an agent of a sweep
-        goes_on = run is not None and (run / WANDB_ID).is_file()
-        found = wandb.init(
-            **wandb_project(),
-            id=given or (_id_of(run) if run else None),
-            name=os.environ.get("WANDB_NAME") or name,  # W&B itself reads it once per process
-            group=os.environ.get("WANDB_RUN_GROUP", task),
-            tags=[task, *filter(None, os.environ.get("WANDB_TAGS", "").split(","))],
-            dir=os.environ.get("WANDB_DIR", folder),
-            config=configuration,
-            mode=mode,  # type: ignore[arg-type]
-            resume="allow" if goes_on and mode not in OFFLINE else None,
-            settings=settings,
-            reinit="finish_previous",  # the run of a failed training in the same process
-        )
-        for axis in (EPOCH, STEP):
-            found.define_metric(axis)
-        found.define_metric("*", step_metric=EPOCH, step_sync=True)
-        here = Path(found.settings.sync_dir)
-        older = [] if given else sorted(here.parent.glob(f"offline-run-*-{found.id}"))
-        return Tracker(found, [path for path in older if path != here] if mode in OFFLINE else [])
-    except Exception as error:
-        _warn(error)
-        return None
+    settings = wandb.Settings(
+        console="off",
+        disable_code=True,
+        disable_git=True,
+        silent=True,
+        x_disable_machine_info=True,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_save_requirements=False,
+    )
+    # a private method that imports W&B Launch to look for inputs of a job: `init` takes 0.3 s, not 0.9 s
+    wandb.sdk.wandb_run.Run._detect_and_apply_job_inputs = lambda run: None  # type: ignore[assignment, method-assign]
+    return wandb.init(
+        **wandb_project(),
+        **options,
+        dir=os.environ.get("WANDB_DIR", folder),
+        settings=settings,
+        reinit="finish_previous",  # the run of a failed training in the same process
+    )
 
 
 def wandb_project() -> dict[str, str | None]:
@@ -250,29 +308,13 @@ def _parameters() -> dict[str, Any]:
         return {}
 
 
-def _id_of(run: Path) -> str:
+def _id_of(kept: Path) -> str:
     """The id of a training's run: another each time that it begins, the same when it goes on."""
-    path = run / WANDB_ID
-    if not path.is_file():
-        path.write_text(f"{run.name}-{secrets.token_hex(2)}\n", encoding="utf-8")
-    return path.read_text(encoding="utf-8").strip()
-
-
-def _history(folder: Path) -> list[dict[str, float]]:
-    """The rows of the history of an offline run, without those of other values than numbers."""
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", str(folder), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)  # noqa: S603
-    records = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    items = [record["history"]["item"] for record in records if record["type"] == "history"]
-    rows = [
-        {
-            name: value
-            for name, value in item.items()
-            if not name.startswith("_") and isinstance(value, int | float)
-        }
-        for item in items
-    ]
-    return [row for row in rows if EPOCH in row]
+    if not kept.is_file():
+        first = {"id": f"{kept.parent.name}-{secrets.token_hex(2)}"}
+        kept.write_text(json.dumps(first) + "\n", encoding="utf-8")
+    with kept.open(encoding="utf-8") as file:
+        return str(json.loads(file.readline())["id"])
 
 
 def _artifact(bundle: Path, scores: dict[str, float]) -> Any:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +20,15 @@ from lightning.pytorch.loggers import CSVLogger
 
 from src.training import tracking
 from src.training.checkpoint import ResumableCheckpoint
-from src.training.tracking import WANDB_ID, Tracker, described, run_name, start_tracker, wandb_project
+from src.training.tracking import (
+    UNFINISHED,
+    Tracker,
+    described,
+    log_report,
+    run_name,
+    start_tracker,
+    wandb_project,
+)
 from tests.training.ordinary import Classifier, PointsData
 
 ROOT = Path(__file__).parents[2]
@@ -326,7 +334,7 @@ def test_a_training_has_one_id_until_it_has_ended(monkeypatch: pytest.MonkeyPatc
     run.mkdir()
     for _ in range(2):
         start_tracker(tmp_path, "boxes", {}, run)
-    (run / WANDB_ID).unlink()
+    (run / UNFINISHED).unlink()
     start_tracker(tmp_path, "boxes", {}, run)
     first, going_on, again = (call["id"] for call in calls)
     assert first == going_on != again
@@ -364,6 +372,33 @@ def test_the_bundle_is_an_artifact_of_a_run_that_is_online(
     assert experiment.summary["validation/rmse"] == 1.5
 
 
+@pytest.mark.parametrize(("mode", "calls_of_wandb"), [("offline", 0), ("online", 1)])
+def test_plots_and_tables_of_a_report_go_to_the_run_of_its_training(
+    mode: str, calls_of_wandb: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", mode)
+    experiment = Experiment()
+    calls = start(monkeypatch, experiment)
+    for number, configuration in enumerate([{"seed": 1}, {"seed": 2}]):
+        folder = tmp_path / "runs" / "boxes" / str(number)
+        folder.mkdir(parents=True)
+        record = {"configuration": configuration, "wandb_id": f"run-{number}"}
+        (folder / "run.json").write_text(json.dumps(record))
+    for part in ("plots", "tables"):
+        (tmp_path / "report" / part).mkdir(parents=True)
+    shutil.copyfile(ROOT / "docs/vanishing.png", tmp_path / "report/plots/confusion_matrix.png")
+    table = "# Classes\n\n| class | F1 |\n|---|---|\n| a \\| b | 0.5 |\n"
+    (tmp_path / "report/tables/classes.md").write_text(table)
+    log_report(tmp_path / "report", tmp_path / "runs", "boxes", {"seed": 1})
+    log_report(tmp_path / "report", tmp_path / "runs", "boxes", {"seed": 3})  # trained elsewhere
+    assert [(call["id"], call["resume"]) for call in calls] == calls_of_wandb * [("run-0", "must")]
+    for row in experiment.logged:
+        assert list(row) == ["report/classes", "report/confusion_matrix"]
+        assert row["report/classes"].columns == ["class", "F1"]
+        assert row["report/classes"].data == [["a \\| b", "0.5"]]
+    assert len(experiment.logged) == calls_of_wandb
+
+
 @pytest.mark.usefixtures("settings_of_the_process")
 def test_metrics_of_an_ordinary_module_are_logged_once(tmp_path: Path) -> None:
     experiment, table = Experiment(), CSVLogger(tmp_path)
@@ -373,7 +408,6 @@ def test_metrics_of_an_ordinary_module_are_logged_once(tmp_path: Path) -> None:
         log_every_n_steps=2,
         logger=[table, Tracker(experiment)],
         callbacks=[record],
-        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
@@ -436,7 +470,7 @@ def records_of(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_a_training_that_was_killed_twice_is_one_run(tmp_path: Path, python: Callable[..., Any]) -> None:
+def test_a_training_that_was_killed_twice_is_one_run(tmp_path: Path) -> None:
     project = own_project(tmp_path / "project", 5)
     environment = os.environ | {"WANDB_MODE": "offline", "PYTHONPATH": str(project)}
     seen = []
@@ -455,7 +489,7 @@ def test_a_training_that_was_killed_twice_is_one_run(tmp_path: Path, python: Cal
     assert found.startswith(record.parent.name)
     assert {name.partition("-")[2].partition("-")[2][16:] for name in [*seen, folder.name]} == {found}
     assert len({*seen, folder.name}) == 3
-    assert not (record.parent / WANDB_ID).exists()
+    assert not (record.parent / UNFINISHED).exists()
 
     records = records_of(folder)
     run = next(each["run"] for each in records if each["type"] == "run")
