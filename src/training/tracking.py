@@ -104,7 +104,7 @@ class Tracker(WandbLogger):
         row = dict(metrics) if step is None else {**metrics, STEP: step}
         if self.trainer is not None:
             row[EPOCH] = self.trainer.current_epoch + 1
-            progress = self.trainer.fit_loop.epoch_progress.current
+            progress: Any = self.trainer.fit_loop.epoch_progress.current
             if self.trainer.training and progress.processed < progress.ready:
                 for name in metrics.keys() - self.by_step - {EPOCH}:
                     self.experiment.define_metric(name, step_metric=STEP, step_sync=True)
@@ -211,9 +211,12 @@ def log_report(report: Path, folder: Path, task: str, configuration: dict[str, A
         content: dict[str, Any] = {path.stem: wandb.Image(str(path)) for path in report.glob("plots/*.png")}
         for path in report.glob("tables/*.md"):
             text = path.read_text(encoding="utf-8")
-            lines = [line.strip("| ") for line in text.splitlines() if line.startswith("|")]
-            heading, _, *rows = ([cell.strip() for cell in re.split(r"(?<!\\)\|", line)] for line in lines)
-            content[path.stem] = wandb.Table(columns=heading, data=rows)
+            lines = [line.rstrip() for line in text.splitlines() if line.startswith("|")]
+            table: list[Any] = [
+                [cell.strip() for cell in re.split(r"(?<!\\)\|", line[1:-1])] for line in lines
+            ]
+            if len({len(row) for row in table}) == 1:  # a file with several tables has none for W&B
+                content[path.stem] = wandb.Table(columns=table[0], data=table[2:])
         run.log({f"report/{name}": part for name, part in sorted(content.items())})
         run.finish()
     except Exception as error:
@@ -252,7 +255,7 @@ def _init(folder: Path, **options: Any) -> Any:
     )
 
 
-def wandb_project() -> dict[str, str | None]:
+def wandb_project() -> dict[str, Any]:
     """The project and the entity of W&B: of the environment, or of the section `wandb` of params.yaml."""
     section = _parameters().get("wandb") or {}
     return {
