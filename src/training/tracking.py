@@ -147,13 +147,13 @@ class Tracker(WandbLogger):
 
 
 def start_tracker(
-    folder: Path, task: str, configuration: dict[str, Any], run: Path | None = None, name: str | None = None
+    folder: Path, model: str, configuration: dict[str, Any], run: Path | None = None, name: str | None = None
 ) -> Tracker | None:
     """Start a W&B run. Return None with WANDB_MODE=disabled, or after a warning if W&B fails.
 
     Args:
         folder: below which all files of W&B lie.
-        task: the run's tag and, unless WANDB_RUN_GROUP names another, its group.
+        model: the run's tag and, unless WANDB_RUN_GROUP names another, its group.
         configuration: what W&B's tables compare.
         run: the folder of the training, which keeps the run's id until the training has ended.
         name: shown by W&B, unless WANDB_NAME is set.
@@ -169,8 +169,8 @@ def start_tracker(
             folder,
             id=given or (_id_of(kept) if kept else None),
             name=os.environ.get("WANDB_NAME") or name,  # W&B itself reads it once per process
-            group=os.environ.get("WANDB_RUN_GROUP", task),
-            tags=[task, *filter(None, os.environ.get("WANDB_TAGS", "").split(","))],
+            group=os.environ.get("WANDB_RUN_GROUP", model),
+            tags=[model, *filter(None, os.environ.get("WANDB_TAGS", "").split(","))],
             config=configuration,
             mode=mode,
             resume="allow" if goes_on and mode not in OFFLINE else None,
@@ -186,20 +186,20 @@ def start_tracker(
         return None
 
 
-def log_report(report: Path, folder: Path, task: str, configuration: dict[str, Any]) -> None:
+def log_report(report: Path, folder: Path, model: str, configuration: dict[str, Any]) -> None:
     """Add the plots and tables of a report to the run of its training, with WANDB_MODE=online.
 
     W&B cannot add to a run that is offline. Without a record of the training nothing is done.
 
     Args:
         report: with plots/ and tables/.
-        folder: of the runs of all tasks.
-        task: of the report.
+        folder: of the runs of all models.
+        model: its name.
         configuration: of the training.
     """
     if os.environ.get("WANDB_MODE") != "online":
         return
-    paths = sorted((folder / task).glob(f"*/{RECORD}"), key=lambda path: path.stat().st_mtime)
+    paths = sorted((folder / model).glob(f"*/{RECORD}"), key=lambda path: path.stat().st_mtime)
     records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     ids = [record.get("wandb_id") for record in records if record["configuration"] == configuration]
     if not any(ids):
@@ -283,15 +283,15 @@ def described(
     return {**configuration, "trainer": changed, **preparation}
 
 
-def run_name(task: str, arguments: Sequence[str]) -> str:
-    """The name of a run: the task's, and the settings that the command line changes.
+def run_name(model: str, arguments: Sequence[str]) -> str:
+    """The name of a run: the model's, and the settings that the command line changes.
 
     Args:
-        task: its name.
+        model: its name.
         arguments: of `fit`, such as `--config configs/line.yaml --model.optimizer.lr 0.1`.
     """
     words = [word for item in arguments for word in (item.split("=", 1) if item.startswith("--") else [item])]
-    parts = [task]
+    parts = [model]
     for place, word in enumerate(words):
         if not word.startswith("--") or word == "--config":
             continue
