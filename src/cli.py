@@ -78,7 +78,7 @@ from src.training.options import require_usable, require_whole_weights, trial_by
 from src.training.overhead import NoProfiler
 from src.training.progress import TrainingProgress
 from src.training.provenance import environment, provenance
-from src.training.tracking import start_tracker
+from src.training.tracking import UNFINISHED, described, run_name, start_tracker
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +121,7 @@ class LockstepCLI(LightningCLI):
         Raises:
             ConfigurationError: an unknown key, or a value that cannot be used.
         """
+        self.arguments = [*args]
         linked = [item for item in args if re.match(r"--data\.(init_args\.)?(prepared|order_seed)\b", item)]
         if linked:
             key = linked[0].partition("=")[0]
@@ -316,9 +317,11 @@ class LockstepCLI(LightningCLI):
             _require_writable(MODELS)
             check_bundle_folder(MODELS / self.name)
             self.lock = _only_trainer(self.name)
-            described = {**self.configuration, "prepared_sha256": self.prepared}
-            if not any(isinstance(each, WandbLogger) for each in trainer.loggers):  # the user's own run
-                self.tracker = start_tracker(RUNS, self.name, described)
+            if not any(isinstance(each, WandbLogger) for each in trainer.loggers):  # a run of its own
+                record = described(self.configuration, self.task, TRAINER_DEFAULTS)
+                record |= {"prepared_sha256": self.prepared, "run": self.run_folder.name}
+                name = run_name(self.name, self.arguments)
+                self.tracker = start_tracker(RUNS, self.name, record, self.run_folder, name)
         if self.tracker is not None:
             trainer.loggers = [*trainer.loggers, self.tracker]
         if given and not trainer.loggers:
@@ -414,8 +417,9 @@ class LockstepCLI(LightningCLI):
                 raise ConfigurationError(f"monitor: no epoch had the metric '{monitor}'; validate more often")
             self._keep(summary, scores, trivial, test_rows, seconds)
         if self.tracker is not None:
-            self.tracker.finish(scores)
-        (self.run_folder / CHECKPOINT).unlink(missing_ok=True)
+            self.tracker.finish(scores, best, None if trial else MODELS / self.name)
+        for name in (CHECKPOINT, UNFINISHED):
+            (self.run_folder / name).unlink(missing_ok=True)
         self._print_scores(scores, trivial)
         if trial:
             reasons = ", ".join(f"trainer.{name}" for name in trial)
@@ -449,6 +453,7 @@ class LockstepCLI(LightningCLI):
             "test_rows": test_rows,
             "seconds": seconds,
             "provenance": provenance(self.prepared, self.trainer.strategy.root_device, self.compiler),
+            "wandb_id": None if self.tracker is None else self.tracker.version,
         }
         with file_written_whole(self.run_folder / RECORD) as file:
             file.write(json.dumps(record, indent=1, ensure_ascii=False) + "\n")

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from pipelines.parameters import checked, kind_of, task_section
+from pipelines.parameters import checked, kind_of, read_parameters, task_section
 from src.core.code import code_digest, modules_named
 from src.core.digests import file_digest, read_source
 from src.core.documents import read_json
 from src.core.errors import ConfigurationError, NonFiniteError, reported_error
-from src.core.paths import LOCK, MANIFEST, MODELS, PREPARED, RAW, RECORD, RUNS, SOURCE
+from src.core.paths import LOCK, MANIFEST, MODELS, PARAMETERS, PREPARED, RAW, RECORD, RUNS, SOURCE
 
 if TYPE_CHECKING:
     from src.cli import LockstepCLI
@@ -40,6 +40,7 @@ class Cell:
         seed: of the training.
         fold: the number of the fold whose rows are the test rows, from 1; 0 for the task's own test rows.
         prepared: the folder with the prepared data.
+        changes: the keys of the preparation that the study or the fold changes.
     """
 
     study: str
@@ -49,6 +50,7 @@ class Cell:
     seed: int
     fold: int
     prepared: Path
+    changes: dict[str, Any] = field(default_factory=dict, hash=False)
 
     @cached_property
     def folder(self) -> Path:
@@ -151,14 +153,19 @@ def _working_folder(cell: Cell, mode: str) -> Iterator[None]:
     """Make the cell's folder the working folder, and its log file the output.
 
     The command line reads and writes paths below the working folder, so the prepared data and
-    requirements.lock are linked into it.
+    requirements.lock are linked into it. Its params.yaml has the preparation of the cell, for W&B's record.
     """
     home = Path.cwd()
+    section = task_section(cell.task)
+    section = {**section, "prepare": {**(section.get("prepare") or {}), **cell.changes}}
+    parameters = {**read_parameters(), cell.task: section}
     for path, target in ((LOCK, LOCK), (PREPARED / cell.task, cell.prepared)):
         link = cell.folder / path
         link.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             link.symlink_to(os.path.relpath(home / target, link.parent))
+    text = yaml.safe_dump(parameters, sort_keys=False, allow_unicode=True)
+    (cell.folder / PARAMETERS).write_text(text, encoding="utf-8")
     os.environ["WANDB_RUN_GROUP"] = cell.study
     os.environ["WANDB_TAGS"] = f"study,{cell.study}"
     os.environ["WANDB_NAME"] = cell.title

@@ -130,7 +130,7 @@ def write_findings(title: str, metric: str, mode: str, cells: dict[str, list[Cel
     histories = {name: [_history(cell) for cell in group if cell.record()] for name, group in cells.items()}
     histories = {name: group for name, group in histories.items() if group}
     if histories:
-        _plot_curves(histories, folder / "plots" / "curves.png")
+        _plot_curves(histories, metric, mode, folder / "plots" / "curves.png")
         _plot_weights({name: cells[name] for name in histories}, folder / "plots" / "weights.png")
     varied = {key.rpartition(".")[2] for group in cells.values() for key in group[0].settings}
     (task,) = {cell.task for group in cells.values() for cell in group}
@@ -219,16 +219,23 @@ def _plot_metric(rows: list[Row], metric: str, path: Path) -> None:
     save_figure(figure, path)
 
 
-def _plot_curves(histories: dict[str, list[dict[str, Numbers]]], path: Path) -> None:
-    """The validation loss over the epochs, as a mean over the runs of a cell."""
+def _plot_curves(histories: dict[str, list[dict[str, Numbers]]], metric: str, mode: str, path: Path) -> None:
+    """The study's metric on the validation rows over the epochs, as a mean over the runs of a cell.
+
+    It is the loss if the metric has no counterpart there. Losses of different kinds could not share an axis.
+    """
+    column = f"validation/{metric.rpartition('/')[2]}"
+    if not all(column in history for group in histories.values() for history in group):
+        column = "validation/loss"
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
     for number, (name, group) in enumerate(list(histories.items())[:MOST_CURVES]):
         epochs = min(len(history["epoch"]) for history in group)
-        curves = np.stack([history["validation/loss"][:epochs] for history in group])  # (runs, epochs)
+        curves = np.stack([history[column][:epochs] for history in group])  # (runs, epochs)
         style = ("-", "--")[number // 10 % 2]
         axes.plot(group[0]["epoch"][:epochs], curves.mean(axis=0), style, linewidth=1.2, label=name)
-    axes.set(xlabel="epoch", ylabel="validation/loss", yscale="log", title="mean of the runs")
+    scale = "log" if mode == "min" else "linear"
+    axes.set(xlabel="epoch", ylabel=column, yscale=scale, title="mean of the runs")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize=8)
     save_figure(figure, path)

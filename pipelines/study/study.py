@@ -140,15 +140,15 @@ def cells_of(name: str, study: Study, rows: dict[str, Settings] | None = None) -
     """
     folds = range(1, study.folds + 1) if study.folds else [0]
     prepared = dict.fromkeys(folds, PREPARED / study.task)
+    changes = {fold: study.prepare | ({"folds": study.folds, "fold": fold} if fold else {}) for fold in folds}
     if study.folds or study.prepare:
         for fold in folds:
-            part = {"folds": study.folds, "fold": fold} if fold else {}
-            prepared[fold] = prepare_anew(study.task, study.prepare | part)
+            prepared[fold] = prepare_anew(study.task, changes[fold])
     if not (prepared[folds[0]] / MANIFEST).is_file():
         raise ConfigurationError(f"{PREPARED / study.task} is not here; run: dvc repro prepare@{study.task}")
     return {
         row: [
-            Cell(name, row, study.task, settings, seed, fold, prepared[fold])
+            Cell(name, row, study.task, settings, seed, fold, prepared[fold], changes[fold])
             for fold in folds
             for seed in study.seeds
         ]

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from src.core.errors import ConfigurationError, NonFiniteError
 from src.training.epoch_state import epoch_state, restore_epoch
+from src.training.tracking import Tracker
 
 CHECKPOINT = "last.ckpt"
 HISTORY = "history.csv"
@@ -224,6 +225,9 @@ class ResumableCheckpoint(Checkpoint):
                 config.scheduler.step(latest)  # type: ignore[arg-type]
         if trainer.is_global_zero:
             self._write_history(self.rows, "w")
+        for tracker in trainer.loggers:
+            if isinstance(tracker, Tracker):
+                tracker.follow(trainer, self.rows)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the learning rate at the start of the epoch."""
@@ -231,6 +235,14 @@ class ResumableCheckpoint(Checkpoint):
         self.learning_rate = float(rates[0]) if rates else 0.0
         self.validated = False
         self.averaged = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a callback that has no state to go on with within an epoch."""
+        if self.steps and averages_at_the_end(trainer):
+            raise ConfigurationError(
+                "checkpoint_steps: a training with StochasticWeightAveraging goes on at ends of epochs only; "
+                "leave checkpoint_steps out, or use WeightAveraging or EMAWeightAveraging"
+            )
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find a monitor that the validation does not log before anything is trained."""
@@ -285,14 +297,23 @@ class ResumableCheckpoint(Checkpoint):
                 self._write_history([row], "a")
             else:
                 self._write_history(self.rows, "w")
-        unlogged = {name: value for name, value in row.items() if name not in trainer.logged_metrics}
-        for tracker in trainer.loggers:
-            tracker.log_metrics(unlogged, step=int(row["epoch"]))
+        self._log(row, trainer)
         if trainer.strategy.reduce_boolean_decision(self._due(trainer), all=False):  # clocks differ
             start = time.monotonic()
             trainer.save_checkpoint(self.folder / CHECKPOINT)
             self.saved_at = time.monotonic()
             self.saving_takes = self.saved_at - start
+
+    def _log(self, row: dict[str, float], trainer: Trainer) -> None:
+        """Log what Lightning does not log itself, with the step and the epoch, from 0, of its own rows."""
+        logged = trainer.logged_metrics
+        unlogged = {
+            name: value for name, value in row.items() if name not in logged and f"{name}_epoch" not in logged
+        }
+        unlogged["epoch"] = trainer.current_epoch
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped - 1
+        for tracker in trainer.loggers:
+            tracker.log_metrics(unlogged, step=step)
 
     def _write_history(self, rows: list[dict[str, float]], mode: str) -> None:
         """Write rows to history.csv, which has a column for each metric that some epoch has."""
