@@ -66,7 +66,7 @@ endif
 	@touch $@
 
 # without their own requirements: see `lock`
-.venv/serve-ready: .venv/ready requirements-serve.lock
+.venv/serve-ready: .venv/packages requirements-serve.lock
 	@$(INSTALL) --no-deps --require-hashes -r requirements-serve.lock
 	@touch $@
 
@@ -101,7 +101,7 @@ docs: setup ## build the documentation as a site: site/index.html
 	TMPDIR=$(CURDIR)/.venv NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 	@echo "the documentation: site/index.html"
 
-serve: .venv/serve-ready ## open a page on this machine that tries every model out
+serve: setup .venv/serve-ready ## open a page on this machine that tries every model out
 	python -m pipelines.serve
 
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes \
