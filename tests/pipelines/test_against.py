@@ -1,6 +1,7 @@
 """What `compare --against` says of a small repository whose metrics have changed since its first commit."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 from pipelines.compare import compare
 from src.core.errors import ConfigurationError, IntegrityError
 
+ROOT = Path(__file__).parents[2]
 PARAMETERS: dict[str, Any] = {
     "tasks": {"houses": "tabular", "shapes": "images"},
     "models": {
@@ -160,12 +162,16 @@ def test_a_project_in_a_folder_of_its_repository(
     assert [row[0] for row in changes(capsys)] == ["shapes"]
 
 
-def test_the_command_ends_with_0_whatever_has_changed() -> None:
+def test_the_command_of_the_workflow_ends_with_0_whatever_has_changed() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    (step,) = [step for step in workflow["jobs"]["models"]["steps"] if "compare" in step.get("run", "")]
+    python, *options = shlex.split(step["run"].replace("$AGAINST", "main"))
+    assert python == ".venv/bin/python"
+    assert {*step["env"]} == {"AGAINST"}
     write("houses", **{"test/log_rmse": 99.0})
-    command = [sys.executable, "-m", "pipelines.compare", "--against", "main", "--format", "md"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, *options], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "| houses | log_rmse | 0.125 | 99 | 98.875 | worse |" in done.stdout
+    assert "| houses | log_rmse | 0.125 | 99 | 98.875 | worse |" in Path("changes.md").read_text()
 
 
 @pytest.mark.parametrize(
