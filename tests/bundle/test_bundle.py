@@ -317,6 +317,7 @@ def use(bundle: Bundle) -> object:
     return bundle.preprocessing, bundle.model
 
 
+@pytest.mark.unix
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
 def test_what_is_no_regular_file_is_refused_before_it_is_read(name: str, kind: str) -> None:
