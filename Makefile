@@ -14,6 +14,8 @@ help: ## show the targets
 setup: .venv/ready ## create .venv with the locked requirements and say which devices there are
 	@grep -qsF "$(CURDIR)/.dvc/tmp/site" .dvc/config.local || \
 		dvc config --quiet --local core.site_cache_dir "$(CURDIR)/.dvc/tmp/site"
+	@# outside a git repository, such as in an unpacked archive, there is nothing to merge
+	@git config merge.dvc-lock.driver '$(BIN)/python -m pipelines.merge_lock %O %A %B' 2>/dev/null || true
 	@$(BIN)/python -m src.training.devices
 
 # jieba and antlr4-python3-runtime exist as source only; the locked setuptools builds them, not the newest one
