@@ -42,15 +42,17 @@ def compare(bundle: Path = Path("models/house_prices"), requests: int = 500, cli
                 for count in (20, requests):  # the first of them warm the server up
                     start = time.perf_counter()
                     with ThreadPoolExecutor(clients) as pool:
-                        parts = list(pool.map(lambda _, n=count: _ask(port, path, body, n), range(clients)))
+                        asked = [pool.submit(_ask, port, path, body, count) for _ in range(clients)]
+                    parts = [each.result() for each in asked]
                     seconds = time.perf_counter() - start
             finally:
                 server.terminate()
         times = sorted(each for part in parts for each in part)
         median, p99 = statistics.median(times), times[int(0.99 * len(times))]
         print(
-            f"{workers} workers, {clients} clients, {len(times):,} requests: {len(times) / seconds:.0f} requests/s, "
-            f"median {1000 * median:.1f} ms, p99 {1000 * p99:.1f} ms; {os.cpu_count()} processors"
+            f"{workers} workers, {clients} clients, {len(times):,} requests: "
+            f"{len(times) / seconds:.0f} requests/s, median {1000 * median:.1f} ms, "
+            f"p99 {1000 * p99:.1f} ms; {os.cpu_count()} processors"
         )
 
 

@@ -158,6 +158,7 @@ def application(bundles: Path | str | None = None, public: bool = False) -> Fast
         redoc_url=None,
         middleware=[Middleware(Guard, local=not public, as_json=True)],
     )
+    schemas: dict[str, Any] = {}  # of the requests, by path
     turn = threading.Lock()  # one request at a time: the models share the number of threads
 
     def respond(service: Service, read: Callable[[Path], tuple[Inputs, dict[str, Any]]]) -> JSONResponse:
@@ -186,13 +187,14 @@ def application(bundles: Path | str | None = None, public: bool = False) -> Fast
                 respond, service, lambda folder: (service.from_files(files, folder), {})
             )
 
-        content = {"application/json": {"schema": service.schema()}}
-        _post(app, f"/predict/{name}", by_json, f"Predict with {name}.", content)
+        path, text = f"/predict/{name}", f"Predict with {name}."
+        app.post(path, summary=text)(by_json)
+        schemas[path] = {"application/json": {"schema": service.schema()}}
         if service.takes != "texts":
             file = {"type": "string", "format": "binary"}
             form = {"type": "object", "properties": {"file": {"type": "array", "items": file}}}
-            content = {"multipart/form-data": {"schema": form}}
-            _post(app, f"/predict/{name}/upload", by_file, f"Predict the files with {name}.", content)
+            app.post(f"{path}/upload", summary=text)(by_file)
+            schemas[f"{path}/upload"] = {"multipart/form-data": {"schema": form}}
 
     for name, service in services.items():
         add(name, service)
@@ -211,6 +213,9 @@ def application(bundles: Path | str | None = None, public: bool = False) -> Fast
     async def refuse(request: Request, error: HTTPException) -> JSONResponse:
         return JSONResponse({"error": str(error.detail)}, error.status_code)
 
+    described = app.openapi()["paths"]
+    for path, content in schemas.items():  # `openapi_extra` would leave out the nulls of an example
+        described[path]["post"]["requestBody"] = {"required": True, "content": content}
     return app
 
 
@@ -269,12 +274,6 @@ def _services(folders: list[Path]) -> tuple[dict[str, Service], dict[str, str]]:
     if not services:
         raise failure or ConfigurationError("there is no bundle")
     return services, problems
-
-
-def _post(app: FastAPI, path: str, endpoint: Callable[..., Any], text: str, content: Any) -> None:
-    answer = {200: {"description": "predictions: one object per result, as the rows of `predict`"}}
-    body = {"requestBody": {"required": True, "content": content}}
-    app.post(path, summary=text, responses=answer, openapi_extra=body)(endpoint)  # type: ignore[arg-type]
 
 
 def _refusal(error: Exception, folder: str) -> JSONResponse:

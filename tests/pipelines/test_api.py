@@ -187,7 +187,8 @@ def test_the_service_describes_itself_without_other_machines(client: Any) -> Non
     described = client.get("/openapi.json").json()
     body = described["paths"]["/predict/house_prices"]["post"]["requestBody"]["content"]["application/json"]
     assert body["schema"]["required"] == ["rows"]
-    assert "LotArea" in body["schema"]["properties"]["rows"]["items"]["example"]
+    example = body["schema"]["properties"]["rows"]["items"]["example"]
+    assert client.post("/predict/house_prices", json={"rows": [example]}).status_code == 200
     page = client.get("/").text
     assert "/predict/digits/upload -F file=@FILE" in page
     assert "http" not in page.replace("<!doctype html>", "")
