@@ -20,8 +20,8 @@ SHOWN = 5  # stages in a message
 def merge(ancestor: Path, ours: Path, theirs: Path) -> None:
     """Write into `ours` the stages of two versions of dvc.lock, of each stage the version that has changed.
 
-    A stage that both have changed is in conflict: it keeps our version. The last stage is none: where both
-    have changed a stage that no other depends on, such as `report`, it is left out and has to run again.
+    A stage that both have changed keeps our version, and is in conflict. The last stage is not: one that no
+    other depends on, such as `report`. It follows from the others, so `dvc repro` finds that it has changed.
 
     Args:
         ancestor: the common version; empty if there is none.
@@ -45,12 +45,10 @@ def merge(ancestor: Path, ours: Path, theirs: Path) -> None:
             conflicts.append(name)
         if chosen is not None:
             merged[name] = chosen
-    for name in _last_of(conflicts, our | their):
-        conflicts.remove(name)
-        merged.pop(name, None)
+    last = _last_of(conflicts, our | their)
     with ours.open("w", encoding="utf-8", newline="") as file:
         file.write(head + "".join(merged.values()))
-    if conflicts:
+    if conflicts := [name for name in conflicts if name not in last]:
         more = f" and {len(conflicts) - SHOWN} more" if len(conflicts) > SHOWN else ""
         shown = ", ".join(conflicts[:SHOWN]) + more
         raise ConfigurationError(
