@@ -20,8 +20,9 @@ SHOWN = 5  # stages in a message
 def merge(ancestor: Path, ours: Path, theirs: Path) -> None:
     """Write into `ours` the stages of two versions of dvc.lock, of each stage the version that has changed.
 
-    A stage that both have changed keeps our version, and is in conflict. The last stage is not: one that no
-    other depends on, such as `report`. It follows from the others, so `dvc repro` finds that it has changed.
+    A stage that both have changed keeps our version, and is in conflict. Stages on whose outputs no other
+    depends, such as `report`, are not, nor is `code`, of whose output the others have single keys as
+    parameters: `dvc repro` finds that they are out of date.
 
     Args:
         ancestor: the common version; empty if there is none.

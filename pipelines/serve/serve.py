@@ -95,7 +95,7 @@ def page(folder: Path) -> "gradio.Blocks":
 
 
 def bundle_folders(folder: Path) -> list[Path]:
-    """The bundles of a folder, in the order of the models in params.yaml, then by name; or the one that it is.
+    """The bundles of a folder, in the order of the models in params.yaml, then by name; or the one it is.
 
     Raises:
         ConfigurationError: there is none.
