@@ -65,7 +65,7 @@ lint: setup ## check style, format and types
 	ruff format --check
 	mypy
 
-bench: setup ## measure speed and memory side by side with hand-written code
+bench: setup .venv/serve-ready ## measure speed and memory side by side with hand-written code
 	python -m benchmarks.house_prices
 	python -m benchmarks.images
 	python -m benchmarks.poems
@@ -75,6 +75,7 @@ bench: setup ## measure speed and memory side by side with hand-written code
 	python -m benchmarks.exactness
 	python -m benchmarks.pipeline
 	python -m benchmarks.imports
+	python -m benchmarks.api
 
 docs: setup ## build the documentation as a site: site/index.html
 	@# the search cuts Chinese text with jieba, whose cache belongs into a folder of ours
