@@ -29,6 +29,8 @@ help: ## show the targets
 setup: .venv/ready ## create .venv with the locked requirements and say what was found; TORCH=cpu leaves CUDA out
 	@grep -qsF "$(CURDIR)/.dvc/tmp/site" .dvc/config.local || \
 		dvc config --quiet --local core.site_cache_dir "$(CURDIR)/.dvc/tmp/site"
+	@# outside a git repository, such as in an unpacked archive, there is nothing to merge
+	@git config merge.dvc-lock.driver '$(BIN)/python -m pipelines.merge_lock %O %A %B' 2>/dev/null || true
 	@$(BIN)/python -m src.training.devices
 
 # a part of the lock: blocks of a requirement with its hashes
@@ -85,7 +87,7 @@ lint: setup ## check style, format and types
 	ruff format --check
 	mypy
 
-bench: setup ## measure speed and memory side by side with hand-written code
+bench: setup .venv/serve-ready ## measure speed and memory side by side with hand-written code
 	python -m benchmarks.house_prices
 	python -m benchmarks.images
 	python -m benchmarks.poems
@@ -95,6 +97,7 @@ bench: setup ## measure speed and memory side by side with hand-written code
 	python -m benchmarks.exactness
 	python -m benchmarks.pipeline
 	python -m benchmarks.imports
+	python -m benchmarks.api
 
 docs: setup ## build the documentation as a site: site/index.html
 	@# the search cuts Chinese text with jieba, whose cache belongs into a folder of ours

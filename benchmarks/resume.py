@@ -134,7 +134,7 @@ def callbacks() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def within() -> Iterator[tuple[str, dict[str, Any]]]:
     """Trainings that go on within an epoch: of each other kind a part, and the keys of this project."""
-    every: dict[str, dict[str, Any]] = {"checkpoint_steps": 1}
+    every: dict[str, Any] = {"checkpoint_steps": 1}
     for kind in (precisions, endings, callbacks):
         for name, changes in kind():
             yield name, changes | every

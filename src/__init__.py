@@ -19,7 +19,9 @@ import gc
 import os
 import platform
 import sys
+from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 from src.core.imports import LightImports
 
@@ -56,3 +58,10 @@ if platform.libc_ver()[0] == "glibc":
     glibc.mallopt(M_MMAP_THRESHOLD, 2**25)  # the largest valid value; setting only one resets the other
 
 sys.meta_path.insert(0, LightImports())
+
+
+def __getattr__(name: str) -> Any:
+    """`load` of src/bundle/load.py, which imports torch, when it is asked for."""
+    if name == "load":
+        return import_module("src.bundle.load").load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
-from hashlib import sha256
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -51,7 +50,7 @@ from src.bundle.module import NEEDED
 from src.bundle.module import scores as scores_of
 from src.core.arguments import explained
 from src.core.atomic import NO_LOCKS, file_written_whole, warn_of_no_lock
-from src.core.code import code_digest, modules_named
+from src.core.code import run_digest
 from src.core.digests import file_digest, prepared_manifest
 from src.core.errors import (
     TRACEBACK_VARIABLE,
@@ -276,9 +275,7 @@ class LockstepCLI(LightningCLI):
         if self.subcommand != "fit":
             files = any(isinstance(callback, Checkpoint) for callback in given)
             return super().instantiate_trainer(enable_checkpointing=files, logger=user_loggers, **kwargs)
-        code = code_digest("src.cli", *sorted(modules_named(self.configuration)))
-        identity = yaml.safe_dump(self.configuration) + (self.prepared or "") + code
-        self.run_folder = RUNS / self.name / sha256(identity.encode()).hexdigest()[:12]
+        self.run_folder = RUNS / self.name / run_digest(self.configuration, self.prepared)
         self.run_folder.mkdir(parents=True, exist_ok=True)
         for callback in given:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:

@@ -1,6 +1,7 @@
 """Which requests the page answers."""
 
 import ipaddress
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,11 +32,13 @@ class Guard:
     Args:
         app: the application.
         local: answer requests for localhost and loopback addresses only.
+        as_json: refuse with a JSON object, not with a text.
     """
 
-    def __init__(self, app: Any, local: bool) -> None:
+    def __init__(self, app: Any, local: bool, as_json: bool = False) -> None:
         self.app = app
         self.local = local
+        self.as_json = as_json
 
     async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
         """Answer a request, or refuse it."""
@@ -46,9 +49,15 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
         else:
             status, text = problem
-            headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+            kind = b"application/json" if self.as_json else b"text/plain; charset=utf-8"
+            headers = [(b"content-type", kind), (b"connection", b"close")]
             await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": text.encode()})
+            await send(
+                {
+                    "type": "http.response.body",
+                    "body": (json.dumps({"error": text}) if self.as_json else text).encode(),
+                }
+            )
 
     def problem(self, scope: Scope) -> tuple[int, str] | None:
         """The status and a sentence for a request that is refused; None for others."""

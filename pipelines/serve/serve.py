@@ -10,8 +10,9 @@ from jsonargparse import ArgumentParser
 
 from pipelines.parameters import PARAMETERS, read_parameters
 from pipelines.serve.guard import LARGEST_UPLOAD, Guard, is_loopback
+from src.bundle.registry import bundle_folder
 from src.core.errors import ConfigurationError, LockstepError, ResourceError
-from src.core.paths import MODELS
+from src.core.paths import MANIFEST, MODELS
 
 if TYPE_CHECKING:
     import gradio
@@ -26,17 +27,38 @@ KEPT = (600, 3600)  # seconds between two deletions of uploads, and their age
 SILENT = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
 
 
-def serve(bundles: Path = MODELS, port: int = 7860, address: str = "127.0.0.1", public: bool = False) -> None:
-    """Open a page with all bundles of a folder; Ctrl-C ends it.
+def serve(
+    bundles: Path = MODELS,
+    port: int = 7860,
+    address: str = "127.0.0.1",
+    public: bool = False,
+    api: bool = False,
+    workers: int = 1,
+) -> None:
+    """Open a page, or a service with JSON, with all bundles of a folder; Ctrl-C ends it.
 
     Args:
-        bundles: the folder that contains the bundles.
+        bundles: the folder that contains the bundles; or one bundle, or MODEL@STAGE of the registry.
         port: of the page.
         address: of the page; an address that other machines can reach needs `public`.
         public: let other machines use the page, without a password.
+        api: a service with JSON instead of the page.
+        workers: processes of the service; each loads all models.
     """
     if not (public or is_loopback(address)):
         raise ConfigurationError(f"other machines can reach {address}; add --public to allow it")
+    if workers < 1 or (workers > 1 and not api):
+        raise ConfigurationError(f"--workers: found {workers}; expected 1, or with --api 1 or more")
+    bundles = bundle_folder(bundles)
+    if api:
+        try:
+            from pipelines.serve.api import run
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(
+                f"the service needs {error.name}, which is not installed; run: make .venv/serve-ready"
+            ) from None
+        run(bundles, port, address, public, workers)
+        return
     blocks = page(bundles)
     try:
         launch(blocks, address, port, public)
@@ -73,12 +95,14 @@ def page(folder: Path) -> "gradio.Blocks":
 
 
 def bundle_folders(folder: Path) -> list[Path]:
-    """The bundles of a folder, in the order of the models in params.yaml, then by name.
+    """The bundles of a folder, in the order of the models in params.yaml, then by name; or the one it is.
 
     Raises:
         ConfigurationError: there is none.
     """
-    found = sorted(manifest.parent for manifest in folder.glob("*/manifest.json"))
+    if (folder / MANIFEST).is_file():
+        return [folder]
+    found = sorted(manifest.parent for manifest in folder.glob(f"*/{MANIFEST}"))
     if not found:
         raise ConfigurationError(f"{folder} contains no bundle; train first: dvc repro")
     models = list(read_parameters().get("models") or {}) if PARAMETERS.is_file() else []
@@ -141,7 +165,8 @@ def launch(blocks: "gradio.Blocks", address: str, port: int, public: bool = Fals
 def main() -> None:
     """Entry point."""
     parser = ArgumentParser(prog="python -m pipelines.serve", description=__doc__)
-    parser.add_function_arguments(serve, skip={"public"})
+    parser.add_function_arguments(serve, skip={"public", "api"})
+    parser.add_argument("--api", action="store_true", help="a service with JSON instead of the page")
     parser.add_argument(
         "--public", action="store_true", help="let other machines use the page, without a password"
     )

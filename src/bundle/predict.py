@@ -13,6 +13,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from src.bundle.bundle import Bundle
 from src.bundle.module import add_data_arguments, write_module_predictions
+from src.bundle.registry import bundle_folder
 from src.core.errors import ConfigurationError, IntegrityError
 from src.core.outputs import check_output
 from src.core.paths import MODELS, PREDICTIONS, require_name
@@ -24,10 +25,11 @@ def predict(arguments: list[str]) -> None:
     """Write the predictions that a command line asks for.
 
     Args:
-        arguments: --bundle FOLDER, or --config FILE for the bundle of that configuration's task, which must
-            hold the model that it describes; and below --data the arguments of the function that the kind of
-            data has for the bundle's model, such as --data.input. Another LightningModule predicts by its own
-            `predict_step`: --output, and below --data the arguments of its data module.
+        arguments: --bundle FOLDER, --bundle MODEL@STAGE of the registry, or --config FILE for the bundle of
+            that configuration's task, which must hold the model that it describes; and below --data the
+            arguments of the function that the kind of data has for the bundle's model, such as --data.input.
+            Another LightningModule predicts by its own `predict_step`: --output, and below --data the
+            arguments of its data module.
 
     Raises:
         ConfigurationError: an unknown or missing argument, no bundle that can be used, or a file that must
@@ -45,7 +47,7 @@ def predict(arguments: list[str]) -> None:
         "--overwrite", type=bool, default=False, help="Replace an output that exists outside predictions/."
     )
     if found.bundle or found.config:
-        bundle = Bundle.open(found.bundle) if found.bundle else _bundle_of(found.config)
+        bundle = Bundle.open(bundle_folder(found.bundle)) if found.bundle else _bundle_of(found.config)
         write = writer_of(ready(bundle))
         if write is None:
             add_data_arguments(parser, bundle)
@@ -76,7 +78,9 @@ def predict(arguments: list[str]) -> None:
 
 
 def _add_source(group: Any) -> None:
-    group.add_argument("--bundle", type=Path, help="The folder of a trained model, wherever it lies.")
+    group.add_argument(
+        "--bundle", help="The folder of a trained model, wherever it lies; or MODEL@STAGE of the registry."
+    )
     group.add_argument("--config", type=Path, help="A model's configuration: its bundle is models/<model>.")
 
 

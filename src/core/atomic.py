@@ -81,6 +81,15 @@ def _claim(partial: Path, target: Path) -> int:
     return descriptor
 
 
+def is_claimed(partial: Path) -> bool:
+    """Whether a process is writing a file or folder of a temporary name; False where there are no locks."""
+    try:
+        os.close(_claim(partial, partial))
+    except LockedError:
+        return True
+    return False
+
+
 def _locked(target: Path) -> LockedError:
     return LockedError(f"another process is writing {target}; wait for it to end, or end it")
 

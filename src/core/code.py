@@ -13,6 +13,8 @@ from pathlib import Path
 from tokenize import COMMENT, tokenize
 from typing import Any
 
+import yaml
+
 from src.core.digests import file_digest
 from src.core.paths import LOCK
 
@@ -36,6 +38,18 @@ def code_digest(*modules: str) -> str:
     lock = ROOT / LOCK
     digest.update((file_digest(lock) if lock.is_file() else "").encode())
     return digest.hexdigest()
+
+
+def run_digest(configuration: dict[str, Any], prepared: str | None) -> str:
+    """The name of a training's folder in runs/, from all that its result depends on.
+
+    Args:
+        configuration: the resolved one.
+        prepared: the sha256 over the prepared data; None without such.
+    """
+    code = code_digest("src.cli", *sorted(modules_named(configuration)))
+    identity = yaml.safe_dump(configuration) + (prepared or "") + code
+    return sha256(identity.encode()).hexdigest()[:12]
 
 
 def files_of(*modules: str) -> set[Path]:

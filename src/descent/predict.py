@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 from src.bundle.progress import prediction_progress
 from src.core.atomic import file_written_whole
+from src.core.errors import DataError
 from src.descent.model import Descent
 from src.descent.points import COLUMNS, point_chunks
 from src.descent.preprocessing import Preprocessing
@@ -46,3 +48,22 @@ def heights(model: Descent, points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 WRITERS = {Descent: write_heights}
+
+
+def predict_points(model: Descent, preprocessing: Preprocessing, points: pd.DataFrame) -> pd.DataFrame:
+    """The points of a table in memory, columns x1 and x2, with their heights.
+
+    Raises:
+        DataError: a column is missing, or a cell is not a finite number.
+    """
+    for name in COLUMNS:
+        if name not in points:
+            raise DataError(f"the points: column '{name}' is missing")
+    table = points[[*COLUMNS]].apply(pd.to_numeric, errors="coerce").astype(np.float64)
+    if wrong := np.argwhere(~np.isfinite(table.to_numpy())).tolist():
+        row, column = wrong[0]
+        raise DataError(f"the points: row {row + 1}, column '{COLUMNS[column]}': expected a finite number")
+    return table.assign(height=heights(model, np.array(table)))
+
+
+PREDICTORS = {Descent: predict_points}

@@ -300,15 +300,22 @@ def read_picture(
         DataError: the file is missing, of another format, damaged, has more than `MOST_PIXELS`, or more than
             8 bits and the data set no range for them.
     """
-    lost = Counter() if lost is None else lost
     with _opened(path) as file:
-        file.load()
-        picture = decoded(file, decoding or Decoding(), lost)
-        # the further pictures of an MPO file, a JPEG of phones, are previews of the first
-        if getattr(file, "is_animated", False) and file.format != "MPO":
-            lost["have several frames or pages: the first is read"] += 1
-        orientation = _orientation(file)
-        return picture.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else picture
+        return upright(file, decoding, lost)
+
+
+def upright(
+    file: Image.Image, decoding: Decoding | None = None, lost: Counter[str] | None = None
+) -> Image.Image:
+    """Convert a picture that Pillow has opened, as `read_picture` does."""
+    lost = Counter() if lost is None else lost
+    file.load()
+    picture = decoded(file, decoding or Decoding(), lost)
+    # the further pictures of an MPO file, a JPEG of phones, are previews of the first
+    if getattr(file, "is_animated", False) and file.format != "MPO":
+        lost["have several frames or pages: the first is read"] += 1
+    orientation = _orientation(file)
+    return picture.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else picture
 
 
 def _orientation(file: Image.Image) -> int:

@@ -5,10 +5,14 @@ N images, C channels, H height, W width, K classes
 
 import csv
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import pandas as pd
 import torch
+from PIL import Image
 from torch import Tensor
 
 from src.bundle.progress import prediction_progress
@@ -17,8 +21,8 @@ from src.core.atomic import file_written_whole
 from src.images.figures import feature_maps as maps_of
 from src.images.figures import plot_feature_maps
 from src.images.model import ImageModel
-from src.images.pictures import Pixels
-from src.images.preprocessing import Preprocessing, read_inputs
+from src.images.pictures import Pixels, read_picture, upright
+from src.images.preprocessing import Preprocessing, from_picture, read_inputs
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +66,10 @@ def write_classes(
             input, preprocessing, IMAGES_AT_ONCE, unreadable == "skip"
         ):
             first = images[:1] if first is None else first
-            likeliest, codes = probabilities(model, images).max(dim=1)
-            for name, code, probability in zip(names, codes.tolist(), likeliest.tolist(), strict=True):
-                texts = [str(name), preprocessing.classes[code]]
+            for name, label, probability in zip(
+                names, *_likeliest(model, preprocessing, images), strict=True
+            ):
+                texts = [str(name), label]
                 texts = [as_text(text) for text in texts] if escape_formulas else texts
                 writer.writerow([*texts, f"{probability:.6f}"][: len(columns)])
             done += len(images)
@@ -89,4 +94,52 @@ def probabilities(model: ImageModel, images: Pixels) -> Tensor:
     return model.predict(model(torch.tensor(images, device=model.device))).cpu()
 
 
+def _likeliest(
+    model: ImageModel, preprocessing: Preprocessing, images: Pixels
+) -> tuple[list[str], list[float]]:
+    """The class and its probability of images (N, C, H, W)."""
+    likeliest, codes = probabilities(model, images).max(dim=1)
+    return [preprocessing.classes[code] for code in codes.tolist()], likeliest.tolist()
+
+
 WRITERS = {ImageModel: write_classes}
+
+
+def predict_pictures(
+    model: ImageModel, preprocessing: Preprocessing, pictures: Sequence[Image.Image | Path | str]
+) -> pd.DataFrame:
+    """Find the classes of pictures in memory or in files, as `write_classes` does.
+
+    Args:
+        model: trained, in evaluation mode.
+        preprocessing: of its training data.
+        pictures: of Pillow, or paths of picture files.
+
+    Returns:
+        The columns of the file of predictions; a picture without a file has its number, from 1, as its name.
+
+    Raises:
+        DataError: a picture cannot be read.
+    """
+    found = []
+    for start in range(0, len(pictures), IMAGES_AT_ONCE):
+        part = pictures[start : start + IMAGES_AT_ONCE]
+        images = np.stack(
+            [from_picture(_opened(picture, preprocessing), preprocessing)[0] for picture in part]
+        )
+        names = [
+            str(number) if isinstance(picture, Image.Image) else Path(picture).name
+            for number, picture in enumerate(part, start + 1)
+        ]
+        found += list(zip(names, *_likeliest(model, preprocessing, images), strict=True))
+    columns = preprocessing.prediction_columns
+    return pd.DataFrame([row[: len(columns)] for row in found], columns=columns)
+
+
+def _opened(picture: Image.Image | Path | str, preprocessing: Preprocessing) -> Image.Image:
+    if isinstance(picture, Image.Image):
+        return upright(picture, preprocessing.decoding)
+    return read_picture(Path(picture), preprocessing.decoding)
+
+
+PREDICTORS = {ImageModel: predict_pictures}

@@ -19,12 +19,13 @@ from src.core.atomic import file_written_whole
 from src.core.errors import DataError
 from src.tabular.model import TabularModel
 from src.tabular.preprocessing import Preprocessing, transform
-from src.tabular.reading import table_chunks, without_target
-from src.tabular.values import with_lags
+from src.tabular.reading import table_chunks, typed_table, without_target
+from src.tabular.values import require_columns, with_lags
 
 logger = logging.getLogger(__name__)
 
 ROWS_AT_ONCE = 8192
+ROWS = Path("the rows")  # the place in messages about rows in memory
 
 
 def write_predictions(
@@ -62,23 +63,72 @@ def write_predictions(
             frame.to_csv(file, index=False, header=not done, lineterminator="\n")
             done += len(frame)
             advance(len(frame))
+    _warn_of_unseen(unseen, done, preprocessing, input)
+    return done
+
+
+WRITERS = {TabularModel: write_predictions}
+
+
+def predict_rows(
+    model: TabularModel, preprocessing: Preprocessing, rows: pd.DataFrame | Path | str
+) -> pd.DataFrame:
+    """Predict the rows of a table in memory, as `write_predictions` those of a file.
+
+    Args:
+        model: trained, in evaluation mode.
+        preprocessing: of its training rows.
+        rows: with at least the columns of training, but the id, whose place row numbers from 1 take; or the
+            path of a raw table.
+
+    Returns:
+        The columns and the order of the file of predictions.
+
+    Raises:
+        DataError: as `write_predictions`.
+    """
+    if isinstance(rows, pd.DataFrame):
+        path, tables = ROWS, _in_memory(rows, preprocessing)
+    else:
+        path = Path(rows)
+        _, tables = read_rows(path, preprocessing)
+    unseen: Counter[str] = Counter()
+    found = pd.concat(predictions(model, preprocessing, tables, path, unseen), ignore_index=True)
+    _warn_of_unseen(unseen, len(found), preprocessing, path)
+    return found
+
+
+def _in_memory(rows: pd.DataFrame, preprocessing: Preprocessing) -> Iterator[pd.DataFrame]:
+    """The columns that a prediction needs, with cells as those of a file, in chunks."""
+    numbers, texts, ids = _needed(preprocessing)
+    if preprocessing.id and preprocessing.id not in rows:
+        rows = rows.assign(**{preprocessing.id: range(1, len(rows) + 1)})
+    names = [*ids, *texts, *numbers]
+    require_columns(rows, names, ROWS)
+    table = rows[names].reset_index(drop=True)
+    table = typed_table(table, [*texts, *ids], preprocessing.missing, preprocessing.reading, ids, ROWS)
+    chunks = (table.iloc[start : start + ROWS_AT_ONCE] for start in range(0, len(table), ROWS_AT_ONCE))
+    return _with_lags(len(table), chunks, preprocessing, ROWS)[1]
+
+
+PREDICTORS = {TabularModel: predict_rows}
+
+
+def _warn_of_unseen(unseen: Counter[str], done: int, preprocessing: Preprocessing, path: Path) -> None:
+    """Say which categories of `done` rows were never seen in training."""
     for column in preprocessing.categorical:
         if unseen[column.name] == done > 1:
             known = ", ".join(repr(text) for text in list(column.codes)[:3])
             logger.warning(
                 "%s: no cell of column '%s' is a category of training (%s, ...): predicted without it",
-                input,
+                path,
                 column.name,
                 known,
             )
             del unseen[column.name]
     if unseen:
         counts = ", ".join(f"{name} ({count})" for name, count in sorted(unseen.items()))
-        logger.warning("%s: categories never seen in training, ignored: %s", input, counts)
-    return done
-
-
-WRITERS = {TabularModel: write_predictions}
+        logger.warning("%s: categories never seen in training, ignored: %s", path, counts)
 
 
 def read_rows(path: Path, preprocessing: Preprocessing) -> tuple[int, Iterator[pd.DataFrame]]:
@@ -94,20 +144,33 @@ def read_rows(path: Path, preprocessing: Preprocessing) -> tuple[int, Iterator[p
     Raises:
         DataError: as `table_chunks`, or a series has fewer rows than lags.
     """
+    numbers, texts, ids = _needed(preprocessing)
+    reading = without_target(path, preprocessing.reading, preprocessing.target.name)
+    rows, tables = table_chunks(path, numbers, texts, preprocessing.missing, ROWS_AT_ONCE, reading, ids)
+    return _with_lags(rows, tables, preprocessing, path)
+
+
+def _needed(preprocessing: Preprocessing) -> tuple[list[str], list[str], list[str]]:
+    """The columns of numbers, of texts and of ids that a prediction needs."""
     target, lags = preprocessing.target.name, preprocessing.lags
     lagged = {f"{target}_{lag}" for lag in range(1, lags + 1)}
     numbers = [column.name for column in preprocessing.numeric if column.name not in lagged]
     texts = [column.name for column in preprocessing.categorical if column.name not in lagged]
     if lags:
         numbers.insert(0, target)
-    ids = [preprocessing.id] if preprocessing.id else []
-    reading = without_target(path, preprocessing.reading, target)
-    rows, tables = table_chunks(path, numbers, texts, preprocessing.missing, ROWS_AT_ONCE, reading, ids)
+    return numbers, texts, [preprocessing.id] if preprocessing.id else []
+
+
+def _with_lags(
+    rows: int, tables: Iterator[pd.DataFrame], preprocessing: Preprocessing, path: Path
+) -> tuple[int, Iterator[pd.DataFrame]]:
+    """The number of predictions, and the tables; those of a series with the lags of the target."""
+    lags = preprocessing.lags
     if not lags:
         return rows, tables
     if rows < lags:
         raise DataError(f"{path}: {rows} rows, a forecast needs at least {lags}")
-    return rows + 1 - lags, _with_history(tables, target, lags)
+    return rows + 1 - lags, _with_history(tables, preprocessing.target.name, lags)
 
 
 def _with_history(tables: Iterator[pd.DataFrame], target: str, lags: int) -> Iterator[pd.DataFrame]:

@@ -92,6 +92,30 @@ def read_table(
         raise DataError(f"{path}: expected one of {', '.join(readers)}; {way}")
     texts = [*text_columns, *ids]
     table = refusing_damage(path, lambda: readers[kind](path, texts, list(missing), reading, ids))
+    return typed_table(table, texts, missing, reading, ids, path)
+
+
+def typed_table(
+    table: pd.DataFrame,
+    texts: Collection[str],
+    missing: Collection[str],
+    reading: Reading,
+    ids: Collection[str],
+    path: Path,
+) -> pd.DataFrame:
+    """Give the cells of a table the values that they have in every format.
+
+    Args:
+        table: as it was read; its columns are replaced.
+        texts: columns to keep as text, those of `ids` among them.
+        missing: the texts of cells without a value.
+        reading: how numbers are written.
+        ids: columns whose cells always have a value.
+        path: the source of the table, for messages.
+
+    Raises:
+        DataError: there are no rows, or the points of a column may stand between groups of three digits.
+    """
     if table.empty:
         raise DataError(f"{path}: there are no rows below the header")
     stripped = []

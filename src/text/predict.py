@@ -2,10 +2,17 @@
 
 import csv
 import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jsonargparse import ArgumentError, ArgumentParser
 
 from src.bundle.progress import prediction_progress
+from src.core.arguments import explained
 from src.core.atomic import file_written_whole
+from src.core.errors import ConfigurationError
 from src.text.compose import Composition, as_prepared, compose_poems
 from src.text.model import LanguageModel, WordVectors
 from src.text.neighbours import neighbours_of
@@ -83,3 +90,60 @@ def write_neighbours(
 
 
 WRITERS = {LanguageModel: write_poems, WordVectors: write_neighbours}
+
+
+def predict_poems(
+    model: LanguageModel, preprocessing: Preprocessing, starts: Sequence[str], **options: Any
+) -> pd.DataFrame:
+    """Write poems for starts in memory.
+
+    Args:
+        model: trained, in evaluation mode.
+        preprocessing: of the model.
+        starts: the first character of a poem, or several for an acrostic.
+        options: other keys of `Composition`, such as `rhyme=True`.
+
+    Returns:
+        Columns `start` and `poem`; `count` poems a start.
+
+    Raises:
+        ConfigurationError: there is no such option, or a start or the value of an option cannot be used.
+    """
+    rows = []
+    for text in starts:
+        head = "acrostic" if len(text.strip()) > 1 else "start"
+        request = as_prepared(_composition({**options, head: text}), preprocessing)
+        rows += [(text, poem) for poem in compose_poems(model, preprocessing, request)]
+    return pd.DataFrame(rows, columns=["start", "poem"])
+
+
+def _composition(keys: dict[str, Any]) -> Composition:
+    """A request whose keys and types are those of the class."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Composition, "compose")
+    try:
+        return parser.instantiate(parser.parse_object({"compose": keys})).compose
+    except ArgumentError as error:
+        raise ConfigurationError(explained(error)) from None
+
+
+def predict_neighbours(
+    model: WordVectors, preprocessing: Preprocessing, words: Sequence[str], neighbours: int = 10
+) -> pd.DataFrame:
+    """Find the nearest neighbours of words in memory, as `write_neighbours` does.
+
+    Returns:
+        Columns `word`, `neighbour` and `cosine`, nearest first.
+
+    Raises:
+        ConfigurationError: a word is not in the vocabulary.
+    """
+    found = neighbours_of(model, preprocessing, list(words), neighbours)
+    rows = [(word, *pair) for word, near in zip(words, found, strict=True) for pair in near]
+    return pd.DataFrame(rows, columns=["word", "neighbour", "cosine"])
+
+
+PREDICTORS: dict[type, Callable[..., pd.DataFrame]] = {
+    LanguageModel: predict_poems,
+    WordVectors: predict_neighbours,
+}

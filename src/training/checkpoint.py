@@ -124,10 +124,16 @@ class ResumableCheckpoint(Checkpoint):
         hook are still to come.
 
         Raises:
-            ConfigurationError: several processes, of which a checkpoint would have the metrics of one.
+            ConfigurationError: several processes, of which a checkpoint would have the metrics of one, or a
+                callback that goes on at ends of epochs only.
         """
         if self.steps is None or stage != "fit":
             return
+        if averages_at_the_end(trainer):
+            raise ConfigurationError(
+                "checkpoint_steps: StochasticWeightAveraging goes on at ends of epochs only; leave "
+                "checkpoint_steps out, or use WeightAveraging or EMAWeightAveraging"
+            )
         if trainer.world_size > 1:
             raise ConfigurationError(
                 f"checkpoint_steps: found {trainer.world_size} processes, which save at ends of epochs only; "
@@ -141,7 +147,7 @@ class ResumableCheckpoint(Checkpoint):
             end(fetcher)
             self._save_within(trainer, validated)
 
-        loop.on_advance_end = end_and_save  # type: ignore[method-assign]
+        loop.on_advance_end = end_and_save  # type: ignore[method-assign, assignment]
 
     def _save_within(self, trainer: Trainer, validated: bool) -> None:
         """Save a checkpoint after a batch, if one is due and the epoch goes on.
@@ -235,14 +241,6 @@ class ResumableCheckpoint(Checkpoint):
         self.learning_rate = float(rates[0]) if rates else 0.0
         self.validated = False
         self.averaged = {}
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse a callback that has no state to go on with within an epoch."""
-        if self.steps and averages_at_the_end(trainer):
-            raise ConfigurationError(
-                "checkpoint_steps: a training with StochasticWeightAveraging goes on at ends of epochs only; "
-                "leave checkpoint_steps out, or use WeightAveraging or EMAWeightAveraging"
-            )
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find a monitor that the validation does not log before anything is trained."""
