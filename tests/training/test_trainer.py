@@ -18,6 +18,7 @@ from lightning.pytorch.strategies import FSDPStrategy
 from safetensors.torch import load_file
 
 from src.core.errors import ConfigurationError
+from src.training import compilation
 from src.training.options import require_usable, require_whole_weights
 from tests.support import cli, contents
 from tests.training import trainer_features
@@ -51,6 +52,7 @@ class PowerFailureError(Exception):
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with one task, whose module is an ordinary one; the working folder."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(compilation, "computes_in_bfloat16", lambda: True)
     Path("params.yaml").write_text(
         "tasks: {mine: mine}\ntrusted: [tests]\nmine: {source: none, files: {}, prepare: {}}\n"
     )

@@ -164,9 +164,9 @@ ARGUMENT_ROWS = [
     argument("precision", "32-true", EXACT),
     argument("precision", "64-true", EXACT, "the bundle is float64"),
     argument("precision", "16-true", EXACT, "the bundle is float16", model="Finetuned"),
-    argument("precision", "bf16-true", EXACT, "the bundle is bfloat16"),
-    argument("precision", "bf16-mixed", EXACT),
-    argument("precision", "16-mixed", EXACT, "on a CPU, Lightning warns and takes bf16-mixed"),
+    argument("precision", "bf16-true", EXACT, "the bundle is bfloat16; refused on a CPU that emulates it"),
+    argument("precision", "bf16-mixed", EXACT, "refused on a CPU that emulates it"),
+    argument("precision", "16-mixed", EXACT, "on a CPU, Lightning takes bf16-mixed"),
     argument("precision", "transformer-engine", REFUSED, "Lightning needs transformer_engine"),
     Feature(
         "logger",
