@@ -39,12 +39,12 @@ from rich.console import Console
 from rich.table import Table
 
 from src.bundle.bundle import Bundle, check_bundle_folder, restrict_imports, write_bundle
-from src.bundle.module import NEEDED
+from src.bundle.module import NEEDED, lacking
 from src.bundle.module import scores as scores_of
 from src.core.arguments import explained
 from src.core.atomic import NO_LOCKS, file_written_whole, warn_of_no_lock
 from src.core.code import code_digest, modules_named
-from src.core.digests import file_digest, prepared_manifest
+from src.core.digests import data_digest, prepared_manifest
 from src.core.errors import (
     TRACEBACK_VARIABLE,
     ConfigurationError,
@@ -52,7 +52,7 @@ from src.core.errors import (
     exit_with_message,
     reported_error,
 )
-from src.core.paths import MANIFEST, MODELS, PARAMETERS, PREPARED, RECORD, RUNS, require_name
+from src.core.paths import MODELS, PARAMETERS, PREPARED, RECORD, RUNS, require_name
 from src.training.checkpoint import (
     CHECKPOINT,
     HISTORY,
@@ -69,6 +69,7 @@ from src.training.options import require_own_process, require_usable, trial_by
 from src.training.overhead import NoProfiler
 from src.training.progress import TrainingProgress
 from src.training.provenance import environment, provenance
+from src.training.seeding import repeat_setup
 from src.training.tracking import start_tracker
 
 logger = logging.getLogger(__name__)
@@ -217,12 +218,20 @@ class LockstepCLI(LightningCLI):
             _require_stage(self.name, None if self.own_data else prepared)
             if not self.own_data:
                 prepared_manifest(prepared)
-            manifest = prepared / MANIFEST
-            self.prepared = file_digest(manifest) if manifest.is_file() else None
+            self.prepared = data_digest(prepared)
             return
         self.bundle = Bundle.open(MODELS / self.name)
         self.bundle.require_model(self.configuration)
         self.bundle.require_data(prepared)
+
+    def after_instantiate_classes(self) -> None:
+        """Let an ordinary module split its rows alike in every command, and say what it lacks."""
+        if self.own_data:
+            seed = int(self.configuration["seed_everything"])
+            repeat_setup(seed, self.model, self.datamodule)
+            if self.subcommand == "fit":
+                for line in lacking(self.model, self.datamodule):
+                    _say(self.trainer, line)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add what each run has: exactness and, for `fit`, the record, the tracker and the bar."""
@@ -406,7 +415,10 @@ class LockstepCLI(LightningCLI):
             raise ConfigurationError(f"{type(self.model).__name__} has no {step}, or its data no {loader}")
 
     def _print_scores(self, scores: Mapping[str, float], trivial: Mapping[str, float]) -> None:
-        table = Table(title=f"{self.name}, best of {self.record.epochs} epochs: {scores['best_epoch']}")
+        chosen = f"best of {self.record.epochs} epochs: {scores['best_epoch']}"
+        if self.record.chosen_by is None:
+            chosen = f"the last of {self.record.epochs} epochs"
+        table = Table(title=f"{self.name}, {chosen}")
         for heading in ("metric", "model", "trivial answer"):
             table.add_column(heading, justify="left" if heading == "metric" else "right")
         for name, value in scores.items():

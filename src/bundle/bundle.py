@@ -24,6 +24,7 @@ from torch import Tensor
 from src.core.arguments import explained
 from src.core.atomic import written_whole
 from src.core.digests import (
+    data_digest,
     file_digest,
     manifest_files,
     prepared_manifest,
@@ -162,7 +163,7 @@ def write_bundle(
             "format": FORMAT,
             "task": task,
             "tensors": tensors_digest(weights),
-            "prepared": file_digest(prepared / MANIFEST) if (prepared / MANIFEST).is_file() else None,
+            "prepared": data_digest(prepared),
             "requirements.lock": file_digest(LOCK) if LOCK.is_file() else None,
         }
         write_manifest(partial, **entries)

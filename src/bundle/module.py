@@ -16,11 +16,13 @@ from jsonargparse import ArgumentParser
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from numpy.typing import NDArray
+from torch.utils.data import DataLoader
 
 from src.bundle.bundle import Bundle
 from src.core.atomic import file_written_whole
 from src.core.errors import ConfigurationError
 from src.core.paths import PREDICTIONS
+from src.training.seeding import SeededLoader, repeat_setup
 
 Arrays = dict[str, NDArray[Any]]
 NEEDED = {
@@ -51,12 +53,43 @@ def scores(
     return {name: value for row in rows for name, value in row.items()}
 
 
+def lacking(model: LightningModule, data: LightningDataModule | None) -> list[str]:
+    """One line for each ability that an ordinary module does not have, with what will be absent.
+
+    Raises:
+        ConfigurationError: there is nothing to train.
+    """
+    source = data or model
+    for name, owner in (
+        ("training_step", model),
+        ("configure_optimizers", model),
+        ("train_dataloader", source),
+    ):
+        if not is_overridden(name, owner):
+            raise ConfigurationError(f"{type(owner).__name__} has no {name}: there is nothing to train")
+    absent = {
+        "validate": "no metrics of the validation, and the last epoch is kept unless `monitor` names a metric",
+        "test": "no metrics of the test",
+    }
+    lines = []
+    for stage, needed in NEEDED.items():
+        missing = [
+            name
+            for name, owner in zip(needed, (model, source), strict=True)
+            if not is_overridden(name, owner)
+        ]
+        if missing:
+            lines.append(f"no {' and no '.join(missing)}: {absent[stage]}")
+    return lines
+
+
 def module_scores(bundle: Bundle) -> dict[str, float]:
     """The metrics of a bundle's module on the validation and test rows of its data module."""
     parser = ArgumentParser(exit_on_error=False)
     add_data_arguments(parser, bundle)
     data = parser.instantiate(parser.parse_args([])).get("data")
     trainer = _trainer(bundle)
+    repeat_setup(_seed(bundle), bundle.model, data)
     found: dict[str, float] = {}
     for stage in NEEDED:
         found |= scores(trainer, stage, bundle.model, data, verbose=False)
@@ -96,7 +129,16 @@ def write_module_predictions(bundle: Bundle, data: LightningDataModule | None, o
         raise ConfigurationError(f"{type(source).__name__} has no predict_dataloader: predict needs one")
     if not (is_overridden("predict_step", bundle.model) or is_overridden("forward", bundle.model)):
         raise ConfigurationError(f"{type(bundle.model).__name__} has no predict_step: predict needs one")
-    trainer = _trainer(bundle)
+    trainer, seed = _trainer(bundle), _seed(bundle)
+    repeat_setup(seed, bundle.model, data)
+    loaders = source.predict_dataloader
+
+    def as_it_is() -> Any:
+        # Lightning builds a DataLoader for predictions anew, which fails for `DataLoader(rows, 8)`
+        loader = loaders()
+        return SeededLoader(loader, lambda: (seed,)) if isinstance(loader, DataLoader) else loader
+
+    source.predict_dataloader = as_it_is  # type: ignore[method-assign]
     found = trainer.predict(bundle.model, datamodule=data)
     if isinstance(trainer.predict_dataloaders, list | tuple | dict):
         raise ConfigurationError("predict_dataloader returns several loaders; predict takes one")
@@ -118,6 +160,10 @@ def _trainer(bundle: Bundle) -> Trainer:
         enable_checkpointing=False,
         enable_progress_bar=sys.stderr.isatty(),
     )
+
+
+def _seed(bundle: Bundle) -> int:
+    return int(bundle.configuration["seed_everything"])
 
 
 def _class_of(path: str) -> Any:

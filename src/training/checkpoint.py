@@ -83,6 +83,12 @@ class ResumableCheckpoint(Checkpoint):
         """The number of finished epochs."""
         return len(self.rows)
 
+    @property
+    def chosen_by(self) -> str | None:
+        """The metric that decides which epoch is kept; None if it is the last one."""
+        logged = {name for row in self.rows for name in row}
+        return self.monitor or next((name for name in USUAL_MONITORS if name in logged), None)
+
     def state_dict(self) -> dict[str, Any]:
         """The part of the checkpoint that belongs to this callback."""
         names = ("rows", "best_row", "best_weights", "stopped", "environment")
