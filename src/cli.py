@@ -58,6 +58,7 @@ from src.training.checkpoint import (
     HISTORY,
     DurableCheckpointIO,
     ResumableCheckpoint,
+    chosen_by,
     require_storable,
 )
 from src.training.distributed import Termination, launched_by, require_all_processes
@@ -73,8 +74,6 @@ from src.training.seeding import repeat_setup
 from src.training.tracking import start_tracker
 
 logger = logging.getLogger(__name__)
-
-HIGHER_IS_BETTER = re.compile(r"acc|f1|auc|auroc|r2|recall|precision|iou|dice|psnr|ssim|bleu", re.IGNORECASE)
 
 TRAINER_DEFAULTS = {
     "default_root_dir": str(RUNS),
@@ -258,8 +257,7 @@ class LockstepCLI(LightningCLI):
         for callback in given:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str((self.run_folder / "checkpoints").absolute())
-        monitor = self.configuration.get("monitor")
-        mode = self.configuration.get("mode") or ("max" if HIGHER_IS_BETTER.search(monitor or "") else "min")
+        monitor, mode = chosen_by(self.configuration, ())
         seconds_between = self.configuration["checkpoint_seconds"]
         kwargs["callbacks"].append(NonFiniteLossGuard())
         self.record = ResumableCheckpoint(self.run_folder, monitor, mode, seconds_between)

@@ -225,7 +225,7 @@ def _plot_metric(rows: list[Row], metric: str, path: Path) -> None:
 
 
 def _curve(columns: set[str], metric: str) -> str | None:
-    """The column of a history to draw: a validation loss, else the metric, else any loss; None without one."""
+    """The column of a history to draw: a validation loss, else the metric, else any loss; None if absent."""
     usual = [name for name in (*USUAL_MONITORS, metric) if name in columns]
     return next(iter(usual + sorted(name for name in columns if name.endswith("loss"))), None)
 

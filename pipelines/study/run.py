@@ -138,7 +138,7 @@ def validation_metric(metric: str, known: list[str]) -> str:
         if name in known and "test" not in name:
             return name
     raise ConfigurationError(
-        f"metric: a search chooses by the validation rows, and there is none of {', '.join(names)}; name one of: "
+        f"metric: a search chooses by the validation rows; found none of {', '.join(names)}; name one of: "
         + ", ".join(name for name in known if "test" not in name)
     )
 

@@ -143,7 +143,7 @@ def cells_of(name: str, study: Study, rows: dict[str, Settings] | None = None) -
     if study.folds or study.prepare:
         if part_of(kind_of(study.task), "prepare") is None:
             raise ConfigurationError(
-                f"studies.{name}: folds and prepare need src/{kind_of(study.task)}/prepare.py, which is not here"
+                f"studies.{name}: folds and prepare need src/{kind_of(study.task)}/prepare.py; leave them out"
             )
         for fold in folds:
             part = {"folds": study.folds, "fold": fold} if fold else {}

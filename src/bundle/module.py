@@ -68,7 +68,7 @@ def lacking(model: LightningModule, data: LightningDataModule | None) -> list[st
         if not is_overridden(name, owner):
             raise ConfigurationError(f"{type(owner).__name__} has no {name}: there is nothing to train")
     absent = {
-        "validate": "no metrics of the validation, and the last epoch is kept unless `monitor` names a metric",
+        "validate": "no metrics of the validation; the last epoch is kept unless `monitor` names a metric",
         "test": "no metrics of the test",
     }
     lines = []

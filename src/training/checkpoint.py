@@ -5,7 +5,9 @@ import io
 import logging
 import math
 import os
+import re
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,26 @@ CHECKPOINT = "last.ckpt"
 HISTORY = "history.csv"
 logger = logging.getLogger(__name__)
 
+HIGHER_IS_BETTER = re.compile(r"acc|f1|auc|auroc|r2|recall|precision|iou|dice|psnr|ssim|bleu", re.IGNORECASE)
 USUAL_MONITORS = ("validation/loss", "val_loss", "val/loss", "valid_loss", "validation_loss")
 MOST_OF_THE_TIME = 0.01  # the share of the time that checkpoints may take
 FIRST_GUESS = 0.01  # seconds to save a checkpoint, until one was saved
+
+
+def chosen_by(configuration: dict[str, Any], logged: Iterable[str]) -> tuple[str | None, str]:
+    """The metric that decides which epoch is kept, and whether its min or its max is best.
+
+    Args:
+        configuration: of a training; its keys `monitor` and `mode` may be None.
+        logged: the names of the metrics of an epoch.
+
+    Returns:
+        Without a monitor the first of USUAL_MONITORS that is logged; None for the last epoch.
+    """
+    names = set(logged)
+    monitor = configuration.get("monitor") or next((name for name in USUAL_MONITORS if name in names), None)
+    mode = configuration.get("mode") or ("max" if HIGHER_IS_BETTER.search(monitor or "") else "min")
+    return monitor, mode
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
