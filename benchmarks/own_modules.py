@@ -100,7 +100,10 @@ class Campaign:
                 break
             time.sleep(0.01)
         if after is None or process.poll() is not None:
-            if process.wait():
+            process.wait()
+        self.counts["restarts from a checkpoint"] += "going on after epoch" in log.read_text(encoding="utf-8")
+        if process.poll() is not None:
+            if process.returncode:
                 sys.exit(f"{name} failed: {log.read_text(encoding='utf-8', errors='replace')[-2000:]}")
             return True
         # a power failure takes the loader's workers along; the kernel's killer of processes takes one
