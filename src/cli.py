@@ -224,13 +224,9 @@ class LockstepCLI(LightningCLI):
         self.bundle.require_data(prepared)
 
     def after_instantiate_classes(self) -> None:
-        """Let an ordinary module split its rows alike in every command, and say what it lacks."""
+        """Let an ordinary module split its rows alike in every command."""
         if self.own_data:
-            seed = int(self.configuration["seed_everything"])
-            repeat_setup(seed, self.model, self.datamodule)
-            if self.subcommand == "fit":
-                for line in lacking(self.model, self.datamodule):
-                    _say(self.trainer, line)
+            repeat_setup(int(self.configuration["seed_everything"]), self.model, self.datamodule)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add what each run has: exactness and, for `fit`, the record, the tracker and the bar."""
@@ -250,6 +246,7 @@ class LockstepCLI(LightningCLI):
             )  # it shows its table there
         if self.subcommand != "fit":
             return super().instantiate_trainer(enable_checkpointing=False, logger=False, **kwargs)
+        self.lacks = [] if hasattr(self.model, "trivial_metrics") else lacking(self.model, self.datamodule)
         code = code_digest("src.cli", *sorted(modules_named(self.configuration)))
         identity = yaml.safe_dump(self.configuration) + (self.prepared or "") + code
         self.run_folder = RUNS / self.name / sha256(identity.encode()).hexdigest()[:12]
@@ -296,6 +293,8 @@ class LockstepCLI(LightningCLI):
         require_storable(self.model)
         summary = str(ModelSummary(self.model, max_depth=-1))
         _say(self.trainer, summary)
+        for line in self.lacks:
+            _say(self.trainer, line)
         _say(self.trainer, f"{self.name} on {self.trainer.strategy.root_device}")
         try:
             with _interruptions(self.trainer):
