@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from jsonargparse import ArgumentParser
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
@@ -82,9 +82,13 @@ def _first_batch(bundle: Bundle) -> Any:
             "self.example_input_array in the module, or add a predict_dataloader"
         )
     repeat_setup(int(bundle.configuration["seed_everything"]), bundle.model, data)
+    # modules ask it for the number of processes and the like
+    source.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     source.prepare_data()
     source.setup(stage)
-    return next(iter(getattr(source, LOADERS[stage])()))
+    batch = next(iter(getattr(source, LOADERS[stage])()))
+    source.trainer = None
+    return batch
 
 
 def _named(name: str, model: LightningModule, example: Any) -> dict[str, Tensor]:

@@ -98,7 +98,7 @@ def test_a_module_goes_through_the_stages(name: str, project: Path, run: Callabl
 
 @pytest.mark.slow
 def test_studies_and_searches_compare_what_a_module_logs(project: Path, run: Callable[..., str]) -> None:
-    assert "test_loss, against channels 2" in run("-m", "pipelines.study", "channels", "--workers=1")
+    assert "test_loss of channels 2" in run("-m", "pipelines.study", "channels", "--workers=1")
     assert (project / "runs/studies/channels/plots/curves.png").is_file()
     said = run("-m", "pipelines.study", "search", "--workers=1")
     assert "trial 1: channels" in said
