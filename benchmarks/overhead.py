@@ -12,7 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import yaml
 from jsonargparse import auto_cli
@@ -29,7 +31,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 
 class Network(L.LightningModule):
-    def __init__(self, width: int = 8, layers: int = 2, rows: int = 3200, batch_size: int = 32):
+    def __init__(self, width: int = 8, layers: int = 2):
         super().__init__()
         self.save_hyperparameters()
         sizes = [16] + [width] * layers
@@ -67,7 +69,9 @@ class Rows(L.LightningDataModule):
         return DataLoader(self.rows, batch_size=self.hparams.batch_size * 8)
 '''
 
-CASES = {
+# `import src` chooses AVX2, as the command line does; native is plain Lightning with all instructions
+KINDS = {"cli": "import src; ", "plain": "import src; ", "native": ""}
+CASES: dict[str, Any] = {
     "short": {
         "model": {"width": 32, "layers": 2},
         "data": {"rows": 12800, "batch_size": 32},
@@ -82,29 +86,35 @@ CASES = {
 
 
 def serve(case: str, kind: str) -> None:
-    """Time a fit for each line of the standard input."""
-    if kind == "cli":
-        from benchmarks.timing import fit
+    """Time a fit for each line of the standard input: seconds, and seconds of the processor."""
+    import lightning
 
-        def once() -> float:
-            return fit(f"configs/{case}.yaml")
-    else:
+    fit = lightning.Trainer.fit
+    times: list[float] = []
 
-        def once() -> float:
-            return _plain(case)
+    def timed(*arguments: Any, **named: Any) -> None:
+        start, start_cpu = time.perf_counter(), time.process_time()
+        fit(*arguments, **named)
+        times[:] = [time.perf_counter() - start, time.process_time() - start_cpu]
 
+    lightning.Trainer.fit = timed  # type: ignore[assignment, method-assign]
     print("ready", flush=True)
     for _ in sys.stdin:
-        with contextlib.redirect_stderr(io.StringIO()):
-            print(once(), flush=True)
+        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+            if kind == "cli":
+                from src.cli import main
+
+                main(["fit", f"--config=configs/{case}.yaml"])
+            else:
+                _plain(case)
+        print(*times, flush=True)
 
 
-def _plain(case: str) -> float:
-    """Seconds of Trainer.fit with Lightning's own checkpoint and a CSV logger."""
+def _plain(case: str) -> None:
+    """Trainer.fit with Lightning's own checkpoint and a CSV logger."""
     import lightning
     import torch
     from lightning.pytorch.loggers import CSVLogger
-    from src.overhead.model import Network, Rows
 
     torch.set_num_threads(1)
     lightning.seed_everything(42)
@@ -116,11 +126,8 @@ def _plain(case: str) -> float:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    model, data = Network(**settings["model"]), Rows(**settings["data"])
-    with contextlib.redirect_stdout(io.StringIO()):
-        start = time.perf_counter()
-        trainer.fit(model, data)
-        return time.perf_counter() - start
+    module = import_module("overhead")  # not below src, whose import would choose the instructions
+    trainer.fit(module.Network(**settings["model"]), module.Rows(**settings["data"]))
 
 
 def _project(folder: Path) -> None:
@@ -132,7 +139,8 @@ def _project(folder: Path) -> None:
     (folder / "requirements.lock").symlink_to(Path("requirements.lock").absolute())
     (folder / "src" / "overhead").mkdir()
     (folder / "src" / "overhead" / "__init__.py").touch()
-    (folder / "src" / "overhead" / "model.py").write_text(MODULE, encoding="utf-8")
+    for path in ("src/overhead/model.py", "overhead.py"):
+        (folder / path).write_text(MODULE, encoding="utf-8")
     (folder / "configs").mkdir()
     for case, settings in CASES.items():
         configuration = {
@@ -144,13 +152,13 @@ def _project(folder: Path) -> None:
         (folder / "configs" / f"{case}.yaml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
 
 
-def _seconds(case: str, rounds: int, folder: Path) -> dict[str, list[float]]:
-    """Seconds of each kind of fit, round by round; the first round, which warms up, is left out."""
-    seconds: dict[str, list[float]] = {"cli": [], "plain": []}
+def _seconds(case: str, rounds: int, folder: Path) -> dict[str, list[list[float]]]:
+    """For each kind of fit its times, round by round; the first round, which warms up, is left out."""
+    seconds: dict[str, list[list[float]]] = {kind: [] for kind in KINDS}
     with contextlib.ExitStack() as stack:
         processes = {}
-        for kind in seconds:
-            code = f"import src; from benchmarks.overhead import serve; serve({case!r}, {kind!r})"
+        for kind, before in KINDS.items():
+            code = f"{before}from benchmarks.overhead import serve; serve({case!r}, {kind!r})"
             processes[kind] = stack.enter_context(
                 subprocess.Popen(
                     [sys.executable, "-c", code],
@@ -171,7 +179,7 @@ def _seconds(case: str, rounds: int, folder: Path) -> dict[str, list[float]]:
                 assert process.stdout is not None
                 process.stdin.write("\n")
                 process.stdin.flush()
-                seconds[kind].append(float(process.stdout.readline()))
+                seconds[kind].append([float(word) for word in process.stdout.readline().split()])
         for process in processes.values():
             assert process.stdin is not None
             process.stdin.close()
@@ -179,40 +187,29 @@ def _seconds(case: str, rounds: int, folder: Path) -> dict[str, list[float]]:
 
 
 def compare(rounds: int = 5, cases: list[str] | None = None) -> None:
-    """Print the ratio of the times of both fits as a median over the rounds, and the time of a step.
+    """Print the ratio of the times of both fits as medians over the rounds, and the time of a step.
 
     Args:
         rounds: how often each fit is timed.
         cases: short (steps of about 1 ms), long (about 50 ms); both if left out.
     """
-    table = Table("step", "cli: times plain", "cli s", "plain s", "plain, ms a step", "added, µs a step")
+    table = Table("step", "cli: times plain", "of processor time", "times native", "plain, ms a step")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         _project(folder)
         for case in cases or list(CASES):
             seconds = _seconds(case, rounds, folder)
-            data, epochs = CASES[case]["data"], CASES[case]["epochs"]
-            steps = data["rows"] // data["batch_size"] * epochs
-            ratio = statistics.median(a / b for a, b in zip(seconds["cli"], seconds["plain"], strict=True))
-            cli, plain = statistics.median(seconds["cli"]), statistics.median(seconds["plain"])
-            added = (cli - plain) / steps * 1e6
-            table.add_row(
-                case,
-                f"{ratio:.3f}",
-                f"{cli:.2f}",
-                f"{plain:.2f}",
-                f"{plain / steps * 1e3:.2f}",
-                f"{added:.0f}",
-            )
+            steps = CASES[case]["data"]["rows"] // CASES[case]["data"]["batch_size"] * CASES[case]["epochs"]
+
+            def ratio(base: str, which: int, found: dict[str, list[list[float]]] = seconds) -> str:
+                pairs = zip(found["cli"], found[base], strict=True)
+                return f"{statistics.median(a[which] / b[which] for a, b in pairs):.3f}"
+
+            step = statistics.median(times[1] for times in seconds["plain"]) / steps
+            ratios = [ratio("plain", 0), ratio("plain", 1), ratio("native", 1)]
+            table.add_row(case, *ratios, f"{step * 1e3:.2f}")
         start = time.perf_counter()
-        command = [
-            sys.executable,
-            "-m",
-            "src.cli",
-            "fit",
-            "--config=configs/short.yaml",
-            "--trainer.max_epochs=1",
-        ]
+        command = [sys.executable, "-m", "src.cli", "fit", "--config=configs/short.yaml"]
         environment = {"PYTHONPATH": str(folder), "WANDB_MODE": "disabled"}
         done = subprocess.run(
             command, cwd=folder, env=environment, check=True, capture_output=True, text=True
