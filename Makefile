@@ -71,6 +71,7 @@ bench: setup ## measure speed and memory side by side with hand-written code
 	python -m benchmarks.predict
 	python -m benchmarks.study
 	python -m benchmarks.exactness
+	python -m benchmarks.overhead
 	python -m benchmarks.pipeline
 	python -m benchmarks.imports
 
