@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CELLS = RUNS / "cells"
 DIVERGED = "diverged.txt"
 LOG = "log.txt"
-WRITTEN = (MODELS, PREDICTIONS, REPORTS, RUNS)  # by a training or by stages
+WRITTEN = (MODELS, PREDICTIONS, REPORTS, RUNS, Path(LOG), Path(DIVERGED))  # never linked into a cell
 
 
 @dataclass(frozen=True)

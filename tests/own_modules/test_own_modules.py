@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader, random_split
 
 from benchmarks.own_modules import make_project
+from pipelines.study.cells import _working_folder
 from pipelines.study.run import validation_metric
 from pipelines.study.workers import Workers
 from src.bundle.module import lacking
@@ -214,3 +215,29 @@ def test_loaders_start_their_workers_in_a_study_as_elsewhere() -> None:
         ((_, found, error),) = pool.each(start_method, [SimpleNamespace()])
     assert error is None
     assert found == multiprocessing.get_start_method()
+
+
+def test_a_cell_sees_the_files_of_the_project_but_writes_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("assets", "data/raw/mine", "data/prepared/mine", "data/prepared/other", "models"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "log.txt").write_text("kept")
+    (tmp_path / "params.yaml").write_text("trusted: [torchvision]\n")
+    cell = SimpleNamespace(
+        folder=tmp_path / "cell", task="mine", prepared=Path("data/prepared/mine"), study="s", title="t"
+    )
+    for name in ("WANDB_RUN_GROUP", "WANDB_TAGS", "WANDB_NAME", "WANDB_DIR"):
+        monkeypatch.setenv(name, "")
+    with _working_folder(cell, "w"):  # type: ignore[arg-type]
+        found = sorted(path.as_posix() for path in (*Path().iterdir(), *Path("data").glob("*/*")))
+    assert found == [
+        "assets",
+        "data",
+        "data/prepared/mine",
+        "data/raw/mine",
+        "log.txt",
+        "params.yaml",
+    ]
+    assert (tmp_path / "log.txt").read_text() == "kept"
