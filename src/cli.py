@@ -39,7 +39,7 @@ from rich.console import Console
 from rich.table import Table
 
 from src.bundle.bundle import Bundle, check_bundle_folder, restrict_imports, write_bundle
-from src.bundle.module import NEEDED, lacking
+from src.bundle.module import NEEDED, lacking, repeat_setup
 from src.bundle.module import scores as scores_of
 from src.core.arguments import explained
 from src.core.atomic import NO_LOCKS, file_written_whole, warn_of_no_lock
@@ -70,7 +70,6 @@ from src.training.options import require_own_process, require_usable, trial_by
 from src.training.overhead import NoProfiler
 from src.training.progress import TrainingProgress
 from src.training.provenance import environment, provenance
-from src.training.seeding import repeat_setup
 from src.training.tracking import start_tracker
 
 logger = logging.getLogger(__name__)

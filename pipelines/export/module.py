@@ -13,9 +13,8 @@ from torch import Tensor
 
 from src.bundle.bundle import Bundle
 from src.bundle.exportable import Arrays, Exportable
-from src.bundle.module import add_data_arguments
+from src.bundle.module import add_data_arguments, repeat_setup
 from src.core.errors import ConfigurationError
-from src.training.seeding import repeat_setup
 
 LOADERS = {"predict": "predict_dataloader", "test": "test_dataloader"}
 

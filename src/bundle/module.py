@@ -3,7 +3,8 @@
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jsonargparse import ArgumentParser
-from lightning import LightningDataModule, LightningModule, Trainer
+from lightning import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
@@ -22,7 +23,6 @@ from src.bundle.bundle import Bundle
 from src.core.atomic import file_written_whole
 from src.core.errors import ConfigurationError
 from src.core.paths import PREDICTIONS
-from src.training.seeding import SeededLoader, repeat_setup
 
 Arrays = dict[str, NDArray[Any]]
 NEEDED = {
@@ -83,6 +83,56 @@ def lacking(model: LightningModule, data: LightningDataModule | None) -> list[st
     return lines
 
 
+def repeat_setup(seed: int, model: Any, data: Any) -> None:
+    """Let each `setup` of an ordinary module and of its data see the same random numbers.
+
+    Many modules split their rows at random in `setup`, which is called for `fit`, for `test` and again in
+    each later command. A row of the training in one call could otherwise be a row of the test in another.
+
+    The validation rows are those that were validated in `fit`, so the owner of the loaders sets up for
+    `fit` to validate: modules often know no stage `validate`.
+
+    Args:
+        seed: of the training.
+        model: a LightningModule.
+        data: its LightningDataModule; None if the module has the loaders.
+    """
+    for part in (model, data):
+        if part is not None:
+            part.setup = _seeded_setup(part.setup, seed, part is (data or model))
+
+
+def _seeded_setup(setup: Callable[..., None], seed: int, loads: bool) -> Callable[..., None]:
+    @wraps(setup)
+    def seeded(stage: str) -> None:
+        seed_everything(seed, verbose=False)
+        setup("fit" if loads and stage == "validate" else stage)
+
+    return seeded
+
+
+class Unchanged:
+    """A DataLoader as any iterable: Lightning builds a DataLoader anew to predict, which may fail.
+
+    It does for `DataLoader(rows, 8)`, whose second argument has no name. What the rows draw at random repeats.
+
+    Args:
+        loader: of batches.
+        seed: of the training.
+    """
+
+    def __init__(self, loader: DataLoader[Any], seed: int) -> None:
+        self.loader = loader
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        seed_everything(self.seed, verbose=False)
+        return iter(self.loader)
+
+
 def module_scores(bundle: Bundle) -> dict[str, float]:
     """The metrics of a bundle's module on the validation and test rows of its data module."""
     parser = ArgumentParser(exit_on_error=False)
@@ -134,9 +184,8 @@ def write_module_predictions(bundle: Bundle, data: LightningDataModule | None, o
     loaders = source.predict_dataloader
 
     def as_it_is() -> Any:
-        # Lightning builds a DataLoader for predictions anew, which fails for `DataLoader(rows, 8)`
         loader = loaders()
-        return SeededLoader(loader, lambda: (seed,)) if isinstance(loader, DataLoader) else loader
+        return Unchanged(loader, seed) if isinstance(loader, DataLoader) else loader
 
     source.predict_dataloader = as_it_is  # type: ignore[method-assign]
     found = trainer.predict(bundle.model, datamodule=data)

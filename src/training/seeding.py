@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable, Iterator
-from functools import wraps
 from hashlib import sha256
 from typing import Any
 
@@ -25,34 +24,6 @@ def seed_everything(*numbers: int) -> None:
     torch.default_generator.manual_seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002
     random.seed(seed)
-
-
-def repeat_setup(seed: int, model: Any, data: Any) -> None:
-    """Let each `setup` of an ordinary module and of its data see the same random numbers.
-
-    Many modules split their rows at random in `setup`, which is called for `fit`, for `test` and again in
-    each later command. A row of the training in one call could otherwise be a row of the test in another.
-
-    The validation rows are those that were validated in `fit`, so the owner of the loaders sets up for
-    `fit` to validate: modules often know no stage `validate`.
-
-    Args:
-        seed: of the training.
-        model: a LightningModule.
-        data: its LightningDataModule; None if the module has the loaders.
-    """
-    for part in (model, data):
-        if part is not None:
-            part.setup = _seeded_setup(part.setup, seed, part is (data or model))
-
-
-def _seeded_setup(setup: Callable[..., None], seed: int, loads: bool) -> Callable[..., None]:
-    @wraps(setup)
-    def seeded(stage: str) -> None:
-        seed_everything(seed)
-        setup("fit" if loads and stage == "validate" else stage)
-
-    return seeded
 
 
 class SeededLoader:

@@ -19,11 +19,10 @@ from benchmarks.own_modules import make_project
 from pipelines.study.cells import _working_folder
 from pipelines.study.run import validation_metric
 from pipelines.study.workers import Workers
-from src.bundle.module import lacking
+from src.bundle.module import lacking, repeat_setup
 from src.core.digests import data_digest, write_manifest
 from src.core.errors import ConfigurationError
 from src.training.checkpoint import chosen_by
-from src.training.seeding import repeat_setup
 
 # the metrics of the report, and the rows of the predictions: 0 where the module cannot predict
 MODULES: dict[str, tuple[set[str], int]] = {
