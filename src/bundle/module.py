@@ -114,7 +114,7 @@ def _seeded_setup(setup: Callable[..., None], seed: int, loads: bool) -> Callabl
 class Unchanged:
     """A DataLoader as any iterable: Lightning builds a DataLoader anew to predict, which may fail.
 
-    It does for `DataLoader(rows, 8)`, whose second argument has no name. What the rows draw at random repeats.
+    It does for `DataLoader(rows, 8)`, whose second argument has no name. What rows draw at random repeats.
 
     Args:
         loader: of batches.
