@@ -4,6 +4,21 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+UV := $(shell command -v uv 2>/dev/null)
+# on a terminal, with progress bars
+INSTALL := $(if $(UV),uv pip install --python $(BIN)/python,$(BIN)/pip install) $(shell test -t 2 || echo --quiet)
+
+# The build of torch. cuda: the wheels of PyPI, which contain CUDA on Linux. cpu: the same version from TORCH_INDEX.
+# .venv/packages names the build that is installed, which later commands keep.
+BUILD := $(shell cat .venv/packages 2>/dev/null || { test -e .venv/ready && echo cuda; })
+TORCH ?= $(or $(BUILD),cuda)
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+ifeq ($(filter cpu cuda,$(TORCH)),)
+$(error TORCH is cpu or cuda, not '$(TORCH)')
+endif
+ifneq ($(TORCH),$(or $(BUILD),$(TORCH)))
+$(error .venv has the $(BUILD) build of torch; for the other one: rm -r .venv && make setup TORCH=$(TORCH))
+endif
 
 .PHONY: help setup repro test test-quick lint bench docs serve lock
 
@@ -11,41 +26,48 @@ help: ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /	/'
 
 # DVC runs the experiments of a queue in other folders, so it needs the absolute path of its site cache
-setup: .venv/ready ## create .venv with the locked requirements and say which devices there are
+setup: .venv/ready ## create .venv with the locked requirements and say what was found; TORCH=cpu leaves CUDA out
 	@grep -qsF "$(CURDIR)/.dvc/tmp/site" .dvc/config.local || \
 		dvc config --quiet --local core.site_cache_dir "$(CURDIR)/.dvc/tmp/site"
 	@$(BIN)/python -m src.training.devices
 
-# jieba and antlr4-python3-runtime exist as source only; the locked setuptools builds them, not the newest one
-BUILD_TOOLS := awk '/^[^ ]/ {wanted = /^setuptools==/} wanted' requirements.lock
-INSTALL := install --quiet --require-hashes --no-build-isolation -r
+# a part of the lock: blocks of a requirement with its hashes
+LOCKED = awk '/^[^ ]/ {wanted = $(1)} wanted' requirements.lock
+# the pair of the CPU index is pinned by version: its hashes, which differ from PyPI's, are in that index only;
+# macOS has no other build
+PAIR = $$(awk '/^(torch|torchvision)==/ {print $$1 "$(if $(filter Darwin,$(shell uname)),,+cpu)"}' requirements.lock)
+OF_CUDA := /^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)==/
+NEEDED := $(if $(filter cpu,$(TORCH)),2.1 GB without CUDA,6.8 GB of which TORCH=cpu would save 4.7)
 
-.venv/ready: requirements.lock pyproject.toml
+# jieba and antlr4-python3-runtime exist as source only; the locked setuptools builds them, not the newest one
+.venv/packages: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: Python 3.11 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 2; }
-	@echo "installing the locked packages into .venv: about 6 GB, some minutes"
-	@if command -v uv >/dev/null; then \
-		{ test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) .venv; } && \
-		$(BUILD_TOOLS) > .venv/build.txt && \
-		uv pip $(INSTALL) .venv/build.txt --python $(BIN)/python && \
-		uv pip $(INSTALL) requirements.lock --python $(BIN)/python && \
-		uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . ; \
-	else \
-		{ test -x $(BIN)/pip || $(PYTHON) -m venv .venv; } && \
-		$(BUILD_TOOLS) > .venv/build.txt && \
-		$(BIN)/pip $(INSTALL) .venv/build.txt && \
-		$(BIN)/pip $(INSTALL) requirements.lock && \
-		$(BIN)/pip install --quiet --no-deps --no-build-isolation -e . ; \
-	fi
+	@echo "1/3 the environment .venv, which will take about $(NEEDED)"
+	@test -x $(BIN)/$(if $(UV),python,pip) || \
+		$(if $(UV),uv venv --quiet --allow-existing --python $(PYTHON) .venv,$(PYTHON) -m venv .venv)
+	@$(call LOCKED,/^setuptools==/) > .venv/build.txt
+	@$(call LOCKED,$(if $(filter cpu,$(TORCH)),!$(OF_CUDA),1)) > .venv/locked.txt
+ifeq ($(TORCH),cpu)
+	@echo "2/3" $(PAIR) "from $(TORCH_INDEX)"
+	@$(INSTALL) --force-reinstall --no-deps $(if $(UV),--default-index,--index-url) $(TORCH_INDEX) $(PAIR) || { \
+		echo "error: no CPU build of torch from $(TORCH_INDEX), see above; TORCH_INDEX=URL names a mirror;" \
+			"without TORCH=cpu, make setup installs the build with CUDA from PyPI" >&2; exit 2; }
+endif
+	@echo "2/3 the packages of requirements.lock, some minutes"
+	@$(INSTALL) --require-hashes --no-deps -r .venv/build.txt
+	@$(INSTALL) --require-hashes --no-deps --no-build-isolation -r .venv/locked.txt
+	@echo $(TORCH) > $@
+
+.venv/ready: .venv/packages pyproject.toml
+	@echo "3/3 the project itself"
+	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@echo "installed: $$(du -sh .venv | cut -f 1) in .venv"
 	@touch $@
 
 # without their own requirements: see `lock`
-.venv/serve-ready: .venv/ready requirements-serve.lock
-	@if command -v uv >/dev/null; then \
-		uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-serve.lock; \
-	else \
-		$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements-serve.lock; \
-	fi
+.venv/serve-ready: .venv/packages requirements-serve.lock
+	@$(INSTALL) --no-deps --require-hashes -r requirements-serve.lock
 	@touch $@
 
 repro: setup ## run what is not up to date of fetch, prepare, train, evaluate, report
@@ -80,7 +102,7 @@ docs: setup ## build the documentation as a site: site/index.html
 	TMPDIR=$(CURDIR)/.venv NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 	@echo "the documentation: site/index.html"
 
-serve: .venv/serve-ready ## open a page on this machine that tries every model out
+serve: setup .venv/serve-ready ## open a page on this machine that tries every model out
 	python -m pipelines.serve
 
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes \

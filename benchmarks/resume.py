@@ -2,8 +2,8 @@
 
 Each optimizer and schedule of torch, each precision, each rule that ends a training and each averaging
 callback is trained once as a whole and once with two interruptions, by the command line, on rows that the
-benchmark makes. Compared are the tensors of the bundle and history.csv. It runs in one process, in a
-temporary folder; the results of the pipeline are not touched.
+benchmark makes; those of the kind `within` go on within an epoch. Compared are the tensors of the bundle and
+history.csv. It runs in one process, in a temporary folder; the results of the pipeline are not touched.
 """
 
 import contextlib
@@ -32,11 +32,12 @@ from src.cli import main
 from src.core.errors import LockstepError
 from src.tabular.model import TabularModel
 from src.tabular.prepare import Preparation, prepare
+from src.training import compilation
 
 EPOCHS, STEPS = 6, 5  # of a training, of an epoch
 INTERRUPTIONS = (13, 11)  # steps until the first and, after it was started again, until the second
-KINDS = ("optimizers", "schedules", "precisions", "endings", "callbacks")
-Kind = Literal["optimizers", "schedules", "precisions", "endings", "callbacks"]
+KINDS = ("optimizers", "schedules", "precisions", "endings", "callbacks", "within")
+Kind = Literal["optimizers", "schedules", "precisions", "endings", "callbacks", "within"]
 
 OPTIM, SCHEDULE, CALLBACK = "torch.optim", "torch.optim.lr_scheduler", "lightning.pytorch.callbacks"
 # what a schedule needs; those that are not listed need nothing or take functions and other schedules
@@ -123,11 +124,36 @@ def callbacks() -> Iterator[tuple[str, dict[str, Any]]]:
     chosen: dict[str, dict[str, Any]] = {
         "WeightAveraging": {},
         "EMAWeightAveraging": {"decay": 0.9},
+        "StochasticWeightAveraging": {"swa_lrs": 0.01, "swa_epoch_start": 3},
         "GradientAccumulationScheduler": {"scheduling": {0: 2, 3: 1}},
         "ModelCheckpoint": {"save_last": True},
     }
     for name, arguments in chosen.items():
         yield name, {"trainer": {"callbacks": [spec(CALLBACK, name, **arguments)]}}
+
+
+def within() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Trainings that go on within an epoch: of each other kind a part, and the keys of this project."""
+    every: dict[str, dict[str, Any]] = {"checkpoint_steps": 1}
+    for kind in (precisions, endings, callbacks):
+        for name, changes in kind():
+            yield name, changes | every
+    pattern = [{"pattern": "bias|Norm", "weight_decay": 0.0}]
+    own = "src.training.optimizers"
+    for name, model in {
+        "Adam": {"optimizer": spec(OPTIM, "Adam", lr=0.01)},
+        "LBFGS": {"optimizer": spec(OPTIM, "LBFGS", lr=0.01)},
+        "parameter groups": {"optimizer": spec(OPTIM, "AdamW", lr=0.01), "parameter_groups": pattern},
+        "MuonWithAdamW": {"optimizer": spec(own, "MuonWithAdamW", lr=0.01), "parameter_groups": pattern},
+        "OneCycle": {
+            "optimizer": spec(OPTIM, "Adam", lr=0.01),
+            "lr_scheduler": spec(own, "OneCycle", total_steps=None),
+            "lr_interval": "step",
+        },
+    }.items():
+        yield name, {"model": model} | every
+    yield "log_gradient_norms", {"log_gradient_norms": True} | every
+    yield "every third step", {"checkpoint_steps": 3}
 
 
 def configuration(changes: dict[str, Any]) -> dict[str, Any]:
@@ -137,6 +163,7 @@ def configuration(changes: dict[str, Any]) -> dict[str, Any]:
     return {
         "task": "rows",
         "checkpoint_seconds": 0,
+        **changes,
         "trainer": {"accelerator": "cpu", "max_epochs": EPOCHS, **changes.get("trainer", {})},
         "data": spec("src.tabular.data", "TabularData", batch_size=16),
         "model": spec("src.tabular.model", "TabularModel", **model | changes.get("model", {})),
@@ -207,7 +234,9 @@ def compare(kinds: list[Kind] | None = None) -> None:
     os.environ["WANDB_MODE"] = "disabled"
     rows = [(kind, *row) for kind in kinds or KINDS for row in globals()[kind]()]
     table = Table("kind", "training", "interrupted twice, against whole")
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+    # emulated by the instructions of portable: true, and refused there because that is slow
+    bfloat16 = mock.patch.object(compilation, "computes_in_bfloat16", return_value=True)
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), bfloat16:
         make_rows()
         for kind, name, changes in track(rows, console=Console(stderr=True)):
             table.add_row(kind, name, outcome(changes))

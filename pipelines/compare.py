@@ -1,4 +1,8 @@
-"""A table of the runs on this machine: the keys of the configuration that differ, metrics, time, date."""
+"""Tables of runs and of changes.
+
+Of the runs on this machine: the keys of the configuration that differ, metrics, time, date. With `--against`:
+the models and studies whose metrics differ from those of another revision of git.
+"""
 
 import math
 import sys
@@ -7,11 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from jsonargparse import auto_cli
+from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
 from yaml import safe_load
 
+from pipelines.against import changed_metrics, commit_of, markdown_of
 from pipelines.parameters import read_parameters, studies_of
 from pipelines.report.scores import HIGHER_IS_BETTER, USUAL
 from src.core.atomic import file_written_whole
@@ -28,7 +33,8 @@ Format = Literal["table", "csv", "md", "json"]
 
 
 def compare(
-    name: str,
+    name: str | None = None,
+    against: str | None = None,
     sort: str | None = None,
     filter: list[str] | None = None,
     columns: list[str] | None = None,
@@ -38,8 +44,13 @@ def compare(
 ) -> None:
     """Compare the finished runs of a task, a model or a study: the settings that differ, and the metrics.
 
+    With `against`, show what differs between the metrics of reports/ and those that another revision of git
+    has committed; it is no error if something does.
+
     Args:
-        name: a task, whose models all are compared, or a model or study of params.yaml.
+        name: a task, whose models all are compared, or a model or study of params.yaml. With `against` it may
+            be left out for all.
+        against: a branch, tag or commit.
         sort: a column; `-column` puts the largest first.
         filter: conditions such as `activation=relu` or `test/rmse<0.2`; the last part of a column's name is
             enough.
@@ -50,8 +61,15 @@ def compare(
     """
     if output is not None:
         check_output(output, overwrite)
-    records = _records(name)
-    table = runs_table(records)
+    records: dict[str, dict[str, Any]] = {}
+    if against is not None:
+        commit = commit_of(against)
+        table = changed_metrics(commit, name)
+    elif name is not None:
+        records = _records(name)
+        table = runs_table(records)
+    else:
+        raise ConfigurationError("expected the NAME of a task, model or study, or --against REVISION")
     for condition in filter or []:
         table = _filtered(table, condition)
     if sort:
@@ -60,14 +78,26 @@ def compare(
         table = table.sort_values(column, ascending=rising, kind="stable", na_position="last")
     if columns:
         table = table[[_column(table, column) for column in columns]]
-    if format == "table":
-        _print(table if columns else table[_usual_columns(table, name)], name, sort)
-        _print_trivial({run: records[run] for run in table.index})
+
+    def text_of(format: str) -> str:
+        text = as_text(table, format)
+        if against is None or format != "md":
+            return text
+        return markdown_of(text, list(dict.fromkeys(table.index)), against, commit)
+
+    if format != "table":
+        print(text_of(format), end="")
+    elif against is not None:
+        if table.empty:
+            print(f"no metric differs from {against}")
+        else:
+            _print(table, f"{len(table)} changes against {against}", sort)
     else:
-        print(as_text(table, format), end="")
+        shown = table if columns else table[_usual_columns(table, str(name))]
+        _print(shown, f"{len(table)} runs of {name}", sort)
+        _print_trivial({run: records[run] for run in table.index})
     if output is not None:
-        ending = output.suffix.removeprefix(".") if format == "table" else format
-        text = as_text(table, ending)
+        text = text_of(output.suffix.removeprefix(".") if format == "table" else format)
         with file_written_whole(output) as file:
             file.write(text)
 
@@ -227,24 +257,25 @@ def _usual_columns(table: pd.DataFrame, name: str) -> list[str]:
     ]
 
 
-def _print(table: pd.DataFrame, name: str, sort: str | None) -> None:
+def _print(table: pd.DataFrame, title: str, sort: str | None) -> None:
     """Print a table, each column whole; on a terminal those that fit, the metrics first."""
     sorted_by = _column(table, sort.removeprefix("-")) if sort else None
     cells = {str(column).rpartition(".")[2]: [_shown(value) for value in table[column]] for column in table}
-    cells = {"run": list(map(str, table.index)), **cells}
+    index = str(table.index.name)
+    cells = {index: list(map(str, table.index)), **cells}
     widths = {column: max(map(len, [column, *rows])) + 3 for column, rows in cells.items()}
     left_out: list[str] = []
     console = Console() if sys.stdout.isatty() else Console(width=sum(widths.values()) + 1)
-    first = {"run": 0, str(sorted_by).rpartition(".")[2]: 1}
+    first = {index: 0, str(sorted_by).rpartition(".")[2]: 1}
     room = console.width - 1
     for column in sorted(cells, key=lambda column: first.get(column, 2 if column.startswith("test/") else 3)):
         if widths[column] <= room or column in first:
             room -= widths[column]
         else:
             left_out.append(column)
-    shown = Table(title=f"{len(table)} runs of {name}")
+    shown = Table(title=title)
     for column in (column for column in cells if column not in left_out):
-        width = None if column == "run" else widths[column] - 3  # only the name may be cut
+        width = None if column == index else widths[column] - 3  # only the name may be cut
         shown.add_column(column, no_wrap=True, min_width=width)
     for row in zip(*(rows for column, rows in cells.items() if column not in left_out), strict=True):
         shown.add_row(*row)
@@ -274,5 +305,17 @@ def _print_trivial(records: dict[str, dict[str, Any]]) -> None:
         print(f"not better than the trivial answer beyond noise: {', '.join(found)}")
 
 
+def main() -> None:
+    """The command line of `compare`."""
+    parser = ArgumentParser(prog="python -m pipelines.compare", description=__doc__)
+    parser.add_argument(
+        "name",
+        nargs="?",
+        help="A task, whose models all are compared, or a model or study; with --against by default all.",
+    )
+    parser.add_function_arguments(compare, skip={"name"})
+    compare(**parser.parse_args().as_dict())
+
+
 if __name__ == "__main__":
-    exit_with_message(lambda: auto_cli(compare, as_positional=True))
+    exit_with_message(main)

@@ -8,7 +8,7 @@ from jsonargparse import auto_cli
 from src.core.atomic import written_whole
 from src.core.errors import exit_with_message
 from src.core.outputs import require_ours
-from src.core.paths import MODELS, PREPARED, REPORT_FILES, REPORTS, require_name
+from src.core.paths import MODELS, PREPARED, REPORT_FILES, REPORTS, RUNS, require_name
 
 if TYPE_CHECKING:
     from src.bundle.bundle import Bundle
@@ -21,6 +21,7 @@ def evaluate(model: str) -> None:
         model: the name of a trained model, whose bundle is models/<model>.
     """
     from src.bundle.bundle import Bundle  # not needed for --help
+    from src.training.tracking import log_report
 
     require_name(model, "model")
     bundle = Bundle.open(MODELS / model)
@@ -33,6 +34,7 @@ def evaluate(model: str) -> None:
             kind.evaluate(bundle, prepared, folder)
         else:
             _evaluate_module(bundle, folder)
+    log_report(REPORTS / model, RUNS, model, bundle.configuration)
     print(f"{model}: evaluated: {REPORTS / model}/")
 
 

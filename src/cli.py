@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from enum import Enum
 from hashlib import sha256
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 from unittest import mock
@@ -30,8 +31,15 @@ from jsonargparse import ArgumentError
 from jsonargparse import Path as ConfigurationPath
 from jsonargparse.typing import NonNegativeFloat, PositiveInt, restricted_number_type
 from lightning import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    Checkpoint,
+    LearningRateFinder,
+    ModelCheckpoint,
+    ProgressBar,
+)
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from lightning.pytorch.utilities.model_summary import ModelSummary
@@ -58,19 +66,20 @@ from src.training.checkpoint import (
     HISTORY,
     DurableCheckpointIO,
     ResumableCheckpoint,
+    averages_at_the_end,
     chosen_by,
     require_storable,
 )
+from src.training.compilation import Compile, compile_training, require_compilable, require_precision
 from src.training.distributed import Termination, launched_by, require_all_processes
 from src.training.exactness import Exactness, choose_instructions
 from src.training.gradient_norms import GradientNorms
-from src.training.loading import WholeData
 from src.training.non_finite_loss import NonFiniteLossGuard
-from src.training.options import require_own_process, require_usable, trial_by
+from src.training.options import require_usable, require_whole_weights, trial_by
 from src.training.overhead import NoProfiler
 from src.training.progress import TrainingProgress
 from src.training.provenance import environment, provenance
-from src.training.tracking import start_tracker
+from src.training.tracking import UNFINISHED, described, run_name, start_tracker
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +87,6 @@ TRAINER_DEFAULTS = {
     "default_root_dir": str(RUNS),
     "deterministic": True,
     "enable_model_summary": False,
-    "num_sanity_val_steps": 0,
 }
 
 
@@ -112,10 +120,11 @@ class LockstepCLI(LightningCLI):
         Raises:
             ConfigurationError: an unknown key, or a value that cannot be used.
         """
-        linked = [item for item in args if re.match(r"--data\.(init_args\.)?(task|seed)\b", item)]
+        self.arguments = [*args]
+        linked = [item for item in args if re.match(r"--data\.(init_args\.)?(prepared|order_seed)\b", item)]
         if linked:
             key = linked[0].partition("=")[0]
-            raise ConfigurationError(f"{key}: the data have the keys task and seed_everything; give those")
+            raise ConfigurationError(f"{key}: it follows from the keys task and seed_everything; give those")
         try:
             with mock.patch.object(ConfigurationPath, "read_text", _text_of):
                 super().parse_arguments(parser, args)
@@ -170,6 +179,13 @@ class LockstepCLI(LightningCLI):
             help="The same weights on all x86 processors with AVX2; false: all instructions of this one.",
         )
         parser.add_argument(
+            "--compile",
+            type=Compile | None,
+            default=None,
+            help="true: compile the network for training by torch.compile (mode default). The weights are "
+            "then the same on this machine alone; the bundle needs no compiler.",
+        )
+        parser.add_argument(
             "--checkpoint_seconds",
             type=NonNegativeFloat,
             default=10.0,
@@ -177,27 +193,32 @@ class LockstepCLI(LightningCLI):
             "little of the time is done more often.",
         )
         parser.add_argument(
+            "--checkpoint_steps",
+            type=PositiveInt | None,
+            default=None,
+            help="Save a checkpoint within an epoch, too, after so many optimizer steps, for epochs that are "
+            "long; by default at ends of epochs only. One process only.",
+        )
+        parser.add_argument(
             "--log_gradient_norms",
             type=bool,
             default=False,
             help="Add each layer's gradient norm and share of dead units to the history.",
         )
-        parser.link_arguments("task", "data.init_args.task")
-        parser.link_arguments("seed_everything", "data.init_args.seed")
+        # data modules that have arguments of these names get them
+        parser.link_arguments("task", "data.init_args.prepared", compute_fn=PREPARED.joinpath)
+        parser.link_arguments("seed_everything", "data.init_args.order_seed")
         parser.link_arguments("data.preprocessing", "model.init_args.preprocessing", apply_on="instantiate")
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Lightning's subcommands without the options that choose weights; `main` takes `predict` itself."""
-        fixed = {
-            "model",
-            "datamodule",
-            "ckpt_path",
-            "weights_only",
-            "verbose",
-        }
+        """Lightning's subcommands without what is always the same; `main` takes `predict` itself."""
+        fixed = {"model", "datamodule", "weights_only", "verbose"}
         loaders = {"train_dataloaders", "val_dataloaders", "dataloaders"}
         return dict.fromkeys(("fit", "validate", "test", "predict"), fixed | loaders)
+
+    def _parse_ckpt_path(self) -> None:
+        """Do nothing: the model is that of the configuration, not of the checkpoint."""
 
     def before_instantiate_classes(self) -> None:
         """Resolve what the run is about before anything is built."""
@@ -212,11 +233,21 @@ class LockstepCLI(LightningCLI):
         require_usable(self.configuration["trainer"])
         prepared = PREPARED / self.task
         self.own_data = not _reads_prepared_data(self.configuration)
+        # a mistake in the validation of an ordinary module is found before the training
+        self.configuration["trainer"].setdefault("num_sanity_val_steps", int(self.own_data))
+        chosen = self.configuration.get("ckpt_path")
         if self.subcommand == "fit":
+            if chosen:
+                raise ConfigurationError(
+                    f"ckpt_path: {chosen} cannot be used: a training goes on from its own checkpoint by "
+                    "itself; to begin with other weights, load them in the constructor of the module"
+                )
             _require_stage(self.name, None if self.own_data else prepared)
             if not self.own_data:
                 prepared_manifest(prepared)
             self.prepared = data_digest(prepared)
+            return
+        if chosen:
             return
         self.bundle = Bundle.open(MODELS / self.name)
         self.bundle.require_model(self.configuration)
@@ -235,8 +266,10 @@ class LockstepCLI(LightningCLI):
         seed, threads = self.configuration["seed_everything"], self.configuration["threads"]
         kwargs["callbacks"] = [Exactness(int(seed), threads), *given]
         own_bar = any(isinstance(callback, ProgressBar) for callback in given)
-        terminal = sys.stderr.isatty() and options["enable_progress_bar"] is not False
-        kwargs["enable_progress_bar"] = terminal or own_bar
+        bar = options["enable_progress_bar"]
+        kwargs["enable_progress_bar"] = bar = (sys.stderr.isatty() or own_bar) if bar is None else bar
+        kwargs["num_sanity_val_steps"] = self.configuration["trainer"]["num_sanity_val_steps"]
+        user_loggers = options["logger"] or False  # Lightning's own default would be a logger
         if options["profiler"] is None:
             kwargs["profiler"] = NoProfiler()
         else:
@@ -244,7 +277,8 @@ class LockstepCLI(LightningCLI):
                 logging.INFO
             )  # it shows its table there
         if self.subcommand != "fit":
-            return super().instantiate_trainer(enable_checkpointing=False, logger=False, **kwargs)
+            files = any(isinstance(callback, Checkpoint) for callback in given)
+            return super().instantiate_trainer(enable_checkpointing=files, logger=user_loggers, **kwargs)
         self.lacks = [] if hasattr(self.model, "trivial_metrics") else lacking(self.model, self.datamodule)
         code = code_digest("src.cli", *sorted(modules_named(self.configuration)))
         identity = yaml.safe_dump(self.configuration) + (self.prepared or "") + code
@@ -253,34 +287,44 @@ class LockstepCLI(LightningCLI):
         for callback in given:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str((self.run_folder / "checkpoints").absolute())
+            if isinstance(callback, BatchSizeFinder | LearningRateFinder):
+                callback._early_exit = True  # as Lightning's Tuner: it finds, and nothing is trained
         monitor, mode = chosen_by(self.configuration, ())
-        seconds_between = self.configuration["checkpoint_seconds"]
+        checkpoints = self.configuration["checkpoint_seconds"], self.configuration.get("checkpoint_steps")
         kwargs["callbacks"].append(NonFiniteLossGuard())
-        self.record = ResumableCheckpoint(self.run_folder, monitor, mode, seconds_between)
+        self.record = ResumableCheckpoint(self.run_folder, monitor, mode, *checkpoints)
         kwargs["callbacks"] += [self.record, Termination()]
         if self.configuration["log_gradient_norms"]:
             kwargs["callbacks"].append(GradientNorms())
         # Lightning's own bar shows what a module logs with prog_bar
-        if terminal and not own_bar and not self.own_data:
+        if bar and not own_bar and not self.own_data:
             kwargs["callbacks"].append(TrainingProgress(monitor or "validation/loss"))
-        if self.own_data and not kwargs.get("num_sanity_val_steps"):
-            kwargs["num_sanity_val_steps"] = 1  # a mistake in the validation is found before the training
         launcher = launched_by()
         plugins = [DurableCheckpointIO(), *([launcher] if launcher else [])]
-        logger = options["logger"] or False  # Lightning's own default would be a logger
-        trainer = super().instantiate_trainer(logger=logger, plugins=plugins, **kwargs)
-        require_own_process(trainer)
+        trainer = super().instantiate_trainer(logger=user_loggers, plugins=plugins, **kwargs)
+        require_whole_weights(trainer)
         require_all_processes(launcher, trainer)
-        self.record.environment = environment(
-            trainer.strategy.root_device, trainer.world_size, self.configuration["portable"]
-        )
+        require_precision(trainer)
+        chosen = self.configuration.get("compile")
+        self.compiler = require_compilable(chosen, trainer) if chosen else None
+        portable = self.configuration["portable"]
+        if self.compiler and portable:
+            logger.warning(
+                "compile: portable: true holds for trainings without it: %s makes kernels for this processor",
+                self.compiler,
+            )
+        device, processes = trainer.strategy.root_device, trainer.world_size
+        self.record.environment = environment(device, processes, portable, self.compiler)
         self.tracker = None
         if trainer.is_global_zero:
             _require_writable(MODELS)
             check_bundle_folder(MODELS / self.name)
             self.lock = _only_trainer(self.name)
-            described = {**self.configuration, "prepared_sha256": self.prepared}
-            self.tracker = start_tracker(RUNS, self.name, described)
+            if not any(isinstance(each, WandbLogger) for each in trainer.loggers):  # a run of its own
+                record = described(self.configuration, self.task, TRAINER_DEFAULTS)
+                record |= {"prepared_sha256": self.prepared, "run": self.run_folder.name}
+                name = run_name(self.name, self.arguments)
+                self.tracker = start_tracker(RUNS, self.name, record, self.run_folder, name)
         if self.tracker is not None:
             trainer.loggers = [*trainer.loggers, self.tracker]
         if given and not trainer.loggers:
@@ -290,6 +334,8 @@ class LockstepCLI(LightningCLI):
     def fit(self, **kwargs: Any) -> None:
         """Train, or go on with an interrupted training of the same configuration, data and code."""
         require_storable(self.model)
+        if self.compiler:
+            compile_training(self.model)
         summary = str(ModelSummary(self.model, max_depth=-1))
         _say(self.trainer, summary)
         for line in self.lacks:
@@ -299,8 +345,10 @@ class LockstepCLI(LightningCLI):
             with _interruptions(self.trainer):
                 checkpoint = self._usable_checkpoint()
                 start = time.perf_counter()
-                self.trainer.fit(**kwargs, ckpt_path=checkpoint, weights_only=True)
+                self.trainer.fit(**kwargs | {"ckpt_path": checkpoint, "weights_only": True})
                 seconds = time.perf_counter() - start
+                if self._show_what_was_found():
+                    return
                 if not self.record.epochs:
                     if self.trainer.num_training_batches == 0 and not trial_by(self.configuration["trainer"]):
                         raise ConfigurationError(
@@ -310,12 +358,30 @@ class LockstepCLI(LightningCLI):
                         "no epoch was trained; raise trainer.max_epochs, max_steps, max_time or "
                         "limit_train_batches"
                     )
-                scores = scores_of(self.trainer, "test", self.model, self.datamodule, verbose=False)
+                stages = ("validate", "test") if averages_at_the_end(self.trainer) else ("test",)
+                scores: dict[str, float] = {}
+                for stage in stages:
+                    scores |= scores_of(self.trainer, stage, self.model, self.datamodule, verbose=False)
                 if self.trainer.is_global_zero:
                     self._end(summary, scores, seconds)
         finally:
             if self.trainer.is_global_zero:
                 self.lock.release()
+
+    def _show_what_was_found(self) -> bool:
+        """Print what a finder has found, after which nothing is trained; whether there was one."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, LearningRateFinder) and callback.optimal_lr is not None:
+                text = f"learning rate {callback.optimal_lr.suggestion()}"
+            elif isinstance(callback, BatchSizeFinder):
+                text = f"batch size {callback.optimal_batch_size}"
+            else:
+                continue
+            _say(self.trainer, f"{type(callback).__name__}: {text}; write it into the configuration")
+            if self.tracker is not None:
+                self.tracker.finish({})
+            return True
+        return False
 
     def _usable_checkpoint(self) -> Path | None:
         """The checkpoint to go on from, if one can be read and was begun in the same environment."""
@@ -324,10 +390,8 @@ class LockstepCLI(LightningCLI):
             return None
         try:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-            epoch, began = (
-                checkpoint["epoch"],
-                checkpoint["callbacks"][self.record.state_key].get("environment"),
-            )
+            epoch, within = checkpoint["epoch"], checkpoint["within_epoch"]
+            began = checkpoint["callbacks"][self.record.state_key].get("environment")
         except Exception as error:  # torch raises many kinds for a damaged file
             logger.warning("%s cannot be read (%s): starting afresh", path, type(error).__name__)
             return None
@@ -338,7 +402,8 @@ class LockstepCLI(LightningCLI):
         if changes:
             logger.warning("%s was begun with %s: starting afresh", path, "; ".join(changes))
             return None
-        _say(self.trainer, f"going on after epoch {epoch + 1}")
+        batches = f", after batch {within['batches']}" if within else ""
+        _say(self.trainer, f"going on {'in' if within else 'after'} epoch {epoch + 1}{batches}")
         return path
 
     def _end(self, summary: str, test_metrics: Mapping[str, float], seconds: float) -> None:
@@ -357,8 +422,9 @@ class LockstepCLI(LightningCLI):
                 raise ConfigurationError(f"monitor: no epoch had the metric '{monitor}'; validate more often")
             self._keep(summary, scores, trivial, test_rows, seconds)
         if self.tracker is not None:
-            self.tracker.finish(scores)
-        (self.run_folder / CHECKPOINT).unlink(missing_ok=True)
+            self.tracker.finish(scores, best, None if trial else MODELS / self.name)
+        for name in (CHECKPOINT, UNFINISHED):
+            (self.run_folder / name).unlink(missing_ok=True)
         self._print_scores(scores, trivial)
         if trial:
             reasons = ", ".join(f"trainer.{name}" for name in trial)
@@ -391,26 +457,33 @@ class LockstepCLI(LightningCLI):
             "trivial": trivial,
             "test_rows": test_rows,
             "seconds": seconds,
-            "provenance": provenance(self.prepared, self.trainer.strategy.root_device),
+            "provenance": provenance(self.prepared, self.trainer.strategy.root_device, self.compiler),
+            "wandb_id": None if self.tracker is None else self.tracker.version,
         }
         with file_written_whole(self.run_folder / RECORD) as file:
             file.write(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
     def validate(self, **kwargs: Any) -> None:
-        """Metrics of the bundle on the validation rows."""
+        """Metrics of the bundle, or of the weights of `ckpt_path`, on the validation rows."""
         self._judge("validate")
 
     def test(self, **kwargs: Any) -> None:
-        """Metrics of the bundle on the test rows."""
+        """Metrics of the bundle, or of the weights of `ckpt_path`, on the test rows."""
         self._judge("test")
 
     def _judge(self, stage: Literal["validate", "test"]) -> None:
-        self.bundle.load_weights(self.model)
+        if path := self.configuration.get("ckpt_path"):
+            _load_checkpoint(self.model, Path(path))
+        else:
+            self.bundle.load_weights(self.model)
         if not scores_of(self.trainer, stage, self.model, self.datamodule):
             step, loader = NEEDED[stage]
             raise ConfigurationError(f"{type(self.model).__name__} has no {step}, or its data no {loader}")
 
     def _print_scores(self, scores: Mapping[str, float], trivial: Mapping[str, float]) -> None:
+        if len(scores) == 1:  # no test_step: what the kept epoch has logged
+            scores = {"best_epoch": scores["best_epoch"], **self.record.best_row}
+            del scores["epoch"], scores["learning_rate"]
         chosen = f"best of {self.record.epochs} epochs: {scores['best_epoch']}"
         if self.record.chosen_by is None:
             chosen = f"the last of {self.record.epochs} epochs"
@@ -424,10 +497,19 @@ class LockstepCLI(LightningCLI):
         Console().print(table)
 
 
+def _load_checkpoint(model: lightning.LightningModule, path: Path) -> None:
+    """Put the weights of a checkpoint of Lightning into a module, without running code from it."""
+    try:
+        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+    except Exception as error:  # torch raises many kinds
+        text = " ".join(str(error).split())[:200]
+        raise ConfigurationError(f"ckpt_path: {path} has no weights of this model: {text}") from error
+
+
 def _reads_prepared_data(configuration: Mapping[str, Any]) -> bool:
-    """Whether the data module is one of the built-in kinds, which read data/prepared/<task>."""
+    """Whether the data module has an argument for data/prepared/<task>, as the built-in ones do."""
     module, _, name = (configuration.get("data") or {}).get("class_path", "").rpartition(".")
-    return bool(module) and issubclass(getattr(import_module(module), name), WholeData)
+    return bool(module) and "prepared" in signature(getattr(import_module(module), name)).parameters
 
 
 def _require_stage(name: str, prepared: Path | None) -> None:
@@ -539,6 +621,8 @@ def main(arguments: list[str] | None = None, cli: type[LockstepCLI] = LockstepCL
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
     # about logging within an epoch, which is not done here
     warnings.filterwarnings("ignore", message="The number of training batches")
+    # loaders begin at the batch where the training was interrupted (src/training/seeding.py)
+    warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before")
     # they are given on purpose where another process asks for a training
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     try:
@@ -578,7 +662,14 @@ def _refusal(error: Exception) -> str | None:
     owner = next((name for name in OWNERS if module.startswith(name)), None)
     if owner is None or isinstance(error, OSError):
         return None
-    text = explained(error) if owner == "jsonargparse" else f"{type(error).__name__}: {error}"
+    if owner == "jsonargparse":
+        cause: BaseException = error
+        while inner := cause.__cause__ or cause.__context__:
+            cause = inner  # what the constructor of a class says
+        known = cause is error or isinstance(cause, ModuleNotFoundError)
+        text = explained(error) if known else f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+        return f"{text} (for the traceback: {TRACEBACK_VARIABLE}=1)"
+    text = f"{type(error).__name__}: {error}"
     return f"{module} refuses the configuration: {text} (for the traceback: {TRACEBACK_VARIABLE}=1)"
 
 

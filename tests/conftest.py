@@ -40,10 +40,12 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run slow tests last, those of two environments among them; skip tests of tasks that were removed."""
+    """Run slow tests last, those of two environments among them; skip tests of removed tasks and of Unix."""
     for item in items:
         if "clones" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
+        if sys.platform == "win32" and item.get_closest_marker("unix"):
+            item.add_marker(pytest.mark.skip("Windows has no named pipes, devices or signals of Unix"))
         for marker in item.iter_markers("tasks"):
             if missing := set(marker.args) - set(TASKS):
                 item.add_marker(pytest.mark.skip(f"params.yaml has no task {min(missing)}"))

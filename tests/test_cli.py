@@ -461,6 +461,21 @@ def test_wandb_that_fails_does_not_affect_the_training(
     assert sum("going on without it" in message for message in caplog.messages) == 1
 
 
+def test_a_wandb_logger_of_the_configuration_takes_the_place_of_the_projects_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    init = mock.Mock(return_value=mock.MagicMock())
+    monkeypatch.setattr("wandb.init", init)
+    options = (
+        "--trainer.logger=WandbLogger",
+        "--trainer.logger.project=mine",
+        "--trainer.logger.save_dir=runs",
+    )
+    with mock.patch.dict(os.environ, WANDB_MODE="offline"):
+        assert cli("fit", "--config", CONFIG, *options) == 0
+    assert [call.kwargs["project"] for call in init.call_args_list] == ["mine"]
+
+
 # ------------------------------------------------------------------------------------------ refusals
 
 

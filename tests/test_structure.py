@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[1]
 PARAMETERS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 TASKS: dict[str, str] = PARAMETERS["tasks"]
 MODELS: dict[str, str] = PARAMETERS["models"]
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+STAGES = PIPELINE["stages"]
 SOURCES = sorted(
     path.relative_to(ROOT) for part in ("src", "pipelines") for path in (ROOT / part).rglob("*.py")
 )
@@ -215,3 +216,12 @@ def test_tests_reach_no_other_machine(python: Callable[..., Any]) -> None:
     done = python("-c", f"import socket; socket.create_connection({address}, timeout=0.1)", cwd=ROOT)
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == "RuntimeError: the tests may not connect to 192.0.2.1"
+
+
+def test_dvc_compares_the_scores_of_models_and_draws_losses_by_epoch() -> None:
+    # a key of a study's metrics.json is a cell, which would be a column of `dvc metrics show`
+    assert [name for name, stage in STAGES.items() if "metrics" in stage.get("do", {})] == ["evaluate"]
+    for plot in PIPELINE["plots"]:
+        ((path, axes),) = plot.items()
+        assert re.fullmatch(r"reports/[\w-]+/plots/learning_curve\.csv", path)
+        assert axes == {"x": "epoch", "y": ["train/loss", "validation/loss"]}

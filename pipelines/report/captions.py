@@ -17,9 +17,9 @@ PICTURES = {
         " line marks the first cell. The table has the numbers.",
     ),
     "curves": (
-        "Validation loss",
-        "The validation loss over the epochs, on a logarithmic scale, a line a cell of the study {name}, as a"
-        " mean over its runs.",
+        "Metric by epoch",
+        "The metric on the validation rows over the epochs, a line a cell of the study {name}, as a mean over"
+        " its runs.",
     ),
     "weights": ("Trained weights", "A histogram of the trained weights of each cell of the study {name}."),
     "gradients": (

@@ -13,12 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from pipelines.parameters import checked, kind_of, task_section
+from pipelines.parameters import checked, kind_of, read_parameters, task_section
 from src.core.code import code_digest, modules_named
 from src.core.digests import data_digest, file_digest, read_source
 from src.core.documents import read_json
 from src.core.errors import ConfigurationError, NonFiniteError, reported_error
-from src.core.paths import MANIFEST, MODELS, PREDICTIONS, PREPARED, RAW, RECORD, REPORTS, RUNS, SOURCE
+from src.core.paths import (
+    MANIFEST,
+    MODELS,
+    PARAMETERS,
+    PREDICTIONS,
+    PREPARED,
+    RAW,
+    RECORD,
+    REPORTS,
+    RUNS,
+    SOURCE,
+)
 
 if TYPE_CHECKING:
     from src.cli import LockstepCLI
@@ -26,7 +37,8 @@ if TYPE_CHECKING:
 CELLS = RUNS / "cells"
 DIVERGED = "diverged.txt"
 LOG = "log.txt"
-WRITTEN = (MODELS, PREDICTIONS, REPORTS, RUNS, Path(LOG), Path(DIVERGED))  # never linked into a cell
+# a cell has its own
+WRITTEN = (MODELS, PARAMETERS, PREDICTIONS, REPORTS, RUNS, Path(LOG), Path(DIVERGED))
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,7 @@ class Cell:
         seed: of the training.
         fold: the number of the fold whose rows are the test rows, from 1; 0 for the task's own test rows.
         prepared: the folder with the prepared data.
+        changes: the keys of the preparation that the study or the fold changes.
     """
 
     study: str
@@ -50,6 +63,7 @@ class Cell:
     seed: int
     fold: int
     prepared: Path
+    changes: dict[str, Any] = field(default_factory=dict, hash=False)
 
     @cached_property
     def folder(self) -> Path:
@@ -152,9 +166,13 @@ def _working_folder(cell: Cell, mode: str) -> Iterator[None]:
     """Make the cell's folder the working folder, and its log file the output.
 
     The command line reads and writes paths below the working folder, so what lies in the project's folder is
-    linked into it: the prepared data, and whatever an ordinary module reads.
+    linked into it: the prepared data, and whatever an ordinary module reads. Its params.yaml has the
+    preparation of the cell, for W&B's record.
     """
     home = Path.cwd()
+    section = task_section(cell.task)
+    section = {**section, "prepare": {**(section.get("prepare") or {}), **cell.changes}}
+    parameters = {**read_parameters(), cell.task: section}
     data = PREPARED.parent
     links = {path: path for path in (*Path().iterdir(), *data.glob("*"))}
     for path in [path for path in links if path.name.startswith(".") or path in (*WRITTEN, data, PREPARED)]:
@@ -164,6 +182,8 @@ def _working_folder(cell: Cell, mode: str) -> Iterator[None]:
         link.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             link.symlink_to(os.path.relpath(home / target, link.parent))
+    text = yaml.safe_dump(parameters, sort_keys=False, allow_unicode=True)
+    (cell.folder / PARAMETERS).write_text(text, encoding="utf-8")
     os.environ["WANDB_RUN_GROUP"] = cell.study
     os.environ["WANDB_TAGS"] = f"study,{cell.study}"
     os.environ["WANDB_NAME"] = cell.title

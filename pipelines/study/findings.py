@@ -134,7 +134,7 @@ def write_findings(title: str, metric: str, mode: str, cells: dict[str, list[Cel
     if histories:
         shared = set.intersection(*(set(history) for group in histories.values() for history in group))
         if (curve := _curve(shared, metric)) is not None:
-            _plot_curves(histories, curve, folder / "plots" / "curves.png")
+            _plot_curves(histories, curve, mode, folder / "plots" / "curves.png")
         _plot_weights({name: cells[name] for name in histories}, folder / "plots" / "weights.png")
     varied = {key.rpartition(".")[2] for group in cells.values() for key in group[0].settings}
     (task,) = {cell.task for group in cells.values() for cell in group}
@@ -225,13 +225,18 @@ def _plot_metric(rows: list[Row], metric: str, path: Path) -> None:
 
 
 def _curve(columns: set[str], metric: str) -> str | None:
-    """The column of a history to draw: a validation loss, else the metric, else any loss; None if absent."""
-    usual = [name for name in (*USUAL_MONITORS, metric) if name in columns]
+    """The column of a history to draw: the study's metric on the validation rows, else a loss.
+
+    Losses of different kinds could not share an axis.
+    """
+    names = [f"validation/{metric.rpartition('/')[2]}"]
+    names += [metric.replace("test", part) for part in ("validation", "val", "valid")]
+    usual = [name for name in (*names, *USUAL_MONITORS) if name in columns]
     return next(iter(usual + sorted(name for name in columns if name.endswith("loss"))), None)
 
 
-def _plot_curves(histories: dict[str, list[dict[str, Numbers]]], column: str, path: Path) -> None:
-    """A loss over the epochs, as a mean over the runs of a cell."""
+def _plot_curves(histories: dict[str, list[dict[str, Numbers]]], column: str, mode: str, path: Path) -> None:
+    """A column of the histories over the epochs, as a mean over the runs of a cell."""
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
     for number, (name, group) in enumerate(list(histories.items())[:MOST_CURVES]):
@@ -240,7 +245,7 @@ def _plot_curves(histories: dict[str, list[dict[str, Numbers]]], column: str, pa
         style = ("-", "--")[number // 10 % 2]
         axes.plot(group[0]["epoch"][:epochs], curves.mean(axis=0), style, linewidth=1.2, label=name)
     positive = all((history[column] > 0).all() for group in histories.values() for history in group)
-    scale = "log" if positive else "linear"
+    scale = "log" if mode == "min" and positive else "linear"
     axes.set(xlabel="epoch", ylabel=column, yscale=scale, title="mean of the runs")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize=8)

@@ -83,8 +83,10 @@ def write_sweep(name: str, wanted: Study, path: Path) -> None:
     parameters["seed_everything"] = {"values": wanted.seeds}
     call = ["python", "-m", "src.cli", "fit", "--config", f"configs/{wanted.task}.yaml"]
     goal = {"min": "minimize", "max": "maximize"}[wanted.mode]
+    from src.training.tracking import wandb_project  # its imports take seconds
+
     sweep = {
-        "project": "lockstep",
+        **{name: value for name, value in wandb_project().items() if value},
         "name": name,
         "method": "grid",
         "metric": {"name": wanted.metric, "goal": goal},

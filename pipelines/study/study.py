@@ -140,20 +140,20 @@ def cells_of(name: str, study: Study, rows: dict[str, Settings] | None = None) -
     """
     folds = range(1, study.folds + 1) if study.folds else [0]
     prepared = dict.fromkeys(folds, PREPARED / study.task)
+    changes = {fold: study.prepare | ({"folds": study.folds, "fold": fold} if fold else {}) for fold in folds}
     if study.folds or study.prepare:
         if part_of(kind_of(study.task), "prepare") is None:
             raise ConfigurationError(
                 f"studies.{name}: folds and prepare need src/{kind_of(study.task)}/prepare.py; leave them out"
             )
         for fold in folds:
-            part = {"folds": study.folds, "fold": fold} if fold else {}
-            prepared[fold] = prepare_anew(study.task, study.prepare | part)
+            prepared[fold] = prepare_anew(study.task, changes[fold])
     needed = part_of(kind_of(study.task), "prepare") or task_section(study.task).get("source") != "none"
     if needed and not (prepared[folds[0]] / MANIFEST).is_file():
         raise ConfigurationError(f"{PREPARED / study.task} is not here; run: dvc repro prepare@{study.task}")
     return {
         row: [
-            Cell(name, row, study.task, settings, seed, fold, prepared[fold])
+            Cell(name, row, study.task, settings, seed, fold, prepared[fold], changes[fold])
             for fold in folds
             for seed in study.seeds
         ]

@@ -21,6 +21,7 @@ from jsonargparse import ArgumentError, ArgumentParser, set_loader, set_parsing_
 from lightning import LightningModule
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from src.core.arguments import explained
 from src.core.atomic import written_whole
@@ -108,11 +109,14 @@ def tensors_digest(tensors: dict[str, Tensor]) -> str:
 
 
 def weights_of(model: LightningModule) -> dict[str, Tensor]:
-    """The parameters and buffers of a model, each tensor once: a shared layer has its first name."""
+    """The parameters and buffers of a model, each tensor once: a shared layer has its first name.
+
+    Those of a lazy layer that has not seen a batch are left out.
+    """
     seen: set[int] = set()
     weights = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
+        if id(tensor) not in seen and not is_lazy(tensor):
             seen.add(id(tensor))
             weights[name] = tensor.detach().cpu().contiguous()
     return weights
@@ -344,7 +348,10 @@ class Bundle:
                 raise IntegrityError(f"{self.folder} was replaced while it was read; run the command again")
             raise IntegrityError(f"{path}: the tensors are not those of the manifest: {found}")
         shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+        # a lazy layer takes the shape of its weights
+        lazy = {name for name, tensor in model.state_dict(keep_vars=True).items() if is_lazy(tensor)}
         needed = {name: tuple(tensor.shape) for name, tensor in weights_of(model).items()}
+        needed |= {name: shapes[name] for name in lazy & shapes.keys()}
         if shapes != needed:
             different = sorted(set(shapes.items()) ^ set(needed.items()))
             raise ConfigurationError(f"{self.folder} holds another network: {different[0][0]} differs")

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from src.bundle.bundle import Bundle
 from src.core.atomic import file_written_whole
 from src.core.errors import ConfigurationError
-from src.core.paths import PREDICTIONS
+from src.core.paths import PREDICTIONS, PREPARED
 
 Arrays = dict[str, NDArray[Any]]
 NEEDED = {
@@ -154,7 +154,10 @@ def add_data_arguments(parser: ArgumentParser, bundle: Bundle) -> None:
         kind = _class_of(data["class_path"])
         parser.add_class_arguments(kind, "data")
         # what the command line of the training gives to data modules that have such arguments
-        linked = {"task": bundle.task, "seed": bundle.configuration["seed_everything"]}
+        linked = {
+            "prepared": PREPARED / bundle.task,
+            "order_seed": bundle.configuration["seed_everything"],
+        }
         taken = {name: value for name, value in linked.items() if name in signature(kind).parameters}
         values = {**data.get("init_args", {}), **taken}
         parser.set_defaults({f"data.{name}": value for name, value in values.items()})

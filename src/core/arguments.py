@@ -18,6 +18,9 @@ UNKNOWN = r"Option '(?P<option>[^']+)' is not accepted|does not accept option '(
 CAUSES = {
     "unknown": rf"{UNKNOWN}|unrecognized arguments: (?P<argument>\S+)",
     "denied": r"Importing '(?P<path>[^']+)' is not allowed",
+    "package": r"given class_path '(?P<user>[^']+)': "
+    r"(?P<lacks>Neither `[^`]+` nor `[^`]+` is available|Requirement '[^']+' not met)",
+    "other class": r"Import path (?P<other>\S+) does not correspond to a subclass of (?P<base>\w+)",
     "missing": r"the following arguments are required: (?P<names>[\w, ]+)",
     "ambiguous": r"Multiple subclasses with name \w+\. Give .*? ambiguity: (?P<choices>\w[\w., ]*\w)",
     "no class": r"(given class_path '(?P<class>[^']+)': )?"
@@ -55,6 +58,10 @@ def explained(error: Exception, keys: Iterable[str] = (), program: str = "") -> 
     if cause == "denied":
         place = "a class is one of torch.nn, torch.optim, lightning or src"
         return f"{key}: {named['path']} may not be named in a configuration; {place}"
+    if cause == "package":
+        return f"{key}: {named['user']} needs another package: {named['lacks']}".lstrip(": ")
+    if cause == "other class":
+        return f"{key}: {named['other']} is no {named['base']}".lstrip(": ")
     if cause == "missing":
         names = named["names"].strip().split(", ")
         return f"{key}: missing: " + ", ".join(f"{key}.{name}" for name in names)

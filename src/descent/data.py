@@ -1,11 +1,12 @@
 """The starting point as the only batch of each epoch."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
 
-from src.core.paths import PREPARED
 from src.descent.preprocessing import Preprocessing
 from src.training.loading import Batches
 
@@ -14,13 +15,13 @@ class DescentData(LightningDataModule):
     """The starting point of a task; each epoch has one batch, so an epoch is one step.
 
     Args:
-        task: a name under `tasks` in params.yaml.
+        prepared: the folder data/prepared/<task>; the command line gives it.
     """
 
-    def __init__(self, task: str) -> None:
+    def __init__(self, prepared: Path) -> None:
         super().__init__()
-        self.prepared = PREPARED / task
-        self.preprocessing = Preprocessing.load(self.prepared)
+        self.prepared = prepared
+        self.preprocessing = Preprocessing.load(prepared)
 
     def targets(self, split: str) -> Tensor:
         """The starting point (1, 2), the same for each split."""

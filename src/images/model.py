@@ -18,7 +18,7 @@ from src.images.preprocessing import Preprocessing
 from src.training.distributed import mean_over_processes
 from src.training.epoch_outputs import EpochOutputs
 from src.training.metrics import classification_metrics
-from src.training.optimizers import optimizer_and_schedule
+from src.training.optimizers import ParameterGroups, optimizer_and_schedule
 from src.training.overhead import log_epoch
 
 Batch = tuple[Tensor, Tensor]
@@ -73,6 +73,8 @@ class ImageModel(LightningModule):
         optimizer: one of torch.optim.
         lr_scheduler: one of torch.optim.lr_scheduler.
         lr_interval: "epoch" or "step", when the schedule advances.
+        parameter_groups: settings of the optimizer for parameters by name, such as
+            `[{pattern: 'bias|Norm', weight_decay: 0}]` (src.training.optimizers.grouped).
     """
 
     def __init__(
@@ -84,11 +86,13 @@ class ImageModel(LightningModule):
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
+        parameter_groups: ParameterGroups | None = None,
     ) -> None:
         super().__init__()
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.lr_interval = lr_interval
+        self.parameter_groups = parameter_groups
         self.epoch_outputs = EpochOutputs()
         channels, height, width = preprocessing.shape
         self.classes = preprocessing.classes
@@ -154,7 +158,9 @@ class ImageModel(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer and schedule of the configuration."""
-        return optimizer_and_schedule(self, self.optimizer, self.lr_scheduler, self.lr_interval)
+        return optimizer_and_schedule(
+            self, self.optimizer, self.lr_scheduler, self.lr_interval, self.parameter_groups
+        )
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Logits (B, K) to probabilities (B, K)."""

@@ -20,7 +20,7 @@ from src.tabular.preprocessing import Preprocessing
 from src.training.distributed import mean_over_processes
 from src.training.epoch_outputs import EpochOutputs
 from src.training.metrics import classification_metrics
-from src.training.optimizers import optimizer_and_schedule
+from src.training.optimizers import ParameterGroups, optimizer_and_schedule
 from src.training.overhead import log_epoch
 
 Batch = tuple[Tensor, Tensor]
@@ -45,6 +45,8 @@ class TabularModel(LightningModule):
         optimizer: any of torch.optim.
         lr_scheduler: any of torch.optim.lr_scheduler.
         lr_interval: whether the schedule advances each epoch or each step.
+        parameter_groups: settings of the optimizer for parameters by name, such as
+            `[{pattern: 'bias|Norm', weight_decay: 0}]` (src.training.optimizers.grouped).
 
     Raises:
         ConfigurationError: the loss does not fit the target.
@@ -61,11 +63,13 @@ class TabularModel(LightningModule):
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
+        parameter_groups: ParameterGroups | None = None,
     ) -> None:
         super().__init__()
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.lr_interval = lr_interval
+        self.parameter_groups = parameter_groups
         self.epoch_outputs = EpochOutputs()
         self.target = preprocessing.target
         classes = self.target.classes
@@ -134,7 +138,9 @@ class TabularModel(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer and schedule of the configuration."""
-        return optimizer_and_schedule(self, self.optimizer, self.lr_scheduler, self.lr_interval)
+        return optimizer_and_schedule(
+            self, self.optimizer, self.lr_scheduler, self.lr_interval, self.parameter_groups
+        )
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Convert outputs (B, O) to values in the unit of the target (B,) or to probabilities (B, C)."""

@@ -19,7 +19,8 @@ from src.core.atomic import file_written_whole
 from src.core.errors import DataError
 from src.tabular.model import TabularModel
 from src.tabular.preprocessing import Preprocessing, transform
-from src.tabular.reading import table_chunks, with_lags, without_target
+from src.tabular.reading import table_chunks, without_target
+from src.tabular.values import with_lags
 
 logger = logging.getLogger(__name__)
 

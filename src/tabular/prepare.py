@@ -31,12 +31,12 @@ from src.tabular.preprocessing import (
     Values,
     encode,
 )
-from src.tabular.reading import (
+from src.tabular.reading import read_table
+from src.tabular.values import (
     MISSING,
     is_numeric,
     numeric_values,
     plain_texts,
-    read_table,
     refuse_other_notation,
     require_columns,
     text_values,

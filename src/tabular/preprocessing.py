@@ -18,7 +18,7 @@ from src.core.documents import read_json, write_json
 from src.core.errors import ConfigurationError, IntegrityError
 from src.tabular.dialect import DEFAULT, Reading
 from src.tabular.notation import code_text
-from src.tabular.reading import numeric_values, refuse_cells, require_columns, text_values
+from src.tabular.values import numeric_values, refuse_cells, require_columns, text_values
 
 FILE = "preprocessing.json"
 

@@ -18,17 +18,8 @@ from src.preparation.splits import repeated
 from src.reporting.noise import UNBALANCED
 from src.tabular.dialect import DEFAULT, Reading, ReadingError, as_flow, delimiter_of, format_of
 from src.tabular.notation import is_date, missing_mark, plain_number
-from src.tabular.reading import (
-    CSV_ENDINGS,
-    EXCEL_ENDINGS,
-    JSON_ENDINGS,
-    MISSING,
-    found_reading,
-    is_numeric,
-    plain_texts,
-    read_table,
-    text_values,
-)
+from src.tabular.reading import CSV_ENDINGS, EXCEL_ENDINGS, JSON_ENDINGS, found_reading, read_table
+from src.tabular.values import MISSING, is_numeric, plain_texts, text_values
 
 ENDINGS = (".csv", ".tsv", ".xlsx", ".json")
 # taken from a folder that has none of ENDINGS; .txt may be a text about the data

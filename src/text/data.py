@@ -116,19 +116,19 @@ class DocumentData(TextData):
     """Whole documents for a language model.
 
     Args:
-        task: a name under `tasks` in params.yaml.
+        prepared: the folder data/prepared/<task>; the command line gives it.
         batch_size: documents (or windows) of a training batch over all devices, or `full`.
         window: train on all windows of this number of tokens instead of whole documents, and drop shorter
             documents. Validation and test use whole documents.
-        seed: of the batch order.
+        order_seed: of the batch order; the command line gives it `seed_everything`.
     """
 
     evaluation_size = 64
 
     def __init__(
-        self, task: str, batch_size: BatchSize = 16, window: int | None = None, seed: int = 0
+        self, prepared: Path, batch_size: BatchSize = 16, window: int | None = None, order_seed: int = 0
     ) -> None:
-        super().__init__(task, batch_size, seed)
+        super().__init__(prepared, batch_size, order_seed)
         if window is not None and window < 1:
             raise ConfigurationError(f"data.window must be at least 1: {window}")
         self.window = window
@@ -163,14 +163,16 @@ class ContextData(TextData):
     """Words and their contexts, for word vectors.
 
     Args:
-        task: a name under `tasks` in params.yaml.
+        prepared: the folder data/prepared/<task>; the command line gives it.
         batch_size: words of a training batch over all devices, or `full`.
         width: the number of words before, and of words after.
-        seed: of the batch order.
+        order_seed: of the batch order; the command line gives it `seed_everything`.
     """
 
-    def __init__(self, task: str, batch_size: BatchSize = 64, width: int = 2, seed: int = 0) -> None:
-        super().__init__(task, batch_size, seed)
+    def __init__(
+        self, prepared: Path, batch_size: BatchSize = 64, width: int = 2, order_seed: int = 0
+    ) -> None:
+        super().__init__(prepared, batch_size, order_seed)
         if width < 1:
             raise ConfigurationError(f"data.width must be at least 1: {width}")
         self.width = width

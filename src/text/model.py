@@ -18,7 +18,7 @@ from src.text.networks import NetworkCallable
 from src.text.preprocessing import PAD, SPECIAL, UNK, Preprocessing
 from src.training.distributed import mean_over_processes
 from src.training.epoch_outputs import EpochOutputs
-from src.training.optimizers import optimizer_and_schedule
+from src.training.optimizers import ParameterGroups, optimizer_and_schedule
 from src.training.overhead import log_epoch
 
 Batch = tuple[Tensor, ...]
@@ -43,6 +43,8 @@ class TokenModel(LightningModule):
         optimizer: any of torch.optim.
         lr_scheduler: any of torch.optim.lr_scheduler.
         lr_interval: "epoch" or "step", when the scheduler steps.
+        parameter_groups: settings of the optimizer for parameters by name, such as
+            `[{pattern: 'bias|Norm', weight_decay: 0}]` (src.training.optimizers.grouped).
     """
 
     def __init__(
@@ -53,11 +55,13 @@ class TokenModel(LightningModule):
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
+        parameter_groups: ParameterGroups | None = None,
     ) -> None:
         super().__init__()
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.lr_interval = lr_interval
+        self.parameter_groups = parameter_groups
         self.epoch_outputs = EpochOutputs()
         if not 0 <= unknown_share <= 1:
             raise ConfigurationError(f"model.unknown_share must lie between 0 and 1: {unknown_share}")
@@ -130,7 +134,9 @@ class TokenModel(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer and schedule of the configuration."""
-        return optimizer_and_schedule(self, self.optimizer, self.lr_scheduler, self.lr_interval)
+        return optimizer_and_schedule(
+            self, self.optimizer, self.lr_scheduler, self.lr_interval, self.parameter_groups
+        )
 
     @abstractmethod
     def metrics_of(self, nats: Tensor, sizes: Tensor) -> dict[str, Tensor]:

@@ -13,12 +13,14 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
+from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 from torch.optim import Optimizer
 
 from src.core.errors import ConfigurationError, NonFiniteError
+from src.training.epoch_state import epoch_state, restore_epoch
+from src.training.tracking import Tracker
 
 CHECKPOINT = "last.ckpt"
 HISTORY = "history.csv"
@@ -70,7 +72,8 @@ class ResumableCheckpoint(Checkpoint):
 
     A row has the metrics of the validation only if the epoch had one; an epoch without the monitored metric
     is never the best. The weights that are kept are those that were validated, which an averaging callback
-    exchanges for its average during the validation.
+    exchanges for its average during the validation. StochasticWeightAveraging has its average after the last
+    epoch only, which is then kept, and no epoch is the best.
 
     Args:
         folder: for the checkpoint and history.csv.
@@ -78,13 +81,20 @@ class ResumableCheckpoint(Checkpoint):
             logged, and without one the last epoch is kept.
         mode: "min" or "max".
         seconds: maximum time between two checkpoints, checked at the end of each epoch.
+        steps: optimizer steps between two checkpoints within an epoch; None for none within it.
     """
 
-    def __init__(self, folder: Path, monitor: str | None, mode: str, seconds: float) -> None:
+    def __init__(
+        self, folder: Path, monitor: str | None, mode: str, seconds: float, steps: int | None = None
+    ) -> None:
         self.folder = folder
         self.monitor = monitor
         self.sign = 1 if mode == "min" else -1
         self.seconds = seconds
+        self.steps = steps
+        self.steps_before = 0
+        self.within: dict[str, Any] | None = None
+        self.learning_rate = 0.0
         self.environment: dict[str, str] = {}
         self.saved_at = time.monotonic()
         self.saving_takes = FIRST_GUESS
@@ -96,6 +106,8 @@ class ResumableCheckpoint(Checkpoint):
         self.validated = False
         self.averaged: dict[str, Tensor] = {}
         self.optimizer_states: list[dict[str, Any]] = []
+        self.latest: dict[str, Tensor] = {}
+        self.trained: dict[str, bool] = {}
 
     @property
     def epochs(self) -> int:
@@ -110,7 +122,9 @@ class ResumableCheckpoint(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """The part of the checkpoint that belongs to this callback."""
-        names = ("rows", "best_row", "best_weights", "stopped", "environment")
+        names = ["rows", "best_row", "best_weights", "stopped", "environment"]
+        if self.within is not None:
+            names += ["learning_rate", "validated", "averaged"]
         return {"run": self.folder.name, **{name: getattr(self, name) for name in names}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -128,11 +142,78 @@ class ResumableCheckpoint(Checkpoint):
         for name, value in state.items():
             setattr(self, name, value)
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Have checkpoints within an epoch saved after all that follows a batch.
+
+        Callbacks and modules are called before: at `on_train_batch_end` the validation and the module's own
+        hook are still to come.
+
+        Raises:
+            ConfigurationError: several processes, of which a checkpoint would have the metrics of one.
+        """
+        if self.steps is None or stage != "fit":
+            return
+        if trainer.world_size > 1:
+            raise ConfigurationError(
+                f"checkpoint_steps: found {trainer.world_size} processes, which save at ends of epochs only; "
+                "leave it out"
+            )
+        loop = trainer.fit_loop.epoch_loop
+        end = loop.on_advance_end
+
+        def end_and_save(fetcher: Any) -> None:
+            validated = not loop._skip_next_val and loop._should_check_val_fx(fetcher)
+            end(fetcher)
+            self._save_within(trainer, validated)
+
+        loop.on_advance_end = end_and_save  # type: ignore[method-assign]
+
+    def _save_within(self, trainer: Trainer, validated: bool) -> None:
+        """Save a checkpoint after a batch, if one is due and the epoch goes on.
+
+        Args:
+            trainer: after the batch.
+            validated: whether a validation followed the batch.
+        """
+        loop = trainer.fit_loop.epoch_loop
+        assert self.steps is not None
+        by_step = any(
+            each.reduce_on_plateau and each.interval == "step" for each in trainer.lr_scheduler_configs
+        )
+        if (
+            loop._batches_that_stepped - self.steps_before < self.steps
+            or loop._is_training_done
+            or loop._should_accumulate()
+            or trainer.should_stop
+            or (validated and by_step)  # Lightning would advance it again
+        ):
+            return
+        batches = loop.batch_progress.current.completed
+        self.within = {"batches": batches, **epoch_state(trainer, trainer.lightning_module)}
+        self.steps_before = loop._batches_that_stepped
+        # Lightning counts the last batch again if a validation followed it
+        loop._batches_that_stepped -= validated
+        trainer.save_checkpoint(self.folder / CHECKPOINT)
+        loop._batches_that_stepped += validated
+        self.within = None
+        self.saved_at = time.monotonic()
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the latest metrics, what an unfinished epoch has gathered, and which parameters are trained."""
+        checkpoint["callback_metrics"] = dict(trainer.callback_metrics)
+        checkpoint["within_epoch"] = self.within
+        checkpoint["trained"] = {name: getattr(*place) for name, place in _trained(pl_module).items()}
+
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep the states of the optimizers as they were saved, until the optimizers have been restored."""
+        """Keep what can be restored only when the training starts."""
         self.optimizer_states = checkpoint["optimizer_states"]
+        self.latest = checkpoint["callback_metrics"]
+        self.within = checkpoint["within_epoch"]
+        self.trained = checkpoint["trained"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the history; stop if the training had been stopped early.
@@ -149,8 +230,18 @@ class ResumableCheckpoint(Checkpoint):
         for optimizer, state in zip(trainer.optimizers, self.optimizer_states, strict=False):
             _restore_types(optimizer, state)
         self.optimizer_states = []
+        # a callback that thaws layers does so in one epoch, and not again in the epochs after it
+        for name, place in _trained(pl_module).items():
+            if name in self.trained:
+                setattr(*place, self.trained[name])
         trainer.should_stop = self.stopped
-        for config in trainer.lr_scheduler_configs if self.epochs else []:
+        trainer.callback_metrics.update(self.latest)
+        self.steps_before = trainer.fit_loop.epoch_loop._batches_that_stepped
+        after_epoch = self.epochs > 0 and self.within is None
+        if self.within is not None:
+            restore_epoch(trainer, pl_module, self.within)
+            self.within = None
+        for config in trainer.lr_scheduler_configs if after_epoch else []:
             # Lightning updates these after the checkpoint of an epoch, which has the state before the update
             due = config.interval == "epoch" and self.epochs % config.frequency == 0
             if config.reduce_on_plateau and due:
@@ -159,6 +250,9 @@ class ResumableCheckpoint(Checkpoint):
                 config.scheduler.step(latest)  # type: ignore[arg-type]
         if trainer.is_global_zero:
             self._write_history(self.rows, "w")
+        for tracker in trainer.loggers:
+            if isinstance(tracker, Tracker):
+                tracker.follow(trainer, self.rows)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the learning rate at the start of the epoch."""
@@ -166,6 +260,14 @@ class ResumableCheckpoint(Checkpoint):
         self.learning_rate = float(rates[0]) if rates else 0.0
         self.validated = False
         self.averaged = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a callback that has no state to go on with within an epoch."""
+        if self.steps and averages_at_the_end(trainer):
+            raise ConfigurationError(
+                "checkpoint_steps: a training with StochasticWeightAveraging goes on at ends of epochs only; "
+                "leave checkpoint_steps out, or use WeightAveraging or EMAWeightAveraging"
+            )
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find a monitor that the validation does not log before anything is trained."""
@@ -220,14 +322,23 @@ class ResumableCheckpoint(Checkpoint):
                 self._write_history([row], "a")
             else:
                 self._write_history(self.rows, "w")
-        unlogged = {name: value for name, value in row.items() if name not in trainer.logged_metrics}
-        for tracker in trainer.loggers:
-            tracker.log_metrics(unlogged, step=int(row["epoch"]))
+        self._log(row, trainer)
         if trainer.strategy.reduce_boolean_decision(self._due(trainer), all=False):  # clocks differ
             start = time.monotonic()
             trainer.save_checkpoint(self.folder / CHECKPOINT)
             self.saved_at = time.monotonic()
             self.saving_takes = self.saved_at - start
+
+    def _log(self, row: dict[str, float], trainer: Trainer) -> None:
+        """Log what Lightning does not log itself, with the step and the epoch, from 0, of its own rows."""
+        logged = trainer.logged_metrics
+        unlogged = {
+            name: value for name, value in row.items() if name not in logged and f"{name}_epoch" not in logged
+        }
+        unlogged["epoch"] = trainer.current_epoch
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped - 1
+        for tracker in trainer.loggers:
+            tracker.log_metrics(unlogged, step=step)
 
     def _write_history(self, rows: list[dict[str, float]], mode: str) -> None:
         """Write rows to history.csv, which has a column for each metric that some epoch has."""
@@ -250,13 +361,26 @@ class ResumableCheckpoint(Checkpoint):
         """Whether a checkpoint is due at the end of this epoch."""
         if self.epochs + 1 == trainer.max_epochs:
             return True
+        if self.epochs == trainer.max_epochs and averages_at_the_end(trainer):
+            return False  # the average cannot be made from a checkpoint of the last epoch
         elapsed = time.monotonic() - self.saved_at
         return elapsed >= min(self.seconds, self.saving_takes / MOST_OF_THE_TIME)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep an average that was put into the module after the last epoch."""
+        if self.rows and averages_at_the_end(trainer):
+            self.best_row = self.rows[-1]
+            self.best_weights = _copy(pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Load the weights of the best epoch into the module."""
         if self.best_weights:
             pl_module.load_state_dict(self.best_weights)
+
+
+def averages_at_the_end(trainer: Trainer) -> bool:
+    """Whether the weights that are kept are an average made after the last epoch and its validation."""
+    return any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks)  # type: ignore[attr-defined]
 
 
 def require_storable(model: LightningModule) -> None:
@@ -289,6 +413,18 @@ def _no_metric(monitor: str, metrics: Any) -> ConfigurationError:
 
 def _copy(module: LightningModule) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+def _trained(module: LightningModule) -> dict[str, tuple[Any, str]]:
+    """The switches by which callbacks freeze and thaw layers: each is an attribute of an object."""
+    parameters: dict[str, tuple[Any, str]] = {
+        name: (parameter, "requires_grad") for name, parameter in module.named_parameters()
+    }
+    return parameters | {
+        f"{name}.track_running_stats": (layer, "track_running_stats")
+        for name, layer in module.named_modules()
+        if hasattr(layer, "track_running_stats")
+    }
 
 
 def _restore_types(optimizer: Optimizer, saved: dict[str, Any]) -> None:

@@ -1,4 +1,8 @@
-"""One line on what this machine computes with: python -m src.training.devices."""
+"""What this machine computes with: python -m src.training.devices."""
+
+import os
+import platform
+import shutil
 
 import torch
 
@@ -18,5 +22,13 @@ def device_line() -> str:
     return f"torch {torch.__version__} ({build}), {found}"
 
 
+def machine_line() -> str:
+    """Python's version, the system, the number of cores, and the free space of the disk."""
+    free = shutil.disk_usage(".").free / 1e9
+    system = f"{platform.system()} {platform.machine()}"
+    return f"Python {platform.python_version()}, {system}, {os.cpu_count()} cores, {free:,.0f} GB free"
+
+
 if __name__ == "__main__":
     print(device_line())
+    print(machine_line())

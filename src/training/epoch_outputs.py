@@ -5,22 +5,20 @@ from torch import Tensor, distributed
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 
-class EpochOutputs:
+class EpochOutputs(dict[str, list[tuple[Tensor, Tensor]]]):
     """Keep outputs and targets batch by batch; hand out those of all batches and processes at once.
 
     A metric of the whole epoch is not the mean of the metrics of its batches, so none is computed before.
+    It is a dictionary from the stage to its batches, so that a checkpoint within an epoch has them.
     """
-
-    def __init__(self) -> None:
-        self.batches: dict[str, list[tuple[Tensor, Tensor]]] = {}
 
     def add(self, stage: str, outputs: Tensor, target: Tensor) -> None:
         """Keep a batch: outputs (B, ...) and target (B, ...) of `train`, `validation` or `test`."""
-        self.batches.setdefault(stage, []).append((outputs.detach(), target))
+        self.setdefault(stage, []).append((outputs.detach(), target))
 
     def take(self, stage: str) -> tuple[Tensor, Tensor]:
         """Outputs (N, ...) and targets (N, ...) of an epoch of a stage, which is then forgotten."""
-        outputs, target = map(torch.cat, zip(*self.batches.pop(stage), strict=True))
+        outputs, target = map(torch.cat, zip(*self.pop(stage), strict=True))
         if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
             outputs, target = (torch.cat(gather_all_tensors(part)) for part in (outputs, target))
         return outputs, target

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch.trainer.states import RunningStage
 
 from src import TORCH_INSTRUCTIONS
@@ -71,10 +72,11 @@ class Exactness(Callback):
 
         def seeded(loader: object) -> object:
             loader = process(loader)
-            if isinstance(loader, Batches):
-                return loader
-            self.every_generator = True
-            return SeededLoader(loader, lambda: self._epoch(trainer), trainer.global_rank, trainer.world_size)
+            if not isinstance(loader, Batches):
+                self.every_generator = True
+                place = trainer.global_rank, trainer.world_size
+                loader = SeededLoader(loader, lambda: self._epoch(trainer), *place)
+            return loader
 
         # Lightning's place for changing loaders; a strategy is chosen by the user
         trainer.strategy.process_dataloader = seeded  # type: ignore[method-assign, assignment]
@@ -91,8 +93,18 @@ class Exactness(Callback):
         trainer.fit_loop.epoch_loop.max_steps = -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set `max_steps` again."""
-        trainer.fit_loop.epoch_loop.max_steps = self.max_steps
+        """Set `max_steps` again, and have the loaders begin where a checkpoint was saved."""
+        loop = trainer.fit_loop
+        loop.epoch_loop.max_steps = self.max_steps
+        if not loop.is_resuming or loop._combined_loader is None or loop._data_fetcher is None:
+            return
+        done = loop.epoch_loop.batch_progress.current.completed if loop.restarted_mid_epoch else 0
+        for loader in loop._combined_loader.flattened:
+            length = sized_len(loader)  # a short loader beside a longer one begins again
+            loader.start = done % length if length else done
+        # schedules ask for the number of batches before the checkpoint is loaded, and then Lightning may have
+        # begun an epoch
+        iter(loop._data_fetcher)
 
     def _epoch(self, trainer: Trainer) -> tuple[int, int, int]:
         """Numbers that name the epoch and what is done in it."""

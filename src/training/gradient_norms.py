@@ -20,10 +20,26 @@ class GradientNorms(Callback):
         self.norms: dict[str, Tensor] = {}
         self.steps = 0
         self.alive: dict[str, Tensor] = {}
+        self.saved: tuple[dict[str, Tensor], dict[str, Tensor]] = {}, {}
         self.hooks = []
         for name, module in pl_module.named_modules():
             if isinstance(module, nn.ReLU):
                 self.hooks.append(module.register_forward_hook(self._watch(name, pl_module)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the unfinished epoch has added up, for a checkpoint within it."""
+        return {"norms": self.norms, "steps": self.steps, "alive": self.alive}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with an unfinished epoch."""
+        self.steps = state_dict["steps"]
+        self.saved = state_dict["norms"], state_dict["alive"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Move what a checkpoint had to the device that trains."""
+        self.norms, self.alive = (
+            {name: tensor.to(pl_module.device) for name, tensor in part.items()} for part in self.saved
+        )
 
     def _watch(self, name: str, pl_module: LightningModule) -> Any:
         def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -9,7 +10,6 @@ from lightning import LightningDataModule
 from torch import Tensor
 
 from src.core.errors import ConfigurationError
-from src.core.paths import PREPARED
 from src.training.seeding import derived_seed
 
 BatchSize = int | Literal["full"]
@@ -50,6 +50,7 @@ class Batches:
         self.process = process
         self.processes = processes
         self.epoch = 0
+        self.start = 0  # the first batch of the next iteration alone
         smallest = min(self.rows, self.batch_size)
         if seed is not None and smallest < processes:
             raise ConfigurationError(
@@ -71,7 +72,8 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         order = self._order()
-        for number in range(len(self)):
+        first, self.start = self.start, 0
+        for number in range(first, len(self)):
             start = number * self.batch_size
             last = number == len(self) - 1
             stop = self.rows if last else start + self.batch_size
@@ -101,9 +103,9 @@ class WholeData(LightningDataModule):
     """The prepared data of a task as whole tensors on the device that trains.
 
     Args:
-        task: a name under `tasks` in params.yaml.
+        prepared: the folder data/prepared/<task>; the command line gives it.
         batch_size: rows of a training batch over all devices, or `full`.
-        seed: of the batch order.
+        order_seed: of the batch order; the command line gives it `seed_everything`.
 
     Raises:
         ConfigurationError: a batch size below 1, or data that are not prepared.
@@ -111,13 +113,13 @@ class WholeData(LightningDataModule):
 
     evaluation_size = 1024  # rows of a batch of validation and test
 
-    def __init__(self, task: str, batch_size: BatchSize = 64, seed: int = 0) -> None:
+    def __init__(self, prepared: Path, batch_size: BatchSize = 64, order_seed: int = 0) -> None:
         super().__init__()
         if batch_size != "full" and batch_size < 1:
             raise ConfigurationError(f"data.batch_size must be at least 1 or 'full': {batch_size}")
         self.batch_size = batch_size
-        self.seed = seed
-        self.prepared = PREPARED / task
+        self.order_seed = order_seed
+        self.prepared = prepared
         self.preprocessing = self.load_preprocessing()
 
     def load_preprocessing(self) -> Any:
@@ -145,7 +147,7 @@ class WholeData(LightningDataModule):
 
     def train_dataloader(self) -> Batches:
         """Shuffled batches."""
-        return self._batches("train", self.batch_size, self.seed)
+        return self._batches("train", self.batch_size, self.order_seed)
 
     def val_dataloader(self) -> Batches:
         """Batches in the order of the rows."""

@@ -1,6 +1,7 @@
 """Stop a training whose loss is NaN or infinite."""
 
 import math
+from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -39,6 +40,13 @@ class NonFiniteLossGuard(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the remaining losses."""
+        if self.noted:
+            self._check(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Check the remaining losses before a checkpoint within an epoch."""
         if self.noted:
             self._check(trainer)
 

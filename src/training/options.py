@@ -1,10 +1,12 @@
 """Which options of Lightning's Trainer make a run a trial, and which cannot be used here, with the reason."""
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from lightning import Trainer
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from src.core.documents import flat_keys
@@ -13,16 +15,18 @@ from src.core.errors import ConfigurationError
 LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches")
 ARGUMENTS = {
     "barebones": "a training needs its checkpoints and metrics; a quick trial: --trainer.fast_dev_run=true",
-    "plugins": "checkpoints and clusters have plugins of Lockstep's own",
+    "limit_predict_batches": "predict has no Trainer; it predicts all rows of its input",
+    "model_registry": "models are kept as bundles in models/, and none is downloaded",
+    "plugins": "checkpoints and clusters have plugins of Lockstep's own; numbers have trainer.precision",
 }
 CALLBACKS = {
-    "BatchSizeFinder": "the size would depend on this machine's memory; set data.batch_size",
-    "LearningRateFinder": "the models have no field `lr`; compare values of model.optimizer.lr by a study",
+    "BasePredictionWriter": "predict has no Trainer; it writes a file by itself, see --data.output",
     "ModelPruning": "a training that was cut off could not go on, since a checkpoint has no masks",
     "OnExceptionCheckpoint": "a training goes on from the end of an epoch; see checkpoint_seconds",
     "SpikeDetection": "a training that was cut off could not go on, since its state cannot be loaded",
-    "StochasticWeightAveraging": "its average comes after the last validation; try WeightAveraging (a mean)",
 }
+STOPPING = ("EarlyStopping", "Timer")
+SPLIT = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
 
 
 def trial_by(trainer: dict[str, Any]) -> list[str]:
@@ -46,17 +50,18 @@ def require_usable(trainer: dict[str, Any]) -> None:
         ConfigurationError: an argument, a callback, or a path that leads out of the working folder.
     """
     for name, reason in ARGUMENTS.items():
-        if trainer.get(name):
+        value = trainer.get(name)
+        if value is not None and value is not False and value != []:
             raise ConfigurationError(f"trainer.{name}: it cannot be used: {reason}")
     if trainer.get("enable_checkpointing") is False:
         raise ConfigurationError("trainer.enable_checkpointing: false cannot be used; see checkpoint_seconds")
     if (batches := trainer.get("accumulate_grad_batches")) is not None and batches < 1:
         raise ConfigurationError(f"trainer.accumulate_grad_batches: found {batches}, expected at least 1")
-    callbacks = trainer.get("callbacks") or []
-    for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
-        name = callback["class_path"].rpartition(".")[2]
-        if name in CALLBACKS:
-            raise ConfigurationError(f"trainer.callbacks: {name} cannot be used: {CALLBACKS[name]}")
+    for bases in _callbacks(trainer):
+        for name in CALLBACKS:
+            if name in bases:
+                raise ConfigurationError(f"trainer.callbacks: {name} cannot be used: {CALLBACKS[name]}")
+    _require_an_average(trainer)
     for name, value in flat_keys(_by_number(trainer)).items():
         if isinstance(value, str) and not _within_the_folder(value):
             raise ConfigurationError(
@@ -64,14 +69,55 @@ def require_usable(trainer: dict[str, Any]) -> None:
             )
 
 
-def require_own_process(trainer: Trainer) -> None:
-    """Refuse a strategy that trains in children of this process, whose weights do not come back.
+def require_whole_weights(trainer: Trainer) -> None:
+    """Refuse a strategy whose weights are not all in this process at the end.
 
     Raises:
-        ConfigurationError: such as ddp_spawn.
+        ConfigurationError: such as ddp_spawn, which trains in children of this process, or fsdp.
     """
+    if isinstance(trainer.strategy, SPLIT):
+        raise ConfigurationError(
+            f"trainer.strategy: {type(trainer.strategy).__name__} splits the weights among processes, and a "
+            "bundle needs all of them; use ddp"
+        )
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise ConfigurationError("trainer.strategy: processes are started by ddp, not by fork or spawn")
+
+
+def _require_an_average(trainer: dict[str, Any]) -> None:
+    """Refuse StochasticWeightAveraging in a training that can end before its average is there."""
+    callbacks = trainer.get("callbacks") or []
+    for callback, bases in zip(_listed(callbacks), _callbacks(trainer), strict=True):
+        if "StochasticWeightAveraging" not in bases:
+            continue
+        epochs = trainer.get("max_epochs")
+        start = callback["init_args"].get("swa_epoch_start", 0)
+        if not epochs or epochs < 1 or (isinstance(start, int) and start > epochs):
+            raise ConfigurationError(
+                f"trainer.callbacks: StochasticWeightAveraging begins in epoch {start} and ends with the "
+                f"last of trainer.max_epochs; found {epochs}"
+            )
+        ends = [name for name in ("max_steps", "max_time") if trainer.get(name) not in (None, -1)]
+        ends += [name for name in STOPPING if any(name in each for each in _callbacks(trainer))]
+        if ends:
+            raise ConfigurationError(
+                "trainer.callbacks: StochasticWeightAveraging has its average after the last of max_epochs, "
+                f"which {', '.join(ends)} may prevent; use WeightAveraging or EMAWeightAveraging"
+            )
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _callbacks(trainer: dict[str, Any]) -> list[set[str]]:
+    """The names of the Lightning classes that each callback is or extends."""
+    found = []
+    for callback in _listed(trainer.get("callbacks") or []):
+        module, _, name = callback["class_path"].rpartition(".")
+        bases = getattr(import_module(module), name).__mro__
+        found.append({base.__name__ for base in bases if base.__module__.startswith("lightning.")})
+    return found
 
 
 def _by_number(value: Any) -> Any:

@@ -20,12 +20,13 @@ PIPELINE_LOCK = Path("dvc.lock")
 CPU_INFO = Path("/proc/cpuinfo")
 
 
-def provenance(prepared: str | None, device: torch.device) -> dict[str, Any]:
+def provenance(prepared: str | None, device: torch.device, compiler: str | None = None) -> dict[str, Any]:
     """Everything that a result of this process depends on.
 
     Args:
         prepared: the sha256 over the prepared data; None without such.
         device: of the computation.
+        compiler: of the network; None where it is not compiled.
     """
     changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
@@ -39,20 +40,26 @@ def provenance(prepared: str | None, device: torch.device) -> dict[str, Any]:
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        **({"compiler": compiler} if compiler else {}),
     }
 
 
-def environment(device: torch.device, processes: int, portable: bool) -> dict[str, str]:
+def environment(
+    device: torch.device, processes: int, portable: bool, compiler: str | None = None
+) -> dict[str, str]:
     """What the bits of a training depend on beside its configuration, data, code and locked packages.
 
     Args:
         device: that trains.
         processes: how many train together.
         portable: whether the weights are the same on processors of all makers.
+        compiler: of the network; None where it is not compiled.
     """
     processor = platform.machine()
-    if not portable and CPU_INFO.is_file():
-        makers = re.findall(r"vendor_id\s*: (.*)", CPU_INFO.read_text(encoding="utf-8", errors="replace"))
+    if (compiler or not portable) and CPU_INFO.is_file():
+        # a compiler makes kernels for the model
+        field = "model name" if compiler else "vendor_id"
+        makers = re.findall(rf"{field}\s*: (.*)", CPU_INFO.read_text(encoding="utf-8", errors="replace"))
         processor = " ".join([processor, *makers[:1]])
     return {
         **{name: version(name) for name in ("torch", "lightning", "numpy")},
@@ -61,6 +68,7 @@ def environment(device: torch.device, processes: int, portable: bool) -> dict[st
         **{name: os.environ.get(name, "not set") for name in TORCH_INSTRUCTIONS},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "processes": str(processes),
+        **({"compiler": compiler} if compiler else {}),
     }
 
 

@@ -2,11 +2,13 @@
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader, IterableDataset
 
 
 def derived_seed(*numbers: int) -> int:
@@ -30,9 +32,13 @@ class SeededLoader:
     """A data loader whose shuffling and augmentation repeat after an interruption.
 
     A `DataLoader` draws the order of its rows, and the seeds of its workers, from global generators, whose
-    state depends on all that was drawn before. Here they are seeded before each batch is fetched, which takes
-    30 microseconds. Generators that the loader or its samplers own are seeded before the first batch of an
-    epoch. Workers end with the epoch, since those that stay (`persistent_workers`) keep their generators.
+    state depends on all that was drawn before. Here they are seeded before each batch is fetched, in the
+    process that fetches it, which takes 30 microseconds. The number of workers has no effect. Generators that
+    the loader or its samplers own are seeded before the first batch of an epoch. Workers end with the epoch,
+    since those that stay (`persistent_workers`) keep their generators.
+
+    An epoch that was interrupted begins at the batch `start`. Of a `DataLoader` with a sampler, the batches
+    before it are not fetched; those of an `IterableDataset`, or of another class, are fetched and dropped.
 
     A sampler or an iterable dataset that keeps a position of its own from one epoch to the next cannot be
     repeated.
@@ -51,8 +57,11 @@ class SeededLoader:
         self.position = position
         self.process = process
         self.processes = processes
+        self.start = 0  # the first batch of the next iteration alone
+        self.workers = int(getattr(loader, "num_workers", 0))
+        self.known = isinstance(loader, DataLoader) and type(loader).__iter__ is DataLoader.__iter__
         if getattr(loader, "persistent_workers", False):
-            object.__setattr__(loader, "persistent_workers", False)  # DataLoader refuses the assignment
+            _set(loader, persistent_workers=False)
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -65,19 +74,121 @@ class SeededLoader:
     def __iter__(self) -> Iterator[Any]:
         # a generator, so that nothing is drawn before the epoch has begun
         epoch = self.position()
+        start, self.start = self.start, 0
         parts = [getattr(self.loader, name, None) for name in ("sampler", "batch_sampler", "dataset")]
         for owner in (self.loader, *parts, *(getattr(part, "sampler", None) for part in parts)):
             if isinstance(generator := getattr(owner, "generator", None), torch.Generator):
                 generator.manual_seed(derived_seed(*epoch))
         # all processes draw one order, and each draws its own augmentation
         seed_everything(*epoch)
-        batches = iter(self.loader)
-        number = 0
+        first, batches = self._batches(epoch, start)
+        number = first
         while True:
+            if number > first:
+                self._seed(epoch, number)
             try:
                 batch = next(batches)
             except StopIteration:
                 return
-            yield batch
+            if number >= start:
+                yield batch
             number += 1
-            seed_everything(*epoch, number * self.processes + self.process)
+
+    def _seed(self, epoch: tuple[int, ...], number: int) -> None:
+        """Seed the generators for a batch."""
+        seed_everything(*epoch, number * self.processes + self.process)
+
+    def _batches(self, epoch: tuple[int, ...], start: int) -> tuple[int, Iterator[Any]]:
+        """The number of the first batch that is fetched, and the iterator of the loader from there on."""
+        if not self.known:
+            return 0, iter(self.loader)
+        first = 0
+        changes: dict[str, Any] = {}
+        if (start or not self.workers) and not isinstance(self.loader.dataset, IterableDataset):
+            # a multiple of the workers, so that each batch has the worker that it would have had
+            first = start - start % max(self.workers, 1)
+            name = "batch_sampler" if self.loader.batch_sampler is not None else "sampler"
+            changes[name] = self._later(getattr(self.loader, name), epoch, first)
+        if self.workers:
+            seeds = _WorkerSeeds(
+                epoch, first, self.workers, self.process, self.processes, self.loader.worker_init_fn
+            )
+            changes |= {
+                "worker_init_fn": seeds,
+                "collate_fn": _Collating(self.loader.collate_fn, seeds),
+            }
+        before = {name: getattr(self.loader, name) for name in changes}
+        _set(self.loader, **changes)
+        try:
+            return first, iter(self.loader)
+        finally:
+            _set(self.loader, **before)
+
+    def _later(self, sampler: Any, epoch: tuple[int, ...], first: int) -> Iterator[Any]:
+        """What a sampler draws from a batch on, with the seeds that it would have had.
+
+        Workers are ahead of the training by `prefetch_factor` batches each. A sampler that draws lazily has
+        been seeded for the batch that was then fetched.
+        """
+        ahead = self.workers * (self.loader.prefetch_factor or 0)
+        indices = iter(sampler)
+        for number in range(first + ahead + 1):
+            if number > ahead:
+                self._seed(epoch, number - ahead)
+            try:
+                drawn = next(indices)
+            except StopIteration:
+                return
+            if number == 0 and not self.workers:
+                self._seed(epoch, 0)  # as a worker is for its first batch, before which it draws no order
+            if number >= first:
+                yield drawn
+        yield from indices
+
+
+@dataclass
+class _WorkerSeeds:
+    """The `worker_init_fn` of a loader, and the seeds of the batches that a worker fetches.
+
+    Batches go round the workers. A worker that is seeded for each of its batches needs not have fetched the
+    batches before.
+    """
+
+    epoch: tuple[int, ...]
+    first: int
+    workers: int
+    process: int
+    processes: int
+    given: Callable[[int], None] | None
+
+    def __call__(self, worker: int) -> None:
+        """Start a worker as the loader says, and seed it for its first batch."""
+        if self.given is not None:
+            self.given(worker)
+        self.number = self.first + worker
+        self.seed()
+
+    def seed(self) -> None:
+        """Seed the generators of this worker for its next batch, and move on to the one after that."""
+        seed_everything(*self.epoch, self.number * self.processes + self.process)
+        self.number += self.workers
+
+
+@dataclass
+class _Collating:
+    """The `collate_fn` of a loader, which ends the fetching of a batch in a worker."""
+
+    given: Callable[[Any], Any]
+    seeds: _WorkerSeeds
+
+    def __call__(self, samples: Any) -> Any:
+        """Collate a batch, and seed the worker for the next one."""
+        batch = self.given(samples)
+        self.seeds.seed()
+        return batch
+
+
+def _set(loader: Any, **values: Any) -> None:
+    """Change attributes of a DataLoader, which refuses their assignment."""
+    for name, value in values.items():
+        object.__setattr__(loader, name, value)

@@ -317,6 +317,7 @@ def use(bundle: Bundle) -> object:
     return bundle.preprocessing, bundle.model
 
 
+@pytest.mark.unix
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
 def test_what_is_no_regular_file_is_refused_before_it_is_read(name: str, kind: str) -> None:
@@ -447,3 +448,21 @@ def test_a_folder_with_files_of_the_user_is_not_replaced(tmp_path: Path) -> None
     (folder / "precious.txt").touch()
     with pytest.raises(ConfigurationError, match=r"precious\.txt was not written by this project"):
         check_bundle_folder(folder)
+
+
+class Lazy(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.LazyLinear(2)
+
+
+def test_a_lazy_layer_takes_the_shape_of_its_weights(tmp_path: Path) -> None:
+    trained = Lazy()
+    trained.layer(torch.zeros(1, 3))
+    configuration = {"task": "lazy", "model": {"class_path": f"{__name__}.Lazy"}}
+    write_bundle(
+        tmp_path / "lazy", trained, "lazy", yaml.safe_dump(configuration), tmp_path, {"history.csv": ""}
+    )
+    model = Lazy()
+    Bundle.open(tmp_path / "lazy").load_weights(model)
+    assert torch.equal(model.layer.weight, trained.layer.weight)

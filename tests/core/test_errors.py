@@ -120,7 +120,7 @@ SAVERS: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of a file's size")
+@pytest.mark.unix
 @pytest.mark.parametrize("library", SAVERS)
 def test_a_full_disk_is_reported_by_every_library(library: str, tmp_path: Path) -> None:
     import resource
@@ -135,6 +135,7 @@ def test_a_full_disk_is_reported_by_every_library(library: str, tmp_path: Path) 
     assert type(reported_error(caught.value)) is ResourceError
 
 
+@pytest.mark.unix
 @pytest.mark.usefixtures("settings_of_the_process")
 def test_interruption_ends_with_130(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended(raising(KeyboardInterrupt())) == 130

@@ -18,6 +18,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "project"
 
 
+@pytest.mark.unix
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_outputs_that_can_never_be_written(overwrite: bool) -> None:
     Path("in.csv").write_text("a\n")

@@ -12,7 +12,6 @@ from torch.optim.lr_scheduler import MultiStepLR
 
 from src.bundle.bundle import Bundle, write_bundle
 from src.core.errors import DataError, NonFiniteError
-from src.descent import data as data_module
 from src.descent import evaluate as evaluation
 from src.descent.data import DescentData
 from src.descent.evaluate import OPTIMIZERS, SCHEDULES, Setting, _trained_path, _window, descend, evaluate
@@ -93,9 +92,8 @@ def test_an_unusable_start_is_reported_and_nothing_is_written(
     assert not (tmp_path / "prepared").exists()
 
 
-def fitted(prepared: Path, monkeypatch: pytest.MonkeyPatch, steps: int, **settings: Any) -> Descent:
+def fitted(prepared: Path, steps: int, **settings: Any) -> Descent:
     """A model trained for some steps; its history is written next to the prepared folder."""
-    monkeypatch.setattr(data_module, "PREPARED", prepared.parent)
     model = Descent(START, **settings)
     trainer = Trainer(
         max_epochs=steps,
@@ -106,13 +104,13 @@ def fitted(prepared: Path, monkeypatch: pytest.MonkeyPatch, steps: int, **settin
         accelerator="cpu",
         callbacks=ResumableCheckpoint(prepared.parent, "validation/loss", "min", seconds=60),
     )
-    trainer.fit(model, datamodule=DescentData(prepared.name))
+    trainer.fit(model, datamodule=DescentData(prepared))
     return model
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_training_equals_the_plain_loop(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = fitted(prepared, monkeypatch, 7, optimizer=OPTIMIZERS["momentum"].optimizer)
+def test_training_equals_the_plain_loop(prepared: Path) -> None:
+    model = fitted(prepared, 7, optimizer=OPTIMIZERS["momentum"].optimizer)
     assert [name for name, _ in model.named_parameters()] == ["x"]
     path, rates = descend(SURFACES["bowl"], START.start, OPTIMIZERS["momentum"]._replace(steps=7))
     assert (len(path), rates) == (8, [0.01] * 7)
@@ -123,10 +121,10 @@ def test_training_equals_the_plain_loop(prepared: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_the_history_holds_the_whole_path(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_history_holds_the_whole_path(prepared: Path) -> None:
     # a step turns x2 into (1 - 2 lr) x2; the third one, at ten times the rate, increases the height
     setting = Setting(partial(SGD, lr=0.8), 3, partial(MultiStepLR, milestones=[2], gamma=10))
-    model = fitted(prepared, monkeypatch, 3, optimizer=setting.optimizer, lr_scheduler=setting.schedule)
+    model = fitted(prepared, 3, optimizer=setting.optimizer, lr_scheduler=setting.schedule)
     path, rates = descend(SURFACES["bowl"], START.start, setting)
     assert rates == pytest.approx([0.8, 0.8, 8])
     assert path[:, 1].tolist() == pytest.approx([2, -1.2, 0.72, -10.8])
@@ -137,9 +135,9 @@ def test_the_history_holds_the_whole_path(prepared: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_diverging_descent_raises(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_diverging_descent_raises(prepared: Path) -> None:
     with pytest.raises(NonFiniteError, match=r"validation/loss became inf in epoch \d+"):
-        fitted(prepared, monkeypatch, 100, optimizer=partial(SGD, lr=1e9))
+        fitted(prepared, 100, optimizer=partial(SGD, lr=1e9))
 
 
 def test_metrics_are_height_and_distance() -> None:

@@ -14,7 +14,7 @@ PREPARED = Path("data/prepared/marks")
 
 def data(**settings: Any) -> ImageData:
     """The data module with a trainer of one process on the CPU."""
-    module = ImageData("marks", **settings)
+    module = ImageData(PREPARED, **settings)
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
     trainer = SimpleNamespace(global_rank=0, world_size=1, strategy=strategy)
     module.trainer = trainer  # type: ignore[assignment]
@@ -25,7 +25,7 @@ def data(**settings: Any) -> ImageData:
 def test_batches_are_bytes_with_their_classes() -> None:
     images, target = load_split(PREPARED, "train")
     known = {image.numpy().tobytes(): int(code) for image, code in zip(images, target, strict=True)}
-    batches = list(data(batch_size=16, seed=3).train_dataloader())
+    batches = list(data(batch_size=16, order_seed=3).train_dataloader())
     assert [len(batch[0]) for batch in batches] == [16, 16, 11]
     for pixels, codes in batches:
         assert (pixels.dtype, pixels.shape[1:], codes.dtype) == (torch.uint8, (1, 12, 12), torch.int64)
@@ -49,4 +49,4 @@ def test_the_preprocessing_is_that_of_the_prepared_data() -> None:
 def test_missing_data_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError, match=r"dvc repro prepare@marks"):
-        ImageData("marks")
+        ImageData(PREPARED)

@@ -246,6 +246,7 @@ def test_images_that_tell_no_class_are_reported(tmp_path: Path, caplog: pytest.L
     assert "20 of 20 images are of one colour" in caplog.text
 
 
+@pytest.mark.unix
 def test_clutter_is_skipped_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     raw = write(tmp_path / "raw", a=noise(10), b=noise(10, 1))
     write(raw / "a", inner=noise(2))

@@ -223,9 +223,16 @@ def test_a_cell_sees_the_files_of_the_project_but_writes_its_own(
     for name in ("assets", "data/raw/mine", "data/prepared/mine", "data/prepared/other", "models"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "log.txt").write_text("kept")
-    (tmp_path / "params.yaml").write_text("trusted: [torchvision]\n")
+    (tmp_path / "params.yaml").write_text(
+        "tasks: {mine: mine}\nmine: {source: none}\ntrusted: [torchvision]\n"
+    )
     cell = SimpleNamespace(
-        folder=tmp_path / "cell", task="mine", prepared=Path("data/prepared/mine"), study="s", title="t"
+        folder=tmp_path / "cell",
+        task="mine",
+        prepared=Path("data/prepared/mine"),
+        changes={},
+        study="s",
+        title="t",
     )
     for name in ("WANDB_RUN_GROUP", "WANDB_TAGS", "WANDB_NAME", "WANDB_DIR"):
         monkeypatch.setenv(name, "")

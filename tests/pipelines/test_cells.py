@@ -134,3 +134,23 @@ def test_a_cell_is_named_by_its_configuration_data_and_code(edit: Callable[..., 
 )
 def test_values_have_short_names(key: str, value: Any, name: str) -> None:
     assert value_name(key, value) == name
+
+
+def test_a_cell_has_the_parameters_of_its_preparation(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WANDB_RUN_GROUP", "WANDB_TAGS", "WANDB_NAME", "WANDB_DIR"):
+        monkeypatch.setenv(name, "")
+    written = yaml.safe_dump(
+        {
+            "tasks": {"boxes": KIND},
+            "wandb": {"project": "mine"},
+            "trusted": ["torchvision"],
+            "boxes": {"prepare": {"seed": 1, "fold": 0}},
+        }
+    )
+    Path("params.yaml").write_text(written)
+    with cells._working_folder(cell(changes={"folds": 5, "fold": 2}), "w"):
+        found = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+        assert found["boxes"]["prepare"] == {"seed": 1, "fold": 2, "folds": 5}
+        assert found["wandb"] == {"project": "mine"}
+        assert found["trusted"] == ["torchvision"]
+    assert Path("params.yaml").read_text() == written

@@ -2,7 +2,6 @@ import json
 import math
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -25,6 +24,8 @@ from src.cli import main
 from src.core.digests import folder_digest
 from src.core.errors import ConfigurationError, IntegrityError
 from tests.support import ended
+
+resource = pytest.importorskip("resource", reason="limits of a process are those of Unix")
 
 TASKS = ("house_prices", "digits", "poems", "words", "line", "bowl")
 SAMPLES = 200

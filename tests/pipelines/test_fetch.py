@@ -532,6 +532,7 @@ def test_files_of_the_user_in_the_raw_folder_stay(source: Path) -> None:
     assert raw("train.csv").read_text() == "corrected"
 
 
+@pytest.mark.unix
 @pytest.mark.parametrize("files", [{}, {"a": {}}], ids=["all", "named"])
 @pytest.mark.parametrize(
     ("target", "told"),

@@ -1,8 +1,11 @@
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from pipelines.study import findings
 from pipelines.study.findings import compare, interval, sentence
 
 NAN = float("nan")
@@ -54,3 +57,32 @@ def test_one_run_or_one_cell_compares_nothing() -> None:
     assert sentence(single, "loss", "min") == "loss of a: 2 in one run, without noise to compare with."
     alone = compare({"a": np.array([1.0, 2.0, 3.0])})
     assert sentence(alone, "loss", "min") == "loss of a: 2 ± 2.5."
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode", "label", "scale"),
+    [
+        ("test/mae", "min", "validation/mae", "log"),
+        ("test/accuracy", "max", "validation/accuracy", "linear"),
+        ("validation/loss", "min", "validation/loss", "log"),
+        ("best_epoch", "min", "validation/loss", "log"),
+    ],
+)
+def test_the_curves_are_of_the_metric_of_the_study(
+    metric: str, mode: str, label: str, scale: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Any] = []
+    monkeypatch.setattr(findings, "save_figure", lambda figure, path: figures.append(figure))
+    history = {
+        "epoch": np.array([1.0, 2.0]),
+        "validation/loss": np.array([3.0, 2.0]),
+        "validation/mae": np.array([5.0, 4.0]),
+        "validation/accuracy": np.array([0.5, 0.75]),
+    }
+    longer = {name: np.append(values, values[-1]) for name, values in history.items()}
+    column = findings._curve(set(history), metric)
+    assert column is not None
+    findings._plot_curves({"a": [history, longer]}, column, mode, Path("curves.png"))
+    (axes,) = figures[0].axes
+    assert (axes.get_ylabel(), axes.get_yscale()) == (label, scale)
+    assert axes.lines[0].get_ydata().tolist() == history[label].tolist()

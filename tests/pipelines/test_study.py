@@ -428,6 +428,7 @@ def test_a_sweep_has_the_grid(project: Path) -> None:
         "trainer.max_epochs": {"value": 2},
         "seed_everything": {"values": [1, 2]},
     }
+    assert sweep["project"] == "lockstep"
     assert sweep["command"][1:] == [
         *("python", "-m", "src.cli", "fit", "--config", "configs/polynomial.yaml"),
         "${args}",

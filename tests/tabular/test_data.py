@@ -70,7 +70,7 @@ def model(houses: pd.DataFrame) -> TabularModel:
 
 @pytest.mark.usefixtures("houses")
 def test_splits_are_loaded_as_they_were_prepared() -> None:
-    data = TabularData("houses")
+    data = TabularData(PREPARED)
     for split, rows in [("train", 72), ("validation", 8), ("test", 20)]:
         features, target = load_split(PREPARED, split)
         assert (features.shape, features.dtype) == ((rows, 8), torch.float32)
@@ -80,7 +80,8 @@ def test_splits_are_loaded_as_they_were_prepared() -> None:
 
 def test_training_shuffles_each_epoch_and_validation_keeps_the_order(model: TabularModel) -> None:
     seen = Seen()
-    quiet_trainer(seen, epochs=2).fit(model, datamodule=TabularData("houses", batch_size=16, seed=1))
+    data = TabularData(PREPARED, batch_size=16, order_seed=1)
+    quiet_trainer(seen, epochs=2).fit(model, datamodule=data)
     train = load_split(PREPARED, "train")[1][:, 0].tolist()
     assert seen.train[0] != seen.train[1]
     assert sorted(seen.train[0]) == sorted(seen.train[1]) == sorted(train)
@@ -90,7 +91,7 @@ def test_training_shuffles_each_epoch_and_validation_keeps_the_order(model: Tabu
 
 def test_what_an_epoch_logs_is_over_all_its_rows(model: TabularModel) -> None:
     # the last of the batches is smaller than the others
-    data = TabularData("houses", batch_size=16, seed=1)
+    data = TabularData(PREPARED, batch_size=16, order_seed=1)
     trainer = quiet_trainer()
     trainer.fit(model, datamodule=data)
     logged = dict(trainer.callback_metrics)
@@ -121,7 +122,7 @@ def test_every_epoch_logs_its_own_rows_only(houses: pd.DataFrame) -> None:
         # one batch an epoch: its loss is that of the weights before the step
         losses.append(loss_of(model, "train"))
         trainer = quiet_trainer()
-        trainer.fit(model, datamodule=TabularData("houses", batch_size="full", seed=1))
+        trainer.fit(model, datamodule=TabularData(PREPARED, batch_size="full", order_seed=1))
         logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
         assert logged["train/loss"] == pytest.approx(losses[-1])
         assert logged["validation/loss"] == pytest.approx(loss_of(model, "validation"))
@@ -134,10 +135,10 @@ def test_every_epoch_logs_its_own_rows_only(houses: pd.DataFrame) -> None:
 @pytest.mark.parametrize("batch_size", [0, -1])
 def test_a_batch_of_no_rows_is_refused(batch_size: int) -> None:
     with pytest.raises(ConfigurationError, match="batch_size"):
-        TabularData("houses", batch_size=batch_size)
+        TabularData(PREPARED, batch_size=batch_size)
 
 
 def test_data_that_are_not_prepared_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError, match="dvc repro prepare@houses"):
-        TabularData("houses")
+        TabularData(PREPARED)

@@ -7,7 +7,7 @@ import pytest
 from src.core.errors import ConfigurationError, DataError
 from src.preparation.proposals import plain
 from src.tabular.propose import propose
-from src.tabular.reading import MISSING
+from src.tabular.values import MISSING
 
 ROWS = range(60)
 COLUMNS: dict[str, list[Any]] = {

@@ -13,7 +13,7 @@ from src.preparation.proposals import plain
 from src.tabular.dialect import Reading
 from src.tabular.prepare import Preparation, prepare
 from src.tabular.propose import Task, propose
-from src.tabular.reading import MISSING
+from src.tabular.values import MISSING
 
 ROWS = np.arange(120)
 X = (ROWS * 37 % 121) / 8

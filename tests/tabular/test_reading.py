@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from src.core.errors import DataError
-from src.tabular.reading import delimiter_of, read_table, text_values
+from src.tabular.reading import delimiter_of, read_table
+from src.tabular.values import text_values
 
 # one table in the three formats: whole numbers, fractions, text and booleans, each with a missing cell
 RECORDS = [

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from src.core.errors import ConfigurationError
+from src.core.paths import PREPARED
 from src.text.data import ContextData, DocumentBatches, DocumentData, contexts, load_split, windows
 from src.text.prepare import Preparation, prepare
 from src.text.preprocessing import BOS, EOS, PAD, SPECIAL, UNK
@@ -115,39 +116,39 @@ def attached(data: Any) -> Any:
 
 
 def test_training_uses_whole_poems(task: str) -> None:
-    batches = [batch[0] for batch in attached(DocumentData(task, batch_size=5)).train_dataloader()]
+    batches = [batch[0] for batch in attached(DocumentData(PREPARED / task, batch_size=5)).train_dataloader()]
     assert sum(len(batch) for batch in batches) == 24
     assert all((batch[:, 0] == BOS).all() and (batch[:, -1] == EOS).all() for batch in batches)
 
 
 def test_windows_report_the_poems_that_they_drop(task: str, caplog: pytest.LogCaptureFixture) -> None:
-    data = attached(DocumentData(task, batch_size=5, window=4))
+    data = attached(DocumentData(PREPARED / task, batch_size=5, window=4))
     assert {batch[0].shape[1] for batch in data.train_dataloader()} == {5}
     assert "window 4: 72 windows; 0 of 24 documents are too short" in caplog.text
     # evaluation uses whole poems
     assert next(iter(data.val_dataloader()))[0].shape[1] == 9
     with pytest.raises(ConfigurationError, match="no document has more than 7 tokens"):
-        attached(DocumentData(task, window=7)).train_dataloader()
+        attached(DocumentData(PREPARED / task, window=7)).train_dataloader()
 
 
 def test_targets_are_all_tokens_but_the_first_of_each_document(task: str) -> None:
-    data = DocumentData(task)
+    data = DocumentData(PREPARED / task)
     tokens, _ = load_split(data.prepared, "test")
     assert data.targets("test").tolist() == tokens[tokens != BOS].tolist()
 
 
 def test_targets_of_word_vectors_are_the_words_in_the_middle(task: str) -> None:
-    tokens, _ = load_split(ContextData(task).prepared, "train")
-    assert ContextData(task).targets("train").tolist() == tokens[tokens >= len(SPECIAL)].tolist()
+    tokens, _ = load_split(ContextData(PREPARED / task).prepared, "train")
+    assert ContextData(PREPARED / task).targets("train").tolist() == tokens[tokens >= len(SPECIAL)].tolist()
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: DocumentData("poems", batch_size=0), r"data\.batch_size must be at least 1"),
-        (lambda: DocumentData("poems", window=0), r"data\.window must be at least 1"),
-        (lambda: ContextData("poems", width=0), r"data\.width must be at least 1"),
-        (lambda: DocumentData("songs"), r"dvc repro prepare@songs"),
+        (lambda: DocumentData(PREPARED / "poems", batch_size=0), r"data\.batch_size must be at least 1"),
+        (lambda: DocumentData(PREPARED / "poems", window=0), r"data\.window must be at least 1"),
+        (lambda: ContextData(PREPARED / "poems", width=0), r"data\.width must be at least 1"),
+        (lambda: DocumentData(PREPARED / "songs"), r"dvc repro prepare@songs"),
     ],
 )
 @pytest.mark.usefixtures("task")

@@ -78,6 +78,7 @@ def test_what_is_no_text_is_refused_by_its_name(
             read_documents(place)
 
 
+@pytest.mark.unix
 def test_hidden_files_are_left_out_and_pipes_are_refused(tmp_path: Path) -> None:
     file(tmp_path, "a.TXT", "一")
     file(tmp_path, "._a.txt", b"\0\xff")

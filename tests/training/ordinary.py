@@ -11,8 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, IterableDataset, WeightedRandomSampler, random_split
-from torchmetrics.classification import MulticlassAccuracy
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Sampler,
+    WeightedRandomSampler,
+    random_split,
+)
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassPrecision, MulticlassRecall
 
 ROWS, FEATURES, CLASSES = 48, 6, 3
 
@@ -45,6 +53,17 @@ class Stream(IterableDataset[tuple[Tensor, Tensor]]):
             yield points[int(torch.randint(ROWS, ()))]
 
 
+class Lazy(Sampler[list[int]]):
+    """Batches of rows that are drawn one by one, by two libraries."""
+
+    def __len__(self) -> int:
+        return ROWS // 8
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for _ in range(len(self)):
+            yield [random.randrange(ROWS), *np.random.choice(ROWS, 7).tolist()]  # noqa: NPY002
+
+
 class PointsData(L.LightningDataModule):
     def __init__(self, workers: int = 0, sampler: str = "shuffle", augment: bool = True) -> None:
         super().__init__()
@@ -59,6 +78,14 @@ class PointsData(L.LightningDataModule):
         sampler = self.hparams["sampler"]
         if sampler == "stream":
             return DataLoader(Stream(), batch_size=8, num_workers=self.hparams["workers"])
+        if sampler == "lazy":
+            return DataLoader(self.train, batch_sampler=Lazy(), num_workers=self.hparams["workers"])
+        if sampler == "two loaders":
+            few = torch.utils.data.Subset(self.train, range(16))
+            return {
+                "all": DataLoader(self.train, batch_size=8, shuffle=True),
+                "few": DataLoader(few, batch_size=8, shuffle=True, num_workers=self.hparams["workers"]),
+            }
         options: dict[str, Any] = {
             "shuffle": {"shuffle": True},
             "own generator": {"shuffle": True, "generator": self.generator},
@@ -173,3 +200,67 @@ class GAN(L.LightningModule):
         first = torch.optim.Adam(self.generator.parameters(), lr=2e-3, betas=(0.5, 0.999))
         second = torch.optim.Adam(self.discriminator.parameters(), lr=2e-3, betas=(0.5, 0.999))
         return [first, second], [torch.optim.lr_scheduler.StepLR(each, 2) for each in (first, second)]
+
+
+class Collector(L.LightningModule):
+    """Logs means, maxima and metrics of an epoch, collects outputs, and accumulates gradients by hand."""
+
+    def __init__(self, every: int = 3) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.automatic_optimization = False
+        self.net = nn.Linear(FEATURES, CLASSES)
+        self.several = MetricCollection([MulticlassPrecision(CLASSES), MulticlassRecall(CLASSES)])
+        self.outputs: list[Any] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        parts = list(batch.values()) if isinstance(batch, dict) else [batch]
+        x, y = (torch.cat(part) for part in zip(*parts, strict=True))
+        logits = self.net(F.dropout(x))
+        loss = F.cross_entropy(logits, y)
+        self.manual_backward(loss / self.hparams["every"])
+        optimizer: Any = self.optimizers()
+        if (batch_idx + 1) % self.hparams["every"] == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+        self.outputs.append({"loss": loss, "size": len(x)})
+        self.several.update(logits, y)
+        if batch_idx < 2:
+            self.log("early", loss, on_epoch=True)
+        self.log("mean", loss, on_step=False, on_epoch=True)
+        self.log("highest", loss, on_step=False, on_epoch=True, reduce_fx=max)
+        self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True)
+
+    def on_train_epoch_end(self) -> None:
+        self.log_dict(self.several.compute())
+        self.several.reset()
+        losses = torch.stack([output["loss"].detach() * output["size"] for output in self.outputs])
+        self.log("collected", losses.sum())
+        self.outputs.clear()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        self.log("val_loss", F.cross_entropy(self.net(x), y))
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+
+
+class OneCycle(Autoencoder):
+    """A schedule that asks for the number of steps, before a checkpoint is loaded."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.parameters(), lr=0.01)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class ByStep(Autoencoder):
+    """A plateau that is looked for at each step."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.parameters(), lr=0.01)
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=1, factor=0.7)
+        settings = {"scheduler": schedule, "monitor": "train_loss", "interval": "step", "frequency": 1}
+        return {"optimizer": optimizer, "lr_scheduler": settings}

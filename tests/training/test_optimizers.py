@@ -1,3 +1,4 @@
+import copy
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -8,7 +9,8 @@ from lightning.pytorch.cli import ReduceLROnPlateau
 from torch import nn
 from torch.optim import SGD, lr_scheduler
 
-from src.training.optimizers import OneCycle, optimizer_and_schedule
+from src.core.errors import ConfigurationError
+from src.training.optimizers import MuonWithAdamW, OneCycle, grouped, optimizer_and_schedule
 
 EPOCHS, STEPS = 4, 20
 
@@ -79,3 +81,119 @@ def test_the_highest_rate_of_the_own_one_cycle_schedule_is_that_of_the_optimizer
     assert found == rates(partial(lr_scheduler.OneCycleLR, max_lr=0.1, total_steps=10), 10)
     settings = configured(partial(OneCycle, total_steps=None), "step")
     assert settings["lr_scheduler"]["scheduler"].total_steps == STEPS
+
+
+def network() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 2))
+
+
+def test_the_first_pattern_has_a_parameter() -> None:
+    groups = grouped(network(), [{"pattern": "bias|Norm", "weight_decay": 0}, {"pattern": "^3", "lr": 0.1}])
+    assert [[tuple(p.shape) for p in group["params"]] for group in groups] == [
+        [(4, 3)],
+        [(4,), (4,), (4,), (2,)],
+        [(2, 4)],
+    ]
+    assert [{k: v for k, v in group.items() if k != "params"} for group in groups] == [
+        {},
+        {"weight_decay": 0},
+        {"lr": 0.1},
+    ]
+
+
+def with_groups(*groups: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    module: Any = network()
+    module.trainer = SimpleNamespace(estimated_stepping_batches=STEPS, max_epochs=EPOCHS)
+    options = {"optimizer": partial(SGD, lr=0.1), "schedule": None} | changes
+    return optimizer_and_schedule(module, options["optimizer"], options["schedule"], "step", list(groups))
+
+
+def test_a_group_has_its_settings_and_the_schedule_moves_its_rate() -> None:
+    chosen = partial(OneCycle, total_steps=None)
+    settings = with_groups({"pattern": "bias", "lr": 0.01, "weight_decay": 0.5}, schedule=chosen)
+    optimizer = settings["optimizer"]
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0, 0.5]
+    rates = [group["lr"] for group in optimizer.param_groups]
+    assert rates[0] == pytest.approx(10 * rates[1])
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        ({"pattern": "embedding", "lr": 1}, "parameter_groups[0].pattern: embedding matches none"),
+        (
+            {"pattern": "bias", "decay": 0},
+            "parameter_groups[0]: SGD has no setting decay; it has lr, momentum",
+        ),
+        ({"pattern": "bias", "lr": "fast"}, "parameter_groups[0].lr: expected a number, found 'fast'"),
+        ({"pattern": "(", "lr": 1}, "parameter_groups[0].pattern: (: missing )"),
+        ({"lr": 1}, "parameter_groups[0]: expected a `pattern`"),
+    ],
+)
+def test_groups_that_cannot_be_are_refused(group: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        with_groups(group)
+    assert message in str(error.value)
+
+
+def test_a_schedule_of_one_rate_is_refused_beside_rates_of_groups() -> None:
+    with pytest.raises(ConfigurationError, match="OneCycleLR sets one lr for all groups"):
+        with_groups(
+            {"pattern": "bias", "lr": 0.01},
+            schedule=partial(lr_scheduler.OneCycleLR, max_lr=0.1, total_steps=10),
+        )
+
+
+def stepped(net: nn.Module, optimizer: Any, number: int) -> None:
+    for step in range(number):
+        optimizer.zero_grad()
+        x = torch.arange(15.0).reshape(5, 3).sin() + step
+        optimizer.step(lambda x=x: net(x).square().sum().backward())
+
+
+def test_muon_has_the_matrices_and_adamw_the_rest() -> None:
+    net, other = network(), network()
+    stepped(net, MuonWithAdamW(net.parameters(), lr=0.01), 3)
+    parts = [
+        torch.optim.Muon(
+            [p for p in other.parameters() if p.ndim == 2], lr=0.01, adjust_lr_fn="match_rms_adamw"
+        ),
+        torch.optim.AdamW(
+            [p for p in other.parameters() if p.ndim != 2], lr=0.01, betas=(0.9, 0.95), weight_decay=0.1
+        ),
+    ]
+    for step in range(3):
+        other.zero_grad()
+        x = torch.arange(15.0).reshape(5, 3).sin() + step
+        other(x).square().sum().backward()
+        for part in parts:
+            part.step()
+    for found, expected in zip(net.parameters(), other.parameters(), strict=True):
+        assert found.equal(expected)
+
+
+def test_muon_leaves_the_matrices_of_a_group_to_adamw() -> None:
+    net = network()
+    groups = grouped(net, [{"pattern": "^3", "muon": False, "weight_decay": 0.0}])
+    optimizer = MuonWithAdamW(groups, lr=0.01)
+    assert [(g["muon"], [tuple(p.shape) for p in g["params"]]) for g in optimizer.param_groups] == [
+        (True, [(4, 3)]),
+        (False, [(4,), (4,), (4,)]),
+        (False, [(2, 4), (2,)]),
+    ]
+    assert optimizer.param_groups[2]["weight_decay"] == 0
+
+
+def test_muon_goes_on_from_its_state_as_if_it_had_not_stopped() -> None:
+    net = network()
+    optimizer = MuonWithAdamW(net.parameters(), lr=0.01)
+    stepped(net, optimizer, 2)
+    again = copy.deepcopy(net)
+    state = copy.deepcopy(optimizer.state_dict())
+    stepped(net, optimizer, 2)
+    resumed = MuonWithAdamW(again.parameters(), lr=0.5)
+    resumed.load_state_dict(state)
+    stepped(again, resumed, 2)
+    for found, expected in zip(again.parameters(), net.parameters(), strict=True):
+        assert found.equal(expected)

@@ -8,14 +8,24 @@ import lightning
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.callbacks import EMAWeightAveraging, GradientAccumulationScheduler
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from src.training.checkpoint import CHECKPOINT, DurableCheckpointIO, ResumableCheckpoint
+from src.training.checkpoint import CHECKPOINT, HISTORY, DurableCheckpointIO, ResumableCheckpoint
 from src.training.exactness import Exactness
+from src.training.gradient_norms import GradientNorms
 from src.training.seeding import SeededLoader, seed_everything
-from tests.training.ordinary import GAN, Autoencoder, Classifier, PointsData
+from tests.training.ordinary import (
+    GAN,
+    Autoencoder,
+    ByStep,
+    Classifier,
+    Collector,
+    OneCycle,
+    Points,
+    PointsData,
+)
 
 EPOCHS = 4
 
@@ -27,11 +37,11 @@ class PowerFailureError(Exception):
 class FailIn(lightning.Callback):
     """Fail in the middle of an epoch."""
 
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
+    def __init__(self, epoch: int, batch: int) -> None:
+        self.place = epoch, batch
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        if trainer.current_epoch == self.epoch and trainer.fit_loop.batch_idx == 2:
+        if (trainer.current_epoch, trainer.fit_loop.batch_idx) == self.place:
             raise PowerFailureError
 
 
@@ -39,14 +49,18 @@ def train(
     folder: Path,
     module: type[lightning.LightningModule],
     data: dict[str, Any],
-    fail_in: int | None = None,
+    fail_in: tuple[int, int] | None = None,
     monitor: str = "train_loss",
+    steps: int | None = None,
     **options: Any,
-) -> dict[str, Tensor]:
-    """Train from the checkpoint of the folder, if there is one; the weights."""
+) -> tuple[dict[str, Tensor], str]:
+    """Train from the checkpoint of the folder, if there is one; the weights and the history."""
     lightning.seed_everything(3)
     model = module()
-    callbacks = [Exactness(3, 1), ResumableCheckpoint(folder, monitor, "min", 0)]
+    record = ResumableCheckpoint(folder, monitor, "min", 0, steps)
+    if steps is not None:  # the checkpoint of an epoch's end is tested with steps=None
+        record._due = lambda _: False  # type: ignore[method-assign]
+    callbacks = [Exactness(3, 1), record]
     callbacks += [make() for make in options.pop("callbacks", [])]
     trainer = lightning.Trainer(
         max_epochs=EPOCHS,
@@ -56,16 +70,17 @@ def train(
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        callbacks=callbacks + ([FailIn(fail_in)] if fail_in is not None else []),
+        callbacks=callbacks + ([FailIn(*fail_in)] if fail_in is not None else []),
         **options,
     )
     checkpoint = folder / CHECKPOINT
-    random.seed(fail_in)  # what another process would have drawn before
-    np.random.seed(fail_in)  # noqa: NPY002
+    drawn = None if fail_in is None else sum(fail_in)  # what another process would have drawn before
+    random.seed(drawn)
+    np.random.seed(drawn)  # noqa: NPY002
     trainer.fit(
         model, PointsData(**data), ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True
     )
-    return model.state_dict()
+    return model.state_dict(), (folder / HISTORY).read_text(encoding="utf-8")
 
 
 CASES: dict[str, tuple[type[lightning.LightningModule], dict[str, Any], dict[str, Any]]] = {
@@ -79,24 +94,68 @@ CASES: dict[str, tuple[type[lightning.LightningModule], dict[str, Any], dict[str
     "iterable, worker": (Classifier, {"sampler": "stream", "workers": 1}, {}),
     "averaged weights": (Classifier, {}, {"callbacks": [lambda: EMAWeightAveraging(decay=0.9)]}),
     "no validation": (Autoencoder, {}, {}),
+    "two workers, three batches at once": (Classifier, {"workers": 2}, {"accumulate_grad_batches": 3}),
+    "a sampler that draws lazily": (Classifier, {"sampler": "lazy"}, {}),
+    "such a sampler, two workers": (Classifier, {"sampler": "lazy", "workers": 2}, {}),
+    "two loaders": (Collector, {"sampler": "two loaders"}, {}),
+    "two loaders, a worker": (Collector, {"sampler": "two loaders", "workers": 1}, {}),
+    "logged and collected": (Collector, {}, {"monitor": "val_loss", "val_check_interval": 0.5}),
+    "accumulation and validation together": (
+        Classifier,
+        {},
+        {"monitor": "val_loss", "accumulate_grad_batches": 2, "val_check_interval": 2},
+    ),
+    "accumulation by epoch": (
+        Classifier,
+        {},
+        {"callbacks": [lambda: GradientAccumulationScheduler({0: 1, 1: 2, 3: 1})]},
+    ),
+    "gradient norms": (Classifier, {}, {"callbacks": [GradientNorms]}),
+    "a schedule over all steps": (OneCycle, {}, {}),
+    "a plateau of steps": (ByStep, {}, {}),
     "two optimizers": (GAN, {}, {"monitor": "g_loss"}),
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_an_interrupted_training_ends_with_the_weights_of_a_whole_one(case: str, tmp_path: Path) -> None:
+QUICK = (
+    "no workers",
+    "two workers",
+    "iterable",
+    "averaged weights",
+    "logged and collected",
+    "accumulation and validation together",
+    "a schedule over all steps",
+    "two optimizers",
+)
+
+
+@pytest.mark.parametrize("steps", [None, 1], ids=["ends of epochs", "each step"])
+@pytest.mark.parametrize(
+    "case", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
+def test_an_interrupted_training_ends_with_the_weights_of_a_whole_one(
+    case: str, steps: int | None, tmp_path: Path
+) -> None:
     module, data, options = CASES[case]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     whole.mkdir()
     cut.mkdir()
-    expected = train(whole, module, data, **options)
-    for epoch in (1, 3):
+    expected, history = train(whole, module, data, **options)
+    for place in ((1, 2), (1, 4), (3, 5)):
         with pytest.raises(PowerFailureError):
-            train(cut, module, data, epoch, **options)
-    found = train(cut, module, data, **options)
-    assert (cut / CHECKPOINT).is_file()
+            train(cut, module, data, place, steps=steps, **options)
+    if steps is not None:
+        assert within_epoch(cut)
+    found, resumed = train(cut, module, data, steps=steps, **options)
+    assert resumed == history
     for name, tensor in expected.items():
         assert torch.equal(found[name], tensor), name
+
+
+def within_epoch(folder: Path) -> bool:
+    """Whether the checkpoint of a folder is of the last epoch, before its end."""
+    checkpoint = torch.load(folder / CHECKPOINT, weights_only=True)
+    return checkpoint["epoch"] == 3 and checkpoint["within_epoch"]["batches"] > 0
 
 
 def test_the_batches_of_an_epoch_depend_on_its_number_alone() -> None:
@@ -111,3 +170,49 @@ def test_the_batches_of_an_epoch_depend_on_its_number_alone() -> None:
     assert torch.cat(list(loader)).equal(first)
     assert not second.equal(first)
     assert sorted(first.tolist()) == list(range(20))
+
+
+def rows_fetched(loader: SeededLoader, start: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The rows that a dataset was asked for from a batch on."""
+    asked: list[int] = []
+    get = Points.__getitem__
+    monkeypatch.setattr(Points, "__getitem__", lambda self, row: asked.append(row) or get(self, row))
+    loader.start = start
+    list(loader)
+    monkeypatch.setattr(Points, "__getitem__", get)
+    return asked
+
+
+def test_the_batches_before_the_first_one_are_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = SeededLoader(DataLoader(Points(), batch_size=8, shuffle=True), lambda: (1, 0))
+    whole = rows_fetched(loader, 0, monkeypatch)
+    assert len(whole) == 48
+    assert rows_fetched(loader, 4, monkeypatch) == whole[32:]
+    assert rows_fetched(loader, 0, monkeypatch) == whole
+
+
+@pytest.mark.parametrize("start", [1, 2, 5])
+def test_workers_fetch_the_same_batches_from_any_start(start: int) -> None:
+    data = Points(augment=True)
+    loader = SeededLoader(DataLoader(data, batch_size=8, shuffle=True, num_workers=2), lambda: (1, 0))
+    whole = [x for x, _ in loader]
+    loader.start = start
+    later = [x for x, _ in loader]
+    assert len(later) == 6 - start
+    assert all(map(torch.equal, later, whole[start:]))
+
+
+def test_the_number_of_workers_has_no_effect() -> None:
+    epochs = [
+        list(
+            SeededLoader(
+                DataLoader(Points(augment=True), batch_size=8, shuffle=True, num_workers=workers),
+                lambda: (1, 0),
+            )
+        )
+        for workers in (0, 1, 2)
+    ]
+    first = torch.cat([x for x, _ in epochs[0]])
+    assert first.shape == (48, 6)
+    for epoch in epochs[1:]:
+        assert torch.cat([x for x, _ in epoch]).equal(first)
