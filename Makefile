@@ -95,6 +95,7 @@ bench: setup .venv/serve-ready ## measure speed and memory side by side with han
 	python -m benchmarks.predict
 	python -m benchmarks.study
 	python -m benchmarks.exactness
+	python -m benchmarks.overhead
 	python -m benchmarks.pipeline
 	python -m benchmarks.imports
 	python -m benchmarks.api

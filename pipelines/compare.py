@@ -142,7 +142,7 @@ def _current(model: str, records: dict[str, dict[str, Any]]) -> list[str]:
     bundle = MODELS / model
     if not (bundle / MANIFEST).is_file():
         return []
-    prepared = read_json(bundle / MANIFEST, f"train@{model}")["prepared"]
+    prepared = read_json(bundle / MANIFEST, f"train@{model}")["prepared"] or ""
     configuration = safe_load((bundle / "config.yaml").read_text(encoding="utf-8"))
     configuration.pop("name", None)
     found = [
@@ -155,7 +155,7 @@ def _current(model: str, records: dict[str, dict[str, Any]]) -> list[str]:
 
 def _data(record: dict[str, Any]) -> str:
     """The sha256 over the prepared data of a run."""
-    return str(record.get("provenance", {}).get("prepared_sha256", ""))
+    return str(record.get("provenance", {}).get("prepared_sha256") or "")
 
 
 def runs_table(records: dict[str, dict[str, Any]]) -> pd.DataFrame:

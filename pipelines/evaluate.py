@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import auto_cli
 
-from pipelines.parameters import part_of
 from src.core.atomic import written_whole
 from src.core.errors import exit_with_message
 from src.core.outputs import require_ours
@@ -28,7 +27,7 @@ def evaluate(model: str) -> None:
     bundle = Bundle.open(MODELS / model)
     prepared = PREPARED / bundle.task
     bundle.require_data(prepared)
-    kind = part_of(bundle.kind, "evaluate")
+    kind = bundle.part("evaluate")
     require_ours(REPORTS / model, dict.fromkeys(REPORT_FILES))
     with written_whole(REPORTS / model) as folder:
         if kind and isinstance(bundle.model, kind.ACCEPTS):

@@ -69,7 +69,7 @@ def new_task(
 
 
 def _write_task(name: str, kind: str, path: Path, target: str | None, options: dict[str, Any]) -> None:
-    _check_name(name)
+    check_name(name)
     if not path.exists():
         raise DataError(f"{path}: there is no such file or folder")
     propose = import_module(f"src.{kind}.propose").propose
@@ -111,7 +111,12 @@ def _write_task(name: str, kind: str, path: Path, target: str | None, options: d
     print("\n".join(_commands(name, proposal)))
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Refuse a name that cannot be used in params.yaml, or that is taken there or in configs/.
+
+    Raises:
+        ConfigurationError: it is one of these.
+    """
     parameters = read_parameters()
     if not NAME.fullmatch(name) or yaml.safe_load(name) != name:  # `yes` and `null` are no texts in YAML
         raise ConfigurationError(

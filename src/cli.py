@@ -46,12 +46,12 @@ from rich.console import Console
 from rich.table import Table
 
 from src.bundle.bundle import Bundle, check_bundle_folder, restrict_imports, write_bundle
-from src.bundle.module import NEEDED
+from src.bundle.module import NEEDED, lacking, repeat_setup
 from src.bundle.module import scores as scores_of
 from src.core.arguments import explained
 from src.core.atomic import NO_LOCKS, file_written_whole, warn_of_no_lock
 from src.core.code import run_digest
-from src.core.digests import file_digest, prepared_manifest
+from src.core.digests import data_digest, prepared_manifest
 from src.core.errors import (
     TRACEBACK_VARIABLE,
     ConfigurationError,
@@ -59,13 +59,14 @@ from src.core.errors import (
     exit_with_message,
     reported_error,
 )
-from src.core.paths import MANIFEST, MODELS, PARAMETERS, PREPARED, RECORD, RUNS, require_name
+from src.core.paths import MODELS, PARAMETERS, PREPARED, RECORD, RUNS, require_name
 from src.training.checkpoint import (
     CHECKPOINT,
     HISTORY,
     DurableCheckpointIO,
     ResumableCheckpoint,
     averages_at_the_end,
+    chosen_by,
     require_storable,
 )
 from src.training.compilation import Compile, compile_training, require_compilable, require_precision
@@ -80,8 +81,6 @@ from src.training.provenance import environment, provenance
 from src.training.tracking import UNFINISHED, described, run_name, start_tracker
 
 logger = logging.getLogger(__name__)
-
-HIGHER_IS_BETTER = re.compile(r"acc|f1|auc|auroc|r2|recall|precision|iou|dice|psnr|ssim|bleu", re.IGNORECASE)
 
 TRAINER_DEFAULTS = {
     "default_root_dir": str(RUNS),
@@ -245,14 +244,18 @@ class LockstepCLI(LightningCLI):
             _require_stage(self.name, None if self.own_data else prepared)
             if not self.own_data:
                 prepared_manifest(prepared)
-            manifest = prepared / MANIFEST
-            self.prepared = file_digest(manifest) if manifest.is_file() else None
+            self.prepared = data_digest(prepared)
             return
         if chosen:
             return
         self.bundle = Bundle.open(MODELS / self.name)
         self.bundle.require_model(self.configuration)
         self.bundle.require_data(prepared)
+
+    def after_instantiate_classes(self) -> None:
+        """Let an ordinary module split its rows alike in every command."""
+        if self.own_data:
+            repeat_setup(int(self.configuration["seed_everything"]), self.model, self.datamodule)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add what each run has: exactness and, for `fit`, the record, the tracker and the bar."""
@@ -275,6 +278,7 @@ class LockstepCLI(LightningCLI):
         if self.subcommand != "fit":
             files = any(isinstance(callback, Checkpoint) for callback in given)
             return super().instantiate_trainer(enable_checkpointing=files, logger=user_loggers, **kwargs)
+        self.lacks = [] if hasattr(self.model, "trivial_metrics") else lacking(self.model, self.datamodule)
         self.run_folder = RUNS / self.name / run_digest(self.configuration, self.prepared)
         self.run_folder.mkdir(parents=True, exist_ok=True)
         for callback in given:
@@ -282,8 +286,7 @@ class LockstepCLI(LightningCLI):
                 callback.dirpath = str((self.run_folder / "checkpoints").absolute())
             if isinstance(callback, BatchSizeFinder | LearningRateFinder):
                 callback._early_exit = True  # as Lightning's Tuner: it finds, and nothing is trained
-        monitor = self.configuration.get("monitor")
-        mode = self.configuration.get("mode") or ("max" if HIGHER_IS_BETTER.search(monitor or "") else "min")
+        monitor, mode = chosen_by(self.configuration, ())
         checkpoints = self.configuration["checkpoint_seconds"], self.configuration.get("checkpoint_steps")
         kwargs["callbacks"].append(NonFiniteLossGuard())
         self.record = ResumableCheckpoint(self.run_folder, monitor, mode, *checkpoints)
@@ -332,6 +335,8 @@ class LockstepCLI(LightningCLI):
             compile_training(self.model)
         summary = str(ModelSummary(self.model, max_depth=-1))
         _say(self.trainer, summary)
+        for line in self.lacks:
+            _say(self.trainer, line)
         _say(self.trainer, f"{self.name} on {self.trainer.strategy.root_device}")
         try:
             with _interruptions(self.trainer):
@@ -476,7 +481,10 @@ class LockstepCLI(LightningCLI):
         if len(scores) == 1:  # no test_step: what the kept epoch has logged
             scores = {"best_epoch": scores["best_epoch"], **self.record.best_row}
             del scores["epoch"], scores["learning_rate"]
-        table = Table(title=f"{self.name}, best of {self.record.epochs} epochs: {scores['best_epoch']}")
+        chosen = f"best of {self.record.epochs} epochs: {scores['best_epoch']}"
+        if self.record.chosen_by is None:
+            chosen = f"the last of {self.record.epochs} epochs"
+        table = Table(title=f"{self.name}, {chosen}")
         for heading in ("metric", "model", "trivial answer"):
             table.add_column(heading, justify="left" if heading == "metric" else "right")
         for name, value in scores.items():

@@ -18,8 +18,6 @@ import io
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,11 +72,14 @@ def export(
 
 
 def _exportable(model: str, bundle: "Bundle") -> "Exportable":
+    from pipelines.export.module import module_exportable
+
     if bundle.name != model:
         raise ConfigurationError(f"{bundle.folder} is a bundle of {bundle.name}, not of {model}")
-    if not find_spec(f"src.{bundle.kind}.export"):
-        raise ConfigurationError(f"{bundle.folder}: models of kind {bundle.kind} cannot be exported")
-    exportable: Exportable = import_module(f"src.{bundle.kind}.export").exportable(bundle)
+    kind = bundle.part("export")
+    if kind is None:
+        return module_exportable(bundle)
+    exportable: Exportable = kind.exportable(bundle)
     return exportable
 
 

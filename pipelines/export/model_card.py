@@ -19,6 +19,7 @@ from src.core.digests import file_digest
 from src.core.documents import read_json, write_json
 from src.core.paths import MANIFEST, PREPARED, RAW, REPORTS, SOURCE
 from src.reporting.history import read_history
+from src.training.checkpoint import chosen_by
 
 TEMPLATES = Path(__file__).parent
 ROUNDING = 1e-4  # metrics.json keeps six digits
@@ -37,7 +38,7 @@ def write_documents(exportable: Exportable, bundle: Bundle, folder: Path) -> Non
     if exportable.vocabulary is not None:
         write_json(folder / "vocabulary.json", exportable.vocabulary)
     templates = Environment(
-        loader=FileSystemLoader([TEMPLATES, SOURCES / bundle.kind / "export_templates"]),
+        loader=FileSystemLoader([TEMPLATES, *SOURCES.glob("*/export_templates")]),
         autoescape=select_autoescape(),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -48,13 +49,17 @@ def write_documents(exportable: Exportable, bundle: Bundle, folder: Path) -> Non
     example = templates.get_template(f"{exportable.kind}.py.jinja").render(known)
     (folder / "example.py").write_text(example, encoding="utf-8")
     configuration, manifest = bundle.configuration, bundle.manifest
-    best = _best_epoch(bundle.folder / "history.csv", configuration)
+    rows = read_history(bundle.folder / "history.csv")
+    monitor, mode = chosen_by(configuration, rows[0])
+    best = rows[-1] if monitor is None else {"min": min, "max": max}[mode](rows, key=lambda row: row[monitor])
     known |= {
         "example": example,
         "configuration": configuration,
         "model": yaml.safe_dump(configuration["model"], allow_unicode=True).rstrip(),
         "manifest": manifest,
         "best": best,
+        "monitor": monitor,
+        "mode": mode,
         "scores": _scores(bundle.name, best),
         "source": _source(bundle.task, manifest),
         "programs": programs,
@@ -63,12 +68,6 @@ def write_documents(exportable: Exportable, bundle: Bundle, folder: Path) -> Non
     }
     card = templates.get_template(f"{exportable.kind}.md.jinja").render(known)
     (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def _best_epoch(history: Path, configuration: dict[str, Any]) -> dict[str, float]:
-    """The row of the history for the epoch of the bundle's weights."""
-    choose = min if configuration.get("mode") != "max" else max
-    return choose(read_history(history), key=lambda row: row[configuration["monitor"]])
 
 
 def _scores(model: str, best: dict[str, float]) -> dict[str, dict[str, float]]:

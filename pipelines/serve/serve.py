@@ -2,7 +2,6 @@
 
 import logging
 import os
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,13 +126,12 @@ def load_bundles(folders: list[Path]) -> tuple[list[tuple["Bundle", Any]], dict[
     for each in folders:
         try:
             bundle = ready(Bundle.open(each))
-            loaded.append((bundle, for_model(bundle, import_module(f"src.{bundle.kind}.form").FORMS)))
+            if (form := bundle.part("form")) is None:
+                raise ConfigurationError("its kind of data has no form.py; use python -m src.cli predict")
+            loaded.append((bundle, for_model(bundle, form.FORMS)))
         except LockstepError as error:
             problems[each.name], failure = str(error), error
             logger.warning("%s is left out: %s", each, error)
-        except ModuleNotFoundError:
-            problems[each.name] = f"src/{bundle.kind}/ has no form.py"
-            logger.warning("%s is left out: %s", each, problems[each.name])
     if not loaded:
         raise failure or ConfigurationError("no bundle has a form: " + ", ".join(problems.values()))
     return loaded, problems

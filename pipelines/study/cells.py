@@ -15,10 +15,21 @@ import yaml
 
 from pipelines.parameters import checked, kind_of, read_parameters, task_section
 from src.core.code import code_digest, modules_named
-from src.core.digests import file_digest, read_source
+from src.core.digests import data_digest, file_digest, read_source
 from src.core.documents import read_json
 from src.core.errors import ConfigurationError, NonFiniteError, reported_error
-from src.core.paths import LOCK, MANIFEST, MODELS, PARAMETERS, PREPARED, RAW, RECORD, RUNS, SOURCE
+from src.core.paths import (
+    MANIFEST,
+    MODELS,
+    PARAMETERS,
+    PREDICTIONS,
+    PREPARED,
+    RAW,
+    RECORD,
+    REPORTS,
+    RUNS,
+    SOURCE,
+)
 
 if TYPE_CHECKING:
     from src.cli import LockstepCLI
@@ -26,6 +37,8 @@ if TYPE_CHECKING:
 CELLS = RUNS / "cells"
 DIVERGED = "diverged.txt"
 LOG = "log.txt"
+# a cell has its own
+WRITTEN = (MODELS, PARAMETERS, PREDICTIONS, REPORTS, RUNS, Path(LOG), Path(DIVERGED))
 
 
 @dataclass(frozen=True)
@@ -60,7 +73,7 @@ class Cell:
         identity = [
             yaml.safe_dump(configuration),
             yaml.safe_dump([self.settings, self.seed]),
-            file_digest(self.prepared / MANIFEST),
+            data_digest(self.prepared) or "",
             code_digest("src.cli", *sorted(modules)),
         ]
         return CELLS / sha256("\n".join(identity).encode()).hexdigest()[:16]
@@ -152,14 +165,19 @@ def prepare_anew(task: str, changes: dict[str, Any]) -> Path:
 def _working_folder(cell: Cell, mode: str) -> Iterator[None]:
     """Make the cell's folder the working folder, and its log file the output.
 
-    The command line reads and writes paths below the working folder, so the prepared data and
-    requirements.lock are linked into it. Its params.yaml has the preparation of the cell, for W&B's record.
+    The command line reads and writes paths below the working folder, so what lies in the project's folder is
+    linked into it: the prepared data, and whatever an ordinary module reads. Its params.yaml has the
+    preparation of the cell, for W&B's record.
     """
     home = Path.cwd()
     section = task_section(cell.task)
     section = {**section, "prepare": {**(section.get("prepare") or {}), **cell.changes}}
     parameters = {**read_parameters(), cell.task: section}
-    for path, target in ((LOCK, LOCK), (PREPARED / cell.task, cell.prepared)):
+    data = PREPARED.parent
+    links = {path: path for path in (*Path().iterdir(), *data.glob("*"))}
+    for path in [path for path in links if path.name.startswith(".") or path in (*WRITTEN, data, PREPARED)]:
+        del links[path]
+    for path, target in {**links, PREPARED / cell.task: cell.prepared}.items():
         link = cell.folder / path
         link.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
@@ -179,36 +197,73 @@ def _working_folder(cell: Cell, mode: str) -> Iterator[None]:
         yield
 
 
-def metric_names(cell: Cell) -> list[str]:
+def metric_names(cell: Cell) -> list[str] | None:
     """Build the model and the data of a cell without training, and return the names of its metrics.
+
+    An ordinary module tells its metrics by logging them: it is trained, validated and tested with one batch.
+
+    Returns:
+        None if that batch fails; then the training will say why.
 
     Raises:
         ConfigurationError: the settings are not a valid configuration.
     """
+    from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch.callbacks import Checkpoint
     from lightning.pytorch.cli import LightningCLI
 
+    from src.bundle.module import scores
     from src.cli import LockstepCLI, main
+
+    found = {"best_epoch"}
+    failed = False
+
+    class OneBatch(Checkpoint):  # as such it comes after the module at the end of the epoch
+        def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+            trainer.should_stop = True
+
+        def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            found.update(trainer.callback_metrics)
 
     class UntrainedCLI(LockstepCLI):
         def instantiate_trainer(self, **kwargs: Any) -> Any:
             # LockstepCLI would start a run
-            return LightningCLI.instantiate_trainer(self, enable_checkpointing=False, logger=False, **kwargs)
+            if hasattr(self.model, "trivial_metrics"):
+                kwargs["enable_checkpointing"] = False
+            else:
+                limits = dict.fromkeys(("train", "val", "test"), 1)
+                kwargs |= {f"limit_{part}_batches": number for part, number in limits.items()}
+                kwargs |= {"callbacks": [OneBatch()], "enable_progress_bar": False}
+                kwargs |= {"min_epochs": None, "min_steps": None, "val_check_interval": None}
+                kwargs |= {"check_val_every_n_epoch": 1, "overfit_batches": 0}
+            return LightningCLI.instantiate_trainer(self, logger=False, **kwargs)
 
         def fit(self, **kwargs: Any) -> None:
-            """Do nothing."""
+            nonlocal failed
+            if hasattr(self.model, "trivial_metrics"):
+                trivial = self.model.trivial_metrics(
+                    *(self.datamodule.targets(part) for part in ("train", "test"))
+                )
+                found.update(f"{part}/{name}" for part in ("validation", "test") for name in trivial)
+                found.update(("train/loss", "validation/loss", "test/loss"))
+                return
+            try:
+                self.trainer.fit(**kwargs)
+                found.update(scores(self.trainer, "test", self.model, self.datamodule, verbose=False))
+            except Exception as error:  # an ordinary module raises anything
+                if reported_error(error) is not None:
+                    raise
+                failed = True
 
     arguments = cell.arguments
     try:
         with _working_folder(cell, "w"):
-            cli = main(arguments, UntrainedCLI)
-            assert cli is not None
-            trivial = cli.model.trivial_metrics(*(cli.datamodule.targets(part) for part in ("train", "test")))
+            main(arguments, UntrainedCLI)
     except Exception as error:
-        if (found := reported_error(error)) is not None:
-            raise found from None  # not the error of jsonargparse around it
+        if (known := reported_error(error)) is not None:
+            raise known from None  # not the error of jsonargparse around it
         raise
-    names = ["train/loss", "validation/loss", "test/loss", "best_epoch"]
-    return sorted({*names, *(f"{part}/{name}" for part in ("validation", "test") for name in trivial)})
+    return None if failed else sorted(found)
 
 
 def train(cell: Cell, cli: "type[LockstepCLI] | None" = None) -> float:

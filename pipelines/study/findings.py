@@ -16,9 +16,11 @@ from src.reporting.figures import save_figure
 from src.reporting.history import read_history
 from src.reporting.metrics import write_metrics
 from src.reporting.tables import markdown_table
+from src.training.checkpoint import USUAL_MONITORS
 
 CONFIDENCE = 0.95
 MOST_CURVES = 20
+TRAINING_LOSSES = ("train/loss", "train_loss", "train_loss_epoch", "train/loss_epoch", "training_loss")
 
 Numbers = NDArray[np.float64]
 Row = dict[str, Any]
@@ -130,7 +132,9 @@ def write_findings(title: str, metric: str, mode: str, cells: dict[str, list[Cel
     histories = {name: [_history(cell) for cell in group if cell.record()] for name, group in cells.items()}
     histories = {name: group for name, group in histories.items() if group}
     if histories:
-        _plot_curves(histories, metric, mode, folder / "plots" / "curves.png")
+        shared = set.intersection(*(set(history) for group in histories.values() for history in group))
+        if (curve := _curve(shared, metric)) is not None:
+            _plot_curves(histories, curve, mode, folder / "plots" / "curves.png")
         _plot_weights({name: cells[name] for name in histories}, folder / "plots" / "weights.png")
     varied = {key.rpartition(".")[2] for group in cells.values() for key in group[0].settings}
     (task,) = {cell.task for group in cells.values() for cell in group}
@@ -144,8 +148,9 @@ def write_findings(title: str, metric: str, mode: str, cells: dict[str, list[Cel
 
 
 def _gap(metrics: dict[str, float]) -> float:
-    """The validation loss of the best epoch minus the training loss."""
-    return metrics["validation/loss"] - metrics["train/loss"]
+    """The validation loss of the best epoch minus the training loss; NaN if one of them is not logged."""
+    training = next((metrics[name] for name in TRAINING_LOSSES if name in metrics), np.nan)
+    return next((metrics[name] for name in USUAL_MONITORS if name in metrics), np.nan) - training
 
 
 def _weight_norm(bundle: Path) -> float:
@@ -219,14 +224,19 @@ def _plot_metric(rows: list[Row], metric: str, path: Path) -> None:
     save_figure(figure, path)
 
 
-def _plot_curves(histories: dict[str, list[dict[str, Numbers]]], metric: str, mode: str, path: Path) -> None:
-    """The study's metric on the validation rows over the epochs, as a mean over the runs of a cell.
+def _curve(columns: set[str], metric: str) -> str | None:
+    """The column of a history to draw: the study's metric on the validation rows, else a loss.
 
-    It is the loss if the metric has no counterpart there. Losses of different kinds could not share an axis.
+    Losses of different kinds could not share an axis.
     """
-    column = f"validation/{metric.rpartition('/')[2]}"
-    if not all(column in history for group in histories.values() for history in group):
-        column = "validation/loss"
+    names = [f"validation/{metric.rpartition('/')[2]}"]
+    names += [metric.replace("test", part) for part in ("validation", "val", "valid")]
+    usual = [name for name in (*names, *USUAL_MONITORS) if name in columns]
+    return next(iter(usual + sorted(name for name in columns if name.endswith("loss"))), None)
+
+
+def _plot_curves(histories: dict[str, list[dict[str, Numbers]]], column: str, mode: str, path: Path) -> None:
+    """A column of the histories over the epochs, as a mean over the runs of a cell."""
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
     for number, (name, group) in enumerate(list(histories.items())[:MOST_CURVES]):
@@ -234,7 +244,8 @@ def _plot_curves(histories: dict[str, list[dict[str, Numbers]]], metric: str, mo
         curves = np.stack([history[column][:epochs] for history in group])  # (runs, epochs)
         style = ("-", "--")[number // 10 % 2]
         axes.plot(group[0]["epoch"][:epochs], curves.mean(axis=0), style, linewidth=1.2, label=name)
-    scale = "log" if mode == "min" else "linear"
+    positive = all((history[column] > 0).all() for group in histories.values() for history in group)
+    scale = "log" if mode == "min" and positive else "linear"
     axes.set(xlabel="epoch", ylabel=column, yscale=scale, title="mean of the runs")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize=8)

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +50,7 @@ def study(name: str, workers: int = 0, sweep: Path | None = None, overwrite: boo
         missing = list({cell.folder: cell for cell in every if not cell.done}.values())
         print(f"{name}: {len(every)} cells, {len(every) - len(missing)} of them are done", flush=True)
         _check(pool, missing, wanted.metric)
-        _train(pool, missing)
+        _train(pool, missing, wanted.metric)
     _list_runs(name, every)
     from pipelines.study.findings import write_findings  # its imports take seconds
 
@@ -104,13 +104,15 @@ def _search(name: str, study: Study, pool: Workers) -> "Search":
 
     (base,) = cells_of(name, replace(study, seeds=study.seeds[:1]), {study.task: study.fixed})[study.task]
     storage = os.path.expandvars(study.storage or str(RUNS / "studies" / f"{name}.journal"))
-    metric = f"validation/{study.metric.rpartition('/')[2]}"
+    if (record := base.record()) is not None:
+        known = list(record["metrics"])
+    else:
+        known = _check(pool, [base], study.metric)
+    metric = validation_metric(study.metric, known)
     search = Search(base, study.grid, metric, study.mode, study.budget, study.pruning, storage)
     left = search.left()
     if left:
-        tried = [search.cell(settings) for settings in corners(study.grid)]
-        _check(pool, tried, study.metric)
-        _check(pool, tried[:1], metric)
+        _check(pool, [search.cell(settings) for settings in corners(study.grid)], study.metric)
     print(f"{name}: {study.budget} trials, {study.budget - left} of them are done", flush=True)
     failed: list[tuple[str, BaseException]] = []
     with _progress(left) as advance:
@@ -122,23 +124,58 @@ def _search(name: str, study: Study, pool: Workers) -> "Search":
     return search
 
 
-def _check(pool: Workers, missing: list[Cell], metric: str) -> None:
-    """Refuse invalid configurations and an unknown metric before anything is trained."""
+def validation_metric(metric: str, known: list[str]) -> str:
+    """The metric of the validation rows that a search chooses by, such as validation/rmse for test/rmse.
+
+    Args:
+        metric: of the study.
+        known: the names of the metrics that a training has.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    names = [f"validation/{metric.rpartition('/')[2]}"]
+    names += [metric.replace("test", part) for part in ("validation", "val", "valid")]
+    for name in names:
+        if name in known and "test" not in name:
+            return name
+    raise ConfigurationError(
+        f"metric: a search chooses by the validation rows; found none of {', '.join(names)}; name one of: "
+        + ", ".join(name for name in known if "test" not in name)
+    )
+
+
+def _check(pool: Workers, missing: list[Cell], metric: str) -> list[str]:
+    """Refuse invalid configurations and an unknown metric before anything is trained.
+
+    Returns:
+        The names of the metrics; empty if they are not known before a training.
+    """
+    known: list[str] = []
     one_each = list({cell.name: cell for cell in missing}.values())
     for cell, names, error in pool.each(metric_names, one_each):
         if error is not None:
             if isinstance(error, LockstepError):
                 raise type(error)(f"{cell.name}: {error}") from None
             raise error
-        if metric not in names:
-            raise ConfigurationError(f"metric: there is no '{metric}'; there are: {', '.join(names)}")
+        if names is not None:
+            known = names
+            _require_metric(metric, names)
+    return known
 
 
-def _train(pool: Workers, missing: list[Cell]) -> None:
+def _require_metric(metric: str, known: Iterable[str]) -> None:
+    if metric not in known:
+        raise ConfigurationError(f"metric: there is no '{metric}'; there are: {', '.join(known)}")
+
+
+def _train(pool: Workers, missing: list[Cell], metric: str) -> None:
     failed: list[tuple[str, BaseException]] = []
     with _progress(len(missing)) as advance:
         for cell, seconds, error in pool.each(train, missing):
             advance(f"{cell.title}: " + (_text(error) if error else f"trained in {seconds:.1f} s"))
+            if error is None and (record := cell.record()):
+                _require_metric(metric, record["metrics"])  # that could not be known before
             if error and not isinstance(error, NonFiniteError):
                 failed.append((f"{cell.title}: {_text(error)} (see {cell.folder}/log.txt)", error))
     _refuse_failed(failed, len(missing))

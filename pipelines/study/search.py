@@ -218,15 +218,18 @@ def try_next(search: Search) -> str | None:
 
 def _train_reporting(cell: Cell, trial: Trial, search: Search) -> None:
     """Train a cell; report each epoch to the storage, and stop when it prunes the trial."""
-    from lightning.pytorch import Callback, LightningModule, Trainer
+    from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch.callbacks import Checkpoint
 
     from src.cli import LockstepCLI
 
     home = Path.cwd()  # the path of a storage is relative to it
 
-    class Report(Callback):
-        def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    class Report(Checkpoint):  # as such it comes after the module at the end of an epoch
+        def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
             epoch = trainer.current_epoch + 1
+            if search.metric not in trainer.callback_metrics:
+                return  # an epoch without validation
             with contextlib.chdir(home):
                 trial.report(float(trainer.callback_metrics[search.metric]), epoch)
                 late = epoch >= FEWEST_EPOCHS * (trainer.max_epochs or math.inf)

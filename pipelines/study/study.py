@@ -4,7 +4,7 @@ import itertools
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from pipelines.parameters import checked, kind_of, read_parameters, studies_of
+from pipelines.parameters import checked, kind_of, part_of, read_parameters, studies_of, task_section
 from pipelines.study.cells import Cell, prepare_anew, value_name
 from src.core.errors import ConfigurationError
 from src.core.paths import MANIFEST, PREPARED
@@ -142,9 +142,14 @@ def cells_of(name: str, study: Study, rows: dict[str, Settings] | None = None) -
     prepared = dict.fromkeys(folds, PREPARED / study.task)
     changes = {fold: study.prepare | ({"folds": study.folds, "fold": fold} if fold else {}) for fold in folds}
     if study.folds or study.prepare:
+        if part_of(kind_of(study.task), "prepare") is None:
+            raise ConfigurationError(
+                f"studies.{name}: folds and prepare need src/{kind_of(study.task)}/prepare.py; leave them out"
+            )
         for fold in folds:
             prepared[fold] = prepare_anew(study.task, changes[fold])
-    if not (prepared[folds[0]] / MANIFEST).is_file():
+    needed = part_of(kind_of(study.task), "prepare") or task_section(study.task).get("source") != "none"
+    if needed and not (prepared[folds[0]] / MANIFEST).is_file():
         raise ConfigurationError(f"{PREPARED / study.task} is not here; run: dvc repro prepare@{study.task}")
     return {
         row: [

@@ -18,8 +18,15 @@ Item = TypeVar("Item")
 Outcome = tuple[Item, Any, BaseException | None]
 
 
-def _begin(devices: Any) -> None:
-    """Start a worker process: it ends with its parent, and has a GPU of its own if there are any."""
+def _begin(devices: Any, method: str) -> None:
+    """Start a worker process: it ends with its parent, and has a GPU of its own if there are any.
+
+    Args:
+        devices: a queue with the device of each worker.
+        method: how the workers of data loaders start, as they do outside a study; otherwise they would import
+            everything anew, which takes seconds an epoch, and could not have a dataset that pickle refuses.
+    """
+    multiprocessing.set_start_method(method, force=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets Ctrl-C too, and ends its workers
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -62,6 +69,7 @@ class Workers:
     """
 
     def __init__(self, number: int) -> None:
+        self.method = multiprocessing.get_start_method()
         methods = multiprocessing.get_all_start_methods()
         self.context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
         if "forkserver" in methods:
@@ -73,7 +81,7 @@ class Workers:
         queue = self.context.Queue()
         for device in self.devices:
             queue.put(device)
-        return ProcessPoolExecutor(len(self.devices), self.context, _begin, (queue,))
+        return ProcessPoolExecutor(len(self.devices), self.context, _begin, (queue, self.method))
 
     def __enter__(self) -> "Workers":
         return self

@@ -12,6 +12,7 @@ from hashlib import sha256
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
@@ -25,6 +26,7 @@ from torch.nn.parameter import is_lazy
 from src.core.arguments import explained
 from src.core.atomic import written_whole
 from src.core.digests import (
+    data_digest,
     file_digest,
     manifest_files,
     prepared_manifest,
@@ -166,7 +168,7 @@ def write_bundle(
             "format": FORMAT,
             "task": task,
             "tensors": tensors_digest(weights),
-            "prepared": file_digest(prepared / MANIFEST) if (prepared / MANIFEST).is_file() else None,
+            "prepared": data_digest(prepared),
             "requirements.lock": file_digest(LOCK) if LOCK.is_file() else None,
         }
         write_manifest(partial, **entries)
@@ -244,6 +246,21 @@ class Bundle:
         if project != "src" or not kind.isidentifier() or find_spec(f"src.{kind}") is None:
             raise IntegrityError(f"{self.folder / CONFIGURATION}: there is no kind of data '{kind or path}'")
         return kind
+
+    def part(self, name: str) -> ModuleType | None:
+        """The module src.<kind>.<name> of the bundle's kind of data, such as `predict`.
+
+        Returns:
+            None if the kind has no such module, or the model is a class of a trusted package.
+
+        Raises:
+            IntegrityError: this project has no such kind.
+        """
+        package = self.configuration["model"]["class_path"].partition(".")[0]
+        if package != "src" and any(package == each.partition(".")[0] for each in trusted_packages()):
+            return None
+        module = f"src.{self.kind}.{name}"
+        return import_module(module) if find_spec(module) else None
 
     @cached_property
     def preprocessing(self) -> Any:

@@ -3,7 +3,8 @@
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -13,9 +14,10 @@ import numpy as np
 import pandas as pd
 import torch
 from jsonargparse import ArgumentParser
-from lightning import LightningDataModule, LightningModule, Trainer
+from lightning import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from numpy.typing import NDArray
+from torch.utils.data import DataLoader
 
 from src.bundle.bundle import Bundle
 from src.core.atomic import file_written_whole
@@ -51,12 +53,93 @@ def scores(
     return {name: value for row in rows for name, value in row.items()}
 
 
+def lacking(model: LightningModule, data: LightningDataModule | None) -> list[str]:
+    """One line for each ability that an ordinary module does not have, with what will be absent.
+
+    Raises:
+        ConfigurationError: there is nothing to train.
+    """
+    source = data or model
+    for name, owner in (
+        ("training_step", model),
+        ("configure_optimizers", model),
+        ("train_dataloader", source),
+    ):
+        if not is_overridden(name, owner):
+            raise ConfigurationError(f"{type(owner).__name__} has no {name}: there is nothing to train")
+    absent = {
+        "validate": "no metrics of the validation; the last epoch is kept unless `monitor` names a metric",
+        "test": "no metrics of the test",
+    }
+    lines = []
+    for stage, needed in NEEDED.items():
+        missing = [
+            name
+            for name, owner in zip(needed, (model, source), strict=True)
+            if not is_overridden(name, owner)
+        ]
+        if missing:
+            lines.append(f"no {' and no '.join(missing)}: {absent[stage]}")
+    return lines
+
+
+def repeat_setup(seed: int, model: Any, data: Any) -> None:
+    """Let each `setup` of an ordinary module and of its data see the same random numbers.
+
+    Many modules split their rows at random in `setup`, which is called for `fit`, for `test` and again in
+    each later command. A row of the training in one call could otherwise be a row of the test in another.
+
+    The validation rows are those that were validated in `fit`, so the owner of the loaders sets up for
+    `fit` to validate: modules often know no stage `validate`.
+
+    Args:
+        seed: of the training.
+        model: a LightningModule.
+        data: its LightningDataModule; None if the module has the loaders.
+    """
+    for part in (model, data):
+        if part is not None:
+            part.setup = _seeded_setup(part.setup, seed, part is (data or model))
+
+
+def _seeded_setup(setup: Callable[..., None], seed: int, loads: bool) -> Callable[..., None]:
+    @wraps(setup)
+    def seeded(stage: str) -> None:
+        seed_everything(seed, verbose=False)
+        setup("fit" if loads and stage == "validate" else stage)
+
+    return seeded
+
+
+class Unchanged:
+    """A DataLoader as any iterable: Lightning builds a DataLoader anew to predict, which may fail.
+
+    It does for `DataLoader(rows, 8)`, whose second argument has no name. What rows draw at random repeats.
+
+    Args:
+        loader: of batches.
+        seed: of the training.
+    """
+
+    def __init__(self, loader: DataLoader[Any], seed: int) -> None:
+        self.loader = loader
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        seed_everything(self.seed, verbose=False)
+        return iter(self.loader)
+
+
 def module_scores(bundle: Bundle) -> dict[str, float]:
     """The metrics of a bundle's module on the validation and test rows of its data module."""
     parser = ArgumentParser(exit_on_error=False)
     add_data_arguments(parser, bundle)
     data = parser.instantiate(parser.parse_args([])).get("data")
     trainer = _trainer(bundle)
+    repeat_setup(_seed(bundle), bundle.model, data)
     found: dict[str, float] = {}
     for stage in NEEDED:
         found |= scores(trainer, stage, bundle.model, data, verbose=False)
@@ -99,7 +182,15 @@ def write_module_predictions(bundle: Bundle, data: LightningDataModule | None, o
         raise ConfigurationError(f"{type(source).__name__} has no predict_dataloader: predict needs one")
     if not (is_overridden("predict_step", bundle.model) or is_overridden("forward", bundle.model)):
         raise ConfigurationError(f"{type(bundle.model).__name__} has no predict_step: predict needs one")
-    trainer = _trainer(bundle)
+    trainer, seed = _trainer(bundle), _seed(bundle)
+    repeat_setup(seed, bundle.model, data)
+    loaders = source.predict_dataloader
+
+    def as_it_is() -> Any:
+        loader = loaders()
+        return Unchanged(loader, seed) if isinstance(loader, DataLoader) else loader
+
+    source.predict_dataloader = as_it_is  # type: ignore[method-assign]
     found = trainer.predict(bundle.model, datamodule=data)
     if isinstance(trainer.predict_dataloaders, list | tuple | dict):
         raise ConfigurationError("predict_dataloader returns several loaders; predict takes one")
@@ -121,6 +212,10 @@ def _trainer(bundle: Bundle) -> Trainer:
         enable_checkpointing=False,
         enable_progress_bar=sys.stderr.isatty(),
     )
+
+
+def _seed(bundle: Bundle) -> int:
+    return int(bundle.configuration["seed_everything"])
 
 
 def _class_of(path: str) -> Any:

@@ -2,8 +2,6 @@
 
 import argparse
 import re
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +123,10 @@ def writer_of(bundle: Bundle) -> Any:
     Returns:
         None if the kind has no such function for it: then the module's own `predict_step` predicts.
     """
-    if not find_spec(f"src.{bundle.kind}.predict"):
+    kind = bundle.part("predict")
+    if kind is None or not isinstance(bundle.model, tuple(kind.WRITERS)):
         return None
-    writers = import_module(f"src.{bundle.kind}.predict").WRITERS
-    return for_model(bundle, writers) if isinstance(bundle.model, tuple(writers)) else None
+    return for_model(bundle, kind.WRITERS)
 
 
 def for_model(bundle: Bundle, functions: dict[type, Any]) -> Any:

@@ -65,6 +65,19 @@ def prepared_manifest(prepared: Path) -> dict[str, Any]:
     return _checked(prepared / MANIFEST, "prepare", lambda manifest: dict(manifest["files"]))
 
 
+def data_digest(prepared: Path) -> str | None:
+    """The sha256 of the manifest of prepared data.
+
+    Returns:
+        None without a manifest, and for one that lists nothing, as the stage `prepare` writes it for a task
+        whose data module brings its data: a training is the same before and after that stage.
+    """
+    path = prepared / MANIFEST
+    if not path.is_file() or json.loads(path.read_text(encoding="utf-8")) == {"files": {}, "raw": {}}:
+        return None
+    return file_digest(path)
+
+
 def read_source(raw: Path) -> dict[str, Any]:
     """Read SOURCE.json in data/raw/<task> and check the digest of every raw file.
 

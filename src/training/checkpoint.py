@@ -5,7 +5,9 @@ import io
 import logging
 import math
 import os
+import re
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,26 @@ CHECKPOINT = "last.ckpt"
 HISTORY = "history.csv"
 logger = logging.getLogger(__name__)
 
+HIGHER_IS_BETTER = re.compile(r"acc|f1|auc|auroc|r2|recall|precision|iou|dice|psnr|ssim|bleu", re.IGNORECASE)
 USUAL_MONITORS = ("validation/loss", "val_loss", "val/loss", "valid_loss", "validation_loss")
 MOST_OF_THE_TIME = 0.01  # the share of the time that checkpoints may take
 FIRST_GUESS = 0.01  # seconds to save a checkpoint, until one was saved
+
+
+def chosen_by(configuration: dict[str, Any], logged: Iterable[str]) -> tuple[str | None, str]:
+    """The metric that decides which epoch is kept, and whether its min or its max is best.
+
+    Args:
+        configuration: of a training; its keys `monitor` and `mode` may be None.
+        logged: the names of the metrics of an epoch.
+
+    Returns:
+        Without a monitor the first of USUAL_MONITORS that is logged; None for the last epoch.
+    """
+    names = set(logged)
+    monitor = configuration.get("monitor") or next((name for name in USUAL_MONITORS if name in names), None)
+    mode = configuration.get("mode") or ("max" if HIGHER_IS_BETTER.search(monitor or "") else "min")
+    return monitor, mode
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
@@ -94,6 +113,12 @@ class ResumableCheckpoint(Checkpoint):
     def epochs(self) -> int:
         """The number of finished epochs."""
         return len(self.rows)
+
+    @property
+    def chosen_by(self) -> str | None:
+        """The metric that decides which epoch is kept; None if it is the last one."""
+        logged = {name for row in self.rows for name in row}
+        return self.monitor or next((name for name in USUAL_MONITORS if name in logged), None)
 
     def state_dict(self) -> dict[str, Any]:
         """The part of the checkpoint that belongs to this callback."""

@@ -67,6 +67,7 @@ class Exactness(Callback):
         torch.set_num_threads(self.threads)
         # Lightning loads a checkpoint before it converts the module, which would round float64 to float32
         trainer.precision_plugin.convert_module(pl_module)
+        self.every_generator = not hasattr(pl_module, "trivial_metrics")
         process = trainer.strategy.process_dataloader
 
         def seeded(loader: object) -> object:

@@ -80,7 +80,9 @@ def test_the_curves_are_of_the_metric_of_the_study(
         "validation/accuracy": np.array([0.5, 0.75]),
     }
     longer = {name: np.append(values, values[-1]) for name, values in history.items()}
-    findings._plot_curves({"a": [history, longer]}, metric, mode, Path("curves.png"))
+    column = findings._curve(set(history), metric)
+    assert column is not None
+    findings._plot_curves({"a": [history, longer]}, column, mode, Path("curves.png"))
     (axes,) = figures[0].axes
     assert (axes.get_ylabel(), axes.get_yscale()) == (label, scale)
     assert axes.lines[0].get_ydata().tolist() == history[label].tolist()
