@@ -97,7 +97,7 @@ def serve(case: str, kind: str) -> None:
         fit(*arguments, **named)
         times[:] = [time.perf_counter() - start, time.process_time() - start_cpu]
 
-    lightning.Trainer.fit = timed  # type: ignore[assignment, method-assign]
+    lightning.Trainer.fit = timed  # type: ignore[method-assign]
     print("ready", flush=True)
     for _ in sys.stdin:
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
@@ -139,8 +139,8 @@ def _project(folder: Path) -> None:
     (folder / "requirements.lock").symlink_to(Path("requirements.lock").absolute())
     (folder / "src" / "overhead").mkdir()
     (folder / "src" / "overhead" / "__init__.py").touch()
-    for path in ("src/overhead/model.py", "overhead.py"):
-        (folder / path).write_text(MODULE, encoding="utf-8")
+    for name in ("src/overhead/model.py", "overhead.py"):
+        (folder / name).write_text(MODULE, encoding="utf-8")
     (folder / "configs").mkdir()
     for case, settings in CASES.items():
         configuration = {
