@@ -15,7 +15,7 @@ from pipelines.parameters import LOADER, every_kind, read_parameters
 from src.core.code import code_digest, modules_named
 from src.core.documents import write_json
 from src.core.errors import ConfigurationError, exit_with_message
-from src.core.paths import CONFIGS, PARAMETERS
+from src.core.paths import CONFIGS, PARAMETERS, RAW
 
 OUTPUT = Path("data/code.json")
 
@@ -26,6 +26,7 @@ def code() -> None:
     The digests are over the imported modules of the project without comments and docstrings, and over
     requirements.lock.
     """
+    RAW.mkdir(parents=True, exist_ok=True)  # the page depends on it, also where no task fetches data
     digests = {
         stage: {name: code_digest(*sorted(modules)) for name, modules in names.items()}
         for stage, names in modules_of_stages(read_parameters()).items()

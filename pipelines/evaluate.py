@@ -43,9 +43,13 @@ def _evaluate_module(bundle: "Bundle", folder: Path) -> None:
     from src.bundle.module import module_scores
     from src.reporting.metrics import begin_report, write_metrics
     from src.reporting.tables import print_scores
+    from src.training.exactness import Exactness, choose_instructions
 
+    # as in the training, whose test metrics these are
+    choose_instructions(bundle.configuration["portable"])
+    exactness = Exactness(bundle.configuration["seed_everything"], bundle.configuration["threads"])
     begin_report(bundle.folder, folder)
-    print_scores(bundle.name, write_metrics(module_scores(bundle), folder))
+    print_scores(bundle.name, write_metrics(module_scores(bundle, [exactness]), folder))
 
 
 if __name__ == "__main__":

@@ -173,9 +173,10 @@ class LockstepCLI(LightningCLI):
         )
         parser.add_argument(
             "--portable",
-            type=bool,
-            default=True,
-            help="The same weights on all x86 processors with AVX2; false: all instructions of this one.",
+            type=bool | None,
+            default=None,
+            help="The same weights on all x86 processors with AVX2, by default for models of prepared data; "
+            "false: all instructions of this one, as ordinary modules have by default.",
         )
         parser.add_argument(
             "--compile",
@@ -224,7 +225,6 @@ class LockstepCLI(LightningCLI):
         settings = yaml.safe_load(self.parser.dump(self.config, skip_link_targets=True))
         self.configuration: dict[str, Any] = settings[self.subcommand]
         self.configuration.pop("config", None)
-        choose_instructions(self.configuration["portable"])
         self.task = self.configuration["task"]
         require_name(self.task, "task")
         self.name = self.configuration.get("name") or self.task
@@ -232,6 +232,9 @@ class LockstepCLI(LightningCLI):
         require_usable(self.configuration["trainer"])
         prepared = PREPARED / self.task
         self.own_data = not _reads_prepared_data(self.configuration)
+        # a matrix product of 1,024 columns takes five times as long with the instructions of all processors
+        self.configuration.setdefault("portable", not self.own_data)
+        choose_instructions(self.configuration["portable"])
         # a mistake in the validation of an ordinary module is found before the training
         self.configuration["trainer"].setdefault("num_sanity_val_steps", int(self.own_data))
         chosen = self.configuration.get("ckpt_path")

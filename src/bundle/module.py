@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jsonargparse import ArgumentParser
-from lightning import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
@@ -133,12 +133,17 @@ class Unchanged:
         return iter(self.loader)
 
 
-def module_scores(bundle: Bundle) -> dict[str, float]:
-    """The metrics of a bundle's module on the validation and test rows of its data module."""
+def module_scores(bundle: Bundle, callbacks: list[Callback]) -> dict[str, float]:
+    """The metrics of a bundle's module on the validation and test rows of its data module.
+
+    Args:
+        bundle: of the module.
+        callbacks: of the Trainer that runs it.
+    """
     parser = ArgumentParser(exit_on_error=False)
     add_data_arguments(parser, bundle)
     data = parser.instantiate(parser.parse_args([])).get("data")
-    trainer = _trainer(bundle)
+    trainer = _trainer(bundle, callbacks)
     repeat_setup(_seed(bundle), bundle.model, data)
     found: dict[str, float] = {}
     for stage in NEEDED:
@@ -202,12 +207,13 @@ def write_module_predictions(bundle: Bundle, data: LightningDataModule | None, o
     return rows
 
 
-def _trainer(bundle: Bundle) -> Trainer:
+def _trainer(bundle: Bundle, callbacks: list[Callback] | None = None) -> Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own
     return Trainer(
         accelerator=bundle.configuration["trainer"]["accelerator"],
         devices=1,
+        callbacks=callbacks,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=sys.stderr.isatty(),

@@ -107,10 +107,14 @@ class Exactness(Callback):
         iter(loop._data_fetcher)
 
     def _epoch(self, trainer: Trainer) -> tuple[int, int, int]:
-        """Numbers that name the epoch and what is done in it."""
+        """Numbers that name the epoch and what is done in it.
+
+        Validation and test draw the same in every epoch, and in commands that do not train.
+        """
+        stage = trainer.state.stage
         # current_epoch is stale after a checkpoint was loaded
         epoch = int(trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
-        return self.seed, epoch, STAGES.index(trainer.state.stage)
+        return self.seed, epoch if stage == RunningStage.TRAINING else 0, STAGES.index(stage)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Seed the generators for what a module or callback draws at the start of an epoch."""
