@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any, Literal
 
 import torch
@@ -38,9 +39,7 @@ def compiler_of(device: torch.device) -> str:
             raise ConfigurationError(
                 "compile: found no Triton for this GPU; install triton, or leave compile out"
             )
-        import triton
-
-        return f"triton {triton.__version__}"
+        return f"triton {version('triton')}"
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 
