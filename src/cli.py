@@ -330,7 +330,8 @@ class LockstepCLI(LightningCLI):
             compile_training(self.model)
             if self.configuration["portable"]:
                 logger.warning(
-                    "compile: portable: true holds for trainings without it: %s makes kernels for this processor",
+                    "compile: portable: true holds for trainings without it: %s makes kernels for this "
+                    "processor",
                     self.compiler,
                 )
         summary = str(ModelSummary(self.model, max_depth=-1))

@@ -1,6 +1,5 @@
 """torch.compile of training, and the precisions that a device computes in."""
 
-import logging
 import os
 import subprocess
 from collections.abc import Iterator
@@ -13,8 +12,6 @@ from torch import nn
 
 from src.core.errors import ConfigurationError
 from src.core.paths import RUNS
-
-logger = logging.getLogger(__name__)
 
 Compile = bool | Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
 CHOSEN_BY_TIME = "it chooses kernels by their time, which differs from run to run, and so do their roundings"
