@@ -1,99 +1,82 @@
 """Training steps of ConvNet, compiled and in bfloat16, against eager float32: python -m benchmarks.compile.
 
-The images are random. Each way has its own process, since instructions are chosen once in each; each is timed
-in several rounds, which alternate.
+The images are random. The ways take turns in one process; `--portable true` measures with the instructions of
+that key, where bfloat16 is refused.
 """
 
 import statistics
-import subprocess
 import sys
+import time
+from collections.abc import Callable
 
+import torch
 from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
-
-# (name, portable, compiled, precision)
-WAYS = [
-    ("eager float32", False, False, "32-true"),
-    ("compiled float32", False, True, "32-true"),
-    ("eager bf16-mixed", False, False, "bf16-mixed"),
-    ("compiled bf16-mixed", False, True, "bf16-mixed"),
-    ("portable: eager float32", True, False, "32-true"),
-    ("portable: compiled float32", True, True, "32-true"),
-    ("portable: eager bf16-mixed, which fit refuses", True, False, "bf16-mixed"),
-]
-STEPS = """
-import sys, time
-import torch
 from torch import nn
-from src.training.exactness import choose_instructions
-portable, compiled, precision, threads = eval(sys.argv[1])
-choose_instructions(portable)
-torch.set_num_threads(threads)
-torch.use_deterministic_algorithms(True)
+
 from src.images.networks import ConvNet
-from src.training.compilation import compile_training
-torch.manual_seed(1)
-module = nn.Module()
-module.network = ConvNet((1, 28, 28), 10)
-if compiled:
-    compile_training(module)
-optimizer = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9, fused=True)
-images, target = torch.randn(128, 1, 28, 28), torch.randint(10, (128,))
-def step():
-    with torch.autocast("cpu", torch.bfloat16, enabled=precision != "32-true"):
-        loss = nn.functional.cross_entropy(module.network(images), target)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-start = time.perf_counter()
-step()
-print(time.perf_counter() - start, flush=True)
-for _ in sys.stdin:
-    start, steps = time.perf_counter(), 0
-    while time.perf_counter() - start < 2:
-        step()
-        steps += 1
-    print(steps * 128 / (time.perf_counter() - start), flush=True)
-"""
+from src.training.compilation import compile_training, computes_in_bfloat16
+from src.training.exactness import choose_instructions
+
+BATCH = 128
 
 
-def compare(rounds: int = 5, threads: int = 2) -> None:
-    """Print images a second and their ratio to eager float32.
+def step_of(compiled: bool, precision: torch.dtype) -> Callable[[], None]:
+    """A function that takes a step on the same images each time, as a fit does."""
+    torch.manual_seed(1)
+    module = nn.Module()
+    module.network = ConvNet((1, 28, 28), 10)
+    if compiled:
+        compile_training(module)  # type: ignore[arg-type]
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9, fused=True)
+    images, target = torch.randn(BATCH, 1, 28, 28), torch.randint(10, (BATCH,))
+
+    def step() -> None:
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            loss = nn.functional.cross_entropy(module.network(images), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def compare(rounds: int = 5, threads: int = 2, portable: bool = False) -> None:
+    """Print images a second, and their ratio to eager float32.
 
     Args:
         rounds: of two seconds each, of which the median is taken.
-        threads: of each process.
+        threads: of the CPU.
+        portable: the key of the configuration.
     """
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", STEPS, repr((*way[1:], threads))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for way in WAYS
-    ]
-    first = [float(_line(process)) for process in processes]
-    speeds: list[list[float]] = [[] for _ in WAYS]
+    choose_instructions(portable)
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    types = [torch.float32, *([torch.bfloat16] if computes_in_bfloat16() else [])]
+    ways = {
+        f"{'compiled' if compiled else 'eager'} {precision}": step_of(compiled, precision)
+        for precision in types
+        for compiled in (False, True)
+    }
+    first: list[float] = []
+    for step in ways.values():
+        start = time.perf_counter()
+        step()
+        first.append(time.perf_counter() - start)
+    speeds: list[list[float]] = [[] for _ in ways]
     for _ in range(rounds):
-        for process, found in zip(processes, speeds, strict=True):
-            assert process.stdin is not None
-            process.stdin.write("\n")
-            process.stdin.flush()
-            found.append(float(_line(process)))
-    for process in processes:
-        process.communicate()
+        for step, found in zip(ways.values(), speeds, strict=True):
+            start, steps = time.perf_counter(), 0
+            while time.perf_counter() - start < 2:
+                step()
+                steps += 1
+            found.append(steps * BATCH / (time.perf_counter() - start))
+    table = Table(f"ConvNet, batches of {BATCH}", "images a second", "against eager float32", "first step")
     medians = [statistics.median(found) for found in speeds]
-    table = Table("ConvNet, batches of 128", "images a second", "against eager float32", "first step")
-    for way, median, seconds in zip(WAYS, medians, first, strict=True):
-        table.add_row(way[0], f"{median:,.0f}", f"{median / medians[0]:.2f}", f"{seconds:.1f} s")
+    for name, median, seconds in zip(ways, medians, first, strict=True):
+        table.add_row(name, f"{median:,.0f}", f"{median / medians[0]:.2f}", f"{seconds:.1f} s")
     Console(width=None if sys.stdout.isatty() else 120).print(table)
-
-
-def _line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline()
 
 
 if __name__ == "__main__":

@@ -308,11 +308,6 @@ class LockstepCLI(LightningCLI):
         chosen = self.configuration.get("compile")
         self.compiler = require_compilable(chosen, trainer) if chosen else None
         portable = self.configuration["portable"]
-        if self.compiler and portable:
-            logger.warning(
-                "compile: portable: true holds for trainings without it: %s makes kernels for this processor",
-                self.compiler,
-            )
         device, processes = trainer.strategy.root_device, trainer.world_size
         self.record.environment = environment(device, processes, portable, self.compiler)
         self.tracker = None
@@ -336,6 +331,12 @@ class LockstepCLI(LightningCLI):
         require_storable(self.model)
         if self.compiler:
             compile_training(self.model)
+            if self.configuration["portable"]:
+                logger.warning(
+                    "compile: portable: true holds for trainings without it: %s makes kernels for this "
+                    "processor",
+                    self.compiler,
+                )
         summary = str(ModelSummary(self.model, max_depth=-1))
         _say(self.trainer, summary)
         for line in self.lacks:

@@ -167,9 +167,9 @@ class ResumableCheckpoint(Checkpoint):
         loop = trainer.fit_loop.epoch_loop
         end = loop.on_advance_end
 
-        def end_and_save(fetcher: Any) -> None:
-            validated = not loop._skip_next_val and loop._should_check_val_fx(fetcher)
-            end(fetcher)
+        def end_and_save(data_fetcher: Any) -> None:
+            validated = not loop._skip_next_val and loop._should_check_val_fx(data_fetcher)
+            end(data_fetcher)
             self._save_within(trainer, validated)
 
         loop.on_advance_end = end_and_save  # type: ignore[method-assign, assignment]

@@ -1,9 +1,9 @@
 """torch.compile of training, and the precisions that a device computes in."""
 
-import logging
 import os
 import subprocess
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any, Literal
 
 import torch
@@ -12,8 +12,6 @@ from torch import nn
 
 from src.core.errors import ConfigurationError
 from src.core.paths import RUNS
-
-logger = logging.getLogger(__name__)
 
 Compile = bool | Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
 CHOSEN_BY_TIME = "it chooses kernels by their time, which differs from run to run, and so do their roundings"
@@ -38,9 +36,7 @@ def compiler_of(device: torch.device) -> str:
             raise ConfigurationError(
                 "compile: found no Triton for this GPU; install triton, or leave compile out"
             )
-        import triton
-
-        return f"triton {triton.__version__}"
+        return f"triton {version('triton')}"
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 
