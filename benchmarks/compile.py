@@ -34,7 +34,7 @@ def step_of(compiled: bool, precision: torch.dtype) -> Callable[[], None]:
 
     def step() -> None:
         with torch.autocast("cpu", precision, enabled=precision != torch.float32):
-            loss = nn.functional.cross_entropy(module.network(images), target)
+            loss = nn.functional.cross_entropy(module.network(images), target)  # type: ignore[operator]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -10,7 +10,8 @@ Importing this package prepares the process, before torch or NumPy are loaded:
   stay, and collecting after every 700 new ones takes a tenth of their import time.
 - It tells glibc not to return freed memory to the system (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD). Re-mapping it
   at every step costs up to a third of LeNet's training time.
-- It makes the import of Lightning cheaper (src/core/imports.py).
+- It makes the import of Lightning cheaper, and gives it to modules that import `pytorch_lightning`
+  (src/core/imports.py).
 - It keeps onnxruntime from writing a device identifier and looking up its maker's server when it is imported.
 """
 
@@ -23,7 +24,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from src.core.imports import LightImports
+from src.core.imports import LightImports, OlderName
 
 TORCH_INSTRUCTIONS = {
     "ATEN_CPU_CAPABILITY": "avx2",
@@ -57,7 +58,7 @@ if platform.libc_ver()[0] == "glibc":
     glibc.mallopt(M_TRIM_THRESHOLD, 2**28)
     glibc.mallopt(M_MMAP_THRESHOLD, 2**25)  # the largest valid value; setting only one resets the other
 
-sys.meta_path.insert(0, LightImports())
+sys.meta_path[:0] = [LightImports(), OlderName()]
 
 
 def __getattr__(name: str) -> Any:

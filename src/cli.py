@@ -329,6 +329,8 @@ class LockstepCLI(LightningCLI):
     def fit(self, **kwargs: Any) -> None:
         """Train, or go on with an interrupted training of the same configuration, data and code."""
         require_storable(self.model)
+        self.model.configure_model()
+        self.record.weights = frozenset(self.model.state_dict())
         if self.compiler:
             compile_training(self.model)
             if self.configuration["portable"]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,9 @@ from src.core.errors import ConfigurationError
 from src.training.checkpoint import require_storable
 
 ROOT = Path(__file__).parents[1]
-PARAMETERS = "tasks: {mine: mine}\nmine: {source: none, files: {}, prepare: {}}\n"
+PARAMETERS = (
+    "tasks: {mine: mine}\nmodels: {mine: data/prepared/mine}\nmine: {source: none, files: {}, prepare: {}}\n"
+)
 CONFIGURATION = """\
 task: mine
 trainer: {max_epochs: 3}
@@ -132,3 +135,54 @@ def test_the_page_of_results_shows_a_module_of_other_names(project: Path, python
     done = python("-m", "pipelines.report", cwd=project)
     assert done.returncode == 0, done.stdout
     assert "test loss" in (project / "report.html").read_text(encoding="utf-8")
+
+
+LAYERS = '''"""A module that makes its layers in {hook}."""
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Net(pl.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = None
+
+    def {hook}(self{argument}):
+        if self.layer is None:
+            self.layer = torch.nn.Linear(3, 1)
+
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch[0]).square().mean()
+
+    def test_step(self, batch, batch_idx):
+        self.log("test_loss", self.training_step(batch, batch_idx) + torch.rand(1))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def train_dataloader(self):
+        return DataLoader(TensorDataset(torch.randn(16, 3)), 8)
+
+    test_dataloader = train_dataloader
+'''
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("hook", "argument"), [("configure_model", ""), ("setup", ", stage")])
+def test_layers_are_made_where_a_bundle_can_make_them(
+    project: Path, python: Callable[..., Any], hook: str, argument: str
+) -> None:
+    (project / "src" / "mine" / f"{hook}.py").write_text(LAYERS.format(hook=hook, argument=argument))
+    text = f"task: {hook}\ntrainer: {{max_epochs: 1}}\nmodel: src.mine.{hook}.Net\n"
+    (project / "configs" / f"{hook}.yaml").write_text(text)
+    done = python("-m", "src.cli", "fit", "--config", f"configs/{hook}.yaml", cwd=project)
+    if hook == "setup":
+        assert done.returncode == 2
+        assert "error: Net: setup makes layer.bias; make layers in __init__ or configure_model" in done.stdout
+        return
+    (shown,) = re.findall(r"test_loss │ ([\d.]+)", done.stdout)
+    done = python("-m", "src.cli", "test", "--config", f"configs/{hook}.yaml", cwd=project)
+    (again,) = re.findall(r"test_loss +│ +([\d.]+)", done.stdout)
+    assert float(shown) == pytest.approx(float(again), rel=1e-4)  # the same random numbers are drawn

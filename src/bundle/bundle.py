@@ -348,6 +348,7 @@ class Bundle:
                 raise IntegrityError(f"{self.folder} was replaced while it was read; run the command again")
             raise IntegrityError(f"{path}: the tensors are not those of the manifest: {found}")
         shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+        model.configure_model()  # the hook in which large modules make their layers
         # a lazy layer takes the shape of its weights
         lazy = {name for name, tensor in model.state_dict(keep_vars=True).items() if is_lazy(tensor)}
         needed = {name: tuple(tensor.shape) for name, tensor in weights_of(model).items()}

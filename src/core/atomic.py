@@ -64,7 +64,7 @@ def written_whole(folder: Path) -> Iterator[Path]:
 
 
 def _set_aside(folder: Path, older: Path) -> None:
-    """Rename a folder; copy and remove it if it is part of a container's image, where overlayfs renames none."""
+    """Rename a folder; copy and remove one of a container's image, which overlayfs cannot rename."""
     try:
         folder.rename(older)
     except OSError as error:

@@ -1,10 +1,13 @@
-"""Import Lightning without the large packages that it loads but does not need.
+"""Import Lightning without the large packages that it loads but does not need, and under its older name.
 
 `import lightning` loads TorchMetrics, which loads torchvision, SciPy and matplotlib where they are installed,
 and it loads torch's compiler: together more than half of the time of the import. `LightImports` tells
 TorchMetrics that these packages are absent while it is imported, and puts a placeholder in the place of the
 compiler. After the import everything can be used as usual: parts of TorchMetrics that asked for a package
 are imported again when they are needed, now completely. `python -m benchmarks.imports` measures the gain.
+
+`OlderName` gives `pytorch_lightning`, as many modules import it, the modules of `lightning.pytorch`. The
+package of that name has classes of its own, which Lightning's command line and Trainer do not accept.
 
 This relies on private behaviour of the locked versions (tests/core/test_imports.py). If it fails, the package
 is imported again in the ordinary way, which only takes longer.
@@ -15,7 +18,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from importlib.abc import MetaPathFinder
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
@@ -37,6 +41,34 @@ class LightImports(MetaPathFinder):
             execute = partial(_execute, spec.loader.exec_module, contexts[name])
             spec.loader.exec_module = execute  # type: ignore[method-assign]
         return spec
+
+
+class OlderName(MetaPathFinder):
+    """Finds `pytorch_lightning` and its modules as those of `lightning.pytorch`."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """A specification that loads the module of the newer name; None for any other module."""
+        package, _, rest = name.partition(".")
+        if package != "pytorch_lightning":
+            return None
+        return ModuleSpec(name, _Alias(".".join(filter(None, ["lightning.pytorch", rest]))))
+
+
+class _Alias(Loader):
+    """Loads a module that has another name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = import_module(self.name)
+        self.spec = module.__spec__  # which the import of the alias replaces
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self.spec
 
 
 def _execute(

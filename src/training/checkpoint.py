@@ -103,6 +103,7 @@ class ResumableCheckpoint(Checkpoint):
         self.best_row: dict[str, float] = {}
         self.best_weights: dict[str, Tensor] = {}
         self.stopped = False
+        self.weights: frozenset[str] | None = None
         self.validated = False
         self.averaged: dict[str, Tensor] = {}
         self.optimizer_states: list[dict[str, Any]] = []
@@ -172,7 +173,7 @@ class ResumableCheckpoint(Checkpoint):
             end(data_fetcher)
             self._save_within(trainer, validated)
 
-        loop.on_advance_end = end_and_save  # type: ignore[method-assign, assignment]
+        loop.on_advance_end = end_and_save  # type: ignore[method-assign]
 
     def _save_within(self, trainer: Trainer, validated: bool) -> None:
         """Save a checkpoint after a batch, if one is due and the epoch goes on.
@@ -369,6 +370,19 @@ class ResumableCheckpoint(Checkpoint):
         if self.rows and averages_at_the_end(trainer):
             self.best_row = self.rows[-1]
             self.best_weights = _copy(pl_module)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find layers that only a Trainer makes, before anything is trained.
+
+        Raises:
+            ConfigurationError: `setup` has made some. A bundle could not be loaded without the data.
+        """
+        added = [] if self.weights is None else sorted(pl_module.state_dict().keys() - self.weights)
+        if added:
+            raise ConfigurationError(
+                f"{type(pl_module).__name__}: setup makes {added[0]}; make layers in __init__ or "
+                "configure_model, since a trained model is loaded without its data"
+            )
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Load the weights of the best epoch into the module."""

@@ -83,3 +83,17 @@ def test_a_missing_environment_is_explained_in_one_line(tmp_path: Path) -> None:
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.count("\n") == 1
         assert "run: make setup, then: . .venv/bin/activate" in done.stderr
+
+
+def test_the_older_name_of_lightning_gives_the_same_classes(python: Callable[..., Any]) -> None:
+    program = (
+        "import src\n"
+        "import pytorch_lightning as pl\n"
+        "from pytorch_lightning.callbacks import ModelCheckpoint\n"
+        "import lightning.pytorch\n"
+        "import lightning.pytorch.callbacks as callbacks\n"
+        "print(pl is lightning.pytorch, ModelCheckpoint is callbacks.ModelCheckpoint)\n"
+        "print(lightning.pytorch.__spec__.name, callbacks.__spec__.name)\n"
+    )
+    done = python("-c", program, cwd=ROOT)
+    assert done.stdout == "True True\nlightning.pytorch lightning.pytorch.callbacks\n"
