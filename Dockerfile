@@ -13,7 +13,8 @@ RUN apt-get update \
     && install --directory --owner=user /project
 USER 1000
 WORKDIR /project
-ENV PATH=/project/.venv/bin:$PATH PIP_NO_CACHE_DIR=1
+# USER: DVC asks for the name, also of a user whom only `docker run --user` knows
+ENV PATH=/project/.venv/bin:$PATH PIP_NO_CACHE_DIR=1 USER=user
 COPY Makefile requirements.lock ./
 ARG TORCH=cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu

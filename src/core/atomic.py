@@ -53,7 +53,7 @@ def written_whole(folder: Path) -> Iterator[Path]:
     try:
         yield partial
         if folder.exists():
-            folder.rename(older)
+            _set_aside(folder, older)
         partial.rename(folder)
     finally:
         if older.exists() and not folder.exists():
@@ -61,6 +61,17 @@ def written_whole(folder: Path) -> Iterator[Path]:
         shutil.rmtree(older, ignore_errors=True)
         shutil.rmtree(partial, ignore_errors=True)
         os.close(claim)
+
+
+def _set_aside(folder: Path, older: Path) -> None:
+    """Rename a folder; copy and remove one of a container's image, which overlayfs does not rename."""
+    try:
+        folder.rename(older)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.copytree(folder, older, symlinks=True)
+        shutil.rmtree(folder)
 
 
 def _claim(partial: Path, target: Path) -> int:

@@ -30,6 +30,28 @@ def test_new_folder_appears_with_its_parents_when_it_is_complete(tmp_path: Path)
     assert contents(tmp_path) == {"deep/folder/a.txt": b"a"}
 
 
+def test_a_folder_of_a_containers_image_is_replaced_though_it_cannot_be_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "old.txt").write_text("old")
+    image, rename = target.stat().st_ino, Path.rename
+
+    def of_overlayfs(self: Path, other: Path) -> Path:
+        if self.stat().st_ino == image:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return rename(self, other)
+
+    monkeypatch.setattr(Path, "rename", of_overlayfs)
+    with pytest.raises(KeyError), written_whole(target):
+        raise KeyError
+    assert contents(tmp_path) == {"folder/old.txt": b"old"}
+    with written_whole(target) as folder:
+        (folder / "new.txt").write_text("new")
+    assert contents(tmp_path) == {"folder/new.txt": b"new"}
+
+
 def test_older_folder_is_replaced_whole(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     (target / "inner").mkdir(parents=True)
