@@ -1,7 +1,6 @@
 """Training steps of ConvNet, compiled and in bfloat16, against eager float32: python -m benchmarks.compile.
 
-The images are random. The ways take turns in one process; `--portable true` measures with the instructions of
-that key, where bfloat16 is refused.
+The images are random. The ways take turns in one process, with all instructions of this processor.
 """
 
 import statistics
@@ -42,15 +41,14 @@ def step_of(compiled: bool, precision: torch.dtype) -> Callable[[], None]:
     return step
 
 
-def compare(rounds: int = 5, threads: int = 2, portable: bool = False) -> None:
+def compare(rounds: int = 5, threads: int = 2) -> None:
     """Print images a second, and their ratio to eager float32.
 
     Args:
         rounds: of two seconds each, of which the median is taken.
         threads: of the CPU.
-        portable: the key of the configuration.
     """
-    choose_instructions(portable)
+    choose_instructions(portable=False)
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     types = [torch.float32, *([torch.bfloat16] if computes_in_bfloat16() else [])]

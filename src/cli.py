@@ -306,8 +306,8 @@ class LockstepCLI(LightningCLI):
         require_all_processes(launcher, trainer)
         require_precision(trainer)
         chosen = self.configuration.get("compile")
-        self.compiler = require_compilable(chosen, trainer) if chosen else None
         portable = self.configuration["portable"]
+        self.compiler = require_compilable(chosen, trainer, portable) if chosen else None
         device, processes = trainer.strategy.root_device, trainer.world_size
         self.record.environment = environment(device, processes, portable, self.compiler)
         self.tracker = None
@@ -333,12 +333,6 @@ class LockstepCLI(LightningCLI):
         self.record.weights = frozenset(self.model.state_dict())
         if self.compiler:
             compile_training(self.model)
-            if self.configuration["portable"]:
-                logger.warning(
-                    "compile: portable: true holds for trainings without it: %s makes kernels for this "
-                    "processor",
-                    self.compiler,
-                )
         summary = str(ModelSummary(self.model, max_depth=-1))
         _say(self.trainer, summary)
         for line in self.lacks:

@@ -52,23 +52,29 @@ def compiler_of(device: torch.device) -> str:
     return said.partition("\n")[0]
 
 
-def require_compilable(chosen: Compile, trainer: Trainer) -> str:
+def require_compilable(chosen: Compile, trainer: Trainer, portable: bool) -> str:
     """Refuse what cannot be compiled exactly, before the training.
 
     Args:
         chosen: the key `compile`.
         trainer: that will train.
+        portable: the key `portable`.
 
     Returns:
         The compiler and its version.
 
     Raises:
-        ConfigurationError: a mode, several processes, or no compiler.
+        ConfigurationError: a mode, portable kernels on a CPU, several processes, or no compiler.
     """
     # a training writes below the folder of the project; another start finds the kernels there
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((RUNS / "compiled").absolute()))
     if isinstance(chosen, str) and chosen in REFUSED:
         raise ConfigurationError(f"compile: {chosen} cannot be used: {REFUSED[chosen]}; use true")
+    if portable and trainer.strategy.root_device.type == "cpu":
+        raise ConfigurationError(
+            "compile: kernels are made for this processor by its compiler, which portable: true leaves out; "
+            "set portable: false"
+        )
     if trainer.world_size > 1:
         raise ConfigurationError(
             f"compile: found {trainer.world_size} processes, expected one; set trainer.devices: 1"

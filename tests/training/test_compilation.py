@@ -60,12 +60,17 @@ def test_the_parts_with_parameters_are_compiled_for_training_only(monkeypatch: p
 @pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])
 def test_inexact_modes_are_refused(mode: Any) -> None:
     with pytest.raises(ConfigurationError, match=f"compile: {mode} cannot be used: "):
-        require_compilable(mode, trainer())
+        require_compilable(mode, trainer(), False)
+
+
+def test_portable_kernels_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="set portable: false"):
+        require_compilable(True, trainer(), True)
 
 
 def test_several_processes_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="compile: found 2 processes, expected one"):
-        require_compilable(True, trainer(processes=2))
+        require_compilable(True, trainer(processes=2), False)
 
 
 def test_without_a_compiler_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +119,13 @@ def test_a_compiled_training_repeats_and_goes_on_exactly(
     workspace: Callable[..., Path], tmp_path: Path, python: Run
 ) -> None:
     folder = workspace(tmp_path / "project", "line")
-    options = ["fit", "--config=configs/line.yaml", "--compile=true", "--checkpoint_seconds=0"]
+    options = [
+        "fit",
+        "--config=configs/line.yaml",
+        "--compile=true",
+        "--portable=false",
+        "--checkpoint_seconds=0",
+    ]
     options += ["--model.network.hidden_sizes=[8]", "--model.network.dropout=0.5", "--trainer.max_epochs=4"]
     found = []
     for kills in ((), (), (13,)):
@@ -127,7 +138,6 @@ def test_a_compiled_training_repeats_and_goes_on_exactly(
         done = python("-m", "src.cli", *options, *steps_of_kills, cwd=folder)
         assert done.returncode == 0, done.stdout
         assert ("going on in epoch 2, after batch 5" in done.stdout) == bool(kills)
-        assert "compile: portable: true holds for trainings without it" in done.stdout
         found.append(load_file(folder / "models/line/model.safetensors"))
         (record,) = (folder / "runs").glob("line/*/run.json")
         content = json.loads(record.read_text(encoding="utf-8"))
