@@ -103,6 +103,8 @@ def compile_training(module: LightningModule) -> None:
     torch._dynamo.config.accumulated_recompile_limit = 4 * MOST_SHAPES
     torch._dynamo.config.fail_on_recompile_limit_hit = True
     torch._inductor.config.deterministic = True
+    # noise is drawn as without compiling; kernels that draw it themselves ended trainings by heap corruption
+    torch._inductor.config.fallback_random = True
     for part in _parts(module):
         _compile(part)
 
