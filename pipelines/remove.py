@@ -15,7 +15,6 @@ from pipelines.parameters import LOADER, every_kind, read_parameters, studies_of
 from pipelines.report.scores import EXPECTED
 from pipelines.yaml_text import without
 from src.core.atomic import file_written_whole
-from src.core.code import imports_of
 from src.core.digests import manifest_files
 from src.core.errors import ConfigurationError, exit_with_message
 from src.core.outputs import require_ours
@@ -206,15 +205,17 @@ def _paths(kinds: list[str], tasks: list[str], models: list[str], studies: list[
         of_study = RUNS / "studies" / study
         yield from (REPORTS / "studies" / study, of_study)
         yield from (of_study.with_name(f"{study}.{ending}") for ending in ("txt", "journal"))
-    for kind in kinds:
-        yield from (Path("src") / kind, Path("tests") / kind)
-        for path in sorted(Path("tests").rglob("*.py")):
-            imported = {".".join(name.split(".")[:2]) for name in imports_of(path.absolute())}
-            if f"src.{kind}" in imported and not path.is_relative_to(Path("tests") / kind):
-                yield path
-    if kinds:  # not of a single task: every stage `fetch` depends on data/samples
-        for task in tasks:
-            yield from (SAMPLES / task, SAMPLES / f"{task}.yaml", SAMPLES / f"{task}.registry")
+    if not kinds:
+        return
+    folders = [Path(part) / kind for kind in kinds for part in ("src", "tests")]
+    yield from folders
+    # also in the programs that tests write, which are texts
+    imports = re.compile(rf"^ *(?:from|import) src\.(?:{'|'.join(kinds)})\b", re.MULTILINE)
+    for path in sorted(Path("tests").rglob("*.py")):
+        if imports.search(_read(path)) and not any(map(path.is_relative_to, folders)):
+            yield path
+    for task in tasks:  # not if only a task goes: every stage `fetch` depends on data/samples
+        yield from (SAMPLES / task, SAMPLES / f"{task}.yaml", SAMPLES / f"{task}.registry")
 
 
 def _check_ours(path: Path) -> None:

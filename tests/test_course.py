@@ -1,4 +1,4 @@
-"""The pages name files, functions, tasks and results that exist; a project made from this one has other tasks."""
+"""The pages of this project name files, functions, tasks and results that exist."""
 
 import ast
 import re

@@ -153,10 +153,10 @@ def _reduce_samples(tasks: list[str]) -> None:
 
 def _reduce_packages(root: Path, files: Iterable[Path]) -> None:
     """Take the dependencies that nothing imports any longer, and what only they bring, out of the lock."""
-    sources = [path for path in files if path.suffix == ".py"]
-    before = imported(root / path for path in sources if (root / path).is_file())
-    after = {*imported(path.absolute() for path in sources if path.is_file()).values()}
-    unused = {name: package for name, package in before.items() if package not in after}
+    uses = {path: imported(root / path) for path in files if path.suffix == ".py" and (root / path).is_file()}
+    used = {package for path, names in uses.items() if path.is_file() for package in names.values()}
+    every = {name: package for names in uses.values() for name, package in names.items()}
+    unused = {name: package for name, package in every.items() if package not in used}
     text = PROJECT.read_text(encoding="utf-8")
     listed = tomllib.loads(text)["project"]
     development = listed["optional-dependencies"]["dev"]

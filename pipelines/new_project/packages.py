@@ -1,7 +1,8 @@
 """Which dependencies a project still needs, and which packages of requirements.lock they still bring."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
@@ -12,11 +13,16 @@ REQUIREMENT = re.compile(r"\s*([\w.-]+)\s*(?:\[([^]]*)\])?[^;]*(?:;(.*))?")
 EXTRA = re.compile(r"""extra\s*==\s*["']([^"']+)["']""")
 
 
-def imported(files: Iterable[Path]) -> dict[str, str]:
-    """The installed packages that some files import, by the imported name."""
-    names = {name.partition(".")[0] for file in files for name in imports_of(file)}
-    packages = packages_distributions()
-    return {name: normalised(packages[name][0]) for name in names if name in packages}
+@cache
+def imported(file: Path) -> dict[str, str]:
+    """The installed packages that a file imports, by the imported name."""
+    names = {name.partition(".")[0] for name in imports_of(file)}
+    return {name: normalised(_packages()[name][0]) for name in names if name in _packages()}
+
+
+@cache
+def _packages() -> Mapping[str, list[str]]:
+    return packages_distributions()
 
 
 def needed(requirements: Iterable[str]) -> set[str]:
