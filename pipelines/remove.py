@@ -31,7 +31,9 @@ from src.core.paths import (
     SAMPLES,
 )
 
-DVC_LOCK = Path("dvc.lock")
+DVC_LOCK, PIPELINE = Path("dvc.lock"), Path("dvc.yaml")
+# a line of `plots` in dvc.yaml; the first of equal values may define them for the others
+PLOT = re.compile(r"^  - reports/([\w-]+)/.*?: *(&\w+ )?(.*)\n", re.MULTILINE)
 THINGS = ("task", "model", "study", "kind")
 
 DESCRIPTION = """Remove a task with its models and studies, a model, a study, or a kind of data with its
@@ -49,12 +51,14 @@ class Removal:
         parameters: entries of params.yaml, each the keys that lead to it.
         scores: entries of data/expected_scores.yaml.
         stages: entries of dvc.lock.
+        plots: models whose plots dvc.yaml lists.
         paths: files and folders.
     """
 
     parameters: list[Entry]
     scores: list[str]
     stages: list[str]
+    plots: list[str]
     paths: list[Path]
 
     def __iter__(self) -> Iterator[str]:
@@ -63,6 +67,7 @@ class Removal:
             PARAMETERS: [".".join(entry) for entry in self.parameters],
             EXPECTED: self.scores,
             DVC_LOCK: self.stages,
+            PIPELINE: [f"plots of {model}" for model in self.plots],
         }
         yield from (f"{path}: {', '.join(entries)}" for path, entries in named.items() if entries)
         yield from (f"{path}/" if path.is_dir() else str(path) for path in self.paths)
@@ -91,6 +96,8 @@ class Removal:
             _write(EXPECTED, scores)
         if self.stages:
             _write(DVC_LOCK, _without_stages(_read(DVC_LOCK), self.stages))
+        if self.plots:
+            _write(PIPELINE, _without_plots(_read(PIPELINE), self.plots))
         _write(PARAMETERS, text)
 
 
@@ -132,6 +139,7 @@ def removal(
         [*_entries(parameters, gone, models, studies)],
         [name for name in models if EXPECTED.is_file() and name in _mapping(EXPECTED)],
         [*_stages(gone, models, studies)],
+        [model for model in models if PIPELINE.is_file() and model in _plotted(_read(PIPELINE))],
         [path for path in _paths(kinds, gone, models, studies) if path.exists() or path.is_symlink()],
     )
 
@@ -256,6 +264,28 @@ def _without_stages(text: str, stages: list[str]) -> str:
     for stage in stages:
         text = re.sub(rf"^  {re.escape(stage)}:\n(?:   .*\n)*", "", text, flags=re.MULTILINE)
     return text.removesuffix("stages:\n") + "stages: {}\n" if text.endswith("stages:\n") else text
+
+
+def _plotted(text: str) -> set[str]:
+    """The models whose plots are listed in the text of dvc.yaml."""
+    return {found[1] for found in PLOT.finditer(text)}
+
+
+def _without_plots(text: str, models: list[str]) -> str:
+    """The text of dvc.yaml without the plots of some models; an anchor that goes moves to its first alias."""
+    anchors: dict[str, str] = {}
+
+    def keep_anchor(found: re.Match[str]) -> str:
+        if found[1] not in models:
+            return found[0]
+        if found[2]:
+            anchors[found[2].strip("& ")] = found[3]
+        return ""
+
+    text = PLOT.sub(keep_anchor, text)
+    for name, value in anchors.items():
+        text = re.sub(rf"\*{name}\b", lambda _: f"&{name} {value}", text, count=1)  # noqa: B023 - called now
+    return re.sub(r"^plots:\n\Z", "plots: []\n", text, flags=re.MULTILINE)
 
 
 def _mapping(path: Path) -> Any:

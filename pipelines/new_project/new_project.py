@@ -209,8 +209,8 @@ def _rename(name: str) -> None:
     parts = [
         path for part in ("src", "pipelines", "tests") for path in Path(part).rglob("*") if path.is_file()
     ]
-    for path in (PROJECT, PARAMETERS, Path("mkdocs.yml"), *parts):
-        if path.suffix in (".py", ".jinja", ".toml", ".yaml", ".yml"):
+    for path in (PROJECT, PARAMETERS, Path("mkdocs.yml"), Path(".devcontainer/devcontainer.json"), *parts):
+        if path.suffix in (".py", ".jinja", ".json", ".toml", ".yaml", ".yml"):
             text = path.read_text(encoding="utf-8")
             renamed = SHOWN.sub(name, NAMED.sub(name, text))
             if renamed != text:

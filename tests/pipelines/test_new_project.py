@@ -73,6 +73,9 @@ def test_every_combination_of_kinds_is_a_complete_project(
     assert {path.stem for path in project.glob("data/samples/*")} == {*tasks, "README"}
     assert {*read(project / "data/expected_scores.yaml")} == {*tasks}
 
+    plots = read(project / "dvc.yaml")["plots"]
+    assert [path.split("/")[1] for plot in plots for path in plot] == tasks
+
     # what is imported exists
     for path in project.rglob("*.py"):
         for name in IMPORT.findall(path.read_text(encoding="utf-8")):

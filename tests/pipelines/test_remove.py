@@ -50,6 +50,7 @@ STAGES = (
     "fetch@sun",
     "report",
 )
+PLOTS = (("moon", "&both {x: 1, y: 2}"), ("moon_deep", "*both"), ("sun", "*both"), ("sky", "*both"))
 FOLDERS = (
     *("my_moon", "data/raw/moon", "data/prepared/moon", "models/moon", "models/moon_deep", "runs/moon/1"),
     *("reports/moon", "reports/studies/phases", "data/raw/sun", "models/sun", "runs/moonlight/1"),
@@ -66,6 +67,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write("data/expected_scores.yaml", "# scores\nmoon_deep: {a: 1}\nsun: {a: 1}\n")
     stages = "".join(f"  {stage}:\n    cmd: {stage}\n    deps:\n    - path: x\n" for stage in STAGES)
     write("dvc.lock", f"schema: '2.0'\nstages:\n{stages}")
+    plots = "".join(f"  - reports/{model}/a.csv: {axes}\n" for model, axes in PLOTS)
+    write("dvc.yaml", f"stages: {{}}\nplots:\n{plots}")
     for folder in FOLDERS:
         name = {"data/raw": "SOURCE.json", "reports": "metrics.json"}.get(
             str(Path(folder).parent), "manifest.json"
@@ -98,9 +101,12 @@ def test_a_task_goes_with_its_models_and_studies(capsys: pytest.CaptureFixture[s
     after = contents(Path())
     assert {*before} - {*after} == gone
     changed = {path for path in after if after[path] != before[path]}
-    assert changed == {"params.yaml", "dvc.lock", "data/expected_scores.yaml"}
+    assert changed == {"params.yaml", "dvc.lock", "dvc.yaml", "data/expected_scores.yaml"}
     lock = yaml.safe_load(after["dvc.lock"])
     assert list(lock["stages"]) == ["fetch@sun", "report"]
+    assert after["dvc.yaml"].decode() == (
+        "stages: {}\nplots:\n  - reports/sun/a.csv: &both {x: 1, y: 2}\n  - reports/sky/a.csv: *both\n"
+    )
     assert after["data/expected_scores.yaml"].decode() == "# scores\nsun: {a: 1}\n"
     assert after["params.yaml"].decode() == (
         "tasks:\n  sun: tabular\n  sky: images\n"
@@ -123,6 +129,15 @@ def test_a_model_and_a_study_go_alone() -> None:
     assert Path("data/prepared/moon").exists()
     stages = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
     assert list(stages) == [stage for stage in STAGES if stage != "train@moon_deep"]
+
+
+def test_the_last_plot_leaves_an_empty_list() -> None:
+    for task in ("moon", "sun", "sky"):
+        remove("task", task, yes=True)
+    assert Path("dvc.yaml").read_text() == "stages: {}\nplots: []\n"
+    assert yaml.safe_load(Path("params.yaml").read_text()) == {
+        name: {} for name in ("tasks", "models", "studies", "more_studies")
+    }
 
 
 def test_a_kind_goes_with_its_package_samples_and_tests() -> None:
