@@ -48,6 +48,7 @@ EDITS = (
     ("pyproject.toml", r'(?<="pipelines"), "benchmarks"', ""),
     ("pyproject.toml", r'^"benchmarks/\*" = .*\n', ""),
     ("params.yaml", r"(?<=# many models\.) fashion_mnist_convnet .*", ""),
+    ("docs/cli.md", r"^\| `python -m pipelines\.new_project .*\n", ""),
     ("docs/index.md", r"^# .*\n", INDEX),
 )
 SAMPLES_PAGE = """# Samples
