@@ -29,7 +29,7 @@ LEFT_OUT = (
     *("docs/benchmarks.md", "docs/course.md", "docs/new_project.md"),
     *("docs/house_prices.png", "docs/optimizers.png", "docs/vanishing.png"),
     *("pipelines/new_project", "tests/pipelines/test_new_project.py"),
-    *("tests/test_course.py", "tests/test_deletion.py", "tests/test_kills.py"),
+    *("tests/own_modules", "tests/test_course.py", "tests/test_deletion.py", "tests/test_kills.py"),
 )
 # the name of the project, as W&B, pip and the pages show it; names of classes and variables stay
 NAMED = re.compile(r'(?<=")lockstep(?=")|(?<=project: )lockstep\b|(?<=, )lockstep(?=])')
