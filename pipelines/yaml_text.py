@@ -60,7 +60,7 @@ def without(text: str, *path: str) -> str:
             return text
     mapping = holder[1] if holder else root
     entries = dict(_entries(mapping))
-    if path[-1] not in entries or mapping is None or mapping.flow_style:
+    if path[-1] not in entries or getattr(mapping, "flow_style", False):
         return text
     lines, newline, _ = composed(text)
     key, value = entries[path[-1]]

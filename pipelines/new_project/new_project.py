@@ -39,7 +39,7 @@ SHOWN = re.compile(
 INDEX = """# {name}
 
 This project was made from the template Lockstep. These pages are those of Lockstep:
-they name its built-in tasks, studies and benchmarks, which this project need not have.
+they name its built-in tasks, studies, benchmarks and tests, which this project need not have.
 """
 # other changes of single files: each pattern has to be there
 EDITS = (
