@@ -29,6 +29,7 @@ from dvc.cli import main as dvc
 from jsonargparse._common import parsing_settings
 
 from pipelines.code import code as write_code_digests
+from pipelines.parameters import every_kind
 
 ROOT = Path(__file__).parents[1]
 EPOCHS = 2
@@ -48,6 +49,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip("params.yaml has no task"))
         if sys.platform == "win32" and item.get_closest_marker("unix"):
             item.add_marker(pytest.mark.skip("Windows has no named pipes, devices or signals of Unix"))
+        for marker in item.iter_markers("kinds"):
+            if missing := set(marker.args) - set(every_kind()):
+                item.add_marker(pytest.mark.skip(f"src/ has no kind of data {min(missing)}"))
         for marker in item.iter_markers("tasks"):
             if missing := set(marker.args) - set(TASKS):
                 item.add_marker(pytest.mark.skip(f"params.yaml has no task {min(missing)}"))

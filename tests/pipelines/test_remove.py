@@ -140,6 +140,7 @@ def test_the_last_plot_leaves_an_empty_list() -> None:
     }
 
 
+@pytest.mark.kinds("images")
 def test_a_kind_goes_with_its_package_samples_and_tests() -> None:
     write("src/images/model.py", "")
     write("tests/images/test_model.py", "")
