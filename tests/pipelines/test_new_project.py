@@ -226,8 +226,10 @@ def test_the_tests_of_a_new_project_pass_and_its_examples_run(
     project = tmp_path / "mine"
     new_project(project, kinds)
     path = os.pathsep.join([str(project), os.environ["PYTHONPATH"]])
-    done = python("-c", PYTEST, cwd=project, PYTHONPATH=path)
-    assert done.returncode == 0, done.stdout
+    for part in (["tests/{}"], ["tests", "--ignore=tests/{}"]):
+        chosen = [one.format(kind) for kind in kinds for one in part]
+        done = python("-c", PYTEST, *chosen, cwd=project, PYTHONPATH=path)
+        assert done.returncode == 0, done.stdout
     shutil.rmtree(project / ".pytest_cache")
     done = python("-m", "dvc", "repro", cwd=project, PYTHONPATH=path)
     assert done.returncode == 0, done.stdout
