@@ -243,8 +243,8 @@ def _commit(name: str, commit: str) -> None:
     models = yaml.load(PARAMETERS.read_text(encoding="utf-8"), LOADER)["models"]  # noqa: S506
     git("init", "--quiet", "--initial-branch=main")
     git("add", "--all")
-    if not models:  # `report` depends on folders that stages make
-        for folder in (MODELS, RAW, REPORTS):
+    if not models:  # stages depend on folders that are empty, which git leaves out
+        for folder in (CONFIGS, MODELS, RAW, REPORTS):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / ".gitkeep").touch()
             git("add", "--force", str(folder / ".gitkeep"))

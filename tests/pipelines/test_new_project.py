@@ -67,6 +67,9 @@ def test_every_combination_of_kinds_is_a_complete_project(
     project = tmp_path / "my-project"
     new_project(project, kinds, examples)
     assert git(project, "status", "--porcelain") == ""
+    kept = {"configs", "models", "reports", "data/raw"} if examples == "none" else set()
+    tracked = [Path(path) for path in git(project, "ls-files").split()]
+    assert {str(path.parent) for path in tracked if path.name == ".gitkeep"} == kept
     assert git(project, "log", "--format=%an %s").startswith("A B Start my-project, made from Lockstep ")
     packages = {path.parent.name for path in project.glob("src/*/prepare.py")}
     assert packages == {*kinds}
@@ -77,7 +80,7 @@ def test_every_combination_of_kinds_is_a_complete_project(
     assert parameters["tasks"] == {EXAMPLES[kind]: kind for kind in kinds if tasks}
     assert parameters["models"] == {task: f"data/prepared/{task}" for task in tasks}
     assert parameters["studies"] == parameters["more_studies"] == {}
-    assert sorted(path.stem for path in project.glob("configs/*")) == sorted(tasks)
+    assert sorted(path.stem for path in project.glob("configs/*.yaml")) == sorted(tasks)
     assert {path.stem for path in project.glob("data/samples/*")} == {*tasks, "README"}
     assert {*read(project / "data/expected_scores.yaml")} == {*tasks}
 

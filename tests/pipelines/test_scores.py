@@ -42,7 +42,10 @@ def test_the_expected_scores_are_those_of_the_committed_metrics(
     expected: dict[tuple[str, str], Expectation], task: str
 ) -> None:
     expectation = expected[task, "sample"]
-    metrics = json.loads((ROOT / "reports" / task / "metrics.json").read_text(encoding="utf-8"))
+    path = ROOT / "reports" / task / "metrics.json"
+    if not path.is_file():
+        pytest.skip(f"nothing is committed yet: dvc repro evaluate@{task}")
+    metrics = json.loads(path.read_text(encoding="utf-8"))
     score = score_of(metrics, expectation)
     assert score.metric == expectation.metric
     # shown with fewer digits than measured
