@@ -130,6 +130,7 @@ def test_the_project_has_its_name_where_lockstep_had_its_own(tmp_path: Path) -> 
     assert (tmp_path / "folder/LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
 
 
+@pytest.mark.unix  # the command is one of its shell
 def test_a_change_of_the_template_is_taken_over(tmp_path: Path) -> None:
     template = tmp_path / "template"
     git(ROOT, "clone", "--quiet", "--shared", str(ROOT), str(template))
