@@ -78,7 +78,7 @@ def fetch(task: str) -> None:
     for name in files:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise ConfigurationError(f"{task}.files: {name!r} leads out of the task's folder")
-    require_ours(RAW / task, _fetched(RAW / task))
+    require_ours(RAW / task, fetched(RAW / task))
     with written_whole(RAW / task) as folder:
         if wanted.source == "sample":
             _write_sample(task, folder)
@@ -101,7 +101,7 @@ def fetch(task: str) -> None:
     print(f"{task}: {shown} from {wanted.source}: {RAW / task}/")
 
 
-def _fetched(folder: Path) -> dict[str, str | None]:
+def fetched(folder: Path) -> dict[str, str | None]:
     """The names and sha256 of what an earlier `fetch` has written into a folder."""
     try:
         files = json.loads((folder / SOURCE).read_text(encoding="utf-8"))["files"]

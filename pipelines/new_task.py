@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser
 
 from pipelines.fetch import copy_raw
 from pipelines.parameters import PARAMETERS, checked, kinds_with, read_parameters, studies_of
+from pipelines.yaml_text import composed, with_line
 from src.core.atomic import file_written_whole
 from src.core.errors import ConfigurationError, DataError, LockedError, exit_with_message
 from src.core.outputs import check_source
@@ -182,7 +183,7 @@ def _header(name: str, proposal: Proposal) -> str:
 def with_task(text: str, name: str, kind: str, section: str) -> str:
     """Insert lines under `tasks` and `models`, and a section before the studies, into params.yaml's text."""
     text = with_line(with_line(text, "tasks", name, kind), "models", name, (PREPARED / name).as_posix())
-    lines, newline, top = _composed(text)
+    lines, newline, top = composed(text)
     after = max(top[key][1].end_mark.line for key in ("tasks", "models") if key in top)
     starts = [top[studies][0] for studies in ("studies", "more_studies") if studies in top]
     place = min((line for line in starts if line >= after), default=len(lines))
@@ -191,44 +192,6 @@ def with_task(text: str, name: str, kind: str, section: str) -> str:
     block = section.replace("\n", newline)
     lines.insert(place, newline + block if place == len(lines) else block + newline)
     return "".join(lines)
-
-
-def with_line(text: str, section: str, name: str, value: str) -> str:
-    """Insert a line `name: value` at the end of a section of params.yaml; one that is absent follows `tasks`.
-
-    Everything else stays byte for byte, and new lines end as the others do. (YAML libraries that keep
-    comments rewrite the indentation of lists, line ends, `null` and lists over several lines.) A section in
-    braces stays as it is.
-    """
-    lines, newline, top = _composed(text)
-    if section not in top:
-        tasks = top["tasks"][1]
-        if isinstance(tasks, yaml.MappingNode) and tasks.value and not tasks.flow_style:
-            place = tasks.value[-1][1].end_mark.line + 1
-            lines[place:place] = [newline, f"{section}:{newline}", f"  {name}: {value}{newline}"]
-        return "".join(lines)
-    found = top[section][1]
-    if not (isinstance(found, yaml.MappingNode) and found.value):  # `tasks: {}`, or nothing behind the colon
-        line = lines[found.start_mark.line]
-        before, behind = line[: found.start_mark.column].rstrip(), line[found.end_mark.column :]
-        lines[found.start_mark.line] = before + behind
-        after, column = found.end_mark.line + 1, 2
-    elif found.flow_style:
-        return text
-    else:
-        key, last = found.value[-1]
-        after, column = last.end_mark.line + 1, key.start_mark.column
-    lines.insert(after, f"{' ' * column}{name}: {value}{newline}")
-    return "".join(lines)
-
-
-def _composed(text: str) -> tuple[list[str], str, dict[str, tuple[int, yaml.Node]]]:
-    """The lines of a YAML mapping, their end, and for each key its line and value."""
-    newline = "\r\n" if "\r\n" in text else "\n"
-    lines = (text if text.endswith("\n") else text + newline).splitlines(keepends=True)
-    root = yaml.compose(text)
-    assert root is not None  # read_parameters has found `tasks`
-    return lines, newline, {key.value: (key.start_mark.line, value) for key, value in root.value}
 
 
 def main() -> None:

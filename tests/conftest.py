@@ -29,6 +29,7 @@ from dvc.cli import main as dvc
 from jsonargparse._common import parsing_settings
 
 from pipelines.code import code as write_code_digests
+from pipelines.parameters import every_kind
 
 ROOT = Path(__file__).parents[1]
 EPOCHS = 2
@@ -44,8 +45,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "clones" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
+            if not TASKS:
+                item.add_marker(pytest.mark.skip("params.yaml has no task"))
         if sys.platform == "win32" and item.get_closest_marker("unix"):
             item.add_marker(pytest.mark.skip("Windows has no named pipes, devices or signals of Unix"))
+        for marker in item.iter_markers("kinds"):
+            if missing := set(marker.args) - set(every_kind()):
+                item.add_marker(pytest.mark.skip(f"src/ has no kind of data {min(missing)}"))
         for marker in item.iter_markers("tasks"):
             if missing := set(marker.args) - set(TASKS):
                 item.add_marker(pytest.mark.skip(f"params.yaml has no task {min(missing)}"))
@@ -281,7 +287,7 @@ def second_clone(
     older processor where libraries ask the C library. DVC runs the stages of a task and of its study there;
     one process runs all others, from the last task to the first.
     """
-    if not any("clones" in getattr(item, "fixturenames", ()) for item in request.session.items):
+    if not TASKS or not any("clones" in getattr(item, "fixturenames", ()) for item in request.session.items):
         yield None
         return
     first = request.getfixturevalue("clone")

@@ -1,5 +1,8 @@
 """A kind of data can be deleted: its package, tasks and tests go, and the rest works as before."""
 
+import contextlib
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deletion import copy_project, delete_kind
+from pipelines.remove import remove
 
 ROOT = Path(__file__).parents[1]
 TASKS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["tasks"]
@@ -46,15 +49,28 @@ class Chosen:
 assert pytest.main(["-p", "no:cacheprovider"], plugins=[Chosen()]) == 0
 from tests.conftest import run_stages
 run_stages([task], [])
+assert dvc(["repro", "code"]) == 0  # the others depend on its values, also in a dry run
 assert dvc(["repro", "--dry", f"evaluate@{task}"]) == 0
 """
+
+
+def copy_project(root: Path, folder: Path) -> Path:
+    """Copy the files of the project that git knows or would add, without dvc.lock."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+    for name in sorted(set(listed.split("\0")) - {"", "dvc.lock"}):
+        if (root / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(root / name, folder / name)
+    return folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_of_data_can_be_deleted(tmp_path: Path, kind: str, python: Callable[..., Any]) -> None:
     project = copy_project(ROOT, tmp_path / "project")
-    delete_kind(project, kind)
+    with contextlib.chdir(project):
+        remove("kind", kind, yes=True)
     (project / ".dvc/config.local").write_text("[core]\n no_scm = true\n")
     task = next(task for task in QUICK if TASKS.get(task, kind) != kind)
     done = python("-c", PROGRAM, kind, task, *PARTS, cwd=project)

@@ -1,95 +1,15 @@
-"""The documentation names files, functions, commands and links that exist, and the site builds."""
+"""The documentation names links, modules and commands that exist, and the site builds."""
 
-import ast
 import re
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import jieba
 import pytest
-import yaml
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md"))]
 TEXTS = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
-PARAMETERS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-STUDIES = {**(PARAMETERS.get("studies") or {}), **(PARAMETERS.get("more_studies") or {})}
-KINDS = ("tabular", "images", "text", "descent")
-
-REFERENCE = re.compile(r"^\| `([^`]+)` \| `([\w./]+)`(?:, `([\w.]+)`)? \|", re.MULTILINE)
-PATH = re.compile(r"`((?:src|pipelines|tests|benchmarks|docs)/[\w/.]*\w(?:\.\w+|/))`")
 ELSEWHERE = re.compile(r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=[\"']?(?:https?:)?//")
-
-# a project that has deleted a kind of data may keep pages that describe it
-complete = pytest.mark.skipif(
-    not all((ROOT / "src" / kind).is_dir() for kind in KINDS), reason="a built-in kind of data was deleted"
-)
-
-
-def source_of(path: Path, name: str) -> str:
-    """The source of a function or class, of a method `Class.method`, or of a whole file if there is no name.
-
-    Raises:
-        KeyError: the module does not define it.
-    """
-    text = path.read_text(encoding="utf-8")
-    if not name:
-        return text
-    node: Any = ast.parse(text)
-    for part in name.split("."):
-        nodes = (child for child in ast.walk(node) if isinstance(child, ast.FunctionDef | ast.ClassDef))
-        node = {child.name: child for child in nodes if child is not node}[part]
-    first = min(line.lineno for line in (node, *node.decorator_list))
-    return "\n".join(text.splitlines()[first - 1 : node.end_lineno])
-
-
-@complete
-def test_each_operation_of_the_course_is_in_the_function_that_is_named() -> None:
-    references = REFERENCE.findall(TEXTS["course.md"])
-    assert len(references) > 80
-    wrong = [
-        f"{operation} in {path}, {name}"
-        for operation, path, name in references
-        if not (ROOT / path).is_file() or operation not in source_of(ROOT / path, name)
-    ]
-    assert not wrong
-
-
-@complete
-@pytest.mark.parametrize("page", TEXTS)
-def test_files_of_a_page_exist(page: str) -> None:
-    missing = [path for path in PATH.findall(TEXTS[page]) if not (ROOT / path).exists()]
-    assert not missing
-
-
-@complete
-@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md", "course.md", "comparison.md"])
-def test_commands_name_tasks_studies_and_configurations_that_exist(page: str) -> None:
-    text = TEXTS[page].replace("wine", "house_prices").replace("pictures", "digits")  # tasks of the examples
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    named = {"study": "studies", "train": "models", "evaluate": "models"}
-    targets = re.findall(rf"\b({'|'.join(stages)})@(\w+)", text)
-    assert targets
-    for stage, name in targets:
-        assert name in PARAMETERS[named.get(stage, "tasks")], name
-    for name in re.findall(r"-m pipelines\.study (\w+)", text):
-        assert name in STUDIES, name
-    for name in re.findall(r"-m pipelines\.compare (\w+)", text):
-        assert name in {*STUDIES, *PARAMETERS["tasks"], *PARAMETERS["models"]}, name
-    for path in re.findall(r"configs/\w+\.yaml", text):
-        assert (ROOT / path).is_file(), path
-
-
-def test_readmes_show_the_same_results_as_the_list_of_all_tasks() -> None:
-    def results(page: str) -> list[list[str]]:
-        rows = re.findall(r"^\| `(\w+)` \| .+? \| (.+?) \| (.+?) \| (.+?) \|$", TEXTS[page], re.MULTILINE)
-        return [[row[0], *re.findall(r"[\d.]+", " ".join(row[1:3])), row[3]] for row in rows]
-
-    listed = results("data.md")
-    assert len(results("README.md")) == 6
-    assert all(row in listed for row in results("README.md"))
-    assert results("README.zh-CN.md") == results("README.md")
-    assert len(TEXTS["README.md"].splitlines()) <= 150
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -98,6 +18,8 @@ def test_links_and_modules_of_a_page_exist(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", text):
         assert target.startswith(("http://", "https://")) or (page.parent / target).exists(), target
     for name in re.findall(r"python -m ((?:src|pipelines|benchmarks)[\w.]*\w)", text):
+        if not (ROOT / name.split(".")[0]).is_dir():
+            continue  # the benchmarks, in a project that was made from this one
         module = Path(ROOT, *name.split("."))
         assert module.with_suffix(".py").is_file() or (module / "__main__.py").is_file(), name
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -109,7 +31,8 @@ def test_the_site_builds_without_warnings_and_loads_nothing_from_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_MKDOCS_2_WARNING", "1")
-    monkeypatch.setattr(jieba.dt, "tmp_dir", str(tmp_path))  # the search segments Chinese text
+    if find_spec("jieba"):  # the search segments Chinese text with it
+        monkeypatch.setattr("jieba.dt.tmp_dir", str(tmp_path))
     from mkdocs.commands.build import build
     from mkdocs.config import load_config
 

@@ -601,7 +601,7 @@ def test_a_name_with_a_command_in_it_is_refused_and_no_shell_runs_it(
 ) -> None:
     parameters = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     Path("params.yaml").write_text(
-        yaml.safe_dump({"tasks": {name: "tabular"}, name: parameters[TASK], "studies": {}})
+        yaml.safe_dump({"tasks": {name: "tabular"}, name: parameters[TASK], "models": {}, "studies": {}})
     )
     assert dvc(["repro", f"fetch@{name}"]) != 0
     errors = capfd.readouterr().err

@@ -89,7 +89,7 @@ def report() -> None:
     known, studied = parameters.get("models") or {}, parameters.get("studies") or {}
     absent = [name for name in known if not (MODELS / name).is_dir()]
     absent_studies = [name for name in studied if not (REPORTS / "studies" / name / "tables").is_dir()]
-    if len(absent) == len(known):
+    if known and len(absent) == len(known):  # a project without a task yet has an empty page
         raise ConfigurationError(f"{MODELS} has no trained model; run: dvc repro evaluate")
     expected = read_expectations()
     tasks = {name: _task_of(name) for name in known if name not in absent}

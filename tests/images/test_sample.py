@@ -4,6 +4,7 @@ import gzip
 from pathlib import Path
 
 import numpy as np
+import pytest
 from sklearn.datasets import load_digits
 
 from src.images.preprocessing import read_idx
@@ -26,6 +27,7 @@ def test_the_garments_are_files_of_fashion_mnist(tmp_path: Path) -> None:
     assert len({image.tobytes() for image in pixels}) == 6000
 
 
+@pytest.mark.tasks("digits")
 def test_the_digits_are_those_of_scikit_learn() -> None:
     path = SAMPLES / "digits/train.csv"
     digits = load_digits()

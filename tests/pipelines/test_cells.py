@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +24,7 @@ MORE = (None, "MORE = 1\n")
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the code, a task with raw data, and a preparation that only makes its folder."""
     monkeypatch.chdir(tmp_path)
     for name in ("src", "pipelines"):
@@ -44,7 +44,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     monkeypatch.setattr(cells, "import_module", lambda name: stand_in)
     monkeypatch.setattr(cells, "checked", lambda kind, values, place: values)
-    return tmp_path
+    yield tmp_path
+    code.code_digest.cache_clear()
 
 
 @pytest.fixture

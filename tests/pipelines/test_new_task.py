@@ -4,6 +4,7 @@ import csv
 import json
 import random
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from src.core.errors import ConfigurationError, DataError, LockedError, Lockstep
 ROOT = Path(__file__).parents[2]
 PARAMETERS = (ROOT / "params.yaml").read_bytes()
 POEM = "{}山不见人，但闻人语{}。返景入深{}，复照青{}上。"
+
+pytestmark = pytest.mark.kinds("tabular")
 
 
 @pytest.fixture(autouse=True)
@@ -168,6 +171,7 @@ def test_the_rest_of_the_parameters_stays_as_it_is() -> None:
     assert names & (set(configuration("ships")) - {"task"}) == set()
 
 
+@pytest.mark.kinds("images")
 def test_pictures_become_a_task(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_pictures(Path("sky"))
     new_task("sky", "images", folder)
@@ -188,6 +192,7 @@ def test_pictures_become_a_task(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         assert {row["class"] for row in csv.DictReader(file)} <= {"a moon", "night"}
 
 
+@pytest.mark.kinds("text")
 def test_poems_become_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
     new_task("verses", "text", write_poems(Path("verses/poems.txt")))
     prepared = section("verses")["prepare"]
@@ -203,8 +208,11 @@ def test_poems_become_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        *((name, "taken") for name in ("house_prices", "House_Prices", "studies", "tasks")),
-        *((name, "taken") for name in ("activations", "item")),
+        *((name, "taken") for name in ("studies", "tasks", "item")),
+        *(
+            pytest.param(name, "taken", marks=pytest.mark.tasks("house_prices", "polynomial"))
+            for name in ("house_prices", "House_Prices", "activations")
+        ),
         *((name, "letter") for name in ("yes", "1st", "a b", "a;rm", "$(x)", "../a", "", "a" * 61)),
     ],
 )
@@ -222,6 +230,10 @@ def written(kind: str, content: str) -> Path:
     path = Path("a.txt" if kind == "text" else "a.csv")
     path.write_text(content, encoding="utf-8")
     return path
+
+
+pictures = partial(pytest.param, "images", marks=pytest.mark.kinds("images"))
+texts = partial(pytest.param, "text", marks=pytest.mark.kinds("text"))
 
 
 def table_of(cells: list[str]) -> str:
@@ -245,11 +257,11 @@ def table_of(cells: list[str]) -> str:
         ),
         ("tabular", table_of(["x"] * 20 + ["y"]), DataError, "found 1 of 'y'"),
         ("tabular", table_of([f"t{n}" for n in range(40)]), LockstepError, "classes"),
-        ("images", lambda: lie_together(Path("flat")), DataError, "lie together"),
-        ("images", lambda: write_pictures(Path("few"), 2), DataError, "too few"),
-        ("images", "a,b,c\n1,2,3\n", DataError, "a column of the classes"),
-        ("text", lambda: Path(), DataError, r"\.txt, \.json, \.jsonl"),
-        ("text", "独坐幽篁里，弹琴复长啸。\n" * 2, DataError, r"1 different document, expected at least 3"),
+        pictures(lambda: lie_together(Path("flat")), DataError, "lie together"),
+        pictures(lambda: write_pictures(Path("few"), 2), DataError, "too few"),
+        pictures("a,b,c\n1,2,3\n", DataError, "a column of the classes"),
+        texts(lambda: Path(), DataError, r"\.txt, \.json, \.jsonl"),
+        texts("独坐幽篁里，弹琴复长啸。\n" * 2, DataError, r"1 different document, expected at least 3"),
     ],
 )
 def test_data_that_cannot_be_used_are_told_and_nothing_is_written(
@@ -261,7 +273,7 @@ def test_data_that_cannot_be_used_are_told_and_nothing_is_written(
 
 @pytest.mark.parametrize(
     ("kind", "target", "told"),
-    [("tabular", "Nowhere", "expected one of: Nr, Name"), ("text", "words", "no target column")],
+    [("tabular", "Nowhere", "expected one of: Nr, Name"), texts("words", "no target column")],
 )
 def test_a_target_that_is_not_there_is_told(kind: Any, target: str, told: str) -> None:
     path = write_table(Path("list.csv")) if kind == "tabular" else written(kind, "one\n")
@@ -412,6 +424,7 @@ def test_a_second_new_task_waits_and_tells_who_is_in_the_way(monkeypatch: pytest
     new_task("ships", "tabular", Path("list.csv"))
 
 
+@pytest.mark.kinds("images")
 def test_choices_about_tables_are_none_of_other_kinds() -> None:
     pictures = write_pictures(Path("sky"))
     with pytest.raises(ConfigurationError, match="--task: images data have no such choice"):

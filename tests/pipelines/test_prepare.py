@@ -13,6 +13,8 @@ from src.core.errors import ConfigurationError, DataError, IntegrityError
 PREPARED = Path("data/prepared/tiny")
 SETTINGS: dict[str, Any] = {"target": "price", "validation_share": 0.25}
 
+pytestmark = pytest.mark.kinds("tabular")
+
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -278,6 +278,12 @@ def test_models_that_have_not_been_run_are_left_out_by_name(capsys: pytest.Captu
         report()
 
 
+def test_a_project_without_a_task_has_an_empty_page(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("params.yaml").write_text("tasks: {}\nmodels: {}\nstudies: {}\n")
+    assert "<article" not in page()
+    assert "the results of 0 models and 0 studies: report.html" in capsys.readouterr().out
+
+
 def test_models_of_a_task_are_beside_one_another_with_the_interval_of_the_difference() -> None:
     Path("params.yaml").write_text("tasks: {prices: tabular}\nmodels: {prices: a, large: a, old: a}\n")
     losses = {"prices": [1.0, 2, 3, 4], "large": [1.0, 1, 1, 1]}

@@ -18,6 +18,7 @@ def columns(sample: str) -> dict[str, NDArray[np.float64]]:
     return dict(zip(names, np.array(rows, dtype=float).T, strict=True))
 
 
+@pytest.mark.tasks("house_prices")
 def test_house_prices_has_labels_in_both_languages_and_ids_that_go_on() -> None:
     tables = []
     for name in ("train.csv", "test.csv"):
@@ -35,6 +36,7 @@ def test_house_prices_has_labels_in_both_languages_and_ids_that_go_on() -> None:
             assert float(row[target]) == value + weights["bias"]
 
 
+@pytest.mark.tasks("line")
 @pytest.mark.parametrize(("sample", "noise"), [("line", 0.1), ("line_uniform", 0)])
 def test_lines_follow_their_truth(sample: str, noise: float) -> None:
     table = columns(sample)
@@ -43,6 +45,7 @@ def test_lines_follow_their_truth(sample: str, noise: float) -> None:
     assert deviation == pytest.approx(noise, rel=0.2, abs=ROUNDING)
 
 
+@pytest.mark.tasks("polynomial")
 def test_polynomial() -> None:
     table = columns("polynomial")
     expected = table["x1"] + table["x2"] ** 2 + table["x3"] ** 3
@@ -52,6 +55,7 @@ def test_polynomial() -> None:
     assert np.mean(shifts != 0) == pytest.approx(0.05, abs=0.02)
 
 
+@pytest.mark.tasks("spiral")
 def test_spiral() -> None:
     table = columns("spiral")
     radius = np.hypot(table["x1"], table["x2"])
@@ -61,6 +65,7 @@ def test_spiral() -> None:
     assert np.std(noise) == pytest.approx(0.2, rel=0.1)
 
 
+@pytest.mark.tasks("perceptron")
 def test_perceptron_and_xor() -> None:
     table = columns("perceptron")
     distance = (table["x1"] + table["x2"] - 1) / np.sqrt(2) * table["class"]
@@ -69,6 +74,7 @@ def test_perceptron_and_xor() -> None:
     assert np.array_equal(table["class"], -np.sign(table["x1"] * table["x2"]))
 
 
+@pytest.mark.tasks("autoregression")
 def test_autoregression() -> None:
     table = columns("autoregression")
     assert np.array_equal(table["t"], np.arange(1, 1001))

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from src.text.evaluate import is_regular
 
 SAMPLES = Path(__file__).parents[2] / "data" / "samples"
@@ -13,6 +15,7 @@ def lines_of(task: str) -> list[str]:
     return text.removesuffix("\n").split("\n")
 
 
+@pytest.mark.tasks("poems")
 def test_poems_are_regular_and_different() -> None:
     poems = lines_of("poems")
     assert len(poems) >= 150
@@ -20,6 +23,7 @@ def test_poems_are_regular_and_different() -> None:
     assert len({re.sub(r"\W", "", poem) for poem in poems}) == len(poems)
 
 
+@pytest.mark.tasks("words")
 def test_sentences_are_different() -> None:
     sentences = lines_of("words")
     assert len(set(sentences)) == len(sentences) >= 300
