@@ -64,7 +64,7 @@ def test_files_of_a_page_exist(page: str) -> None:
 @complete
 @pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md", "course.md", "comparison.md"])
 def test_commands_name_tasks_studies_and_configurations_that_exist(page: str) -> None:
-    text = TEXTS[page].replace("wine", "house_prices").replace("pictures", "digits")  # tasks of the examples
+    text = TEXTS[page].replace("wine", "house_prices").replace("pictures", "digits").replace("mine", "line")
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     named = {"study": "studies", "train": "models", "evaluate": "models"}
     targets = re.findall(rf"\b({'|'.join(stages)})@(\w+)", text)
