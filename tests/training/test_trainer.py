@@ -121,7 +121,9 @@ def test_what_another_test_shows_is_there() -> None:
     for row in ROWS:
         assert (row.trainer is None) == bool(row.shown_by), row
         file, _, name = row.shown_by.partition("::")
-        if name and (ROOT / file).is_file():  # it went with a kind of data that was removed
+        if name:
+            if not (ROOT / file).is_file():
+                continue  # it went with a kind of data that was removed
             assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), row
         else:
             assert not file or any(other.name == file and other.trainer for other in ROWS), row
