@@ -65,6 +65,7 @@ def configure(trainer: dict[str, Any], model: str = "", data: str = "", **option
     content = {
         "task": "mine",
         "checkpoint_seconds": 0,
+        "portable": True,  # as the other trainings of this process
         "trainer": {"accelerator": "cpu", "max_epochs": 4, **trainer},
         "model": spec(f"{FEATURES}.{model}" if model else f"{ordinary}.Classifier"),
         "data": spec(f"{FEATURES}.{data}" if data else f"{ordinary}.PointsData"),
