@@ -50,6 +50,9 @@ def study(name: str, workers: int = 0, sweep: Path | None = None, overwrite: boo
         missing = list({cell.folder: cell for cell in every if not cell.done}.values())
         print(f"{name}: {len(every)} cells, {len(every) - len(missing)} of them are done", flush=True)
         _check(pool, missing, wanted.metric)
+        for cell in every:  # those that are done were trained for another metric
+            if record := cell.record():
+                _require_metric(wanted.metric, sorted(record["metrics"].keys() - {"epoch", "learning_rate"}))
         _train(pool, missing, wanted.metric)
     _list_runs(name, every)
     from pipelines.study.findings import write_findings  # its imports take seconds
