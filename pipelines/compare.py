@@ -28,6 +28,7 @@ from src.reporting.noise import usual_metric
 from src.reporting.tables import markdown_table
 
 CELLS = RUNS / "cells"
+PARTS = ("model.", "data.", "trainer.callbacks", "trainer.logger")  # of several classes
 DIGEST = 8  # characters shown of the digest of the data
 Format = Literal["table", "csv", "md", "json"]
 
@@ -243,8 +244,8 @@ def _shown(value: Any) -> str:
 def _usual_columns(table: pd.DataFrame, name: str) -> list[str]:
     """The columns for a terminal: test metrics, time, and the keys that differ.
 
-    The runs of a study have names that say their settings. Of a task, keys that some runs do not have, such
-    as the arguments of one of several optimizers, are left out.
+    The runs of a study have names that say their settings. Of a task, keys of classes that some runs do not
+    have, such as the arguments of one of several optimizers, are left out.
     """
     hidden = ("train/", "validation/", "gradient_norm/", "dead/", "epoch", "learning_rate")
     columns = [str(column) for column in table if not str(column).startswith(hidden)]
@@ -253,7 +254,9 @@ def _usual_columns(table: pd.DataFrame, name: str) -> list[str]:
     return [
         column
         for column in columns
-        if column in known or column.startswith("test/") or not (is_study or table[column].isna().any())
+        if column in known
+        or column.startswith("test/")
+        or not (is_study or (column.startswith(PARTS) and table[column].isna().any()))
     ]
 
 

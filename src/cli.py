@@ -67,7 +67,7 @@ from src.training.checkpoint import (
     ResumableCheckpoint,
     averages_at_the_end,
     chosen_by,
-    require_storable,
+    unstorable,
 )
 from src.training.compilation import Compile, compile_training, require_compilable, require_precision
 from src.training.distributed import Termination, launched_by, require_all_processes
@@ -322,13 +322,14 @@ class LockstepCLI(LightningCLI):
                 self.tracker = start_tracker(RUNS, self.name, record, self.run_folder, name)
         if self.tracker is not None:
             trainer.loggers = [*trainer.loggers, self.tracker]
-        if given and not trainer.loggers:
-            trainer.loggers = [DummyLogger()]  # some callbacks refuse to run without one
+        if (given or self.own_data) and not trainer.loggers:
+            trainer.loggers = [DummyLogger()]  # callbacks and modules call it
         return trainer
 
     def fit(self, **kwargs: Any) -> None:
         """Train, or go on with an interrupted training of the same configuration, data and code."""
-        require_storable(self.model)
+        if left_out := unstorable(self.model, self.datamodule):
+            _say(self.trainer, f"not stored in checkpoints: {', '.join(left_out)}")
         self.model.configure_model()
         self.record.weights = frozenset(self.model.state_dict())
         if self.compiler:

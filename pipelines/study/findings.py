@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.special import stdtrit
 
-from pipelines.parameters import kind_of, part_of
+from pipelines.parameters import part_of, read_parameters
 from pipelines.study.cells import Cell
 from src.reporting.figures import save_figure
 from src.reporting.history import read_history
@@ -138,7 +138,7 @@ def write_findings(title: str, metric: str, mode: str, cells: dict[str, list[Cel
         _plot_weights({name: cells[name] for name in histories}, folder / "plots" / "weights.png")
     varied = {key.rpartition(".")[2] for group in cells.values() for key in group[0].settings}
     (task,) = {cell.task for group in cells.values() for cell in group}
-    figures = getattr(part_of(kind_of(task), "study_figures"), "FIGURES", {})
+    figures = getattr(part_of(read_parameters()["tasks"].get(task, ""), "study_figures"), "FIGURES", {})
     for key, (name, plot) in figures.items():
         if key in varied:
             plot(folder / "plots" / name)

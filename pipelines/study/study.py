@@ -126,7 +126,8 @@ def read_study(name: str) -> Study:
     free = {key: section.pop(key) for key in FREE if section.get(key) is not None}
     study = replace(checked(Study, section, place), **free)
     study.check(place)
-    kind_of(study.task)
+    if study.task not in (read_parameters().get("models") or {}):
+        kind_of(study.task)
     return study
 
 
@@ -138,17 +139,19 @@ def cells_of(name: str, study: Study, rows: dict[str, Settings] | None = None) -
         study: its section.
         rows: the settings of each cell by its name; None for those of the grid and the variants.
     """
+    kind = read_parameters()["tasks"].get(study.task, "")  # a model of data of its own needs no task
+    prepares = part_of(kind, "prepare")
     folds = range(1, study.folds + 1) if study.folds else [0]
     prepared = dict.fromkeys(folds, PREPARED / study.task)
     changes = {fold: study.prepare | ({"folds": study.folds, "fold": fold} if fold else {}) for fold in folds}
     if study.folds or study.prepare:
-        if part_of(kind_of(study.task), "prepare") is None:
+        if prepares is None:
             raise ConfigurationError(
-                f"studies.{name}: folds and prepare need src/{kind_of(study.task)}/prepare.py; leave them out"
+                f"studies.{name}: folds and prepare need src/{kind}/prepare.py; leave them out"
             )
         for fold in folds:
             prepared[fold] = prepare_anew(study.task, changes[fold])
-    needed = part_of(kind_of(study.task), "prepare") or task_section(study.task).get("source") != "none"
+    needed = prepares or (kind and task_section(study.task).get("source") != "none")
     if needed and not (prepared[folds[0]] / MANIFEST).is_file():
         raise ConfigurationError(f"{PREPARED / study.task} is not here; run: dvc repro prepare@{study.task}")
     return {

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from jsonargparse import ArgumentParser
 from lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
@@ -214,7 +215,7 @@ def _trainer(bundle: Bundle, callbacks: list[Callback] | None = None) -> Trainer
         accelerator=bundle.configuration["trainer"]["accelerator"],
         devices=1,
         callbacks=callbacks,
-        logger=False,
+        logger=DummyLogger(),  # modules call self.logger
         enable_checkpointing=False,
         enable_progress_bar=sys.stderr.isatty(),
     )

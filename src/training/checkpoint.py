@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from lightning import LightningModule, Trainer
+from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
@@ -21,6 +22,15 @@ from torch.optim import Optimizer
 from src.core.errors import ConfigurationError, NonFiniteError
 from src.training.epoch_state import epoch_state, restore_epoch
 from src.training.tracking import Tracker
+
+# plain data beside tensors, which torch's restricted loader does not know by itself
+torch.serialization.add_safe_globals(
+    [
+        *(type(Path()), np.ndarray, np.dtype),
+        *(np._core.multiarray._reconstruct, np._core.multiarray.scalar),  # type: ignore[attr-defined]
+        *(kind for kind in vars(np.dtypes).values() if isinstance(kind, type)),
+    ]
+)
 
 CHECKPOINT = "last.ckpt"
 HISTORY = "history.csv"
@@ -53,6 +63,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a temporary file, flush it to the disk, and rename it to `path`."""
+        checkpoint = _storable(checkpoint)
         partial = Path(f"{path}.partial")
         partial.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
@@ -104,6 +115,7 @@ class ResumableCheckpoint(Checkpoint):
         self.best_weights: dict[str, Tensor] = {}
         self.stopped = False
         self.weights: frozenset[str] | None = None
+        self.resuming = False  # within an epoch
         self.validated = False
         self.averaged: dict[str, Tensor] = {}
         self.optimizer_states: list[dict[str, Any]] = []
@@ -247,7 +259,7 @@ class ResumableCheckpoint(Checkpoint):
         after_epoch = self.epochs > 0 and self.within is None
         if self.within is not None:
             restore_epoch(trainer, pl_module, self.within)
-            self.within = None
+            self.within, self.resuming = None, True
         for config in trainer.lr_scheduler_configs if after_epoch else []:
             # Lightning updates these after the checkpoint of an epoch, which has the state before the update
             due = config.interval == "epoch" and self.epochs % config.frequency == 0
@@ -273,6 +285,14 @@ class ResumableCheckpoint(Checkpoint):
         metrics = trainer.callback_metrics
         if self.monitor and "val" in self.monitor and metrics and self.monitor not in metrics:
             raise _no_metric(self.monitor, metrics)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Have a schedule of metrics advance at the end of an epoch that was gone on with."""
+        if self.resuming:
+            trainer.fit_loop._restarting = False
+            self.resuming = False
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -327,6 +347,8 @@ class ResumableCheckpoint(Checkpoint):
             trainer.save_checkpoint(self.folder / CHECKPOINT)
             self.saved_at = time.monotonic()
             self.saving_takes = self.saved_at - start
+            if self.epochs == 1 and trainer.is_global_zero:
+                self._try_checkpoint()
 
     def _log(self, row: dict[str, float], trainer: Trainer) -> None:
         """Log what Lightning does not log itself, with the step and the epoch, from 0, of its own rows."""
@@ -338,6 +360,18 @@ class ResumableCheckpoint(Checkpoint):
         step = trainer.fit_loop.epoch_loop._batches_that_stepped - 1
         for tracker in trainer.loggers:
             tracker.log_metrics(unlogged, step=step)
+
+    def _try_checkpoint(self) -> None:
+        """Warn of a first checkpoint that a restart could not load, since it holds more than data."""
+        try:
+            torch.load(self.folder / CHECKPOINT, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch and pickle raise many kinds
+            found = re.search(r"[\w.]+\.[\w.]+ (?=was not an allowed global)", str(error))
+            logger.warning(
+                "if this training is interrupted, it begins anew: its checkpoint has %s, which only a pickle "
+                "could store; keep plain values in on_save_checkpoint and state_dict",
+                f"a {found[0].strip()}" if found else "an object",
+            )
 
     def _write_history(self, rows: list[dict[str, float]], mode: str) -> None:
         """Write rows to history.csv, which has a column for each metric that some epoch has."""
@@ -395,28 +429,34 @@ def averages_at_the_end(trainer: Trainer) -> bool:
     return any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks)  # type: ignore[attr-defined]
 
 
-def require_storable(model: LightningModule) -> None:
-    """Refuse hyperparameters that only a pickle could store, before the training.
+def _storable(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint without hyperparameters that only a pickle could store.
 
-    A checkpoint with them could not be loaded without running code from it.
-
-    Raises:
-        ConfigurationError: naming them.
+    A training goes on without them: the module and its data are built from the configuration.
     """
-    refused = []
-    for name, value in model.hparams.items():
-        file = io.BytesIO()
-        try:
-            torch.save(value, file)
-            file.seek(0)
-            torch.load(file, weights_only=True)
-        except Exception:  # torch and pickle raise many kinds
-            refused.append(f"{name} ({type(value).__name__})")
-    if refused:
-        raise ConfigurationError(
-            f"save_hyperparameters: a checkpoint cannot store {', '.join(refused)}; "
-            f"name them in save_hyperparameters(ignore=[...])"
-        )
+    kept = dict(checkpoint)
+    for key in (LightningModule.CHECKPOINT_HYPER_PARAMS_KEY, LightningDataModule.CHECKPOINT_HYPER_PARAMS_KEY):
+        if key in kept:
+            kept[key] = {name: value for name, value in kept[key].items() if is_storable(value)}
+    return kept
+
+
+def is_storable(value: Any) -> bool:
+    """Whether a checkpoint with this value can be loaded without running code from it."""
+    file = io.BytesIO()
+    try:
+        torch.save(value, file)
+        file.seek(0)
+        torch.load(file, weights_only=True)
+    except Exception:  # torch and pickle raise many kinds
+        return False
+    return True
+
+
+def unstorable(model: LightningModule, data: LightningDataModule | None) -> list[str]:
+    """The hyperparameters that a checkpoint leaves out, since only a pickle could store them."""
+    found = {**model.hparams, **(data.hparams if data is not None else {})}
+    return [f"{name} ({type(value).__name__})" for name, value in found.items() if not is_storable(value)]
 
 
 def _no_metric(monitor: str, metrics: Any) -> ConfigurationError:

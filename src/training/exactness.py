@@ -12,7 +12,14 @@ from src import TORCH_INSTRUCTIONS
 from src.core.errors import ConfigurationError
 from src.core.square_roots import use_exact_square_roots
 from src.training.loading import Batches
-from src.training.seeding import SeededLoader, derived_seed, seed_everything
+from src.training.seeding import (
+    OwnGenerator,
+    SeededLoader,
+    derived_seed,
+    own_generators,
+    seed_everything,
+    seed_generators,
+)
 
 STAGES = (None, *RunningStage)
 
@@ -60,6 +67,7 @@ class Exactness(Callback):
     def __init__(self, seed: int, threads: int) -> None:
         self.seed = seed
         self.threads = threads
+        self.own: list[OwnGenerator] | None = None  # generators that the module holds
         self.every_generator = False  # ordinary modules may draw from those of NumPy and Python, too
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -133,6 +141,9 @@ class Exactness(Callback):
         # torch.manual_seed seeds every kind of device, which takes longer than a small step
         if self.every_generator:
             seed_everything(self.seed, epoch, position)
+            if self.own is None:
+                self.own = own_generators(pl_module)
+            seed_generators(self.own, self.seed, epoch, position)
         torch.default_generator.manual_seed(seed)
         device = pl_module.device
         if device.type == "cuda":

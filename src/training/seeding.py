@@ -2,13 +2,16 @@
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from lightning import Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 
 def derived_seed(*numbers: int) -> int:
@@ -28,14 +31,52 @@ def seed_everything(*numbers: int) -> None:
     random.seed(seed)
 
 
+MOST_OBJECTS = 10_000  # that are searched for generators
+OwnGenerator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
+
+
+def own_generators(*owners: Any) -> list[OwnGenerator]:
+    """The random generators that objects hold as attributes, or in lists, tuples and mappings of these."""
+    found: list[OwnGenerator] = []
+    seen = {id(None)}
+    waiting = list(reversed(owners))
+    while waiting and len(seen) < MOST_OBJECTS:
+        value = waiting.pop()
+        if id(value) in seen or isinstance(value, Tensor | np.ndarray | str | bytes | int | float | type):
+            continue
+        seen.add(id(value))
+        if isinstance(value, OwnGenerator):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            waiting += reversed(value[:MOST_OBJECTS])
+        elif isinstance(value, dict):
+            waiting += reversed(list(value.values()))
+        elif not isinstance(value, ModuleType | Trainer):
+            waiting += reversed(list(getattr(value, "__dict__", {}).values()))
+    return found
+
+
+def seed_generators(generators: list[OwnGenerator], *numbers: int) -> None:
+    """Seed generators that objects hold, each by `derived_seed` of the numbers and of its place."""
+    for place, generator in enumerate(generators):
+        seed = derived_seed(*numbers, place)
+        if isinstance(generator, torch.Generator):
+            generator.manual_seed(seed)
+        elif isinstance(generator, np.random.Generator):
+            generator.bit_generator.state = type(generator.bit_generator)(seed).state
+        else:
+            generator.seed(seed & 0xFFFFFFFF)
+
+
 class SeededLoader:
     """A data loader whose shuffling and augmentation repeat after an interruption.
 
     A `DataLoader` draws the order of its rows, and the seeds of its workers, from global generators, whose
     state depends on all that was drawn before. Here they are seeded before each batch is fetched, in the
-    process that fetches it, which takes 30 microseconds. The number of workers has no effect. Generators that
-    the loader or its samplers own are seeded before the first batch of an epoch. Workers end with the epoch,
-    since those that stay (`persistent_workers`) keep their generators.
+    process that fetches it, which takes 30 microseconds. The number of workers has no effect. Generators
+    that the loader or its samplers own are seeded before the first batch of an epoch, those of the dataset
+    and of `collate_fn` before each batch. Workers end with the epoch, since those that stay
+    (`persistent_workers`) keep their generators.
 
     An epoch that was interrupted begins at the batch `start`. Of a `DataLoader` with a sampler, the batches
     before it are not fetched; those of an `IterableDataset`, or of another class, are fetched and dropped.
@@ -76,10 +117,16 @@ class SeededLoader:
         epoch = self.position()
         start, self.start = self.start, 0
         parts = [getattr(self.loader, name, None) for name in ("sampler", "batch_sampler", "dataset")]
+        seeded: list[Any] = []
         for owner in (self.loader, *parts, *(getattr(part, "sampler", None) for part in parts)):
             if isinstance(generator := getattr(owner, "generator", None), torch.Generator):
                 generator.manual_seed(derived_seed(*epoch))
+                seeded.append(generator)
         # all processes draw one order, and each draws its own augmentation
+        seed_generators([one for one in own_generators(*parts) if one not in seeded], *epoch, -2)
+        self.generators = own_generators(
+            getattr(self.loader, "dataset", None), getattr(self.loader, "collate_fn", None)
+        )
         seed_everything(*epoch)
         first, batches = self._batches(epoch, start)
         number = first
@@ -96,7 +143,9 @@ class SeededLoader:
 
     def _seed(self, epoch: tuple[int, ...], number: int) -> None:
         """Seed the generators for a batch."""
-        seed_everything(*epoch, number * self.processes + self.process)
+        place = number * self.processes + self.process
+        seed_everything(*epoch, place)
+        seed_generators(self.generators, *epoch, place)
 
     def _batches(self, epoch: tuple[int, ...], start: int) -> tuple[int, Iterator[Any]]:
         """The number of the first batch that is fetched, and the iterator of the loader from there on."""
@@ -111,7 +160,13 @@ class SeededLoader:
             changes[name] = self._later(getattr(self.loader, name), epoch, first)
         if self.workers:
             seeds = _WorkerSeeds(
-                epoch, first, self.workers, self.process, self.processes, self.loader.worker_init_fn
+                epoch,
+                first,
+                self.workers,
+                self.process,
+                self.processes,
+                self.loader.worker_init_fn,
+                self.loader.collate_fn,
             )
             changes |= {
                 "worker_init_fn": seeds,
@@ -160,6 +215,8 @@ class _WorkerSeeds:
     process: int
     processes: int
     given: Callable[[int], None] | None
+    collate: Callable[[Any], Any]
+    generators: dict[int, list[OwnGenerator]] = field(default_factory=dict)
 
     def __call__(self, worker: int) -> None:
         """Start a worker as the loader says, and seed it for its first batch."""
@@ -170,7 +227,12 @@ class _WorkerSeeds:
 
     def seed(self) -> None:
         """Seed the generators of this worker for its next batch, and move on to the one after that."""
-        seed_everything(*self.epoch, self.number * self.processes + self.process)
+        place = self.number * self.processes + self.process
+        seed_everything(*self.epoch, place)
+        worker = get_worker_info()
+        if worker is not None and worker.id not in self.generators:
+            self.generators[worker.id] = own_generators(worker.dataset, self.collate)
+        seed_generators(self.generators.get(worker.id if worker else -1, []), *self.epoch, place)
         self.number += self.workers
 
 

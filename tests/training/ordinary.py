@@ -64,6 +64,20 @@ class Lazy(Sampler[list[int]]):
             yield [random.randrange(ROWS), *np.random.choice(ROWS, 7).tolist()]  # noqa: NPY002
 
 
+class Noisy(Points):
+    """Rows moved by generators that the dataset owns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rngs = {"numpy": np.random.default_rng(0), "python": random.Random(0)}
+        self.noise = [torch.Generator().manual_seed(0)]
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        x, y = super().__getitem__(index)
+        shift = self.rngs["numpy"].normal() + self.rngs["python"].random()  # type: ignore[attr-defined]
+        return (x + shift + torch.randn(FEATURES, generator=self.noise[0])).float(), y
+
+
 class PointsData(L.LightningDataModule):
     def __init__(self, workers: int = 0, sampler: str = "shuffle", augment: bool = True) -> None:
         super().__init__()
@@ -78,6 +92,8 @@ class PointsData(L.LightningDataModule):
         sampler = self.hparams["sampler"]
         if sampler == "stream":
             return DataLoader(Stream(), batch_size=8, num_workers=self.hparams["workers"])
+        if sampler == "own rngs":
+            return DataLoader(Noisy(), batch_size=8, shuffle=True, num_workers=self.hparams["workers"])
         if sampler == "lazy":
             return DataLoader(self.train, batch_sampler=Lazy(), num_workers=self.hparams["workers"])
         if sampler == "two loaders":
@@ -264,3 +280,25 @@ class ByStep(Autoencoder):
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=1, factor=0.7)
         settings = {"scheduler": schedule, "monitor": "train_loss", "interval": "step", "frequency": 1}
         return {"optimizer": optimizer, "lr_scheduler": settings}
+
+
+class ByEpoch(Classifier):
+    """A plateau schedule of the validation, which reduces the rate nearly every epoch."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=0.5)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val_loss"}}
+
+
+class Dropping(Classifier):
+    """Drops inputs by a generator of the module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rng = np.random.default_rng(0)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        x, y = batch
+        kept = torch.from_numpy(self.rng.random(x.shape) < 0.8)
+        return super().training_step((x * kept, y), batch_idx)

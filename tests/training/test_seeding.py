@@ -19,9 +19,11 @@ from src.training.seeding import SeededLoader, seed_everything
 from tests.training.ordinary import (
     GAN,
     Autoencoder,
+    ByEpoch,
     ByStep,
     Classifier,
     Collector,
+    Dropping,
     OneCycle,
     Points,
     PointsData,
@@ -89,6 +91,9 @@ CASES: dict[str, tuple[type[lightning.LightningModule], dict[str, Any], dict[str
     "two workers": (Classifier, {"workers": 2}, {"accumulate_grad_batches": 2}),
     "workers that stay": (Classifier, {"workers": 1, "sampler": "persistent"}, {}),
     "a generator of its own": (Classifier, {"sampler": "own generator"}, {"val_check_interval": 2}),
+    "generators of the dataset": (Dropping, {"sampler": "own rngs"}, {}),
+    "such generators, two workers": (Dropping, {"sampler": "own rngs", "workers": 2}, {}),
+    "a plateau of epochs": (ByEpoch, {}, {"monitor": "val_loss"}),
     "weighted sampler": (Classifier, {"sampler": "weighted"}, {"monitor": "val_loss"}),
     "iterable": (Classifier, {"sampler": "stream"}, {}),
     "iterable, worker": (Classifier, {"sampler": "stream", "workers": 1}, {}),
@@ -118,6 +123,8 @@ CASES: dict[str, tuple[type[lightning.LightningModule], dict[str, Any], dict[str
 
 
 QUICK = (
+    "generators of the dataset",
+    "a plateau of epochs",
     "no workers",
     "two workers",
     "iterable",
