@@ -11,11 +11,12 @@ from typing import Any
 import lightning
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from src.bundle.bundle import trusted_packages
 from src.core.errors import ConfigurationError
-from src.training.checkpoint import unstorable
+from src.training.checkpoint import DurableCheckpointIO, unstorable
 
 ROOT = Path(__file__).parents[1]
 PARAMETERS = (
@@ -104,6 +105,28 @@ def test_hyperparameters_that_need_a_pickle_are_named() -> None:
     plain = {"width": 3, "rates": [0.1], "name": "x", "options": {"a": None}}
     module.save_hyperparameters({**plain, "root": Path("data"), "means": np.ones(3)})
     assert unstorable(module, None) == []
+
+
+class Odd:
+    """What only a pickle could store."""
+
+
+def test_the_first_checkpoint_that_a_restart_could_not_load_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, files = tmp_path / "last.ckpt", DurableCheckpointIO()
+    hyperparameters = {"hyper_parameters": {"width": 3, "net": nn.Linear(1, 1), "root": Path("data")}}
+    files.save_checkpoint(hyperparameters, path)
+    loaded = torch.load(path, weights_only=True)
+    assert loaded == {"hyper_parameters": {"width": 3, "root": Path("data")}}
+    assert not caplog.records
+
+    files = DurableCheckpointIO()
+    for _ in range(2):
+        files.save_checkpoint({"callbacks": {"mine": Odd()}}, path)
+    (record,) = caplog.records
+    assert "it begins anew: its checkpoint has a " in record.getMessage()
+    assert ".Odd, which only a pickle could store" in record.getMessage()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,10 @@ class Predictor:
             DataError: the inputs cannot be used.
         """
         function = predictor_of(self.bundle)
+        try:
+            signature(function).bind(self.model, self.bundle.preprocessing, inputs, **options)
+        except TypeError as error:  # an option that it does not have
+            raise ConfigurationError(str(error)) from None
         torch.set_num_threads(self.bundle.configuration["threads"])  # each bundle has its own number
         found: pd.DataFrame = function(self.model, self.bundle.preprocessing, inputs, **options)
         return found

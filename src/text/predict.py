@@ -136,8 +136,10 @@ def predict_neighbours(
         Columns `word`, `neighbour` and `cosine`, nearest first.
 
     Raises:
-        ConfigurationError: a word is not in the vocabulary.
+        ConfigurationError: a word is not in the vocabulary, or `neighbours` is no whole number above 0.
     """
+    if type(neighbours) is not int or neighbours < 1:
+        raise ConfigurationError(f"neighbours: found {neighbours!r}, expected a whole number above 0")
     found = neighbours_of(model, preprocessing, list(words), neighbours)
     rows = [(word, *pair) for word, near in zip(words, found, strict=True) for pair in near]
     return pd.DataFrame(rows, columns=["word", "neighbour", "cosine"])

@@ -32,6 +32,10 @@ torch.serialization.add_safe_globals(
     ]
 )
 
+HYPERPARAMETERS = {
+    LightningModule.CHECKPOINT_HYPER_PARAMS_KEY,
+    LightningDataModule.CHECKPOINT_HYPER_PARAMS_KEY,
+}
 CHECKPOINT = "last.ckpt"
 HISTORY = "history.csv"
 logger = logging.getLogger(__name__)
@@ -59,18 +63,50 @@ def chosen_by(configuration: dict[str, Any], logged: Iterable[str]) -> tuple[str
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
-    """Saves checkpoints by fsync and a rename in the same folder; Lightning's own save does neither."""
+    """Saves checkpoints by fsync and a rename in the same folder; Lightning's own save does neither.
+
+    Hyperparameters that only a pickle could store are left out: a training goes on without them, since module
+    and data are built from the configuration. The first checkpoint is read back; if a restart could not load
+    it, which a state of a module, callback or data module can cause, a warning says so.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left_out: dict[str, set[str]] = {}
+        self.first = True
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a temporary file, flush it to the disk, and rename it to `path`."""
-        checkpoint = _storable(checkpoint)
+        checkpoint = dict(checkpoint)
+        for key in HYPERPARAMETERS & checkpoint.keys():
+            values = checkpoint[key]
+            if key not in self.left_out:  # a network among them would take long each time
+                self.left_out[key] = {name for name, value in values.items() if not is_storable(value)}
+            checkpoint[key] = {
+                name: value for name, value in values.items() if name not in self.left_out[key]
+            }
         partial = Path(f"{path}.partial")
         partial.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
             torch.save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())
+        if self.first:
+            _warn_if_unloadable(partial)
+            self.first = False
         partial.replace(path)
+
+
+def _warn_if_unloadable(path: Path) -> None:
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and pickle raise many kinds
+        found = re.search(r"[\w.]+\.[\w.]+(?= was not an allowed global)", str(error))
+        logger.warning(
+            "if this training is interrupted, it begins anew: its checkpoint has %s, which only a pickle "
+            "could store; keep plain values in on_save_checkpoint and state_dict",
+            f"a {found[0]}" if found else "an object",
+        )
 
 
 class ResumableCheckpoint(Checkpoint):
@@ -347,8 +383,6 @@ class ResumableCheckpoint(Checkpoint):
             trainer.save_checkpoint(self.folder / CHECKPOINT)
             self.saved_at = time.monotonic()
             self.saving_takes = self.saved_at - start
-            if self.epochs == 1 and trainer.is_global_zero:
-                self._try_checkpoint()
 
     def _log(self, row: dict[str, float], trainer: Trainer) -> None:
         """Log what Lightning does not log itself, with the step and the epoch, from 0, of its own rows."""
@@ -360,18 +394,6 @@ class ResumableCheckpoint(Checkpoint):
         step = trainer.fit_loop.epoch_loop._batches_that_stepped - 1
         for tracker in trainer.loggers:
             tracker.log_metrics(unlogged, step=step)
-
-    def _try_checkpoint(self) -> None:
-        """Warn of a first checkpoint that a restart could not load, since it holds more than data."""
-        try:
-            torch.load(self.folder / CHECKPOINT, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch and pickle raise many kinds
-            found = re.search(r"[\w.]+\.[\w.]+ (?=was not an allowed global)", str(error))
-            logger.warning(
-                "if this training is interrupted, it begins anew: its checkpoint has %s, which only a pickle "
-                "could store; keep plain values in on_save_checkpoint and state_dict",
-                f"a {found[0].strip()}" if found else "an object",
-            )
 
     def _write_history(self, rows: list[dict[str, float]], mode: str) -> None:
         """Write rows to history.csv, which has a column for each metric that some epoch has."""
@@ -427,18 +449,6 @@ class ResumableCheckpoint(Checkpoint):
 def averages_at_the_end(trainer: Trainer) -> bool:
     """Whether the weights that are kept are an average made after the last epoch and its validation."""
     return any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks)  # type: ignore[attr-defined]
-
-
-def _storable(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint without hyperparameters that only a pickle could store.
-
-    A training goes on without them: the module and its data are built from the configuration.
-    """
-    kept = dict(checkpoint)
-    for key in (LightningModule.CHECKPOINT_HYPER_PARAMS_KEY, LightningDataModule.CHECKPOINT_HYPER_PARAMS_KEY):
-        if key in kept:
-            kept[key] = {name: value for name, value in kept[key].items() if is_storable(value)}
-    return kept
 
 
 def is_storable(value: Any) -> bool:

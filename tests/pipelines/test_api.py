@@ -133,6 +133,13 @@ PICTURE = base64.b64encode(b"no picture").decode()
         ("poems", {"starts": ["春"], "lins": 2}, 422, "lins: there is no such key"),
         ("poems", {"starts": ["春"], "count": 100, "lines": 21}, 422, "2,000 results"),
         ("poems", {"starts": ["x" * 2001]}, 422, "2,000 characters"),
+        (
+            "words",
+            {"words": ["学习"], "neighbours": "many"},
+            422,
+            "neighbours: found 'many', expected a whole",
+        ),
+        ("words", {"words": ["学习"], "near": 1}, 422, "unexpected keyword argument 'near'"),
         ("words", {"words": ["龘"]}, 422, "not in the vocabulary: 龘"),
         ("nothing", {}, 404, "Not Found"),
     ],
@@ -173,8 +180,11 @@ def test_requests_are_bounded_and_for_this_machine(client: Any) -> None:
     assert client.post("/predict/poems/upload", files={"file": b"x"}).status_code == 404
 
 
-def test_an_unknown_error_is_one_line_too(client: Any, caplog: pytest.LogCaptureFixture) -> None:
-    sent = client.post("/predict/words", json={"words": ["学习"], "neighbours": "many"})
+def test_an_unknown_error_is_one_line_too(
+    client: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.bundle.load.predictor_of", lambda bundle: len([]) + None)
+    sent = client.post("/predict/words", json={"words": ["学习"]})
     assert sent.status_code == 500
     assert sent.json() == {"error": "the model cannot answer this (TypeError)"}
     assert "a request failed" in caplog.text
