@@ -43,6 +43,8 @@ def serve(task: str, kind: str, epochs: int) -> None:
 
 def _seconds(task: str, rounds: int) -> dict[str, list[float]]:
     """Seconds of each kind of fit, round by round; the first round of each, which warms up, is left out."""
+    from benchmarks.timing import alternate
+
     configuration = yaml.safe_load(Path("configs", f"{task}.yaml").read_text(encoding="utf-8"))
     epochs = EPOCHS.get(task, configuration["trainer"]["max_epochs"])
     with tempfile.TemporaryDirectory() as place, contextlib.ExitStack() as stack:
@@ -57,21 +59,8 @@ def _seconds(task: str, rounds: int) -> dict[str, list[float]]:
             processes[kind] = stack.enter_context(
                 subprocess.Popen([sys.executable, "-c", code], cwd=folder, stdin=pipe, stdout=pipe, text=True)
             )
-        seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
-        for process in processes.values():
-            assert process.stdout is not None
-            process.stdout.readline()
-        for _ in range(rounds + 1):
-            for kind, process in processes.items():
-                assert process.stdin is not None
-                assert process.stdout is not None
-                process.stdin.write("\n")
-                process.stdin.flush()
-                seconds[kind].append(float(process.stdout.readline()))
-        for process in processes.values():
-            assert process.stdin is not None
-            process.stdin.close()
-    return {kind: values[1:] for kind, values in seconds.items()}
+        lines = alternate(processes, rounds)
+    return {kind: [float(line) for line in found] for kind, found in lines.items()}
 
 
 def compare(tasks: list[str] | None = None, rounds: int = 5) -> None:

@@ -70,7 +70,7 @@ class Rows(L.LightningDataModule):
 '''
 
 # `import src` chooses AVX2, as the command line does; native is plain Lightning with all instructions
-KINDS = {"cli": "import src; ", "plain": "import src; ", "native": ""}
+KINDS = {"cli": "import src; ", "plain": "", "portable": "import src; "}
 CASES: dict[str, Any] = {
     "short": {
         "model": {"width": 32, "layers": 2},
@@ -154,7 +154,8 @@ def _project(folder: Path) -> None:
 
 def _seconds(case: str, rounds: int, folder: Path) -> dict[str, list[list[float]]]:
     """For each kind of fit its times, round by round; the first round, which warms up, is left out."""
-    seconds: dict[str, list[list[float]]] = {kind: [] for kind in KINDS}
+    from benchmarks.timing import alternate  # it imports src, which plain processes must not
+
     with contextlib.ExitStack() as stack:
         processes = {}
         for kind, before in KINDS.items():
@@ -170,30 +171,23 @@ def _seconds(case: str, rounds: int, folder: Path) -> dict[str, list[list[float]
                     text=True,
                 )
             )
-        for process in processes.values():
-            assert process.stdout is not None
-            process.stdout.readline()
-        for _ in range(rounds + 1):
-            for kind, process in processes.items():
-                assert process.stdin is not None
-                assert process.stdout is not None
-                process.stdin.write("\n")
-                process.stdin.flush()
-                seconds[kind].append([float(word) for word in process.stdout.readline().split()])
-        for process in processes.values():
-            assert process.stdin is not None
-            process.stdin.close()
-    return {kind: values[1:] for kind, values in seconds.items()}
+        lines = alternate(processes, rounds)
+    return {kind: [[float(word) for word in line.split()] for line in found] for kind, found in lines.items()}
 
 
 def compare(rounds: int = 5, cases: list[str] | None = None) -> None:
-    """Print the ratio of the times of both fits as medians over the rounds, and the time of a step.
+    """Print the ratios of the times as medians over the rounds, and the processor time of a step.
+
+    `portable` is plain Lightning with the instructions of `portable: true`, which is not the default of
+    ordinary modules.
 
     Args:
         rounds: how often each fit is timed.
         cases: short (steps of about 1 ms), long (about 50 ms); both if left out.
     """
-    table = Table("step", "cli: times plain", "of processor time", "times native", "plain, ms a step")
+    table = Table(
+        "step", "cli: times plain", "of processor time", "portable: times plain", "plain, ms a step"
+    )
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         _project(folder)
@@ -201,12 +195,12 @@ def compare(rounds: int = 5, cases: list[str] | None = None) -> None:
             seconds = _seconds(case, rounds, folder)
             steps = CASES[case]["data"]["rows"] // CASES[case]["data"]["batch_size"] * CASES[case]["epochs"]
 
-            def ratio(base: str, which: int, found: dict[str, list[list[float]]] = seconds) -> str:
-                pairs = zip(found["cli"], found[base], strict=True)
+            def ratio(kind: str, which: int, found: dict[str, list[list[float]]] = seconds) -> str:
+                pairs = zip(found[kind], found["plain"], strict=True)
                 return f"{statistics.median(a[which] / b[which] for a, b in pairs):.3f}"
 
             step = statistics.median(times[1] for times in seconds["plain"]) / steps
-            ratios = [ratio("plain", 0), ratio("plain", 1), ratio("native", 1)]
+            ratios = [ratio("cli", 0), ratio("cli", 1), ratio("portable", 1)]
             table.add_row(case, *ratios, f"{step * 1e3:.2f}")
         start = time.perf_counter()
         command = [sys.executable, "-m", "src.cli", "fit", "--config=configs/short.yaml"]

@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,33 @@ def cpu_seconds(*arguments: str, cwd: Path | None = None) -> float:
     subprocess.run([sys.executable, *arguments], cwd=cwd, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def alternate(processes: Mapping[str, "subprocess.Popen[str]"], rounds: int) -> dict[str, list[str]]:
+    """Let processes measure in turn, so that a slow moment of the machine meets all of them.
+
+    Args:
+        processes: by name; each prints a line when it is ready, then one for each line that it reads.
+        rounds: that count; one before them warms up.
+
+    Returns:
+        The lines of each process.
+    """
+    lines: dict[str, list[str]] = {name: [] for name in processes}
+    for process in processes.values():
+        assert process.stdout is not None
+        process.stdout.readline()
+    for _ in range(rounds + 1):
+        for name, process in processes.items():
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+            lines[name].append(process.stdout.readline())
+    for process in processes.values():
+        assert process.stdin is not None
+        process.stdin.close()
+    return {name: found[1:] for name, found in lines.items()}
 
 
 class TimedCLI(LockstepCLI):
