@@ -13,6 +13,7 @@ import yaml
 
 from pipelines.remove import main, removal, remove
 from src.core.errors import ConfigurationError
+from tests.conftest import git
 from tests.support import contents, ended
 
 PARAMETERS = """tasks:
@@ -232,7 +233,8 @@ def test_the_command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 def test_nothing_of_the_others_runs_after_a_removal(
     clone: Path, tmp_path: Path, python: Callable[..., Any]
 ) -> None:
-    project = shutil.copytree(clone, tmp_path / "small")
+    project = tmp_path / "small"
+    git(tmp_path, "clone", "--quiet", str(clone), str(project))  # without what other tests have run in it
     with contextlib.chdir(project):
         parameters = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
         others = {*parameters["tasks"]} - {"bowl", "perceptron"}

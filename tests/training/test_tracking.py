@@ -253,6 +253,7 @@ def test_the_end_of_a_run_has_a_time_limit(tmp_path: Path) -> None:
     tracker = start_tracker(tmp_path, "boxes", {})
     assert tracker is not None
     settings = tracker.experiment.settings
+    tracker.finish({"best_epoch": 1})
     wandb.teardown()
     assert (settings.finish_timeout, settings.finish_timeout_raises) == (60, True)
 
