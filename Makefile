@@ -26,7 +26,7 @@ help: ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /	/'
 
 # DVC runs the experiments of a queue in other folders, so it needs the absolute path of its site cache
-setup: .venv/ready ## create .venv with the locked requirements and say what was found; TORCH=cpu leaves CUDA out
+setup: .venv/ready $(EXTRAS:%=.venv/%-ready) ## create .venv and say what was found; TORCH=cpu leaves CUDA out, EXTRAS=tables adds boosted trees
 	@grep -qsF "$(CURDIR)/.dvc/tmp/site" .dvc/config.local || \
 		dvc config --quiet --local core.site_cache_dir "$(CURDIR)/.dvc/tmp/site"
 	@# outside a git repository, such as in an unpacked archive, there is nothing to merge
@@ -67,9 +67,9 @@ endif
 	@echo "installed: $$(du -sh .venv | cut -f 1) in .venv"
 	@touch $@
 
-# without their own requirements: see `lock`
-.venv/serve-ready: .venv/packages requirements-serve.lock
-	@$(INSTALL) --no-deps --require-hashes -r requirements-serve.lock
+# an extra, such as .venv/serve-ready; without its own requirements: see `lock`
+.venv/%-ready: .venv/packages requirements-%.lock
+	@$(INSTALL) --no-deps --require-hashes -r requirements-$*.lock
 	@touch $@
 
 repro: setup ## run what is not up to date of fetch, prepare, train, evaluate, report
@@ -115,4 +115,6 @@ LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes \
 lock: ## renew the lock files from pyproject.toml (needs uv)
 	$(LOCK) pyproject.toml --extra dev -o requirements.lock
 	printf 'tomlkit>=0.15\npillow>=12\n' > .venv/override.txt
+	printf 'catboost>=1.2\nlightgbm>=4.6\nxgboost-cpu>=3.2; sys_platform != "darwin"\nxgboost>=3.2; sys_platform == "darwin"\n' | \
+		$(LOCK) - --constraint requirements.lock -o requirements-tables.lock
 	echo 'gradio>=6.30' | $(LOCK) - --constraint requirements.lock --override .venv/override.txt -o requirements-serve.lock
