@@ -9,38 +9,26 @@ import logging
 import os
 import re
 import sys
-import tempfile
 import time
-import traceback
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from enum import Enum
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
-from unittest import mock
 
 import lightning
-import torch
 import yaml
-from filelock import FileLock, Timeout
-from jsonargparse import ArgumentError
-from jsonargparse import Path as ConfigurationPath
-from jsonargparse.typing import NonNegativeFloat, PositiveInt, restricted_number_type
 from lightning import Trainer
 from lightning.pytorch.callbacks import (
-    BatchSizeFinder,
     Checkpoint,
-    LearningRateFinder,
     ModelCheckpoint,
     ProgressBar,
 )
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import DummyLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from lightning.pytorch.utilities.model_summary import ModelSummary
 from rich.console import Console
 from rich.table import Table
@@ -48,18 +36,15 @@ from rich.table import Table
 from src.bundle.bundle import Bundle, check_bundle_folder, restrict_imports, write_bundle
 from src.bundle.module import NEEDED, lacking, repeat_setup
 from src.bundle.module import scores as scores_of
-from src.core.arguments import explained
-from src.core.atomic import NO_LOCKS, file_written_whole, warn_of_no_lock
+from src.core.atomic import file_written_whole
 from src.core.code import run_digest
 from src.core.digests import data_digest, prepared_manifest
 from src.core.errors import (
-    TRACEBACK_VARIABLE,
     ConfigurationError,
-    LockedError,
     exit_with_message,
     reported_error,
 )
-from src.core.paths import MODELS, PARAMETERS, PREPARED, RECORD, RUNS, require_name
+from src.core.paths import MODELS, PREPARED, RECORD, RUNS, require_name
 from src.training.checkpoint import (
     CHECKPOINT,
     HISTORY,
@@ -69,31 +54,27 @@ from src.training.checkpoint import (
     chosen_by,
     unstorable,
 )
-from src.training.compilation import Compile, compile_training, require_compilable, require_precision
+from src.training.compilation import compile_training, require_compilable, require_precision
 from src.training.distributed import Termination, launched_by, require_all_processes
 from src.training.exactness import Exactness, choose_instructions
+from src.training.failures import interruptions, refusal
+from src.training.finders import found_by, stop_after_finding
 from src.training.gradient_norms import GradientNorms
+from src.training.keys import add_keys, add_seed, explained_errors
 from src.training.non_finite_loss import NonFiniteLossGuard
 from src.training.options import require_usable, require_whole_weights, trial_by
 from src.training.overhead import NoProfiler
+from src.training.ownership import only_trainer, require_stage, require_writable
 from src.training.progress import TrainingProgress
 from src.training.provenance import environment, provenance
+from src.training.stored import load_weights, place_in
 from src.training.tracking import UNFINISHED, described, run_name, start_tracker
-
-logger = logging.getLogger(__name__)
 
 TRAINER_DEFAULTS = {
     "default_root_dir": str(RUNS),
     "deterministic": True,
     "enable_model_summary": False,
 }
-
-
-PROGRAM = "python -m src.cli"
-Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])  # what NumPy takes
-
-# their errors can be about what a configuration asks for
-OWNERS = ("lightning", "torch.optim", "jsonargparse")
 
 # such as Timer's `interval`
 yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
@@ -124,87 +105,16 @@ class LockstepCLI(LightningCLI):
         if linked:
             key = linked[0].partition("=")[0]
             raise ConfigurationError(f"{key}: it follows from the keys task and seed_everything; give those")
-        try:
-            with mock.patch.object(ConfigurationPath, "read_text", _text_of):
-                super().parse_arguments(parser, args)
-        except ArgumentError as error:
-            if (found := reported_error(error)) is not None:
-                raise found from error
-            command = next(iter(self._subcommand_parsers)) if len(self._subcommand_parsers) == 1 else ""
-            keys = {action.dest for each in self._subcommand_parsers.values() for action in each._actions}
-            program = f"{PROGRAM} {command}".strip()
-            raise ConfigurationError(explained(error, sorted(keys), program)) from error
+        with explained_errors(self._subcommand_parsers):
+            super().parse_arguments(parser, args)
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the seed."""
-        parser.add_argument(
-            "--seed_everything",
-            type=Seed,
-            default=self.seed_everything_default,
-            help="The seed of all noise.",
-        )
+        add_seed(parser, self.seed_everything_default)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The keys that every task has beside trainer, model and data."""
-        parser.add_argument(
-            "--task", type=str, required=True, help="The task: the data are data/prepared/TASK."
-        )
-        parser.add_argument(
-            "--name",
-            type=str | None,
-            default=None,
-            help="The name of the model: it is written to models/NAME; by default that of the task.",
-        )
-        parser.add_argument(
-            "--monitor",
-            type=str | None,
-            default=None,
-            help="The metric that chooses the best epoch; by default validation/loss or val_loss. A module "
-            "that logs neither keeps its last epoch.",
-        )
-        parser.add_argument(
-            "--mode",
-            type=Literal["min", "max"] | None,
-            default=None,
-            help="Which end of it is best; by default max for accuracies, F1 and the like, otherwise min.",
-        )
-        parser.add_argument(
-            "--threads", type=PositiveInt, default=1, help="CPU threads; another number rounds differently."
-        )
-        parser.add_argument(
-            "--portable",
-            type=bool | None,
-            default=None,
-            help="The same weights on all x86 processors with AVX2, by default for models of prepared data; "
-            "false: all instructions of this one, as ordinary modules have by default.",
-        )
-        parser.add_argument(
-            "--compile",
-            type=Compile | None,
-            default=None,
-            help="true: compile the network for training by torch.compile (mode default). The weights are "
-            "then the same on this machine alone; the bundle needs no compiler.",
-        )
-        parser.add_argument(
-            "--checkpoint_seconds",
-            type=NonNegativeFloat,
-            default=10.0,
-            help="The longest time from one checkpoint to the next, by whole epochs; saving that takes "
-            "little of the time is done more often.",
-        )
-        parser.add_argument(
-            "--checkpoint_steps",
-            type=PositiveInt | None,
-            default=None,
-            help="Save a checkpoint within an epoch, too, after so many optimizer steps, for epochs that are "
-            "long; by default at ends of epochs only. One process only.",
-        )
-        parser.add_argument(
-            "--log_gradient_norms",
-            type=bool,
-            default=False,
-            help="Add each layer's gradient norm and share of dead units to the history.",
-        )
+        add_keys(parser)
         # data modules that have arguments of these names get them
         parser.link_arguments("task", "data.init_args.prepared", compute_fn=PREPARED.joinpath)
         parser.link_arguments("seed_everything", "data.init_args.order_seed")
@@ -244,7 +154,7 @@ class LockstepCLI(LightningCLI):
                     f"ckpt_path: {chosen} cannot be used: a training goes on from its own checkpoint by "
                     "itself; to begin with other weights, load them in the constructor of the module"
                 )
-            _require_stage(self.name, None if self.own_data else prepared)
+            require_stage(self.name, None if self.own_data else prepared)
             if not self.own_data:
                 prepared_manifest(prepared)
             self.prepared = data_digest(prepared)
@@ -287,8 +197,7 @@ class LockstepCLI(LightningCLI):
         for callback in given:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str((self.run_folder / "checkpoints").absolute())
-            if isinstance(callback, BatchSizeFinder | LearningRateFinder):
-                callback._early_exit = True  # as Lightning's Tuner: it finds, and nothing is trained
+        stop_after_finding(given)
         monitor, mode = chosen_by(self.configuration, ())
         checkpoints = self.configuration["checkpoint_seconds"], self.configuration.get("checkpoint_steps")
         kwargs["callbacks"].append(NonFiniteLossGuard())
@@ -312,9 +221,9 @@ class LockstepCLI(LightningCLI):
         self.record.environment = environment(device, processes, portable, self.compiler)
         self.tracker = None
         if trainer.is_global_zero:
-            _require_writable(MODELS)
+            require_writable(MODELS)
             check_bundle_folder(MODELS / self.name)
-            self.lock = _only_trainer(self.name)
+            self.lock = only_trainer(self.name)
             if not any(isinstance(each, WandbLogger) for each in trainer.loggers):  # a run of its own
                 record = described(self.configuration, self.task, TRAINER_DEFAULTS)
                 record |= {"prepared_sha256": self.prepared, "run": self.run_folder.name}
@@ -340,12 +249,18 @@ class LockstepCLI(LightningCLI):
             _say(self.trainer, line)
         _say(self.trainer, f"{self.name} on {self.trainer.strategy.root_device}")
         try:
-            with _interruptions(self.trainer):
-                checkpoint = self._usable_checkpoint()
+            with interruptions(self.trainer):
+                place = place_in(self.run_folder / CHECKPOINT, self.record)
+                if place:
+                    _say(self.trainer, place)
+                checkpoint = self.run_folder / CHECKPOINT if place else None
                 start = time.perf_counter()
                 self.trainer.fit(**kwargs | {"ckpt_path": checkpoint, "weights_only": True})
                 seconds = time.perf_counter() - start
-                if self._show_what_was_found():
+                if found := found_by(self.trainer):
+                    _say(self.trainer, found)
+                    if self.tracker is not None:
+                        self.tracker.finish({})
                     return
                 if not self.record.epochs:
                     if self.trainer.num_training_batches == 0 and not trial_by(self.configuration["trainer"]):
@@ -365,44 +280,6 @@ class LockstepCLI(LightningCLI):
         finally:
             if self.trainer.is_global_zero:
                 self.lock.release()
-
-    def _show_what_was_found(self) -> bool:
-        """Print what a finder has found, after which nothing is trained; whether there was one."""
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, LearningRateFinder) and callback.optimal_lr is not None:
-                text = f"learning rate {callback.optimal_lr.suggestion()}"
-            elif isinstance(callback, BatchSizeFinder):
-                text = f"batch size {callback.optimal_batch_size}"
-            else:
-                continue
-            _say(self.trainer, f"{type(callback).__name__}: {text}; write it into the configuration")
-            if self.tracker is not None:
-                self.tracker.finish({})
-            return True
-        return False
-
-    def _usable_checkpoint(self) -> Path | None:
-        """The checkpoint to go on from, if one can be read and was begun in the same environment."""
-        path = self.run_folder / CHECKPOINT
-        if not path.is_file():
-            return None
-        try:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-            epoch, within = checkpoint["epoch"], checkpoint["within_epoch"]
-            began = checkpoint["callbacks"][self.record.state_key].get("environment")
-        except Exception as error:  # torch raises many kinds for a damaged file
-            logger.warning("%s cannot be read (%s): starting afresh", path, type(error).__name__)
-            return None
-        here = self.record.environment
-        changes = [
-            f"{name} {began.get(name)}, now {here[name]}" for name in here if began.get(name) != here[name]
-        ]
-        if changes:
-            logger.warning("%s was begun with %s: starting afresh", path, "; ".join(changes))
-            return None
-        batches = f", after batch {within['batches']}" if within else ""
-        _say(self.trainer, f"going on {'in' if within else 'after'} epoch {epoch + 1}{batches}")
-        return path
 
     def _end(self, summary: str, test_metrics: Mapping[str, float], seconds: float) -> None:
         """Keep a finished training, unless it was a trial, and print its scores."""
@@ -471,7 +348,7 @@ class LockstepCLI(LightningCLI):
 
     def _judge(self, stage: Literal["validate", "test"]) -> None:
         if path := self.configuration.get("ckpt_path"):
-            _load_checkpoint(self.model, Path(path))
+            load_weights(self.model, Path(path))
         else:
             self.bundle.load_weights(self.model)
         if not scores_of(self.trainer, stage, self.model, self.datamodule):
@@ -495,102 +372,15 @@ class LockstepCLI(LightningCLI):
         Console().print(table)
 
 
-def _load_checkpoint(model: lightning.LightningModule, path: Path) -> None:
-    """Put the weights of a checkpoint of Lightning into a module, without running code from it."""
-    try:
-        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
-    except Exception as error:  # torch raises many kinds
-        text = " ".join(str(error).split())[:200]
-        raise ConfigurationError(f"ckpt_path: {path} has no weights of this model: {text}") from error
-
-
 def _reads_prepared_data(configuration: Mapping[str, Any]) -> bool:
     """Whether the data module has an argument for data/prepared/<task>, as the built-in ones do."""
     module, _, name = (configuration.get("data") or {}).get("class_path", "").rpartition(".")
     return bool(module) and "prepared" in signature(getattr(import_module(module), name)).parameters
 
 
-def _require_stage(name: str, prepared: Path | None) -> None:
-    """Refuse a model that a stage of DVC does not expect, or data that it does not depend on.
-
-    Args:
-        name: of the model.
-        prepared: the folder of its data; None for data of its own.
-    """
-    stage = os.environ.get("DVC_STAGE", "").rpartition(":")[2]
-    if not stage.startswith("train@"):
-        return
-    if stage != f"train@{name}":
-        raise ConfigurationError(
-            f"name: found {name}, but the stage {stage} has to write {MODELS / stage[6:]}: it would "
-            f"replace {MODELS / name}, which belongs to train@{name}"
-        )
-    data = yaml.safe_load(PARAMETERS.read_text(encoding="utf-8"))["models"][name]
-    if prepared is not None and Path(data) != prepared:
-        raise ConfigurationError(
-            f"{PARAMETERS}: models.{name}: found {data}, but its configuration reads {prepared}: a change of "
-            "these data would not train it again"
-        )
-
-
-def _require_writable(folder: Path) -> None:
-    """Fail before the training, not after it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
-
-
-def _only_trainer(name: str) -> FileLock:
-    """The lock of a model's trainings, which the system releases when the process ends, however it ends."""
-    # a lock that is a file of its own would outlive a killed process
-    lock = FileLock(RUNS / name / "lock", timeout=0, fallback_to_soft=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise LockedError(
-            f"another process trains {name} in this folder, perhaps of a `dvc repro` that was killed; "
-            "wait for it to end, or end it"
-        ) from None
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        warn_of_no_lock(str(error.strerror))
-    return lock
-
-
-def _text_of(path: ConfigurationPath) -> str:
-    """The text of a configuration file, which is UTF-8 in every locale."""
-    try:
-        return Path(str(path.absolute)).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(
-            f"{path}: byte {error.start + 1} is not UTF-8; save the file as UTF-8"
-        ) from None
-
-
 def _say(trainer: Trainer, text: str) -> None:
     if trainer.is_global_zero:
         print(text, flush=True)
-
-
-@contextmanager
-def _interruptions(trainer: Trainer) -> Iterator[None]:
-    """End with 143 after SIGTERM and with KeyboardInterrupt after Ctrl-C; explain a batch of one row."""
-    try:
-        yield
-    except SIGTERMException:  # to Lightning this is success, and DVC would keep a model cut off
-        print("terminated", file=sys.stderr)
-        sys.exit(143)
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        raise ConfigurationError(
-            "data.batch_size: batch norm needs at least 2 rows in a batch; raise it, or leave batch norm out"
-        ) from error
-    except SystemExit as error:
-        if trainer.interrupted:  # Lightning turns Ctrl-C into exit 1
-            raise KeyboardInterrupt from error
-        raise
 
 
 def main(arguments: list[str] | None = None, cli: type[LockstepCLI] = LockstepCLI) -> LockstepCLI | None:
@@ -637,38 +427,9 @@ def main(arguments: list[str] | None = None, cli: type[LockstepCLI] = LockstepCL
             args=arguments,
         )
     except Exception as error:
-        if reported_error(error) is None and (reason := _refusal(error)):
+        if reported_error(error) is None and (reason := refusal(error)):
             raise ConfigurationError(reason) from error
         raise
-
-
-def _refusal(error: Exception) -> str | None:
-    """The message of an error that Lightning or an optimizer raises about what a configuration asks of it.
-
-    Which options go together is known to them alone, and they say it by errors of many kinds. An error of
-    the project's own code, or of a model's, is none of these.
-    """
-    if isinstance(error, MisconfigurationException):  # such as a GPU asked for where there is none
-        return f"Lightning refuses the configuration: {error}"
-    modules = [
-        frame.f_globals.get("__name__", "")
-        for frame, _ in traceback.walk_tb(error.__traceback__)
-        # where a module says that it has no such part
-        if frame.f_globals.get("__name__") != "torch.nn.modules.module"
-    ]
-    module = modules[-1] if modules else ""
-    owner = next((name for name in OWNERS if module.startswith(name)), None)
-    if owner is None or isinstance(error, OSError):
-        return None
-    if owner == "jsonargparse":
-        cause: BaseException = error
-        while inner := cause.__cause__ or cause.__context__:
-            cause = inner  # what the constructor of a class says
-        known = cause is error or isinstance(cause, ModuleNotFoundError)
-        text = explained(error) if known else f"{type(cause).__name__}: {' '.join(str(cause).split())}"
-        return f"{text} (for the traceback: {TRACEBACK_VARIABLE}=1)"
-    text = f"{type(error).__name__}: {error}"
-    return f"{module} refuses the configuration: {text} (for the traceback: {TRACEBACK_VARIABLE}=1)"
 
 
 if __name__ == "__main__":
