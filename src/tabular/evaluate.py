@@ -17,11 +17,12 @@ from src.reporting.figures import plot_confusion_matrix
 from src.reporting.metrics import begin_report, write_metrics
 from src.reporting.noise import gains_of_classes, noise_of, write_losses
 from src.reporting.tables import markdown_table, print_metrics
+from src.tabular.columns import NumericColumn
 from src.tabular.data import Splits, load_split
 from src.tabular.figures import plot_function, plot_predictions
 from src.tabular.linear import linear_layer, separable, weights_table
 from src.tabular.model import TabularModel
-from src.tabular.preprocessing import NumericColumn, Preprocessing
+from src.tabular.preprocessing import Preprocessing
 from src.tabular.series import forecast_errors
 
 ACCEPTS = TabularModel  # other modules are evaluated by their own steps

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from src.bundle.bundle import Bundle
 from src.bundle.exportable import Arrays, Exportable
+from src.tabular.columns import CategoricalColumn, Column, NumericColumn
 from src.tabular.model import TabularModel
-from src.tabular.preprocessing import CategoricalColumn, Column, NumericColumn, Preprocessing, transform
+from src.tabular.preprocessing import Preprocessing, transform
 from src.training.networks import Step
 
 UNKNOWN = -1  # the code of a category that no training row has; its features are all 0

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from gradio.components import Component
 
+from src.tabular.columns import NumericColumn
 from src.tabular.model import TabularModel
 from src.tabular.predict import predictions
-from src.tabular.preprocessing import NumericColumn, Preprocessing
+from src.tabular.preprocessing import Preprocessing
 
 Form = tuple[list[Component], Callable[..., str]]
 

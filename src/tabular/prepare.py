@@ -11,32 +11,31 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.impute import SimpleImputer
-from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
+from sklearn.preprocessing import StandardScaler
 
 from src.core.atomic import written_whole
 from src.core.digests import write_manifest
 from src.core.errors import ConfigurationError, DataError
-from src.preparation.proposals import listed
-from src.preparation.splits import check_splitting, cut_fold, cut_share, repeated
-from src.tabular.dialect import Reading, ReadingError
-from src.tabular.notation import is_date, missing_mark
-from src.tabular.preprocessing import (
-    CategoricalColumn,
+from src.preparation.splits import check_splitting
+from src.tabular.columns import (
+    COLUMNS,
     Column,
+    Impute,
     Kind,
-    NumericColumn,
-    Preprocessing,
-    Target,
+    Rules,
+    Scale,
     Values,
-    encode,
+    inferred_kind,
+    warn_of_case,
 )
+from src.tabular.dialect import Reading
+from src.tabular.preprocessing import Preprocessing, Target, encode
 from src.tabular.reading import read_table
+from src.tabular.splitting import Raw, split_rows
 from src.tabular.values import (
     MISSING,
     is_numeric,
     numeric_values,
-    plain_texts,
     refuse_other_notation,
     require_columns,
     text_values,
@@ -48,13 +47,6 @@ logger = logging.getLogger(__name__)
 TargetTransform = Literal["none", "log", "standardize"]
 
 CHUNK_ROWS = 50_000
-# each scaler, and the name of its attribute that holds the value which becomes 0
-SCALERS = {
-    "standard": (StandardScaler, "mean_"),
-    "minmax": (MinMaxScaler, "data_min_"),
-    "robust": (RobustScaler, "center_"),
-}
-MOSTLY = 0.9  # a column whose cells are numbers beyond this share is a column of numbers
 
 
 @dataclass
@@ -111,9 +103,9 @@ class Preparation:
     prediction_columns: list[str] | None = None
     drop: list[str] = field(default_factory=list)
     target_transform: TargetTransform | list[TargetTransform] = "none"
-    impute: Literal["mean", "median", "most_frequent", "constant", "drop"] = "mean"
+    impute: Impute = "mean"
     impute_constant: float = 0.0
-    scale: Literal["standard", "minmax", "robust", "none"] = "standard"
+    scale: Scale = "standard"
     min_frequency: int | float = 1
     column_types: dict[str, Kind] = field(default_factory=dict)
     missing: list[str] = field(default_factory=lambda: list(MISSING))
@@ -173,24 +165,15 @@ class Preparation:
         return list(steps) if isinstance(steps, list) else [steps]
 
     @property
+    def rules(self) -> Rules:
+        """How columns are learnt."""
+        return Rules(self.impute, self.impute_constant, self.scale, self.min_frequency)
+
+    @property
     def text_columns(self) -> list[str]:
         """The columns of `train` to read as text."""
         text = [name for name, kind in self.column_types.items() if kind == "categorical"]
         return [*text, self.target] if self.task == "classification" else text
-
-
-@dataclass(frozen=True)
-class Raw:
-    """A raw table and its parsed target (rows,): numbers or the texts of classes; NaN or None if missing."""
-
-    path: Path
-    table: pd.DataFrame
-    target: Values
-
-    @property
-    def labelled(self) -> NDArray[np.int64]:
-        """The rows with a target, counted from 0."""
-        return np.flatnonzero(~pd.isna(self.target))
 
 
 def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
@@ -213,7 +196,7 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         text_columns = [name for name in train.table.columns if not is_numeric(train.table[name])]
         test = _read(raw / settings.test, text_columns, settings)
     sources = {"train": train, "validation": train, "test": test}
-    rows = _split(train, test, settings)
+    rows = split_rows(train, test, settings)
 
     kinds = column_kinds(train.table, rows["train"], train.path, settings)
     values = {"train": parse_columns(train.table, kinds, train.path)}
@@ -222,7 +205,7 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     if settings.impute == "drop":
         rows = {name: _complete(values[name], rows[name], sources[name].path) for name in rows}
     preprocessing = Preprocessing(
-        columns=learn_columns(values["train"], rows["train"], train.path, settings),
+        columns=learn_columns(values["train"], kinds, rows["train"], train.path, settings),
         target=_learn_target(train.target[rows["train"]], train.path, settings),
         missing=settings.missing,
         reading=_with_names(settings, train),
@@ -282,113 +265,6 @@ def _parse_target(column: "pd.Series[Any]", path: Path, settings: Preparation) -
     return values
 
 
-def refuse_missing(column: "pd.Series[Any]", path: Path, what: str) -> None:
-    """Raise DataError for the first row without a value."""
-    missing = column.isna().to_numpy()
-    if missing.any():
-        raise DataError(f"{path}: row {missing.argmax() + 1}: {what} is missing")
-
-
-def _split(train: Raw, test: Raw, settings: Preparation) -> dict[str, NDArray[np.int64]]:
-    """Assign the rows (0, 1, ... of the file) to the parts; each part has the shares of the classes."""
-    stratum = train.target if settings.task == "classification" else None
-    groups = _groups(train, test, settings)
-    rows, held_out = train.labelled[settings.lags :], test.labelled
-    if settings.drop_rare_classes:
-        sizes = _class_sizes(train.target, groups, settings)
-        rare = list(map(str, sizes.index[sizes < settings.drop_rare_classes]))
-        kept = rows[~np.isin(train.target[rows], rare)]
-        held_out = held_out[~np.isin(test.target[held_out], rare)]
-        if len(kept) < len(rows):
-            logger.warning(
-                "%s: %d rows of rare classes left out: %s", train.path, len(rows) - len(kept), listed(rare)
-            )
-        rows = kept
-    if stratum is not None:
-        sizes = _class_sizes(stratum[rows], None if groups is None else groups[rows], settings)
-        single = sorted(sizes.index[sizes < 2])
-        if single and not settings.group:
-            raise DataError(
-                f"{train.path}: the target '{settings.target}': expected at least 2 different rows of each "
-                f"class, found 1 of {listed(single)}; `drop_rare_classes: 2` leaves such classes out; for a "
-                "quantity set `task: regression`, or predict another column"
-            )
-
-    def cut(rows: NDArray[np.int64], share: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        try:
-            rest, part = cut_share(rows, share, None if settings.lags else settings.seed, stratum, groups)
-        except ValueError as error:
-            message = f"{train.path}: {len(train.table)} rows are too few for the split: {error}"
-            raise DataError(message) from None
-        return rest, part
-
-    if settings.folds:
-        rows, held_out = cut_fold(rows, settings, stratum, groups)
-    elif not settings.test:
-        rows, held_out = cut(rows, settings.test_share)
-    training, validation = cut(rows, settings.validation_share)
-    parts = {"train": training, "validation": validation, "test": held_out}
-    _check_parts(parts, train, test, settings)
-    return parts
-
-
-def _groups(train: Raw, test: Raw, settings: Preparation) -> Values | None:
-    """What rows that stay together have in common (rows,): the group, or all their values."""
-    if settings.lags:
-        return None
-    if settings.group:
-        column = train.table[settings.group]
-        refuse_missing(column, train.path, f"the group '{settings.group}'")
-        if settings.test and (known := test.table[settings.group].isin(column).sum()):
-            logger.warning(
-                "%s: %d rows are of groups that %s has, too: the score is that of known groups",
-                test.path,
-                known,
-                train.path.name,
-            )
-        return text_values(column)
-    left_out = {settings.id, *settings.drop}
-    columns = [name for name in train.table.columns if name not in left_out]
-    numbers, bound_to_occur = repeated(train.table[columns])
-    copies = len(numbers) - numbers.max() - 1
-    if not copies:
-        return None
-    apart = settings.duplicates == "apart" or (settings.duplicates == "auto" and bound_to_occur)
-    logger.warning(
-        "%s: %d rows repeat another row%s; prepare.duplicates changes it",
-        train.path,
-        copies,
-        ": they are split as other rows" if apart else ": equal rows stay in one part of the split",
-    )
-    return None if apart else numbers
-
-
-def _class_sizes(classes: Values, groups: NDArray[Any] | None, settings: Preparation) -> "pd.Series[int]":
-    """The number of different rows of each class."""
-    if groups is not None and not settings.group:
-        classes = classes[np.unique(groups, return_index=True)[1]]
-    return pd.Series(classes).value_counts()
-
-
-def _check_parts(parts: dict[str, NDArray[np.int64]], train: Raw, test: Raw, settings: Preparation) -> None:
-    """Refuse parts of one row, which have no score, and name the classes without a test row."""
-    for name, rows in parts.items():
-        if len(rows) < 2:
-            raise DataError(
-                f"{train.path}: {len(train.table)} rows are too few for the split: expected at least 2 "
-                f"{name} rows, found {len(rows)}; add rows, or raise its share"
-            )
-    if settings.task == "classification":
-        absent = sorted(set(train.target[parts["train"]]) - set(test.target[parts["test"]]))
-        if absent:
-            logger.warning(
-                "%s: no test row has the class %s: the scores say nothing about it; raise test_share, or "
-                "set drop_rare_classes",
-                test.path,
-                listed(absent),
-            )
-
-
 def column_kinds(
     table: pd.DataFrame, train: NDArray[np.int64], path: Path, settings: Preparation
 ) -> dict[str, Kind]:
@@ -405,34 +281,10 @@ def column_kinds(
         if table[name].iloc[train].isna().all():
             _warn_of_missing(name)
         else:
-            kinds[name] = settings.column_types.get(name) or _inferred_kind(
+            kinds[name] = settings.column_types.get(name) or inferred_kind(
                 table[name], train, path, settings.reading
             )
     return kinds
-
-
-def _inferred_kind(column: "pd.Series[Any]", train: NDArray[np.int64], path: Path, reading: Reading) -> Kind:
-    """Numeric if every value is a number, categorical if not; a few texts among numbers are an error."""
-    if is_numeric(column):
-        return "numeric"
-    try:
-        refuse_other_notation(column, path, reading)
-    except ReadingError as error:
-        raise DataError(f"{error}, or `column_types: {{{column.name}: categorical}}`") from None
-    plain = plain_texts(column, reading)
-    counts = plain[plain.index.isin(train)].value_counts()
-    numbers = pd.to_numeric(counts.index.to_series(), errors="coerce").notna().to_numpy()
-    mark = missing_mark(plain)
-    if mark or counts.to_numpy()[numbers].sum() / counts.sum() > MOSTLY:
-        # one text in any row makes pandas read the whole column as text
-        texts = plain[pd.to_numeric(plain, errors="coerce").isna()]
-        if len(texts):
-            raise DataError(
-                f"{path}: row {texts.index[0] + 1}, column '{column.name}': expected a number, found "
-                f"{texts.iloc[0]!r}; correct it, add it to `missing` ({len(texts)} of {column.notna().sum()} "
-                "cells are texts), or set the kind in `column_types`"
-            )
-    return "categorical"
 
 
 def _with_names(settings: Preparation, train: Raw) -> Reading:
@@ -454,10 +306,7 @@ def parse_columns(table: pd.DataFrame, kinds: Mapping[str, Kind], path: Path) ->
         DataError: a column is missing, or a cell of a column of numbers is not a finite number.
     """
     require_columns(table, kinds, path)
-    return {
-        name: numeric_values(table[name], path) if kind == "numeric" else text_values(table[name])
-        for name, kind in kinds.items()
-    }
+    return {name: COLUMNS[kind].read(table[name], path) for name, kind in kinds.items()}
 
 
 def _complete(values: dict[str, Values], rows: NDArray[np.int64], path: Path) -> NDArray[np.int64]:
@@ -474,7 +323,11 @@ def _complete(values: dict[str, Values], rows: NDArray[np.int64], path: Path) ->
 
 
 def learn_columns(
-    values: Mapping[str, Values], train: NDArray[np.int64], path: Path, settings: Preparation
+    values: Mapping[str, Values],
+    kinds: Mapping[str, Kind],
+    train: NDArray[np.int64],
+    path: Path,
+    settings: Preparation,
 ) -> list[Column]:
     """Learn the transformation of each feature column from the training rows of its values (rows,).
 
@@ -484,66 +337,19 @@ def learn_columns(
     columns: list[Column] = []
     for name, parsed in values.items():
         training = parsed[train]
-        missing = int(pd.isna(training).sum())
-        if missing == len(training):
+        if pd.isna(training).all():
             _warn_of_missing(name)
-        elif training.dtype == object:
-            columns.append(_learn_categories(name, training, missing, settings))
         else:
-            columns.append(_learn_numbers(name, training, missing, settings))
+            columns.append(COLUMNS[kinds[name]].learn(name, training, settings.rules))
     if not columns:
         raise DataError(f"{path}: expected a feature column, found only the target '{settings.target}'")
     return columns
 
 
-def _learn_numbers(name: str, training: Values, missing: int, settings: Preparation) -> NumericColumn:
-    values = training[:, np.newaxis].astype(np.float64)
-    typical = float(np.nanmedian(values))
-    if np.nanmin(values) == np.nanmax(values):
-        logger.warning("column '%s' has only one number in the training rows", name)
-    fill = None
-    if settings.impute != "drop":
-        imputer = SimpleImputer(strategy=settings.impute, fill_value=settings.impute_constant)
-        values = imputer.fit_transform(values)
-        fill = float(imputer.statistics_[0])
-    center, scale = 0.0, 1.0
-    if settings.scale != "none":
-        scaler_class, center_name = SCALERS[settings.scale]
-        scaler = scaler_class().fit(values)
-        center = float(getattr(scaler, center_name)[0])
-        # scikit-learn's MinMaxScaler multiplies by scale_, the others divide by it
-        scale = float(1 / scaler.scale_[0] if settings.scale == "minmax" else scaler.scale_[0])
-    return NumericColumn(name, fill, center, scale, missing, typical)
-
-
-def _learn_categories(name: str, training: Values, missing: int, settings: Preparation) -> CategoricalColumn:
-    # scikit-learn counts numbers a hundred times faster than texts; missing is the last category
-    codes, known = pd.factorize(training, sort=True)
-    codes = np.where(codes < 0, len(known), codes)
-    minimum = None if settings.min_frequency == 1 else settings.min_frequency
-    encoder = OneHotEncoder(handle_unknown="ignore", min_frequency=minimum).fit(codes[:, np.newaxis])
-    names = [*known, None]
-    categories = [names[code] for code in encoder.categories_[0]]
-    rare_codes = encoder.infrequent_categories_[0] if minimum else None
-    rare = [] if rare_codes is None else [names[code] for code in rare_codes]
-    _warn_of_case(f"column '{name}'", known)
-    if len(known) > 2 and all(map(is_date, known)):
-        logger.warning("column '%s' holds dates, taken as %d categories: consider `drop`", name, len(known))
-    elif len(categories) > max(50, len(training) // 2):
-        logger.warning(
-            "column '%s' has %d categories in %d rows: consider `drop` or `min_frequency`",
-            name,
-            len(categories),
-            len(training),
-        )
-    frequent = [category for category in categories if category not in rare]
-    return CategoricalColumn(name, frequent, rare, missing, names[np.bincount(codes).argmax()])
-
-
 def _learn_target(training: Values, path: Path, settings: Preparation) -> Target:
     if settings.task == "classification":
         classes = sorted(set(training), key=_class_order)
-        _warn_of_case(f"the target '{settings.target}'", classes)
+        warn_of_case(f"the target '{settings.target}'", classes)
         if len(classes) < 2:
             raise DataError(
                 f"{path}: the target '{settings.target}': expected two classes or more, "
@@ -557,14 +363,6 @@ def _learn_target(training: Values, path: Path, settings: Preparation) -> Target
         scaler = StandardScaler().fit(values[:, np.newaxis])
         center, scale = float(scaler.mean_[0]), float(scaler.scale_[0])
     return Target(settings.target, None, log, center, scale, at_least_one=bool(training.min() >= 1))
-
-
-def _warn_of_case(column: str, texts: Collection[str]) -> None:
-    """Name the texts of a column that differ only in case."""
-    alike = Counter(text.casefold() for text in texts)
-    same = [text for text in texts if alike[text.casefold()] > 1]
-    if same:
-        logger.warning("%s has texts that differ only in case: %s", column, ", ".join(map(repr, same[:6])))
 
 
 def _class_order(text: str) -> tuple[int, float, str]:

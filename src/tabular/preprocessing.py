@@ -1,6 +1,6 @@
 """The learnt preprocessing of a table, and the transformation of raw rows into features by it.
 
-Training data and the raw rows of a prediction are transformed by the same code. `prepare.py` learns.
+`prepare.py` learns; `columns.py` has the kinds of columns.
 """
 
 from collections import Counter
@@ -8,122 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from src.core.documents import read_json, write_json
 from src.core.errors import ConfigurationError, IntegrityError
+from src.tabular.columns import COLUMNS, CategoricalColumn, Column, Features, NumericColumn, Values
 from src.tabular.dialect import DEFAULT, Reading
-from src.tabular.notation import code_text
-from src.tabular.values import numeric_values, refuse_cells, require_columns, text_values
+from src.tabular.values import require_columns
 
 FILE = "preprocessing.json"
-
-Kind = Literal["numeric", "categorical"]
-Features = NDArray[np.float32]
-# of a raw column, (rows,): float64 with NaN, or texts (object) with None where a cell is missing
-Values = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class NumericColumn:
-    """A column of numbers, which becomes one feature: (value - center) / scale.
-
-    Args:
-        name: of the column.
-        fill: replaces a missing value; None if the column must not have missing values.
-        center: in the unit of the column.
-        scale: in the unit of the column.
-        missing: the number of missing values in the training rows.
-        typical: the median of the training rows.
-    """
-
-    kind: ClassVar[Kind] = "numeric"
-
-    name: str
-    fill: float | None
-    center: float
-    scale: float
-    missing: int
-    typical: float
-
-    @property
-    def feature_names(self) -> list[str]:
-        """The name of the column."""
-        return [self.name]
-
-    def parse(self, cells: "pd.Series[Any]", path: Path) -> Values:
-        """Convert raw cells (rows,) to numbers.
-
-        Raises:
-            DataError: a cell is not a finite number, or is missing while `fill` is None.
-        """
-        values = numeric_values(cells, path)
-        if self.fill is None:
-            refuse_cells(cells, np.isnan(values), path, "is missing; `impute: drop` learns no replacement")
-        return values
-
-    def encode(self, values: Values, features: Features) -> int:
-        """Write the feature of values (rows,) to `features` (rows, 1); return 0, the unknown values."""
-        filled = values if self.fill is None else np.where(np.isnan(values), self.fill, values)
-        features[:, 0] = (filled - self.center) / self.scale
-        return 0
-
-
-@dataclass(frozen=True)
-class CategoricalColumn:
-    """A column of categories, which becomes one feature of 0 or 1 per category.
-
-    Args:
-        name: of the column.
-        categories: the texts, None for a missing cell; the features have this order.
-        rare: the categories that share one further feature.
-        missing: the number of missing cells in the training rows.
-        typical: the most frequent category of the training rows.
-    """
-
-    kind: ClassVar[Kind] = "categorical"
-
-    name: str
-    categories: list[str | None]
-    rare: list[str | None]
-    missing: int
-    typical: str | None
-
-    @property
-    def feature_names(self) -> list[str]:
-        """The names of the features: column and category."""
-        names = [f"{self.name}_{'nan' if category is None else category}" for category in self.categories]
-        return [*names, f"{self.name}_rare"] if self.rare else names
-
-    @cached_property
-    def codes(self) -> dict[str | None, int]:
-        """The number of the feature of each category, as `text_values` writes it."""
-        codes = {category: code for code, category in enumerate(self.categories)}
-        codes |= dict.fromkeys(self.rare, len(self.categories))
-        return {text if text is None else code_text(text): code for text, code in codes.items()}
-
-    def parse(self, cells: "pd.Series[Any]", path: Path) -> Values:
-        """Convert raw cells (rows,) to texts."""
-        return text_values(cells)
-
-    def encode(self, values: Values, features: Features) -> int:
-        """Write the ones of values (rows,) to `features` (rows, width); count the unknown values."""
-        known = [category for category in self.codes if category is not None]
-        # the result of pandas for an unknown text is -1, which is the index of the last entry
-        lookup = np.array([self.codes[category] for category in known] + [-1], dtype=np.int64)
-        code_of_row = lookup[pd.Index(known, dtype=object).get_indexer(pd.Index(values, dtype=object))]
-        if None in self.codes:
-            code_of_row[pd.isna(values)] = self.codes[None]
-        rows = np.flatnonzero(code_of_row >= 0)
-        features[rows, code_of_row[rows]] = 1
-        return len(values) - len(rows)
-
-
-Column = NumericColumn | CategoricalColumn
 
 
 @dataclass(frozen=True)
@@ -223,10 +118,9 @@ class Preprocessing:
             IntegrityError: its content is not that of a table.
         """
         content = read_json(folder / FILE, f"prepare@{folder.name}")
-        kinds: dict[Kind, type[Column]] = {"numeric": NumericColumn, "categorical": CategoricalColumn}
         try:
             return cls(
-                columns=[kinds[column.pop("kind")](**column) for column in content["columns"]],
+                columns=[COLUMNS[column.pop("kind")](**column) for column in content["columns"]],
                 target=Target(**content["target"]),
                 reading=Reading(**content.get("reading", {})),
                 **{name: content[name] for name in ("missing", "id", "lags", "truth", "labels")},

@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from src.reporting.noise import P_VALUE, noise_of
+from src.tabular.columns import NumericColumn
 from src.tabular.evaluate import _gains, _repeated
 from src.tabular.model import TabularModel
-from src.tabular.preprocessing import NumericColumn, Preprocessing, Target
+from src.tabular.preprocessing import Preprocessing, Target
 
 
 def model(target: Target, loss: str) -> TabularModel:

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from src.tabular.columns import CategoricalColumn, NumericColumn
 from src.tabular.export import RawTable, as_inputs, random_rows
 from src.tabular.model import TabularModel
-from src.tabular.preprocessing import CategoricalColumn, NumericColumn, Preprocessing, Target, transform
+from src.tabular.preprocessing import Preprocessing, Target, transform
 from src.training.networks import MLP
 
 LEARNT = Preprocessing(

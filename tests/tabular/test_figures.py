@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from src.tabular.columns import NumericColumn
 from src.tabular.figures import plot_function
 from src.tabular.model import TabularModel
-from src.tabular.preprocessing import NumericColumn, Preprocessing, Target
+from src.tabular.preprocessing import Preprocessing, Target
 from src.training.networks import MLP
 
 PNG = b"\x89PNG"

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from src.tabular.columns import NumericColumn
 from src.tabular.linear import separable, weights_table
 from src.tabular.model import TabularModel
-from src.tabular.preprocessing import NumericColumn, Preprocessing, Target
+from src.tabular.preprocessing import Preprocessing, Target
 from src.training.networks import MLP
 
 CORNERS = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]])

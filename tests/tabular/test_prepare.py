@@ -89,7 +89,7 @@ def learn(columns: Columns, training: int | None = None, **settings: Any) -> tup
     rows = np.arange(training or len(table))
     chosen = Preparation(**{"target": "Price", "scale": "none", **settings})
     kinds = column_kinds(table, rows, path, chosen)
-    learnt = learn_columns(parse_columns(table, kinds, path), rows, path, chosen)
+    learnt = learn_columns(parse_columns(table, kinds, path), kinds, rows, path, chosen)
     preprocessing = Preprocessing(learnt, Target("Price"))
     return preprocessing, transform(table, preprocessing, path, Counter())
 

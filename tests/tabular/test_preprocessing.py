@@ -10,10 +10,8 @@ import pandas as pd
 import pytest
 
 from src.core.errors import ConfigurationError, DataError, IntegrityError
+from src.tabular.columns import CategoricalColumn, Column, NumericColumn
 from src.tabular.preprocessing import (
-    CategoricalColumn,
-    Column,
-    NumericColumn,
     Preprocessing,
     Target,
     transform,

@@ -1,0 +1,260 @@
+"""The kinds of columns of a table: how cells are read, what is learnt from training rows, the features.
+
+One class a kind. Training data and the raw rows of a prediction become features by the same code.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.impute import SimpleImputer
+from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
+
+from src.core.errors import DataError
+from src.tabular.dialect import Reading, ReadingError
+from src.tabular.notation import code_text, is_date, missing_mark
+from src.tabular.values import (
+    is_numeric,
+    numeric_values,
+    plain_texts,
+    refuse_cells,
+    refuse_other_notation,
+    text_values,
+)
+
+logger = logging.getLogger(__name__)
+
+Kind = Literal["numeric", "categorical"]
+Impute = Literal["mean", "median", "most_frequent", "constant", "drop"]
+Scale = Literal["standard", "minmax", "robust", "none"]
+Features = NDArray[np.float32]
+# of a raw column, (rows,): float64 with NaN, or texts (object) with None where a cell is missing
+Values = NDArray[Any]
+
+# each scaler, and the name of its attribute that holds the value which becomes 0
+SCALERS = {
+    "standard": (StandardScaler, "mean_"),
+    "minmax": (MinMaxScaler, "data_min_"),
+    "robust": (RobustScaler, "center_"),
+}
+MOSTLY = 0.9  # a column whose cells are numbers beyond this share is a column of numbers
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a column is learnt: the keys of `prepare` of these names."""
+
+    impute: Impute = "mean"
+    impute_constant: float = 0.0
+    scale: Scale = "standard"
+    min_frequency: int | float = 1
+
+
+@dataclass(frozen=True)
+class NumericColumn:
+    """A column of numbers, which becomes one feature: (value - center) / scale.
+
+    Args:
+        name: of the column.
+        fill: replaces a missing value; None if the column must not have missing values.
+        center: in the unit of the column.
+        scale: in the unit of the column.
+        missing: the number of missing values in the training rows.
+        typical: the median of the training rows.
+    """
+
+    kind: ClassVar[Kind] = "numeric"
+
+    name: str
+    fill: float | None
+    center: float
+    scale: float
+    missing: int
+    typical: float
+
+    @staticmethod
+    def read(cells: "pd.Series[Any]", path: Path) -> Values:
+        """Convert raw cells (rows,) to numbers, NaN where missing.
+
+        Raises:
+            DataError: a cell is not a finite number.
+        """
+        return numeric_values(cells, path)
+
+    @classmethod
+    def learn(cls, name: str, values: Values, rules: Rules) -> "NumericColumn":
+        """Learn the replacement of missing values and the scale from the values of the training rows."""
+        missing, typical = int(np.isnan(values).sum()), float(np.nanmedian(values))
+        values = values[:, np.newaxis]
+        if np.nanmin(values) == np.nanmax(values):
+            logger.warning("column '%s' has only one number in the training rows", name)
+        fill = None
+        if rules.impute != "drop":
+            imputer = SimpleImputer(strategy=rules.impute, fill_value=rules.impute_constant)
+            values = imputer.fit_transform(values)
+            fill = float(imputer.statistics_[0])
+        center, scale = 0.0, 1.0
+        if rules.scale != "none":
+            scaler_class, center_name = SCALERS[rules.scale]
+            scaler = scaler_class().fit(values)
+            center = float(getattr(scaler, center_name)[0])
+            # scikit-learn's MinMaxScaler multiplies by scale_, the others divide by it
+            scale = float(1 / scaler.scale_[0] if rules.scale == "minmax" else scaler.scale_[0])
+        return cls(name, fill, center, scale, missing, typical)
+
+    @property
+    def feature_names(self) -> list[str]:
+        """The name of the column."""
+        return [self.name]
+
+    def parse(self, cells: "pd.Series[Any]", path: Path) -> Values:
+        """Convert raw cells (rows,) of a prediction, as `read`.
+
+        Raises:
+            DataError: as `read`, or a cell is missing while `fill` is None.
+        """
+        values = self.read(cells, path)
+        if self.fill is None:
+            refuse_cells(cells, np.isnan(values), path, "is missing; `impute: drop` learns no replacement")
+        return values
+
+    def encode(self, values: Values, features: Features) -> int:
+        """Write the feature of values (rows,) to `features` (rows, 1); return 0, the unknown values."""
+        filled = values if self.fill is None else np.where(np.isnan(values), self.fill, values)
+        features[:, 0] = (filled - self.center) / self.scale
+        return 0
+
+
+@dataclass(frozen=True)
+class CategoricalColumn:
+    """A column of categories, which becomes one feature of 0 or 1 per category.
+
+    Args:
+        name: of the column.
+        categories: the texts, None for a missing cell; the features have this order.
+        rare: the categories that share one further feature.
+        missing: the number of missing cells in the training rows.
+        typical: the most frequent category of the training rows.
+    """
+
+    kind: ClassVar[Kind] = "categorical"
+
+    name: str
+    categories: list[str | None]
+    rare: list[str | None]
+    missing: int
+    typical: str | None
+
+    @staticmethod
+    def read(cells: "pd.Series[Any]", path: Path) -> Values:
+        """Convert raw cells (rows,) to texts, None where missing."""
+        return text_values(cells)
+
+    @classmethod
+    def learn(cls, name: str, values: Values, rules: Rules) -> "CategoricalColumn":
+        """Learn the categories from the values of the training rows."""
+        # scikit-learn counts numbers a hundred times faster than texts; missing is the last category
+        codes, known = pd.factorize(values, sort=True)
+        codes = np.where(codes < 0, len(known), codes)
+        minimum = None if rules.min_frequency == 1 else rules.min_frequency
+        encoder = OneHotEncoder(handle_unknown="ignore", min_frequency=minimum).fit(codes[:, np.newaxis])
+        names = [*known, None]
+        categories = [names[code] for code in encoder.categories_[0]]
+        rare_codes = encoder.infrequent_categories_[0] if minimum else None
+        rare = [] if rare_codes is None else [names[code] for code in rare_codes]
+        warn_of_case(f"column '{name}'", known)
+        if len(known) > 2 and all(map(is_date, known)):
+            logger.warning(
+                "column '%s' holds dates, taken as %d categories: consider `drop`", name, len(known)
+            )
+        elif len(categories) > max(50, len(values) // 2):
+            logger.warning(
+                "column '%s' has %d categories in %d rows: consider `drop` or `min_frequency`",
+                name,
+                len(categories),
+                len(values),
+            )
+        frequent = [category for category in categories if category not in rare]
+        return cls(name, frequent, rare, int(pd.isna(values).sum()), names[np.bincount(codes).argmax()])
+
+    @property
+    def feature_names(self) -> list[str]:
+        """The names of the features: column and category."""
+        names = [f"{self.name}_{'nan' if category is None else category}" for category in self.categories]
+        return [*names, f"{self.name}_rare"] if self.rare else names
+
+    @cached_property
+    def codes(self) -> dict[str | None, int]:
+        """The number of the feature of each category, as `text_values` writes it."""
+        codes = {category: code for code, category in enumerate(self.categories)}
+        codes |= dict.fromkeys(self.rare, len(self.categories))
+        return {text if text is None else code_text(text): code for text, code in codes.items()}
+
+    def parse(self, cells: "pd.Series[Any]", path: Path) -> Values:
+        """Convert raw cells (rows,) of a prediction, as `read`."""
+        return self.read(cells, path)
+
+    def encode(self, values: Values, features: Features) -> int:
+        """Write the ones of values (rows,) to `features` (rows, width); count the unknown values."""
+        known = [category for category in self.codes if category is not None]
+        # the result of pandas for an unknown text is -1, which is the index of the last entry
+        lookup = np.array([self.codes[category] for category in known] + [-1], dtype=np.int64)
+        code_of_row = lookup[pd.Index(known, dtype=object).get_indexer(pd.Index(values, dtype=object))]
+        if None in self.codes:
+            code_of_row[pd.isna(values)] = self.codes[None]
+        rows = np.flatnonzero(code_of_row >= 0)
+        features[rows, code_of_row[rows]] = 1
+        return len(values) - len(rows)
+
+
+Column = NumericColumn | CategoricalColumn
+COLUMNS: dict[Kind, type[Column]] = {"numeric": NumericColumn, "categorical": CategoricalColumn}
+
+
+def inferred_kind(column: "pd.Series[Any]", train: NDArray[np.int64], path: Path, reading: Reading) -> Kind:
+    """The kind of a column: numeric if every value is a number, categorical if not.
+
+    Args:
+        column: shape (rows,), of all rows.
+        train: the numbers of the training rows.
+        path: the file, for error messages.
+        reading: how the file writes numbers.
+
+    Raises:
+        DataError: there are a few texts among numbers, or numbers in another notation.
+    """
+    if is_numeric(column):
+        return "numeric"
+    try:
+        refuse_other_notation(column, path, reading)
+    except ReadingError as error:
+        raise DataError(f"{error}, or `column_types: {{{column.name}: categorical}}`") from None
+    plain = plain_texts(column, reading)
+    counts = plain[plain.index.isin(train)].value_counts()
+    numbers = pd.to_numeric(counts.index.to_series(), errors="coerce").notna().to_numpy()
+    mark = missing_mark(plain)
+    if mark or counts.to_numpy()[numbers].sum() / counts.sum() > MOSTLY:
+        # one text in any row makes pandas read the whole column as text
+        texts = plain[pd.to_numeric(plain, errors="coerce").isna()]
+        if len(texts):
+            raise DataError(
+                f"{path}: row {texts.index[0] + 1}, column '{column.name}': expected a number, found "
+                f"{texts.iloc[0]!r}; correct it, add it to `missing` ({len(texts)} of {column.notna().sum()} "
+                "cells are texts), or set the kind in `column_types`"
+            )
+    return "categorical"
+
+
+def warn_of_case(column: str, texts: Collection[str]) -> None:
+    """Name the texts of a column that differ only in case."""
+    alike = Counter(text.casefold() for text in texts)
+    same = [text for text in texts if alike[text.casefold()] > 1]
+    if same:
+        logger.warning("%s has texts that differ only in case: %s", column, ", ".join(map(repr, same[:6])))
