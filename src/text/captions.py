@@ -1,6 +1,10 @@
 """Titles and descriptions of the pictures and tables in reports on texts, by file name."""
 
 PICTURES = {
+    "confusion_matrix": (
+        "Confusion matrix",
+        "Each row an actual class, each column what {name} answers; the diagonal is right.",
+    ),
     "perplexity": (
         "Perplexity beside baselines",
         "Bars: the perplexity of a test token for the model of {name} and its baselines; lower is better.",
@@ -13,5 +17,8 @@ PICTURES = {
 }
 
 TABLES = {
+    "classes": "Scores by class",
+    "most_wrong": "The most wrong texts",
+    "class_words": "Words that speak for a class",
     "neighbours": "Nearest neighbours of frequent words",
 }

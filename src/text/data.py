@@ -63,8 +63,8 @@ class DocumentBatches(Batches):
     """Batches of documents of similar length, padded to the longest of the batch.
 
     Args:
-        tensors: the tokens of all documents, and where each document begins (N + 1,), on the device of the
-            batches.
+        tensors: the tokens of all documents, where each document begins (N + 1,), and further tensors
+            (N, ...) with a row for each document, on the device of the batches.
         batch_size: documents of one batch over all processes, or "full".
         seed: shuffles the documents in each epoch; None keeps their order by length.
         process: the rank of this process.
@@ -79,16 +79,17 @@ class DocumentBatches(Batches):
         process: int = 0,
         processes: int = 1,
     ) -> None:
-        self.tokens, offsets = tensors
-        super().__init__((offsets[:-1], offsets.diff()), batch_size, seed, process, processes)
+        self.tokens, offsets, *further = tensors
+        super().__init__((offsets[:-1], offsets.diff(), *further), batch_size, seed, process, processes)
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        for starts, lengths in super().__iter__():
+        for starts, lengths, *further in super().__iter__():
             # at least <BOS> and <EOS>, even if a process has no document of a small split
             longest = int(lengths.max()) if len(lengths) else 2
             steps = torch.arange(longest, device=self.tokens.device)
             places = (starts[:, None] + steps).clamp(max=len(self.tokens) - 1)
-            yield (self.tokens[places].masked_fill(steps >= lengths[:, None], PAD),)  # (B, T)
+            tokens = self.tokens[places].masked_fill(steps >= lengths[:, None], PAD)  # (B, T)
+            yield tokens, *further
 
     def _order(self) -> Tensor:
         """Order by length; with a seed, shuffle documents of the same length, and then the batches."""
@@ -184,3 +185,37 @@ class ContextData(TextData):
     def targets(self, split: str) -> Tensor:
         """Return the words in the middle."""
         return self.tensors(split)[0][:, self.width].long()
+
+
+class LabelledData(TextData):
+    """Whole documents and their classes, for a classifier.
+
+    Args:
+        prepared: the folder data/prepared/<task>; the command line gives it.
+        batch_size: documents of a training batch over all devices, or `full`.
+        order_seed: of the batch order; the command line gives it `seed_everything`.
+
+    Raises:
+        ConfigurationError: the prepared texts have no classes.
+    """
+
+    evaluation_size = 256
+
+    def load_preprocessing(self) -> Preprocessing:
+        """Read what the preparation has learnt."""
+        preprocessing = super().load_preprocessing()
+        if preprocessing.labels is None:
+            raise ConfigurationError(f"{self.prepared}: the texts have no classes; set prepare.label")
+        return preprocessing
+
+    def tensors(self, split: str) -> tuple[Tensor, ...]:
+        """Return tokens, where each document begins, and the codes of the classes (N,) int64."""
+        return (*map(torch.from_numpy, load_split(self.prepared, split)), self.targets(split))
+
+    def targets(self, split: str) -> Tensor:
+        """Return the codes of the classes (N,) int64."""
+        return torch.from_numpy(np.load(self.prepared / f"{split}_labels.npy"))
+
+    def kind(self, split: str) -> type[Batches]:
+        """Return the batches of documents of similar length."""
+        return DocumentBatches

@@ -1,4 +1,4 @@
-"""Evaluate a language model or word vectors beside baselines: metrics, plots and tables."""
+"""Evaluate a language model, word vectors or a classifier beside baselines: metrics, plots and tables."""
 
 import json
 import math
@@ -21,13 +21,15 @@ from src.reporting.metrics import begin_report, write_metrics
 from src.reporting.noise import noise_of, write_losses
 from src.reporting.tables import markdown_table, print_metrics
 from src.text.baselines import CountedVectors, bits, ngram_models
+from src.text.classifier import TextClassifier
 from src.text.compose import Composition, compose_poems
 from src.text.data import DocumentBatches, contexts, load_split
+from src.text.evaluate_classes import evaluate_classes
 from src.text.model import LanguageModel, TokenModel, WordVectors
 from src.text.neighbours import nearest
 from src.text.preprocessing import SPECIAL, UNK, Preprocessing, TextEncoder
 
-ACCEPTS = TokenModel  # other modules are evaluated by their own steps
+ACCEPTS = (TokenModel, TextClassifier)  # other modules are evaluated by their own steps
 BASELINE_DOCUMENTS = 5000
 GENERATED_POEMS = 200
 COPY_LENGTH = 4
@@ -61,9 +63,11 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
         prepared: data/prepared/<task>.
         folder: an empty folder for metrics.json, plots/ and tables/.
     """
-    model = bundle.model_of(TokenModel)  # type: ignore[type-abstract]
+    model = bundle.model
     plots, tables = begin_report(bundle.folder, folder)
-    if isinstance(model, LanguageModel):
+    if isinstance(model, TextClassifier):
+        metrics = evaluate_classes(model, bundle, prepared, plots, tables)
+    elif isinstance(model, LanguageModel):
         metrics = _evaluate_poems(model, bundle.preprocessing, prepared, plots, tables)
     else:
         assert isinstance(model, WordVectors)

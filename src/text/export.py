@@ -1,8 +1,9 @@
-"""Export a language model, or word vectors with their cosines.
+"""Export a language model, word vectors with their cosines, or a classifier.
 
 B batch, T tokens, V vocabulary, E embedding, H hidden
 """
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from torch.nn import functional
 
 from src.bundle.bundle import Bundle
 from src.bundle.exportable import Arrays, Exportable
-from src.text.model import LanguageModel, TokenModel, WordVectors
+from src.text.classifier import TextClassifier
+from src.text.encoders import Bidirectional, Directions
+from src.text.model import LanguageModel, WordVectors
 from src.text.neighbours import nearest
 from src.text.networks import Recurrent
-from src.text.preprocessing import BOS, PAD, SPECIAL, UNK, Preprocessing
+from src.text.preprocessing import BOS, EOS, PAD, SPECIAL, UNK, Preprocessing
 
 LONGEST = 24
 NO_NEIGHBOUR = -1.0  # the lowest cosine, so that a search for neighbours never finds it
@@ -43,10 +46,7 @@ class Unrolled(nn.Module):
         self.cells = nn.ModuleList()
         for layer in range(recurrent.num_layers):
             inputs = recurrent.hidden_size if layer else recurrent.input_size
-            cell: nn.Module = CELLS[recurrent.mode](inputs, recurrent.hidden_size)  # type: ignore[call-arg]
-            weights = recurrent.state_dict()
-            cell.load_state_dict({name: weights[f"{name}_l{layer}"] for name in cell.state_dict()})
-            self.cells.append(cell)
+            self.cells.append(_cell(recurrent, layer, inputs))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (B, T) to logits (B, T, V) of the token after each."""
@@ -58,6 +58,14 @@ class Unrolled(nn.Module):
         seen = torch.cat([hidden, embedded], dim=2) if self.skip else hidden
         logits: Tensor = self.output(self.projection(seen))
         return logits
+
+
+def _cell(recurrent: nn.RNNBase, layer: int, inputs: int) -> nn.Module:
+    """The cell of a recurrent layer with its weights."""
+    cell: nn.Module = CELLS[recurrent.mode](inputs, recurrent.hidden_size)  # type: ignore[call-arg]
+    weights = recurrent.state_dict()
+    cell.load_state_dict({name: weights[f"{name}_l{layer}"] for name in cell.state_dict()})
+    return cell
 
 
 def _over_time(cell: Any, inputs: Tensor) -> Tensor:
@@ -96,14 +104,85 @@ class Neighbours(nn.Module):
         return self.vectors[words], cosines.masked_fill(itself | self.special, NO_NEIGHBOUR)
 
 
+class UnrolledDirections(nn.Module):
+    """Both directions of a network, cell by cell."""
+
+    def __init__(self, directions: Directions) -> None:
+        super().__init__()
+        layers = (directions.forwards, directions.backwards)
+        self.cells = nn.ModuleList(_cell(layer, 0, layer.input_size) for layer in layers)
+
+    def forward(self, forwards: Tensor, backwards: Tensor) -> tuple[Tensor, Tensor]:
+        """Both inputs (B, T, E) to the states (B, T, H) of their direction."""
+        first, second = (
+            _over_time(cell, inputs.transpose(0, 1)).transpose(0, 1)
+            for cell, inputs in zip(self.cells, (forwards, backwards), strict=True)
+        )
+        return first, second
+
+
+class Classes(nn.Module):
+    """A classifier with its probabilities.
+
+    Args:
+        model: in evaluation mode.
+    """
+
+    def __init__(self, model: TextClassifier) -> None:
+        super().__init__()
+        network: Any = copy.deepcopy(model.network)
+        if isinstance(model.network, Bidirectional):
+            network.directions = UnrolledDirections(network.directions)
+        self.network = network
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, T), padded at the end, to probabilities (B, K)."""
+        probabilities: Tensor = self.network(tokens).softmax(dim=1)
+        return probabilities
+
+
 def exportable(bundle: Bundle) -> Exportable:
-    """Return the exportable language model or word vectors of a bundle."""
-    model = bundle.model_of(TokenModel)  # type: ignore[type-abstract]
-    preprocessing = bundle.preprocessing
+    """Return the exportable form of a bundle's model."""
+    model, preprocessing = bundle.model, bundle.preprocessing
+    if isinstance(model, TextClassifier):
+        return _classifier(model, preprocessing)
     if isinstance(model, WordVectors):
         return _word_vectors(model, preprocessing)
     assert isinstance(model, LanguageModel)
     return _language_model(model, preprocessing)
+
+
+def _classifier(model: TextClassifier, preprocessing: Preprocessing) -> Exportable:
+    assert preprocessing.labels is not None
+
+    def sample(generator: np.random.Generator, rows: int) -> tuple[Arrays, Arrays]:
+        length = int(generator.integers(2, LONGEST, endpoint=True))
+        tokens = generator.integers(len(SPECIAL), len(preprocessing.vocabulary), size=(rows, length))
+        lengths = generator.integers(2, length, size=rows, endpoint=True)
+        tokens[np.arange(length) >= lengths[:, None]] = PAD
+        with torch.inference_mode():
+            probabilities = model.predict(model(torch.from_numpy(tokens)))
+        return {"tokens": tokens}, {"probabilities": probabilities.numpy()}
+
+    return Exportable(
+        kind="text_classifier",
+        network=type(model.network).__name__,
+        module=Classes(model).eval(),
+        inputs={"tokens": torch.full((2, 8), UNK)},
+        axes={"tokens": {0: "batch", 1: "time"}},
+        outputs=("probabilities",),
+        sample=sample,
+        description={
+            **_encoding(preprocessing),
+            "lowercase": preprocessing.lowercase,
+            "begin": BOS,
+            "end": EOS,
+            "longest": preprocessing.labels.longest,
+            "classes": preprocessing.labels.classes,
+            "target": preprocessing.labels.name,
+        },
+        vocabulary=preprocessing.vocabulary,
+    )
 
 
 def _language_model(model: LanguageModel, preprocessing: Preprocessing) -> Exportable:

@@ -1,4 +1,4 @@
-"""The forms for poems and for words on the page of `pipelines.serve`."""
+"""The forms for poems, words and texts on the page of `pipelines.serve`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +7,8 @@ import gradio
 from gradio.components import Component
 
 from src.core.errors import DataError
+from src.text.classifier import TextClassifier
+from src.text.classify import probabilities
 from src.text.compose import Composition, as_prepared, compose_poems
 from src.text.model import LanguageModel, WordVectors
 from src.text.neighbours import neighbours_of
@@ -16,6 +18,7 @@ Form = tuple[list[Component], Callable[..., str]]
 
 
 MOST_LINES, MOST_POEMS, MOST_NEIGHBOURS = 10, 20, 50
+CLASSES_SHOWN = 5
 
 
 def _whole(label: str, value: int, least: int, most: int) -> gradio.Number:
@@ -79,4 +82,24 @@ def word_form(model: WordVectors, preprocessing: Preprocessing) -> Form:
     return [words, count], predict
 
 
-FORMS: dict[type, Callable[..., Form]] = {LanguageModel: poem_form, WordVectors: word_form}
+def class_form(model: TextClassifier, preprocessing: Preprocessing) -> Form:
+    """Ask for a text; the answer is the likeliest classes."""
+    text = gradio.Textbox(label="Text", lines=3)
+
+    def predict(given: str | None) -> str:
+        if not (given or "").strip():
+            raise DataError("no text given")
+        found, unknown = probabilities(model, preprocessing, [given or ""])
+        shares, codes = found[0].topk(min(CLASSES_SHOWN, len(model.classes)))
+        pairs = zip(shares.tolist(), codes.tolist(), strict=True)
+        lines = [f"{model.classes[code]}: {share:.6f}" for share, code in pairs]
+        return "\n".join([*lines, *(["no word of it occurs in the training texts"] if unknown else [])])
+
+    return [text], predict
+
+
+FORMS: dict[type, Callable[..., Form]] = {
+    LanguageModel: poem_form,
+    WordVectors: word_form,
+    TextClassifier: class_form,
+}

@@ -47,7 +47,7 @@ class Recurrent(nn.Module):
     ) -> None:
         super().__init__()
         self.skip = skip
-        self.embedding = _embedding(vocabulary, embedding_size)
+        self.embedding = token_embedding(vocabulary, embedding_size)
         between = dropout if layers > 1 else 0.0
         self.recurrent: nn.RNNBase = CELLS[cell](
             embedding_size, hidden_size, layers, batch_first=True, dropout=between
@@ -95,7 +95,7 @@ class Transformer(nn.Module):
             raise ConfigurationError(
                 f"network.embedding_size {embedding_size} must be even and a multiple of heads {heads}"
             )
-        self.embedding = _embedding(vocabulary, embedding_size)
+        self.embedding = token_embedding(vocabulary, embedding_size)
         layer = nn.TransformerEncoderLayer(
             embedding_size, heads, 4 * embedding_size, dropout, batch_first=True, norm_first=True
         )
@@ -110,7 +110,7 @@ class Transformer(nn.Module):
         seen = tokens if state is None else torch.cat([state, tokens], dim=1)
         size = self.embedding.embedding_dim
         embedded = self.embedding(seen) * math.sqrt(size)
-        embedded = self.dropout(embedded + _waves(seen.shape[1], size).to(embedded))  # (B, S, E)
+        embedded = self.dropout(embedded + positions(seen.shape[1], size).to(embedded))  # (B, S, E)
         mask = nn.Transformer.generate_square_subsequent_mask(
             seen.shape[1], device=embedded.device, dtype=embedded.dtype
         )
@@ -134,7 +134,7 @@ class ContinuousBagOfWords(nn.Module):
 
     def __init__(self, vocabulary: int, embedding_size: int = 64, dropout: float = 0.0) -> None:
         super().__init__()
-        self.embedding = _embedding(vocabulary, embedding_size)
+        self.embedding = token_embedding(vocabulary, embedding_size)
         self.dropout = nn.Dropout(dropout)
         self.output = _output(embedding_size, vocabulary, None)
 
@@ -146,7 +146,8 @@ class ContinuousBagOfWords(nn.Module):
         return logits
 
 
-def _embedding(vocabulary: int, size: int) -> nn.Embedding:
+def token_embedding(vocabulary: int, size: int) -> nn.Embedding:
+    """The embeddings (V, E) of tokens, with a standard deviation of 0.1."""
     embedding = nn.Embedding(vocabulary, size, padding_idx=PAD)
     # torch's standard deviation of 1 makes the logits of tied weights far too large
     nn.init.normal_(embedding.weight, std=0.1)
@@ -160,7 +161,7 @@ def _output(size: int, vocabulary: int, tied: nn.Embedding | None) -> nn.Linear:
     return output
 
 
-def _waves(length: int, size: int) -> Tensor:
+def positions(length: int, size: int) -> Tensor:
     """Positions (length, size) as sines and cosines (Vaswani et al. 2017, section 3.5)."""
     rates = LONGEST_WAVE ** (-torch.arange(0, size, 2, dtype=torch.float64) / size)
     angles = torch.arange(length)[:, None] * rates

@@ -1,4 +1,4 @@
-"""Write the predictions of a trained model: poems, or the nearest neighbours of words."""
+"""Write the predictions of a trained model: poems, the nearest neighbours of words, or classes of texts."""
 
 import csv
 import logging
@@ -13,6 +13,8 @@ from src.bundle.progress import prediction_progress
 from src.core.arguments import explained
 from src.core.atomic import file_written_whole
 from src.core.errors import ConfigurationError
+from src.text.classifier import TextClassifier
+from src.text.classify import predict_text_classes, write_text_classes
 from src.text.compose import Composition, as_prepared, compose_poems
 from src.text.model import LanguageModel, WordVectors
 from src.text.neighbours import neighbours_of
@@ -89,7 +91,11 @@ def write_neighbours(
     return len(words)
 
 
-WRITERS = {LanguageModel: write_poems, WordVectors: write_neighbours}
+WRITERS = {
+    LanguageModel: write_poems,
+    WordVectors: write_neighbours,
+    TextClassifier: write_text_classes,
+}
 
 
 def predict_poems(
@@ -148,4 +154,5 @@ def predict_neighbours(
 PREDICTORS: dict[type, Callable[..., pd.DataFrame]] = {
     LanguageModel: predict_poems,
     WordVectors: predict_neighbours,
+    TextClassifier: predict_text_classes,
 }

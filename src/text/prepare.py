@@ -1,26 +1,40 @@
 """Split raw documents, learn the vocabulary from the training part and encode all of them."""
 
+import logging
+import math
 import re
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from src.core.atomic import written_whole
 from src.core.digests import write_manifest
 from src.core.documents import write_json
 from src.core.errors import ConfigurationError, DataError
-from src.preparation.proposals import count
+from src.preparation.proposals import count, listed
 from src.preparation.splits import check_splitting, cut_fold
-from src.text.preprocessing import BOS, EOS, INVISIBLE, SPECIAL, UNK, Preprocessing, TextEncoder
+from src.text.labelled import read_labelled
+from src.text.preprocessing import (
+    INVISIBLE,
+    SPECIAL,
+    UNK,
+    Labels,
+    Preprocessing,
+    TextEncoder,
+    Tokenizer,
+)
 from src.text.reading import Unit, read_documents, text_files
 from src.text.rhymes import rhyme_of
+
+logger = logging.getLogger(__name__)
 
 FEWEST_DOCUMENTS = 3  # one for each split
 UNITS: dict[Unit, str] = {
@@ -35,10 +49,18 @@ class Preparation:
     """The settings of the preparation: the section `<task>.prepare` of params.yaml.
 
     Args:
+        label: the column or key of the class of each text, for classification; where folders with .txt files
+            are the classes, any name. null for texts without classes.
+        text: the column or key of the text; null where folders are the classes.
+        train: the file or folder of the raw data with the labelled texts; null for all of it.
+        test: the file or folder of an official test set with classes; null splits the test set off.
+        longest: labelled texts are cut to this number of tokens.
+        lowercase: make letters small ones.
         encoding: of the raw files that are not UTF-8, such as gb18030, big5 or utf-16; null refuses them.
         document: what is one document of a .txt file: each "line", each "paragraph" (the lines between two
             blank lines), or each "file".
-        tokenizer: "char" (each character is a token) or "jieba" (words).
+        tokenizer: "char" (each character is a token), "jieba" (words), or "word" (words between spaces, and
+            signs).
         convert: an OpenCC configuration such as t2s (traditional to simplified characters); null for none.
         replace: regular expressions and their replacements, applied in this order.
         stopwords: tokens to leave out.
@@ -51,9 +73,15 @@ class Preparation:
         seed: of the split.
     """
 
+    label: str | None = None
+    text: str | None = None
+    train: str | None = None
+    test: str | None = None
+    longest: int = 512
+    lowercase: bool = False
     encoding: str | None = None
     document: Unit = "line"
-    tokenizer: Literal["char", "jieba"] = "char"
+    tokenizer: Tokenizer = "char"
     convert: str | None = None
     replace: dict[str, str] = field(default_factory=dict)
     stopwords: list[str] = field(default_factory=list)
@@ -67,6 +95,15 @@ class Preparation:
 
     def __post_init__(self) -> None:
         check_splitting(self)
+        if self.folds:
+            self.test = None
+        if self.longest < 1:
+            raise ConfigurationError(f"prepare.longest must be at least 1: {self.longest}")
+        for name in ("text", "train", "test"):
+            if getattr(self, name) is not None and self.label is None:
+                raise ConfigurationError(f"prepare.{name} is for texts with classes: set prepare.label, too")
+        if self.label is not None and self.rhymes:
+            raise ConfigurationError("prepare.rhymes must be false for texts with classes (prepare.label)")
         if self.min_count < 1:
             raise ConfigurationError(f"prepare.min_count must be at least 1: {self.min_count}")
         try:
@@ -84,12 +121,63 @@ class Preparation:
                 ) from None
 
 
+@dataclass(frozen=True)
+class Documents:
+    """Raw documents.
+
+    Args:
+        place: the file or folder of them.
+        texts: of the documents.
+        empty: the number of empty ones, which are not among them.
+        classes: of each; empty for texts without classes.
+        test: the numbers of those of an official test set.
+    """
+
+    place: Path
+    texts: list[str]
+    empty: int
+    classes: list[str] = field(default_factory=list)
+    test: Set[int] = frozenset()
+
+    def only(self, kept: list[int]) -> "Documents":
+        """Those with the given numbers, which are counted anew."""
+        return replace(
+            self,
+            texts=[self.texts[number] for number in kept],
+            classes=[self.classes[number] for number in kept] if self.classes else [],
+            test={new for new, old in enumerate(kept) if old in self.test},
+        )
+
+
+def _read(raw: Path, settings: Preparation) -> Documents:
+    """Read the raw documents."""
+    if settings.label is None:
+        texts, empty = read_documents(raw, settings.encoding, settings.document)
+        files = text_files(raw)
+        return Documents(files[0] if len(files) == 1 else raw, texts, empty)
+    place = raw / settings.train if settings.train else raw
+    how = (settings.text, settings.label, settings.encoding)
+    rows, empty = read_labelled(place, *how)
+    test: list[int] = []
+    if settings.test is not None:
+        if not settings.train:
+            raise ConfigurationError(
+                "prepare.test: name the file or folder of the other texts, too: prepare.train"
+            )
+        more, empty_ones = read_labelled(raw / settings.test, *how)
+        test = list(range(len(rows), len(rows) + len(more)))
+        rows, empty = rows + more, empty + empty_ones
+    _, texts, classes = map(list, zip(*rows, strict=True))
+    return Documents(place, texts, empty, classes, set(test))
+
+
 def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     """Split the documents of a task, learn the vocabulary and encode them.
 
     Writes, for each split (train, validation, test), `<split>_tokens.npy` with all its documents in one int32
     array, each from `<BOS>` to `<EOS>`, and `<split>_offsets.npy` (N + 1,) int64 with the place where each
-    begins; split.csv; preprocessing.json; corpus.json with statistics of the corpus; manifest.json.
+    begins; of texts with classes `<split>_labels.npy` (N,) int64, and test_texts.json for the report;
+    split.csv; preprocessing.json; corpus.json with statistics of the corpus; manifest.json.
 
     Args:
         raw: the folder with the raw files.
@@ -100,28 +188,33 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         ConfigurationError: `convert` or `folds` cannot be used.
         DataError: the documents cannot be used. Nothing is written.
     """
-    texts, empty = read_documents(raw, settings.encoding, settings.document)
+    read = _read(raw, settings)
+    texts, empty = read.texts, read.empty
     invisible = sum(len(INVISIBLE.findall(text)) for text in texts)
     preprocessing = Preprocessing(
         tokenizer=settings.tokenizer,
         convert=settings.convert,
         replace=[list(pair) for pair in settings.replace.items()],
         stopwords=settings.stopwords,
+        lowercase=settings.lowercase,
+        labels=_labels(read, settings),
     )
+    longest = settings.longest if preprocessing.labels else None
     encoder = _encoder(preprocessing)
     # interned, so that a large corpus has each character only once in memory
     documents = [list(map(sys.intern, encoder.tokens(encoder.clean(text)))) for text in texts]
-    empty += sum(not tokens for tokens in documents)
-    documents = [tokens for tokens in documents if tokens]
+    kept = [number for number, tokens in enumerate(documents) if tokens]
+    empty += len(documents) - len(kept)
+    documents, read = [documents[number] for number in kept], read.only(kept)
     keys = [_key(tokens) for tokens in documents]
-    files = text_files(raw)
-    parts = _split(keys, settings, files[0] if len(files) == 1 else raw)
+    parts = _split(keys, read, settings)
+    codes = _codes(read, parts, preprocessing.labels)
 
     counts = Counter(token for number in parts["train"] for token in documents[number])
     preprocessing = _with_vocabulary(preprocessing, counts, settings)
     encoder = TextEncoder(preprocessing)
     encoded = {
-        name: [[BOS, *encoder.encode(documents[number]), EOS] for number in part]
+        name: [encoder.document(documents[number], longest) for number in part]
         for name, part in parts.items()
     }
     doubled = len(keys) - len(set(keys))
@@ -140,10 +233,14 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
             flat = np.fromiter((number for row in rows for number in row), np.int32, sum(lengths))
             np.save(folder / f"{name}_tokens.npy", flat)
             np.save(folder / f"{name}_offsets.npy", np.cumsum([0, *lengths], dtype=np.int64))
+            if codes is not None:
+                np.save(folder / f"{name}_labels.npy", codes[parts[name]])
         lines = sorted((number, name) for name, part in parts.items() for number in part)
         text = "".join(f"{number},{name}\n" for number, name in lines)
         (folder / "split.csv").write_text(f"document,split\n{text}", encoding="utf-8")
         preprocessing.save(folder)
+        if codes is not None:
+            write_json(folder / "test_texts.json", [read.texts[number] for number in parts["test"]])
         write_json(folder / "corpus.json", corpus)
         write_manifest(folder)
     print(
@@ -168,26 +265,95 @@ def _key(tokens: list[str]) -> str:
     return "".join(token for token in tokens if unicodedata.category(token[0])[0] != "P")
 
 
-def _split(keys: list[str], settings: Preparation, place: Path) -> dict[str, list[int]]:
-    """Return the document numbers of each split; documents with the same key are in the same split."""
-    unique = list(dict.fromkeys(keys))
+def _labels(read: "Documents", settings: Preparation) -> Labels | None:
+    """The classes of labelled texts, numbers by value and then texts by alphabet."""
+    if settings.label is None:
+        return None
+    classes = sorted(set(read.classes), key=_class_order)
+    if len(classes) < 2:
+        raise DataError(
+            f"{read.place}: the class '{settings.label}': expected two classes or more, found only "
+            f"{classes[0]!r}"
+        )
+    return Labels(settings.label, classes, settings.text, settings.longest)
+
+
+def _class_order(name: str) -> tuple[int, float, str]:
+    try:
+        return (0, float(name), name)
+    except ValueError:
+        return (1, 0.0, name)
+
+
+def _codes(read: "Documents", parts: dict[str, list[int]], labels: Labels | None) -> NDArray[np.int64] | None:
+    """The code of the class of each document (N,); each class must have a training document."""
+    if labels is None:
+        return None
+    code = {name: number for number, name in enumerate(labels.classes)}
+    codes = np.array([code[name] for name in read.classes], dtype=np.int64)
+    absent = [name for name in labels.classes if code[name] not in codes[parts["train"]]]
+    if absent:
+        raise DataError(
+            f"{read.place}: the class '{labels.name}': {listed(absent)} has no training text; each class "
+            "needs several different texts"
+        )
+    return codes
+
+
+def _split(keys: list[str], read: "Documents", settings: Preparation) -> dict[str, list[int]]:
+    """Return the document numbers of each split; documents with the same key are in the same split.
+
+    Each part has the shares of the classes if each class has enough documents. A copy of a document of an
+    official test set is left out of the training.
+    """
+    official = {keys[number] for number in read.test}
+    free = [number for number in range(len(keys)) if number not in read.test and keys[number] not in official]
+    unique = list(dict.fromkeys(keys[number] for number in free))
     if len(unique) < FEWEST_DOCUMENTS:
         raise DataError(
-            f"{place}: {count(len(unique), 'different document')}, expected at least {FEWEST_DOCUMENTS}; "
-            f"{UNITS[settings.document]}, change the file or prepare.document"
+            f"{read.place}: {count(len(unique), 'different document')}, expected at least "
+            f"{FEWEST_DOCUMENTS}; {UNITS[settings.document]}, change the file or prepare.document"
         )
     rest = np.arange(len(unique))
+    stratum = None
+    if read.classes:
+        first = {keys[number]: read.classes[number] for number in reversed(free)}
+        stratum = np.array([first[key] for key in unique], dtype=object)
+    test: Any = np.arange(0)
     if settings.folds:
-        rest, test = cut_fold(rest, settings)
-    else:
-        rest, test = train_test_split(rest, test_size=settings.test_share, random_state=settings.seed)
-    _, validation = train_test_split(rest, test_size=settings.validation_share, random_state=settings.seed)
+        rest, test = cut_fold(rest, settings, _stratum_of(rest, stratum, 1 / settings.folds))
+    elif settings.test is None:
+        rest, test = _cut(rest, settings.test_share, settings.seed, stratum)
+    _, validation = _cut(rest, settings.validation_share, settings.seed, stratum)
     held_out = (("test", test), ("validation", validation))
     side = {unique[number]: name for name, numbers in held_out for number in numbers}
-    parts: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
-    for number, key in enumerate(keys):
-        parts[side.get(key, "train")].append(number)
+    parts: dict[str, list[int]] = {"train": [], "validation": [], "test": sorted(read.test)}
+    for number in free:
+        parts[side.get(keys[number], "train")].append(number)
+    left_out = len(keys) - sum(map(len, parts.values()))
+    if left_out:
+        logger.warning(
+            "%s: %s left out of the training: the official test set has the same",
+            *(read.place, count(left_out, "text")),
+        )
     return parts
+
+
+def _cut(rest: Any, share: float, seed: int, stratum: Any) -> Any:
+    stratify = _stratum_of(rest, stratum, share)
+    return train_test_split(
+        rest, test_size=share, random_state=seed, stratify=None if stratify is None else stratify[rest]
+    )
+
+
+def _stratum_of(rest: Any, stratum: Any, share: float) -> Any:
+    """The classes if both parts of a split can have all of them, else None."""
+    if stratum is None:
+        return None
+    sizes = Counter(stratum[rest])
+    part = math.ceil(share * len(rest))
+    fits = min(sizes.values()) >= 2 and min(part, len(rest) - part) >= len(sizes)
+    return stratum if fits else None
 
 
 def _with_vocabulary(

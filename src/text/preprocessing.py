@@ -8,10 +8,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from src.core.documents import read_json, write_json
+from src.core.errors import IntegrityError
 
 SPECIAL = ("<PAD>", "<UNK>", "<BOS>", "<EOS>", "<LINE>", "<STANZA>")
 PAD, UNK, BOS, EOS, LINE, STANZA = range(len(SPECIAL))
@@ -26,27 +28,55 @@ INVISIBLE = re.compile(
 )
 
 
+# words of languages with spaces, as in don't, and single signs
+WORD = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]")
+
+Tokenizer = Literal["char", "jieba", "word"]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The classes of labelled texts.
+
+    Args:
+        name: of the column or key of the class.
+        classes: their names, in the order of their codes.
+        text: the column or key of the text; None where folders are the classes.
+        longest: texts are cut to this number of tokens.
+    """
+
+    name: str
+    classes: list[str]
+    text: str | None
+    longest: int
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """How text becomes token numbers: the content of preprocessing.json.
 
     Args:
-        tokenizer: "char" (each character is a token) or "jieba" (words).
+        tokenizer: "char" (each character is a token), "jieba" (words), or "word" (words between spaces, and
+            signs).
         convert: an OpenCC configuration such as t2s (traditional to simplified characters), or None.
         replace: pairs of a regular expression and its replacement, applied in this order.
         stopwords: tokens that are left out.
         vocabulary: the token of each number (V).
         counts: how often each token occurs in the training documents (V).
         rhymes: the rhyme of each token, None for tokens without one (V); None if they were not prepared.
+        lowercase: whether letters become small ones.
+        labels: of texts with classes; None for others.
     """
 
-    tokenizer: Literal["char", "jieba"]
+    tokenizer: Tokenizer
     convert: str | None = None
     replace: list[list[str]] = field(default_factory=list)
     stopwords: list[str] = field(default_factory=list)
     vocabulary: list[str] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     rhymes: list[int | None] | None = None
+    lowercase: bool = False
+    labels: Labels | None = None
 
     @classmethod
     def load(cls, folder: Path) -> "Preprocessing":
@@ -56,13 +86,23 @@ class Preprocessing:
             ConfigurationError: there is no such file.
             IntegrityError: it is damaged.
         """
-        return cls(**read_json(folder / "preprocessing.json", f"prepare@{folder.name}"))
+        path, stage = folder / "preprocessing.json", f"prepare@{folder.name}"
+        content = read_json(path, stage)
+        try:
+            labels = content.pop("labels", None)
+            return cls(**content, labels=None if labels is None else Labels(**labels))
+        except (TypeError, AttributeError) as error:
+            raise IntegrityError(
+                f"{path}: expected the preprocessing of texts, found another content ({error}); "
+                f"run: dvc repro -f {stage}"
+            ) from None
 
     def save(self, folder: Path) -> None:
-        """Write preprocessing.json; `rhymes` only if they were prepared."""
+        """Write preprocessing.json; `rhymes`, `lowercase` and `labels` only if they were prepared."""
         content = asdict(self)
-        if self.rhymes is None:
-            del content["rhymes"]
+        for name in ("rhymes", "lowercase", "labels"):
+            if not content[name]:
+                del content[name]
         write_json(folder / "preprocessing.json", content)
 
 
@@ -87,6 +127,7 @@ class TextEncoder:
     def __init__(self, preprocessing: Preprocessing) -> None:
         self.tokenizer = preprocessing.tokenizer
         self.convert = preprocessing.convert
+        self.lowercase = preprocessing.lowercase
         self.stopwords = frozenset(preprocessing.stopwords)
         self.replace = [(re.compile(pattern), by) for pattern, by in preprocessing.replace]
         self.vocabulary = preprocessing.vocabulary
@@ -101,6 +142,8 @@ class TextEncoder:
     def clean(self, text: str) -> str:
         """Leave out invisible characters, convert the others and replace the patterns."""
         text = INVISIBLE.sub("", text)
+        if self.lowercase:
+            text = text.lower()
         if self.convert:
             text = self._converter.convert(text)
         for pattern, by in self.replace:
@@ -114,9 +157,15 @@ class TextEncoder:
             if part in MARKS:
                 found.append(MARKS[part])
             elif part:
-                pieces: Iterable[str] = part if self.tokenizer == "char" else _jieba().cut(part)
+                pieces: Iterable[str] = part
+                if self.tokenizer != "char":
+                    pieces = WORD.findall(part) if self.tokenizer == "word" else _jieba().cut(part)
                 found += [piece for piece in pieces if not piece.isspace() and piece not in self.stopwords]
         return found
+
+    def document(self, tokens: Iterable[str], longest: int | None = None) -> list[int]:
+        """The token numbers of a document from `<BOS>` to `<EOS>`, with at most `longest` tokens between."""
+        return [BOS, *self.encode(islice(tokens, longest)), EOS]
 
     def encode(self, tokens: Iterable[str]) -> list[int]:
         """Return the token numbers; tokens outside the vocabulary are `<UNK>`."""

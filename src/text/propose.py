@@ -7,12 +7,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from src.core.encodings import guess_encoding
-from src.core.errors import ConfigurationError, DataError
+from src.core.errors import DataError
 from src.preparation.proposals import Noted, Proposal, configuration, count, one_cycle, one_line
 from src.text.prepare import UNITS
 from src.text.preprocessing import INVISIBLE, MARKS, Preprocessing, TextEncoder
-from src.text.reading import BLANK_LINES, Unit, read_documents, read_text, text_files
+from src.text.propose_classes import propose_classes
+from src.text.reading import BLANK_LINES, Unit, encoding_of, read_documents, read_text, text_files
 
 VERSE_LENGTHS = (5, 7)  # as in Composition.length
 VERSE_ENDS = re.compile(r"[，。？！；：、,.?!;:/\s]+")
@@ -43,20 +43,21 @@ RATE = 0.003
 
 
 def propose(path: Path, target: str | None) -> Proposal:
-    """Propose a language model for Chinese verse, and word vectors for other texts.
+    """Propose a classifier for texts with classes, a language model for Chinese verse, else word vectors.
 
     Args:
-        path: a file that `read_documents` reads, or a folder of them.
-        target: None; documents have no target column.
+        path: a file that `read_labelled` or `read_documents` reads, or a folder of them.
+        target: the column or key of the class; None looks for one.
 
     Raises:
-        ConfigurationError: a target was given.
+        ConfigurationError: there is no such column.
         DataError: a file cannot be read, or there is none.
     """
-    if target is not None:
-        raise ConfigurationError("--target: texts have no target column")
+    labelled = propose_classes(path, target)
+    if labelled is not None:
+        return labelled
     files = text_files(path)
-    encoding = _encoding_of(files)
+    encoding = encoding_of(files)
     unit = _unit_of(files, encoding)
     raw, empty = read_documents(path, encoding, unit)
     documents = [text for document in raw if (text := INVISIBLE.sub("", document).strip())]
@@ -96,7 +97,7 @@ def propose(path: Path, target: str | None) -> Proposal:
         kind = "Chinese, no verses of 5 or 7 characters" if chinese else "not Chinese verse"
         findings.append(
             f"{kind}: word vectors (CBOW), which give the neighbours of words. The language model writes "
-            "Chinese verse only; other texts are neither generated nor classified"
+            "Chinese verse only; to classify texts, give a table with a column of texts and one of classes"
         )
         more, configured, predict = _prose(documents, text, chinese)
     return Proposal(
@@ -107,15 +108,6 @@ def propose(path: Path, target: str | None) -> Proposal:
         findings=findings,
         predict=predict,
     )
-
-
-def _encoding_of(files: list[Path]) -> str | None:
-    """Return the likely encoding of the first file that is not UTF-8; None if all are, or none fits."""
-    for file in files:
-        guess = guess_encoding(file.read_bytes())
-        if guess not in ("utf-8", "utf-8-sig"):
-            return guess
-    return None
 
 
 def _unit_of(files: list[Path], encoding: str | None) -> Unit:

@@ -1,7 +1,7 @@
 """Reading of raw texts: .txt, .json and .jsonl files into documents."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,33 +18,42 @@ BLANK_LINES = re.compile(r"\n\s*\n")
 SHOWN = 12  # characters of a text in an error
 
 
-def text_files(place: Path) -> list[Path]:
+def is_hidden(path: Path) -> bool:
+    """Whether a file or folder is hidden, as those that macOS puts into archives, or one of the project."""
+    return path.name.startswith(".") or path.name in OTHERS
+
+
+def text_files(place: Path, also: Collection[str] = ()) -> list[Path]:
     """The files with texts of a folder, by suffix and name, or the one file.
 
-    Hidden files, such as those that macOS puts into archives, and files of other kinds are left out.
+    Hidden files and files of other kinds are left out.
+
+    Args:
+        place: the folder or file.
+        also: further suffixes to accept.
 
     Raises:
         DataError: there is none, or one is no regular file.
     """
+    suffixes = (*SUFFIXES, *also)
     if not place.is_dir():
         files = [place]
     else:
-        files = [path for path in sorted(place.iterdir()) if path.name not in OTHERS]
-        files = [path for path in files if not path.name.startswith(".") and not path.is_dir()]
-        others = [path for path in files if path.suffix.lower() not in SUFFIXES]
-        files = [path for suffix in SUFFIXES for path in files if path.suffix.lower() == suffix]
+        files = [path for path in sorted(place.iterdir()) if not is_hidden(path) and not path.is_dir()]
+        others = [path for path in files if path.suffix.lower() not in suffixes]
+        files = [path for suffix in suffixes for path in files if path.suffix.lower() == suffix]
         if not files and len(others) == 1:
             files = others  # the error names it
     if not files:
         raise DataError(f"{place}: there is no {', '.join(SUFFIXES)} file in it; folders in it are not read")
     for path in files:
         suffix = path.suffix.lower()
-        if suffix in TABLES:
+        if suffix in TABLES and suffix not in also:
             raise DataError(
-                f"{path}: a table; texts are {', '.join(SUFFIXES)} files. Classification of texts by labels "
-                "is not there: this kind of data has a language model of verse and word vectors only"
+                f"{path}: a table; texts without classes are {', '.join(SUFFIXES)} files. To classify texts, "
+                "name the columns of a .csv or .tsv file: prepare.text and prepare.label"
             )
-        if suffix not in SUFFIXES:
+        if suffix not in suffixes:
             raise DataError(f"{path}: expected one of {', '.join(SUFFIXES)}; save the text as .txt (UTF-8)")
         if not path.is_file():
             raise DataError(f"{path}: not a regular file")
@@ -79,7 +88,7 @@ def read_documents(
         if path.suffix.lower() == ".txt":
             parts = _parts(text, document)
         else:
-            parts = [_entry(where, entry) for where, entry in _entries(path, text)]
+            parts = [text_of(where, entry) for where, entry in entries(path, text)]
         found = [part.strip() for part in parts]
         kept = [part for part in found if part]
         if not kept:
@@ -133,8 +142,21 @@ def read_text(path: Path, encoding: str | None = None) -> str:
     )
 
 
-def _entries(path: Path, text: str) -> Iterator[tuple[str, Any]]:
-    """The entries of a .json or .jsonl file, each with its place."""
+def encoding_of(files: list[Path]) -> str | None:
+    """The likely encoding of the first file that is not UTF-8; None if all are, or none fits."""
+    for file in files:
+        guess = guess_encoding(file.read_bytes())
+        if guess not in ("utf-8", "utf-8-sig"):
+            return guess
+    return None
+
+
+def entries(path: Path, text: str) -> Iterator[tuple[str, Any]]:
+    """The entries of a .json or .jsonl file, each with its place.
+
+    Raises:
+        DataError: it is not JSON, or no list.
+    """
     if path.suffix.lower() == ".jsonl":
         for number, line in enumerate(text.split("\n"), 1):
             if line.strip():
@@ -155,7 +177,12 @@ def _json(where: str, text: str) -> Any:
         raise DataError(f"{where}: not JSON: {error}") from None
 
 
-def _entry(where: str, entry: Any) -> str:
+def text_of(where: str, entry: Any) -> str:
+    """The text of an entry: itself, its key `text`, or its `paragraphs` joined.
+
+    Raises:
+        DataError: it has another form.
+    """
     if isinstance(entry, dict):
         entry = entry.get("paragraphs", entry.get("text"))
     if isinstance(entry, list) and all(isinstance(part, str) for part in entry):

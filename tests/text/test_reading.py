@@ -63,7 +63,7 @@ def test_lines_of_json_are_documents(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", "label,text\n1,x", r"a\.csv: a table; .*Classification of texts by labels is not there"),
+        ("a.csv", "label,text\n1,x", r"a\.csv: a table; .*To classify texts, name the columns"),
         ("a.jsonl", "[" * 200_000, r"a\.jsonl, line 1: not JSON: nested too deeply"),
         ("a.json", '["\\ud800"]', r"a\.json: not JSON: half of a surrogate pair"),
         ("a.json", '[{"text": 3}]', r"a\.json, entry 1: expected"),
@@ -149,6 +149,6 @@ def test_poems_are_recognised_however_they_are_written(
 def test_other_prose_is_told_what_it_can_become(tmp_path: Path) -> None:
     proposal = propose(file(tmp_path, "a.txt", "The data are a sample.\nA model is a function."), None)
     assert "word vectors" in proposal.findings[-1]
-    assert "other texts are neither generated nor classified" in proposal.findings[-1]
+    assert "to classify texts, give a table" in proposal.findings[-1]
     with pytest.raises(DataError, match="there are no letters in it"):
         propose(file(tmp_path, "b.txt", "123\n456\n"), None)

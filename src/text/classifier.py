@@ -1,0 +1,147 @@
+"""The LightningModule that classifies texts.
+
+B batch, T tokens, V vocabulary, K classes
+"""
+
+from typing import Any, Literal
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional
+
+from src.core.errors import ConfigurationError
+from src.text.encoders import EncoderCallable
+from src.text.preprocessing import SPECIAL, UNK, Preprocessing
+from src.training.distributed import mean_over_processes
+from src.training.epoch_outputs import EpochOutputs
+from src.training.metrics import classification_metrics
+from src.training.optimizers import ParameterGroups, optimizer_and_schedule
+from src.training.overhead import log_epoch
+
+Batch = tuple[Tensor, Tensor]
+
+
+class TextClassifier(LightningModule):
+    """A classifier of texts. Batches are token numbers (B, T), padded at the end, and classes (B,) int64.
+
+    Args:
+        preprocessing: of the data; gives the vocabulary and the classes.
+        network: a class of src.text.encoders, or one with the same call.
+        unknown_share: the share of the tokens occurring only once that training replaces by `<UNK>`, so that
+            the network learns to read it.
+        label_smoothing: of the cross-entropy.
+        optimizer: any of torch.optim.
+        lr_scheduler: any of torch.optim.lr_scheduler.
+        lr_interval: "epoch" or "step", when the scheduler steps.
+        parameter_groups: settings of the optimizer for parameters by name, such as
+            `[{pattern: 'bias|Norm', weight_decay: 0}]` (src.training.optimizers.grouped).
+
+    Raises:
+        ConfigurationError: the texts have no classes, or a share is out of range.
+    """
+
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        network: EncoderCallable,
+        unknown_share: float = 0.5,
+        label_smoothing: float = 0.0,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        lr_interval: Literal["epoch", "step"] = "epoch",
+        parameter_groups: ParameterGroups | None = None,
+    ) -> None:
+        super().__init__()
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.lr_interval = lr_interval
+        self.parameter_groups = parameter_groups
+        self.epoch_outputs = EpochOutputs()
+        if preprocessing.labels is None:
+            raise ConfigurationError("TextClassifier needs texts with classes: set prepare.label")
+        if not 0 <= unknown_share <= 1:
+            raise ConfigurationError(f"model.unknown_share must lie between 0 and 1: {unknown_share}")
+        if not 0 <= label_smoothing < 1:
+            raise ConfigurationError(f"model.label_smoothing must be in [0, 1): {label_smoothing}")
+        self.unknown_share = unknown_share
+        self.label_smoothing = label_smoothing
+        self.classes = preprocessing.labels.classes
+        counts = torch.tensor(preprocessing.counts)
+        # not persistent, as a bundle has it in preprocessing.json
+        self.rare = nn.Buffer((counts == 1) & (torch.arange(len(counts)) >= len(SPECIAL)), persistent=False)
+        self.network = network(len(preprocessing.vocabulary), len(self.classes))
+        self.example_input_array = torch.full((2, 8), UNK)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, T) to logits (B, K)."""
+        logits: Tensor = self.network(tokens)
+        return logits
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the mean loss over the documents of a batch; of several processes, each has a part of it."""
+        tokens, target = batch[0].long(), batch[1]
+        if self.unknown_share:
+            drawn = torch.rand(tokens.shape, device=tokens.device) < self.unknown_share
+            tokens = tokens.masked_fill(self.rare[tokens] & drawn, UNK)
+        outputs = self(tokens)
+        self.epoch_outputs.add("train", outputs, target)
+        return mean_over_processes(self.loss_of(outputs, target), len(target))
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the outputs for the metrics of the epoch."""
+        self.epoch_outputs.add("validation", self(batch[0].long()), batch[1])
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the outputs for the metrics of the epoch."""
+        self.epoch_outputs.add("test", self(batch[0].long()), batch[1])
+
+    def on_train_epoch_end(self) -> None:
+        """Log the training loss and accuracy, of the outputs at each step."""
+        outputs, target = self.epoch_outputs.take("train")
+        accuracy = (outputs.argmax(dim=1) == target).float().mean()
+        log_epoch(self, "train", {"loss": self.loss_of(outputs, target), "accuracy": accuracy})
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation loss and metrics."""
+        self._log_metrics("validation")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test loss and metrics."""
+        self._log_metrics("test")
+
+    def _log_metrics(self, stage: str) -> None:
+        log_epoch(self, stage, self.metrics_of(*self.epoch_outputs.take(stage)))
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer and schedule of the configuration."""
+        return optimizer_and_schedule(
+            self, self.optimizer, self.lr_scheduler, self.lr_interval, self.parameter_groups
+        )
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """Logits to class probabilities, both (B, K)."""
+        return outputs.softmax(dim=1)
+
+    def trivial_outputs(self, target: Tensor) -> Tensor:
+        """Constant logits (1, K): the shares of the classes of (B,)."""
+        return target.bincount(minlength=len(self.classes)).log()[None]
+
+    def trivial_metrics(self, train: Tensor, test: Tensor) -> dict[str, float]:
+        """The metrics of `trivial_outputs`.
+
+        Args:
+            train: the classes (B,) of the training documents.
+            test: those of the test documents.
+        """
+        outputs = self.trivial_outputs(train).expand(len(test), -1)
+        return {name: float(value) for name, value in self.metrics_of(outputs, test).items()}
+
+    def loss_of(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """The cross-entropy of logits (B, K) and classes (B,)."""
+        return functional.cross_entropy(outputs, target, label_smoothing=self.label_smoothing)
+
+    def metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """The loss, accuracy, and precision, recall and F1 as means over the classes."""
+        return {"loss": self.loss_of(outputs, target), **classification_metrics(outputs, target)}

@@ -1,0 +1,128 @@
+"""Predictions of a classifier of texts.
+
+N texts, K classes
+"""
+
+import csv
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from src.bundle.progress import prediction_progress
+from src.bundle.spreadsheets import as_text
+from src.core.atomic import file_written_whole
+from src.text.classifier import TextClassifier
+from src.text.labelled import read_plain
+from src.text.preprocessing import PAD, SPECIAL, Labels, Preprocessing, TextEncoder
+
+logger = logging.getLogger(__name__)
+
+TEXTS_AT_ONCE = 1024
+TEXTS_OF_A_BATCH = 128
+
+
+def write_text_classes(
+    model: TextClassifier,
+    preprocessing: Preprocessing,
+    input: Path,
+    output: Path = Path("predictions.csv"),
+    encoding: str | None = None,
+    escape_formulas: bool = False,
+) -> int:
+    """Write the class of each text and its probability to a CSV file.
+
+    Args:
+        model: trained, in evaluation mode.
+        preprocessing: of its training data.
+        input: a .txt file with a text a line; a .csv, .tsv, .json or .jsonl file with the column of the
+            training data; or a folder of .txt files with a text each.
+        output: the CSV file to write: the number of the row or line, from 1, or the name of the file.
+        encoding: of files that are not UTF-8, such as gb18030.
+        escape_formulas: put an apostrophe before names and classes that a spreadsheet would compute.
+
+    Returns:
+        The number of texts.
+
+    Raises:
+        ConfigurationError: the table has no such column.
+        DataError: a file cannot be read, or there is no text.
+    """
+    labels = _labels(preprocessing)
+    rows = read_plain(input, labels.text, encoding)
+    without = 0
+    with file_written_whole(output) as file, prediction_progress(len(rows)) as advance:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_columns(labels, "file" if input.is_dir() else "row"))
+        for start in range(0, len(rows), TEXTS_AT_ONCE):
+            part = rows[start : start + TEXTS_AT_ONCE]
+            found, unknown = probabilities(model, preprocessing, [text for _, text in part])
+            without += unknown
+            for (name, _), probability, code in zip(part, *_largest(found), strict=True):
+                texts = [name, labels.classes[code]]
+                texts = [as_text(text) for text in texts] if escape_formulas else texts
+                writer.writerow([*texts, f"{probability:.6f}"])
+            advance(len(part))
+    if without:
+        logger.warning("%d of %d texts have no word that the training texts have", without, len(rows))
+    return len(rows)
+
+
+def predict_text_classes(
+    model: TextClassifier, preprocessing: Preprocessing, texts: Sequence[str]
+) -> pd.DataFrame:
+    """Find the classes of texts in memory, as `write_text_classes` does.
+
+    Args:
+        model: trained, in evaluation mode.
+        preprocessing: of its training data.
+        texts: to classify.
+
+    Returns:
+        The number of each text, from 1, its class and the probability of the class.
+    """
+    labels = _labels(preprocessing)
+    rows: list[tuple[int, str, float]] = []
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        found, _ = probabilities(model, preprocessing, texts[start : start + TEXTS_AT_ONCE])
+        for probability, code in zip(*_largest(found), strict=True):
+            rows.append((len(rows) + 1, labels.classes[code], probability))
+    return pd.DataFrame(rows, columns=_columns(labels, "row"))
+
+
+@torch.inference_mode()
+def probabilities(
+    model: TextClassifier, preprocessing: Preprocessing, texts: Sequence[str]
+) -> tuple[Tensor, int]:
+    """Texts to class probabilities (N, K), and the number of texts without a known token."""
+    encoder, longest = TextEncoder(preprocessing), _labels(preprocessing).longest
+    documents = [encoder.document(encoder.tokens(encoder.clean(text)), longest) for text in texts]
+    order = sorted(range(len(documents)), key=lambda number: len(documents[number]))
+    found = torch.zeros(len(documents), len(model.classes))
+    for start in range(0, len(order), TEXTS_OF_A_BATCH):
+        numbers = order[start : start + TEXTS_OF_A_BATCH]
+        tokens = torch.nn.utils.rnn.pad_sequence(
+            [torch.tensor(documents[number]) for number in numbers], batch_first=True, padding_value=PAD
+        )
+        found[numbers] = model.predict(model(tokens.to(model.device))).cpu()
+    unknown = sum(max(document) < len(SPECIAL) for document in documents)
+    return found, unknown
+
+
+def _labels(preprocessing: Preprocessing) -> Labels:
+    assert preprocessing.labels is not None
+    return preprocessing.labels
+
+
+def _largest(found: Tensor) -> tuple[list[float], list[int]]:
+    largest, codes = found.max(dim=1)
+    return largest.tolist(), codes.tolist()
+
+
+def _columns(labels: Labels, first: str) -> list[str]:
+    """The columns of predictions; a name that the class has gets a `_` at its end."""
+    first, last = (name + "_" * (name == labels.name) for name in (first, "probability"))
+    return [first, labels.name, last]

@@ -1,0 +1,192 @@
+"""Evaluate a classifier of texts beside TF-IDF with logistic regression: metrics, plots and tables.
+
+N documents, K classes
+"""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import classification_report, log_loss
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from src.bundle.bundle import Bundle
+from src.core.documents import parsed_json
+from src.reporting.figures import plot_confusion_matrix
+from src.reporting.noise import gains_of_classes, noise_of, write_losses
+from src.reporting.tables import markdown_table
+from src.text.classifier import TextClassifier
+from src.text.data import DocumentBatches, load_split
+from src.text.preprocessing import SPECIAL, Labels, Preprocessing
+
+BASELINE_DOCUMENTS = 50_000
+STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # C of the logistic regression, chosen by the validation documents
+DOCUMENTS_AT_ONCE = 256
+MOST_WRONG = 12
+LONGEST_SHOWN = 80  # characters of a text
+WORDS_OF_A_CLASS = 10
+
+Metrics = dict[str, float]
+Codes = NDArray[np.int64]
+
+
+def evaluate_classes(
+    model: TextClassifier, bundle: Bundle, prepared: Path, plots: Path, tables: Path
+) -> Metrics:
+    """Evaluate a classifier on the validation and test documents.
+
+    Args:
+        model: in evaluation mode.
+        bundle: of the model.
+        prepared: data/prepared/<task>.
+        plots: a folder, to which the confusion matrix is written.
+        tables: a folder, to which the losses, the classes, the most wrong texts and the words of the baseline
+            are written.
+    """
+    preprocessing: Preprocessing = bundle.preprocessing
+    labels = preprocessing.labels
+    assert labels is not None
+    target = {name: _codes(prepared, name) for name in ("train", "validation", "test")}
+    outputs = {name: _logits(model, prepared, name) for name in ("validation", "test")}
+    baseline, words = _logistic_regression(prepared, preprocessing, target, labels)
+    evaluated = {
+        "validation": (outputs["validation"], target["validation"]),
+        "test": (outputs["test"], target["test"]),
+        "baseline/tf_idf": (baseline, target["test"]),
+    }
+    trivial = model.trivial_outputs(torch.from_numpy(target["train"])).expand(len(target["test"]), -1)
+    evaluated["baseline/trivial"] = (trivial, target["test"])
+    metrics = {
+        f"{prefix}/{name}": float(value)
+        for prefix, (logits, codes) in evaluated.items()
+        for name, value in model.metrics_of(logits, torch.from_numpy(codes)).items()
+    }
+    answers, ignorant = (logits.argmax(dim=1).numpy() for logits in (outputs["test"], trivial))
+    metrics |= noise_of(gains_of_classes(answers, ignorant, target["test"]))
+    write_losses(answers != target["test"], tables)
+    plot_confusion_matrix(
+        target["test"], answers, labels.classes, labels.name, plots / "confusion_matrix.png"
+    )
+    probabilities = model.predict(outputs["test"]).numpy()
+    texts: list[str] = parsed_json((prepared / "test_texts.json").read_text(encoding="utf-8"))
+    for name, content in {
+        "classes": _classes_table(target["test"], answers, labels),
+        "most_wrong": _most_wrong_table(texts, target["test"], probabilities, labels),
+        "class_words": words,
+    }.items():
+        (tables / f"{name}.md").write_text(content, encoding="utf-8")
+    return metrics
+
+
+def _codes(prepared: Path, split: str) -> Codes:
+    codes: Codes = np.load(prepared / f"{split}_labels.npy")
+    return codes
+
+
+@torch.inference_mode()
+def _logits(model: TextClassifier, prepared: Path, split: str) -> Tensor:
+    """The logits (N, K) in the order of the documents."""
+    tokens, offsets = map(torch.from_numpy, load_split(prepared, split))
+    documents = len(offsets) - 1
+    found = torch.zeros(documents, len(model.classes))
+    for batch, numbers in DocumentBatches((tokens, offsets, torch.arange(documents)), DOCUMENTS_AT_ONCE):
+        found[numbers] = model(batch.long())
+    return found
+
+
+def _logistic_regression(
+    prepared: Path, preprocessing: Preprocessing, target: dict[str, Codes], labels: Labels
+) -> tuple[Tensor, str]:
+    """Logistic regression on TF-IDF weights of tokens and pairs of tokens, learnt from training documents.
+
+    Returns:
+        Log-probabilities (N, K) of the test documents; and a table with the tokens and pairs that speak most
+        for each class.
+    """
+    counter = TfidfVectorizer(analyzer=_tokens_and_pairs, sublinear_tf=True)
+    documents = {name: _documents(prepared, name, preprocessing.vocabulary) for name in target}
+    training, codes = documents["train"][:BASELINE_DOCUMENTS], target["train"][:BASELINE_DOCUMENTS]
+    weights: dict[str, csr_matrix] = {"train": counter.fit_transform(training)}
+    weights |= {name: counter.transform(documents[name]) for name in ("validation", "test")}
+    # one thread: the sums do not depend on the number of cores
+    with threadpool_limits(limits=1):
+        fitted = [LogisticRegression(C=C, max_iter=1000).fit(weights["train"], codes) for C in STRENGTHS]
+        known = np.isin(target["validation"], codes)
+        losses = [
+            log_loss(
+                target["validation"][known],
+                one.predict_proba(weights["validation"][known]),
+                labels=one.classes_,
+            )
+            for one in fitted
+        ]
+        best = fitted[int(np.argmin(losses))]
+        probabilities = best.predict_proba(weights["test"])
+    answers = torch.zeros(len(target["test"]), len(labels.classes))
+    answers[:, best.classes_] = torch.from_numpy(probabilities).float()
+    return answers.clamp(min=1e-12).log(), _words_table(best, counter, labels)
+
+
+def _documents(prepared: Path, split: str, vocabulary: list[str]) -> list[list[str]]:
+    """The tokens of documents, without special ones."""
+    tokens, offsets = load_split(prepared, split)
+    return [
+        [vocabulary[number] for number in tokens[a:b].tolist() if number >= len(SPECIAL)]
+        for a, b in pairwise(offsets.tolist())
+    ]
+
+
+def _tokens_and_pairs(document: list[str]) -> list[str]:
+    return document + [f"{a} {b}" for a, b in pairwise(document)]
+
+
+def _words_table(fitted: LogisticRegression, counter: TfidfVectorizer, labels: Labels) -> str:
+    names = counter.get_feature_names_out()
+    weights = fitted.coef_
+    if len(fitted.classes_) == 2:  # a row for the second class only
+        weights = np.vstack([-weights[0], weights[0]])
+    rows = []
+    for code, row in zip(fitted.classes_, weights, strict=True):
+        # rounded, since the last digits depend on the processor; ties in the order of the names
+        order = np.lexsort([names, -row.round(4)])[:WORDS_OF_A_CLASS]
+        rows.append([labels.classes[code], "  ".join(names[order])])
+    return markdown_table([labels.name, "words and pairs of words, TF-IDF with logistic regression"], rows)
+
+
+def _classes_table(target: Codes, answers: Codes, labels: Labels) -> str:
+    """Precision, recall and F1 of each class."""
+    report = classification_report(
+        target,
+        answers,
+        labels=range(len(labels.classes)),
+        target_names=labels.classes,
+        output_dict=True,
+        zero_division=0,
+    )
+    rows = []
+    for name in labels.classes:
+        numbers = [f"{report[name][key]:.4f}" for key in ("precision", "recall", "f1-score")]
+        rows.append([name, str(int(report[name]["support"])), *numbers])
+    return markdown_table([labels.name, "texts", "precision", "recall", "F1"], rows)
+
+
+def _most_wrong_table(
+    texts: list[str], target: Codes, probabilities: NDArray[np.floating], labels: Labels
+) -> str:
+    """The texts whose right class got the lowest probability, of those that are answered wrongly."""
+    own = probabilities[np.arange(len(target)), target].astype(np.float64).round(4)
+    answers = probabilities.argmax(axis=1)
+    order = [number for number in np.argsort(own, kind="stable") if answers[number] != target[number]]
+    rows = []
+    for number in order[:MOST_WRONG]:
+        text = " ".join(texts[number].split())
+        shown = text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
+        classes = (labels.classes[target[number]], labels.classes[answers[number]])
+        rows.append([shown, *classes, f"{own[number]:.4f}"])
+    return markdown_table(["text", labels.name, "answer", "probability of the right class"], rows)

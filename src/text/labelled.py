@@ -1,0 +1,203 @@
+"""Reading of texts with a class: tables of texts, JSON objects, or one folder of text files a class."""
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from src.core.errors import ConfigurationError, DataError
+from src.text.reading import entries, is_hidden, read_text, text_files, text_of
+
+TABLES = (".csv", ".tsv")
+DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
+FOLDER_LABEL = "label"  # the name of the class where folders say it
+MOST_NAMED = 8
+
+Rows = list[tuple[str, str, str]]  # place, text, class
+
+
+def class_folders(place: Path) -> list[Path]:
+    """The folders with .txt files in a folder, by name; empty if there is none."""
+    if not place.is_dir():
+        return []
+    folders = [path for path in sorted(place.iterdir()) if path.is_dir() and not is_hidden(path)]
+    return [folder for folder in folders if any(is_text(path) for path in folder.iterdir())]
+
+
+def is_text(path: Path) -> bool:
+    """Whether a path has the name of a text file that is read."""
+    return path.suffix.lower() == ".txt" and not is_hidden(path)
+
+
+def labelled_files(place: Path) -> list[Path]:
+    """The tables and JSON files of a folder, or the one file.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not place.is_dir():
+        return [place]
+    kept = (*TABLES, ".json", ".jsonl")
+    files = [path for path in text_files(place, also=TABLES) if path.suffix.lower() in kept]
+    if not files:
+        raise DataError(f"{place}: there is no {', '.join(kept)} file and no folder with .txt files in it")
+    return files
+
+
+def read_labelled(place: Path, text: str | None, label: str, encoding: str | None = None) -> tuple[Rows, int]:
+    """Read texts and their classes.
+
+    Args:
+        place: a .csv, .tsv, .json or .jsonl file, a folder of such files, or a folder with one folder of
+            .txt files a class, whose name is the class.
+        text: the column or key of the text; None where folders are the classes.
+        label: the column or key of the class.
+        encoding: of the files that are not UTF-8; None refuses them.
+
+    Returns:
+        Place, text and class of each document, file by file in the order of the names; and the number of
+        empty texts, which are skipped.
+
+    Raises:
+        ConfigurationError: a file has no column of that name.
+        DataError: a file cannot be read, or a class is missing.
+    """
+    folders = class_folders(place)
+    if folders:
+        rows = [
+            (str(path), read_text(path, encoding), folder.name)
+            for folder in folders
+            for path in sorted(folder.iterdir())
+            if is_text(path)
+        ]
+    else:
+        if text is None:
+            raise ConfigurationError("prepare.text: expected the column or key of the text, found null")
+        rows = [row for path in labelled_files(place) for row in _rows(path, text, label, encoding)]
+    kept = [(where, content.strip(), name) for where, content, name in rows if content.strip()]
+    if not kept:
+        raise DataError(f"{place}: no text found")
+    for where, _, name in kept:
+        if not name:
+            raise DataError(f"{where}: the class '{label}' is missing")
+    return kept, len(rows) - len(kept)
+
+
+def read_plain(place: Path, text: str | None, encoding: str | None = None) -> list[tuple[str, str]]:
+    """Read texts without classes, to predict these.
+
+    Args:
+        place: a table or JSON file as `read_labelled` takes, a .txt file with a text a line, or a folder of
+            .txt files with a text each.
+        text: the column or key of the text.
+        encoding: of the files that are not UTF-8; None refuses them.
+
+    Returns:
+        The name of each text, the number of its row from 1 or its file, and the text. Empty lines of a .txt
+        file are left out.
+
+    Raises:
+        ConfigurationError: a file has no column of that name.
+        DataError: a file cannot be read, or there is no text.
+    """
+    if place.is_dir():
+        files = [path for path in sorted(place.iterdir()) if is_text(path)]
+        found = [(path.name, read_text(path, encoding).strip()) for path in files]
+    elif place.suffix.lower() == ".txt":
+        lines = enumerate(read_text(place, encoding).splitlines(), 1)
+        found = [(str(number), line.strip()) for number, line in lines if line.strip()]
+    else:
+        rows = _rows(place, text or "text", None, encoding)
+        found = [(str(number), row[1].strip()) for number, row in enumerate(rows, 1)]
+    if not found:
+        raise DataError(f"{place}: no text found")
+    return found
+
+
+def table_of(path: Path) -> bool:
+    """Whether a path has the name of a table or JSON file."""
+    return path.suffix.lower() in (*TABLES, ".json", ".jsonl") and not is_hidden(path)
+
+
+def columns_of(path: Path, encoding: str | None = None) -> dict[str, list[str]]:
+    """The cells of each column of a table, or of each key of JSON objects, as texts.
+
+    Args:
+        path: the file.
+        encoding: of a file that is not UTF-8; None refuses it.
+
+    Returns:
+        By name; empty if the file has no row, or JSON that is no list of objects.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    columns: dict[str, list[str]] = {}
+    if path.suffix.lower() not in TABLES:
+        found = entries(path, read_text(path, encoding))
+        if not all(isinstance(entry, dict) for _, entry in found):
+            return columns
+    for _, row in _records(path, encoding):
+        for name, value in row.items():
+            columns.setdefault(name, []).append("" if value is None else str(value))
+    return columns
+
+
+def _rows(path: Path, text: str, label: str | None, encoding: str | None) -> Iterator[tuple[str, str, str]]:
+    first = True
+    for where, row in _records(path, encoding):
+        if first:
+            for key, name in (("text", text), ("label", label)):
+                if name is not None and name not in row:
+                    known = list(row)
+                    shown = ", ".join(known[:MOST_NAMED]) + (", ..." if len(known) > MOST_NAMED else "")
+                    raise ConfigurationError(f"{path}: no column '{name}' (prepare.{key}); it has {shown}")
+            first = False
+        yield where, text_of(where, row.get(text)), _class(where, row.get(label)) if label else ""
+    if first:
+        raise DataError(f"{path}: no row found")
+
+
+def _class(where: str, value: Any) -> str:
+    """The class as a text: a text, a whole number or a boolean."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool | int):
+        return str(value)
+    raise DataError(f"{where}: the class must be a text or a whole number, found {value!r}")
+
+
+def _records(path: Path, encoding: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a table, or the objects of a JSON file, each with its place."""
+    suffix = path.suffix.lower()
+    if suffix not in (*TABLES, ".json", ".jsonl"):
+        raise DataError(f"{path}: expected a .csv, .tsv, .json or .jsonl file with a text and a class a row")
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
+    content = read_text(path, encoding)
+    if suffix not in TABLES:
+        for where, entry in entries(path, content):
+            if not isinstance(entry, dict):
+                raise DataError(f"{where}: expected an object with the text and its class")
+            yield where, entry
+        return
+    header = content.partition("\n")[0]
+    delimiter = max(DELIMITERS[suffix], key=header.count)
+    lines = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
+    names: list[str] = []
+    try:
+        for cells in lines:
+            if not names:
+                names = [name.strip() for name in cells]
+                if len(set(names)) != len(names):
+                    raise DataError(f"{path}: two columns have the same name: {', '.join(names)}")
+            elif cells:
+                where = f"{path}, line {lines.line_num}"
+                if len(cells) != len(names):
+                    raise DataError(f"{where}: {len(cells)} fields, expected {len(names)} as in the header")
+                yield where, dict(zip(names, cells, strict=True))
+    except csv.Error as error:
+        raise DataError(f"{path}, line {lines.line_num}: {error}") from None

@@ -1,0 +1,182 @@
+"""Propose a preparation and a network for texts with classes."""
+
+import statistics
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from src.core.errors import ConfigurationError
+from src.preparation.proposals import Noted, Proposal, configuration, count, listed, one_cycle
+from src.text.labelled import (
+    FOLDER_LABEL,
+    TABLES,
+    class_folders,
+    columns_of,
+    is_text,
+    labelled_files,
+    read_labelled,
+    table_of,
+)
+from src.text.reading import encoding_of, is_hidden
+
+LABELS = ("label", "labels", "class", "category", "sentiment", "target", "标签", "类别", "分类", "情感")
+TEXTS = ("text", "content", "sentence", "review", "comment", "document", "文本", "内容", "评论", "句子")
+PARTS = {"train": "train", "test": "test"}  # the names of folders of an official split
+MOST_CLASSES = 100
+TEXTS_A_CLASS = 3  # on average, at least
+MOSTLY = 0.5
+FEW_TEXTS, MANY_TEXTS = 2000, 20_000
+TEXTS_SEEN = 40_000  # over all epochs
+RATE = 0.003
+
+
+def propose_classes(path: Path, target: str | None) -> Proposal | None:
+    """Propose a classifier of texts.
+
+    Args:
+        path: a file or folder.
+        target: the column or key of the class; None looks for one.
+
+    Returns:
+        None if the texts have no classes.
+
+    Raises:
+        ConfigurationError: there is no column `target`, or none of texts.
+        DataError: a file cannot be read.
+    """
+    prepare: dict[str, Any] = {}
+    split = _official(path)
+    place = path / split["train"] if split else path
+    if class_folders(place):
+        if target is not None:
+            raise ConfigurationError(f"--target: {place}: its folders are the classes; leave --target out")
+        files = [file for folder in class_folders(place) for file in folder.iterdir() if is_text(file)]
+        text, label = None, FOLDER_LABEL
+    else:
+        files = _tables(place)
+        if not files:
+            if target is not None:
+                raise ConfigurationError(f"--target: {path} has no table with columns")
+            return None
+        encoding = encoding_of(files)
+        found = _columns(files[0], target, encoding)
+        if found is None:
+            return None
+        text, label = found
+    encoding = encoding_of(files)
+    rows, empty = read_labelled(place, text, label, encoding)
+    texts = [content for _, content, _ in rows]
+    sizes = Counter(name for _, _, name in rows)
+    letters = [sign for content in texts for sign in content if sign.isalpha()]
+    chinese = sum("\u4e00" <= sign <= "\u9fff" for sign in letters) > MOSTLY * len(letters)
+    length = int(statistics.median(map(len, texts)))
+    (most, largest), (fewest, smallest) = sizes.most_common()[0], sizes.most_common()[-1]
+    findings = [
+        f"{path.name or path}: {count(len(rows), 'text')} of {count(length, 'character')} (median) in "
+        f"{count(len(sizes), 'class')} of '{label}': {listed(sorted(sizes))}",
+        f"{largest / len(rows):.1%} are '{most}', {smallest / len(rows):.1%} '{fewest}'",
+    ]
+    if text is not None:
+        prepare["text"] = Noted(text, "the column of the text")
+    prepare["label"] = Noted(label, "the class" if text else "the folders are the classes")
+    prepare |= split
+    if split:
+        findings.append(f"{split['test']} is the test set; validation texts are split off {split['train']}")
+    if encoding is not None:
+        prepare["encoding"] = Noted(encoding, "a guess: of the files that are not UTF-8")
+        findings.append(f"not UTF-8; it looks like {encoding}")
+    if empty:
+        findings.append(f"{count(empty, 'empty text')} skipped")
+    if chinese:
+        prepare["tokenizer"] = Noted("char", "each character is a token; or jieba for words")
+    else:
+        prepare["tokenizer"] = Noted("word", "words between spaces, and signs")
+        prepare["lowercase"] = True
+        prepare["min_count"] = Noted(2 if len(rows) < MANY_TEXTS else 5, "rarer words are <UNK>")
+    shares = (
+        {"validation_share": 0.1, "seed": 42}
+        if split
+        else {"test_share": 0.2, "validation_share": 0.1, "seed": 42}
+    )
+    few, many = len(rows) < FEW_TEXTS, len(rows) >= MANY_TEXTS
+    network = {
+        "class_path": "src.text.encoders.Convolutional",
+        "init_args": {
+            "embedding_size": 64 if few else 128,
+            "channels": 64 if few else 128,
+            "widths": [1, 2, 3],
+            "dropout": 0.5,
+        },
+    }
+    epochs = min(max(TEXTS_SEEN // len(rows), 5), 30)
+    configured = configuration(
+        epochs,
+        data={
+            "class_path": "src.text.data.LabelledData",
+            "init_args": {"batch_size": 16 if few else 128 if many else 32},
+        },
+        model={
+            "class_path": "src.text.classifier.TextClassifier",
+            "init_args": {
+                "network": Noted(network, "or BagOfEmbeddings, Bidirectional, TransformerEncoder"),
+                **one_cycle("Adam", RATE),
+            },
+        },
+    )
+    return Proposal(
+        source=path.parent if path.is_file() else path,
+        files=[path.name] if path.is_file() else [],
+        prepare=prepare | shares,
+        configuration=configured,
+        findings=findings,
+        predict="--data.input FILE",
+    )
+
+
+def _official(path: Path) -> dict[str, str]:
+    """The keys `train` and `test` of a folder that holds an official split, as aclImdb does."""
+    names = [entry.name for entry in path.iterdir() if not is_hidden(entry)] if path.is_dir() else []
+    for suffix in ("", *TABLES, ".jsonl", ".json"):
+        parts = {part: f"{name}{suffix}" for part, name in PARTS.items()}
+        if set(parts.values()) <= set(names) and (
+            suffix or all(class_folders(path / p) for p in parts.values())
+        ):
+            return parts
+    return {}
+
+
+def _tables(place: Path) -> list[Path]:
+    """The files that may have columns."""
+    if not place.is_dir():
+        return [place] if table_of(place) else []
+    return [file for file in sorted(place.iterdir()) if table_of(file)] and labelled_files(place)
+
+
+def _columns(path: Path, target: str | None, encoding: str | None) -> tuple[str, str] | None:
+    """The columns of text and class of a file; None if there are no such columns."""
+    rows = columns_of(path, encoding)
+    names = list(rows)
+    if target is not None and target not in names:
+        raise ConfigurationError(f"--target: {path} has no column '{target}'; it has {', '.join(names)}")
+    lengths = {name: statistics.fmean(map(len, cells)) for name, cells in rows.items() if name != target}
+    known = [name for name in names if name.strip().lower() in TEXTS and name != target]
+    text = known[0] if known else max(lengths, key=lambda name: lengths[name], default=None)
+    if target is None:
+        labels = [name for name in names if name.strip().lower() in LABELS and name != text]
+        few = [
+            name
+            for name in names
+            if name != text
+            and 2 <= len(set(rows[name])) <= min(MOST_CLASSES, len(rows[name]) / TEXTS_A_CLASS)
+        ]
+        # without a known name only one column can be meant
+        target = labels[0] if labels else few[0] if len(few) == 1 and path.suffix.lower() in TABLES else None
+    if target is None:
+        if path.suffix.lower() in TABLES:
+            raise ConfigurationError(
+                f"{path}: name the column of the class: --target; it has {', '.join(names)}"
+            )
+        return None
+    if text is None:
+        raise ConfigurationError(f"{path}: there is no column of texts beside '{target}'")
+    return text, target

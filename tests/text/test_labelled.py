@@ -1,0 +1,255 @@
+"""Texts with classes: reading, preparation and proposals."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from src.core.errors import ConfigurationError, DataError
+from src.preparation.proposals import plain
+from src.text.data import LabelledData
+from src.text.labelled import read_labelled, read_plain
+from src.text.prepare import Preparation, prepare
+from src.text.preprocessing import EOS, Preprocessing, TextEncoder
+from src.text.propose import propose
+
+TABLE = 'id,text,kind\n1,"good, cheap",yes\n2, ,no\n3,"two\nlines",no\n'
+WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+
+
+def written(path: Path, content: str | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def labelled(folder: Path, **folders: list[str]) -> Path:
+    """A folder with a .txt file for each text, in a folder for each class."""
+    for label, texts in folders.items():
+        for number, text in enumerate(texts):
+            written(folder / label / f"{number:03}.txt", text)
+    return folder
+
+
+def texts_of(kind: str, number: int = 10) -> list[str]:
+    return [f"{kind} {WORDS[i % 10]} {i}" for i in range(number)]
+
+
+# ------------------------------------------------------------------------------------------ reading
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", TABLE),
+        ("a.csv", TABLE.encode("utf-8-sig")),
+        ("a.csv", TABLE.replace("\n", "\r\n").replace("two\r\nlines", "two\nlines")),
+        ("a.csv", TABLE.replace(",", ";").replace("good; cheap", "good, cheap")),
+        ("a.tsv", TABLE.replace(",", "\t").replace("good\t cheap", "good, cheap")),
+    ],
+    ids=["comma", "byte order mark", "windows", "semicolon", "tab"],
+)
+def test_a_table_of_texts(name: str, content: str | bytes, tmp_path: Path) -> None:
+    rows, empty = read_labelled(written(tmp_path / name, content), "text", "kind")
+    assert [row[1:] for row in rows] == [("good, cheap", "yes"), ("two\nlines", "no")]
+    assert empty == 1
+
+
+def test_json_objects(tmp_path: Path) -> None:
+    lines = '{"text": "a", "stars": 5}\n{"text": "b", "stars": "1"}\n'
+    rows, _ = read_labelled(written(tmp_path / "a.jsonl", lines), "text", "stars")
+    assert [row[1:] for row in rows] == [("a", "5"), ("b", "1")]
+
+
+def test_folders_are_classes(tmp_path: Path) -> None:
+    place = labelled(tmp_path, good=["g", "h"], bad=["b"])
+    for name in ("good/._000.txt", "good/notes.md", ".hidden/a.txt", "empty/b.md"):
+        written(place / name, "no")
+    rows, _ = read_labelled(place, None, "label")
+    assert [row[1:] for row in rows] == [("b", "bad"), ("g", "good"), ("h", "good")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "message"),
+    [
+        (
+            "a.csv",
+            "text,label\nx,1\ny\n",
+            DataError,
+            r"a\.csv, line 3: 1 fields, expected 2",
+        ),
+        ("a.csv", "text,text\nx,1\n", DataError, "two columns have the same name"),
+        ("a.csv", 'text,label\n"x,1\n', DataError, r"a\.csv, line 2: unexpected end of data"),
+        ("a.csv", "text,label\nx,\n", DataError, r"a\.csv, line 2: the class 'label' is missing"),
+        ("a.csv", "text,label\n", DataError, "no row found"),
+        ("a.csv", "words,label\nx,1\n", ConfigurationError, r"no column 'text' .*; it has words, label"),
+        (
+            "a.jsonl",
+            '{"text": "x", "label": 0.5}\n',
+            DataError,
+            "must be a text or a whole number, found 0.5",
+        ),
+        ("a.jsonl", '"x"\n', DataError, "line 1: expected an object"),
+        ("a.csv", "text,label\n好,1\n".encode("gb18030"), DataError, "it looks like gb18030"),
+    ],
+)
+def test_errors_of_tables(
+    name: str, content: str | bytes, error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=message):
+        read_labelled(written(tmp_path / name, content), "text", "label")
+
+
+def test_texts_to_predict(tmp_path: Path) -> None:
+    lines = written(tmp_path / "a.txt", "one\n\n two \n")
+    assert read_plain(lines, None) == [("1", "one"), ("3", "two")]
+    table = written(tmp_path / "a.csv", "kind,text\n,one\nx,\n")
+    assert read_plain(table, "text") == [("1", "one"), ("2", "")]
+    assert read_plain(labelled(tmp_path / "all", texts=["b"]) / "texts", None) == [("000.txt", "b")]
+    with pytest.raises(DataError, match="no text found"):
+        read_plain(written(tmp_path / "empty.txt", "\n"), None)
+
+
+# -------------------------------------------------------------------------------------- preparation
+
+
+def test_words_between_spaces() -> None:
+    encoder = TextEncoder(Preprocessing(tokenizer="word", lowercase=True))
+    found = encoder.tokens(encoder.clean("Don\u2019t say NO: it's 9.5!"))
+    assert found == ["don\u2019t", "say", "no", ":", "it's", "9", ".", "5", "!"]
+
+
+def test_documents_classes_and_shares(tmp_path: Path) -> None:
+    raw = labelled(tmp_path / "raw", good=texts_of("good", 30), bad=texts_of("bad", 10))
+    prepare(raw, tmp_path / "out", Preparation(label="label", tokenizer="word", longest=2, test_share=0.25))
+    data = LabelledData(tmp_path / "out")
+    assert data.preprocessing.labels.classes == ["bad", "good"]
+    shares = {name: np.bincount(data.targets(name)).tolist() for name in ("train", "validation", "test")}
+    assert shares == {"train": [6, 21], "validation": [1, 2], "test": [3, 7]}
+    tokens, offsets, _ = data.tensors("train")
+    first = tokens[: offsets[1]]
+    assert len(first) == 4  # <BOS>, two words, <EOS>
+    assert first[-1] == EOS
+    texts = json.loads((tmp_path / "out" / "test_texts.json").read_text(encoding="utf-8"))
+    assert [text.split()[0] == "good" for text in texts] == [bool(code) for code in data.targets("test")]
+
+
+def test_the_vocabulary_is_that_of_training_texts(tmp_path: Path) -> None:
+    raw = labelled(tmp_path / "raw", good=texts_of("good"), bad=texts_of("bad"))
+    prepare(raw, tmp_path / "out", Preparation(label="label", tokenizer="word"))
+    lines = (tmp_path / "out" / "split.csv").read_text(encoding="utf-8").splitlines()[1:]
+    sides = [line.split(",")[1] for line in lines]
+    texts = texts_of("bad") + texts_of("good")
+    train = {
+        word for text, side in zip(texts, sides, strict=True) if side == "train" for word in text.split()
+    }
+    assert set(Preprocessing.load(tmp_path / "out").vocabulary[6:]) == train
+
+
+def test_equal_texts_are_on_one_side(tmp_path: Path) -> None:
+    same = ["the very same text"] * 10
+    raw = labelled(tmp_path / "raw", good=texts_of("good") + same, bad=texts_of("bad"))
+    prepare(raw, tmp_path / "out", Preparation(label="label", tokenizer="word"))
+    lines = (tmp_path / "out" / "split.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert len({line.split(",")[1] for line in lines[20:]}) == 1
+
+
+def test_an_official_test_set_and_copies_of_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    raw = labelled(tmp_path / "raw" / "train", good=texts_of("good"), bad=texts_of("bad"))
+    labelled(raw.parent / "test", good=["good one 0", "good new"], bad=["bad new"])
+    settings = Preparation(label="label", tokenizer="word", train="train", test="test")
+    prepare(raw.parent, tmp_path / "out", settings)
+    data = LabelledData(tmp_path / "out")
+    assert data.targets("test").tolist() == [0, 1, 1]
+    assert len(data.targets("train")) + len(data.targets("validation")) == 19
+    assert "1 text left out of the training: the official test set has the same" in caplog.text
+
+
+def test_folds_hold_each_text_once(tmp_path: Path) -> None:
+    raw = labelled(tmp_path / "raw", good=texts_of("good"), bad=texts_of("bad"))
+    held_out: list[str] = []
+    for fold in (1, 2):
+        out = tmp_path / str(fold)
+        prepare(raw, out, Preparation(label="label", tokenizer="word", folds=2, fold=fold))
+        held_out += json.loads((out / "test_texts.json").read_text(encoding="utf-8"))
+    assert sorted(held_out) == sorted(texts_of("good") + texts_of("bad"))
+
+
+@pytest.mark.parametrize(
+    ("folders", "settings", "error", "message"),
+    [
+        ({"good": texts_of("good")}, {}, DataError, "expected two classes or more, found only 'good'"),
+        (
+            {"a": texts_of("a"), "b": texts_of("b"), "c": ["one"]},
+            {"seed": 0},
+            DataError,
+            "'c' has no training text",
+        ),
+        ({}, {"label": None, "text": "text"}, ConfigurationError, "prepare.text is for texts with classes"),
+        ({}, {"longest": 0}, ConfigurationError, "prepare.longest must be at least 1"),
+        ({}, {"rhymes": True}, ConfigurationError, "prepare.rhymes must be false"),
+        ({"a": ["x"]}, {"test": "a"}, ConfigurationError, "prepare.train"),
+    ],
+)
+def test_errors_of_the_preparation(
+    folders: dict[str, list[str]],
+    settings: dict[str, Any],
+    error: type[Exception],
+    message: str,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(error, match=message):
+        prepare(
+            labelled(tmp_path / "raw", **folders),
+            tmp_path / "out",
+            Preparation(**{"label": "label", "tokenizer": "word", **settings}),
+        )
+    assert not (tmp_path / "out").exists()
+
+
+# ---------------------------------------------------------------------------------------- proposals
+
+
+def table(path: Path, header: str, rows: list[str]) -> Path:
+    return written(path, "\n".join([header, *rows]) + "\n")
+
+
+def test_a_table_with_classes_is_classified(tmp_path: Path) -> None:
+    rows = [f"{i},{text},{'yes' if i % 2 else 'no'}" for i, text in enumerate(texts_of("This is", 12))]
+    proposal = propose(table(tmp_path / "a.csv", "id,review,useful", rows), None)
+    settings = plain(proposal.prepare)
+    assert (settings["text"], settings["label"], settings["tokenizer"]) == ("review", "useful", "word")
+    assert plain(proposal.configuration)["model"]["class_path"].endswith("TextClassifier")
+    assert proposal.findings[1] == "50.0% are 'no', 50.0% 'yes'"
+
+
+def test_the_class_that_is_named(tmp_path: Path) -> None:
+    rows = [f"好看的书{i},{'甲' if i % 2 else '乙'},{'丙' if i % 3 else '丁'}" for i in range(12)]
+    path = table(tmp_path / "a.csv", "内容,种,类", rows)
+    with pytest.raises(
+        ConfigurationError, match="name the column of the class: --target; it has 内容, 种, 类"
+    ):
+        propose(path, None)
+    settings = plain(propose(path, "种").prepare)
+    assert (settings["text"], settings["label"], settings["tokenizer"]) == ("内容", "种", "char")
+    with pytest.raises(ConfigurationError, match="has no column 'x'"):
+        propose(path, "x")
+
+
+def test_folders_of_an_official_split(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        labelled(tmp_path / part, pos=texts_of(f"good {part}"), neg=texts_of(f"bad {part}"))
+    settings = plain(propose(tmp_path, None).prepare)
+    assert (settings["label"], settings["train"], settings["test"]) == ("label", "train", "test")
+    assert "test_share" not in settings
+    prepare(tmp_path, tmp_path / "out", Preparation(**settings))
+
+
+def test_json_without_classes_stays_what_it_was(tmp_path: Path) -> None:
+    poems = [{"title": f"{i}", "paragraphs": ["床前明月光，", f"疑是地上霜{i}。"]} for i in range(5)]
+    written(tmp_path / "a.json", json.dumps(poems, ensure_ascii=False))
+    assert "label" not in plain(propose(tmp_path, None).prepare)
+    written(tmp_path / "a.json", json.dumps(["one text.", "another text."]))
+    assert "label" not in plain(propose(tmp_path, None).prepare)
