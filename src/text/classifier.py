@@ -31,6 +31,8 @@ class TextClassifier(LightningModule):
         network: a class of src.text.encoders, or one with the same call.
         unknown_share: the share of the tokens occurring only once that training replaces by `<UNK>`, so that
             the network learns to read it.
+        token_dropout: the share of all tokens that training replaces by `<UNK>` (Iyyer et al. 2015, section
+            2.3), so that no single word decides.
         label_smoothing: of the cross-entropy.
         optimizer: any of torch.optim.
         lr_scheduler: any of torch.optim.lr_scheduler.
@@ -47,6 +49,7 @@ class TextClassifier(LightningModule):
         preprocessing: Preprocessing,
         network: EncoderCallable,
         unknown_share: float = 0.5,
+        token_dropout: float = 0.0,
         label_smoothing: float = 0.0,
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
@@ -63,9 +66,11 @@ class TextClassifier(LightningModule):
             raise ConfigurationError("TextClassifier needs texts with classes: set prepare.label")
         if not 0 <= unknown_share <= 1:
             raise ConfigurationError(f"model.unknown_share must lie between 0 and 1: {unknown_share}")
-        if not 0 <= label_smoothing < 1:
-            raise ConfigurationError(f"model.label_smoothing must be in [0, 1): {label_smoothing}")
+        for name, value in (("token_dropout", token_dropout), ("label_smoothing", label_smoothing)):
+            if not 0 <= value < 1:
+                raise ConfigurationError(f"model.{name} must be at least 0 and below 1: {value}")
         self.unknown_share = unknown_share
+        self.token_dropout = token_dropout
         self.label_smoothing = label_smoothing
         self.classes = preprocessing.labels.classes
         counts = torch.tensor(preprocessing.counts)
@@ -82,9 +87,10 @@ class TextClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean loss over the documents of a batch; of several processes, each has a part of it."""
         tokens, target = batch[0].long(), batch[1]
-        if self.unknown_share:
-            drawn = torch.rand(tokens.shape, device=tokens.device) < self.unknown_share
-            tokens = tokens.masked_fill(self.rare[tokens] & drawn, UNK)
+        if self.unknown_share or self.token_dropout:
+            drawn = torch.rand(tokens.shape, device=tokens.device)
+            left_out = (drawn < self.token_dropout) | (self.rare[tokens] & (drawn < self.unknown_share))
+            tokens = tokens.masked_fill((tokens >= len(SPECIAL)) & left_out, UNK)
         outputs = self(tokens)
         self.epoch_outputs.add("train", outputs, target)
         return mean_over_processes(self.loss_of(outputs, target), len(target))

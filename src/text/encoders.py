@@ -20,6 +20,7 @@ from src.text.preprocessing import PAD
 EncoderCallable = Callable[[int, int], nn.Module]  # V, K
 
 Pooling = Literal["mean", "max", "attention"]
+HASH = 1_000_003  # a prime, so that pairs spread over the buckets
 CELLS: dict[str, Callable[..., nn.RNNBase]] = {"gru": nn.GRU, "lstm": nn.LSTM}
 
 
@@ -54,6 +55,8 @@ class BagOfEmbeddings(nn.Module):
         vocabulary: V.
         classes: K.
         embedding_size: E.
+        pair_buckets: how many embeddings the pairs of neighbouring tokens share by a hash, which are pooled,
+            too (Joulin et al. 2017, section 2.1); 0 for no pairs.
         hidden_size: of a hidden layer with ReLU (Iyyer et al. 2015); 0 for none.
         pooling: mean, max or attention.
         dropout: of the embeddings and of the pooled vector.
@@ -64,12 +67,16 @@ class BagOfEmbeddings(nn.Module):
         vocabulary: int,
         classes: int,
         embedding_size: int = 64,
+        pair_buckets: int = 0,
         hidden_size: int = 0,
         pooling: Pooling = "mean",
         dropout: float = 0.3,
     ) -> None:
         super().__init__()
         self.embedding = token_embedding(vocabulary, embedding_size)
+        self.pairs = nn.Embedding(pair_buckets, embedding_size) if pair_buckets else None
+        if self.pairs is not None:
+            nn.init.zeros_(self.pairs.weight)  # a pair that training never saw adds nothing
         self.dropout = nn.Dropout(dropout)
         self.pool = Pool(embedding_size, pooling)
         self.hidden = nn.Linear(embedding_size, hidden_size) if hidden_size else None
@@ -77,7 +84,11 @@ class BagOfEmbeddings(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (B, T) to logits (B, K)."""
-        pooled = self.pool(self.dropout(self.embedding(tokens)), (tokens != PAD).unsqueeze(2))
+        present = (tokens != PAD).unsqueeze(2)  # (B, T, 1)
+        pooled = self.pool(self.dropout(self.embedding(tokens)), present)
+        if self.pairs is not None:
+            buckets = (tokens[:, :-1] * HASH + tokens[:, 1:]) % self.pairs.num_embeddings  # (B, T - 1)
+            pooled = pooled + self.pool(self.dropout(self.pairs(buckets)), present[:, 1:])
         if self.hidden is not None:
             pooled = functional.relu(self.hidden(pooled))
         logits: Tensor = self.output(self.dropout(pooled))

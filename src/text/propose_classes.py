@@ -27,7 +27,7 @@ TEXTS_A_CLASS = 3  # on average, at least
 MOSTLY = 0.5
 FEW_TEXTS, MANY_TEXTS = 2000, 20_000
 TEXTS_SEEN = 40_000  # over all epochs
-RATE = 0.003
+RATE = 0.01
 
 
 def propose_classes(path: Path, target: str | None) -> Proposal | None:
@@ -99,27 +99,36 @@ def propose_classes(path: Path, target: str | None) -> Proposal | None:
         else {"test_share": 0.2, "validation_share": 0.1, "seed": 42}
     )
     few, many = len(rows) < FEW_TEXTS, len(rows) >= MANY_TEXTS
-    network = {
-        "class_path": "src.text.encoders.Convolutional",
-        "init_args": {
-            "embedding_size": 64 if few else 128,
-            "channels": 64 if few else 128,
-            "widths": [1, 2, 3],
-            "dropout": 0.5,
-        },
-    }
-    epochs = min(max(TEXTS_SEEN // len(rows), 5), 30)
+    others = "Bidirectional, TransformerEncoder"
+    if few:
+        network = Noted(
+            {
+                "class_path": "src.text.encoders.BagOfEmbeddings",
+                "init_args": {"embedding_size": 64, "pair_buckets": 20_000, "dropout": 0.3},
+            },
+            f"or Convolutional, {others}",
+        )
+    else:
+        network = Noted(
+            {
+                "class_path": "src.text.encoders.Convolutional",
+                "init_args": {"embedding_size": 128, "channels": 128, "widths": [1, 2, 3], "dropout": 0.5},
+            },
+            f"or BagOfEmbeddings, {others}",
+        )
+    epochs = 10 if few else min(max(TEXTS_SEEN // len(rows), 5), 20)
     configured = configuration(
         epochs,
         data={
             "class_path": "src.text.data.LabelledData",
-            "init_args": {"batch_size": 16 if few else 128 if many else 32},
+            "init_args": {"batch_size": 128 if many else 32},
         },
         model={
             "class_path": "src.text.classifier.TextClassifier",
             "init_args": {
-                "network": Noted(network, "or BagOfEmbeddings, Bidirectional, TransformerEncoder"),
-                **one_cycle("Adam", RATE),
+                "network": network,
+                "token_dropout": Noted(0.3 if few else 0.1, "no single word decides"),
+                **one_cycle("Adam", RATE if few else RATE / 5),
             },
         },
     )

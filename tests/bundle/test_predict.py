@@ -20,6 +20,7 @@ REQUESTS: dict[str, list[str]] = {
     "digits": ["--data.input", "digits.csv"],
     "poems": ["--data.compose.start", "春", "--data.compose.count", "3"],
     "words": ["--data.words", "[学习, 模型]", "--data.neighbours", "3"],
+    "reviews": ["--data.input", "data/raw/reviews/reviews.csv"],
     "bowl": ["--data.input", "data/raw/bowl/start.csv"],
 }
 pytestmark = [pytest.mark.usefixtures("settings_of_the_process"), pytest.mark.tasks(*REQUESTS)]

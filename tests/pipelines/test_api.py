@@ -24,7 +24,7 @@ from pipelines.serve.serve import serve
 from src.core.errors import ConfigurationError, IntegrityError, ResourceError
 from tests.support import cli
 
-TASKS = ("house_prices", "digits", "poems", "words", "spiral", "bowl")
+TASKS = ("house_prices", "digits", "poems", "words", "reviews", "spiral", "bowl")
 pytestmark = [
     pytest.mark.usefixtures("settings_of_the_process"),
     pytest.mark.tasks(*TASKS),
@@ -108,6 +108,8 @@ def test_poems_words_and_points(client: Any, bundles: Path, finished: Callable[.
     assert poem == {"start": "春", "poem": Path("predictions/poems.txt").read_text(encoding="utf-8").strip()}
     found = client.post("/predict/words", json={"words": ["学习"], "neighbours": 3}).json()["predictions"]
     assert [list(row) for row in found] == [["word", "neighbour", "cosine"]] * 3
+    (answer,) = client.post("/predict/reviews", json={"texts": ["很好吃"]}).json()["predictions"]
+    assert list(answer) == ["row", "label", "probability"]
     point = client.post("/predict/bowl", json={"points": [{"x1": 0, "x2": 0}]}).json()["predictions"]
     assert list(point[0]) == ["x1", "x2", "height"]
 

@@ -27,7 +27,7 @@ from tests.support import ended
 
 resource = pytest.importorskip("resource", reason="limits of a process are those of Unix")
 
-TASKS = ("house_prices", "digits", "poems", "words", "line", "bowl")
+TASKS = ("house_prices", "digits", "poems", "words", "reviews", "line", "bowl")
 SAMPLES = 200
 COMMON = ["README.md", "example.py", "inputs.json", "manifest.json", "model.onnx", "model.pt2"]
 

@@ -33,6 +33,7 @@ RECORDS = {  # the sha256 of SOURCE.json, which holds those of all other files
     "digits": "3d0f377c693bb5455369d799b4926ddbf38cd745ccc32c6eb21bac872aacf46f",
     "poems": "81539cf64cb24700cc1fb1db4848ec53a7e71369fc52119332e23e0d8d9f8fe4",
     "words": "0e04981112c9d45acd649ea391b58e90ea25bc5b3f3d2e28e348658bdda4efa0",
+    "reviews": "e6fa55fca4c795de1f1aca9c4fd985a034346d07b5bb6bdc5d22bfbac832bc66",
     "line": "af76931217842bcfecba2316c5dc676b3def18ea5eda88016660fc7f421e4517",
     "polynomial": "b57d269020b260be8dbeb64eccad02d91ddd27d6a3c5c326d7078ec584e85690",
     "spiral": "e4b9a1deb3b81037d1897ed40c34d181a26079b5428bf14273939719ffc11f5f",

@@ -22,6 +22,7 @@ from tests.support import cli
 
 ENCODERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "mean": (BagOfEmbeddings, {}),
+    "pairs": (BagOfEmbeddings, {"pair_buckets": 50}),
     "hidden layer, maximum": (BagOfEmbeddings, {"hidden_size": 8, "pooling": "max"}),
     "attention": (BagOfEmbeddings, {"pooling": "attention"}),
     "convolutions": (Convolutional, {"channels": 4, "widths": [1, 3]}),
@@ -72,7 +73,11 @@ def test_both_directions_read_the_document_only() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"unknown_share": 2}, "unknown_share"), ({"label_smoothing": 1}, "label_smoothing")],
+    [
+        ({"unknown_share": 2}, "unknown_share"),
+        ({"label_smoothing": 1}, "label_smoothing"),
+        ({"token_dropout": -1}, "token_dropout"),
+    ],
 )
 def test_values_out_of_range(options: dict[str, Any], message: str) -> None:
     labels = Labels("label", ["a", "b"], "text", 10)

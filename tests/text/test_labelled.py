@@ -222,6 +222,7 @@ def test_a_table_with_classes_is_classified(tmp_path: Path) -> None:
     settings = plain(proposal.prepare)
     assert (settings["text"], settings["label"], settings["tokenizer"]) == ("review", "useful", "word")
     assert plain(proposal.configuration)["model"]["class_path"].endswith("TextClassifier")
+    assert proposal.predict == "--data.input FILE"
     assert proposal.findings[1] == "50.0% are 'no', 50.0% 'yes'"
 
 
