@@ -1,5 +1,6 @@
 """Evaluation of a model of tables: metrics of the model and of baselines, figures and tables."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +41,19 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
     preprocessing: Preprocessing = bundle.preprocessing
     classes = preprocessing.target.classes
     splits = {name: load_split(prepared, name) for name in ("train", "validation", "test")}
-    outputs = {}
+    target = splits["test"][1]
     with torch.inference_mode():
-        outputs = {name: model(splits[name][0]) for name in ("validation", "test")}
-    metrics: dict[str, float] = {}
-    for name, found in outputs.items():
-        metrics |= _scores(model, found, splits[name][1], name)
+        outputs = model(splits["test"][0])
+    metrics = _scores(model.metrics_of(*model.validation_outputs(prepared)), "validation")
+    metrics |= _scores(model.metrics_of(outputs, target), "test")
     # one thread: the sums are the same on every machine, and a training at the same time keeps its cores
     with threadpool_limits(limits=1):
         baselines = _baseline_outputs(model, splits)
     trivial = model.trivial_outputs(splits["train"][1])
     baselines["trivial"] = trivial.expand(len(splits["test"][0]), -1)
     for name, found in baselines.items():
-        metrics |= _scores(model, found, splits["test"][1], f"baseline/{name}")
-    metrics |= noise_of(_gains(model, outputs["test"], baselines["trivial"], splits["test"][1]))
+        metrics |= _scores(model.metrics_of_answers(model.answers(found), target), f"baseline/{name}")
+    metrics |= noise_of(_gains(model, outputs, baselines["trivial"], target))
     metrics |= _repeated(splits)
     if classes is not None and len(classes) == 2 and linear_layer(model.network) is not None:
         metrics["train/separable"] = float(separable(*splits["train"]))
@@ -61,19 +61,18 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
         print(f"{number} hyperplane separates the two classes of the training rows")
 
     plots, tables = begin_report(bundle.folder, folder)
-    write_losses(_losses(model, outputs["test"], splits["test"][1]), tables)
+    write_losses(_losses(model, outputs, target), tables)
     if preprocessing.lags and preprocessing.lags == len(preprocessing.columns):
         metrics |= forecast_errors(model, splits, preprocessing, plots / "forecast.png")
     elif not preprocessing.categorical and len(preprocessing.columns) <= 2:
         plot_function(model, splits, preprocessing, plots / "function.png")
     label = preprocessing.label(preprocessing.target.name)
-    target = splits["test"][1]
-    predicted = model.predict(outputs["test"]).numpy()
+    predicted = model.predict(outputs)
     if classes is None:
         actual, logarithmic = model.predict(target).numpy(), preprocessing.target.log
-        plot_predictions(actual, predicted, label, logarithmic, plots / "predicted_vs_actual.png")
+        plot_predictions(actual, predicted.numpy(), label, logarithmic, plots / "predicted_vs_actual.png")
     else:
-        codes = predicted.argmax(axis=1)
+        codes = model.decide(predicted).numpy()
         plot_confusion_matrix(target.numpy(), codes, classes, label, plots / "confusion_matrix.png")
     (tables / "columns.md").write_text(_columns_table(preprocessing), encoding="utf-8")
     weights = weights_table(model, splits, preprocessing)
@@ -82,27 +81,25 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
     print_metrics(f"{label}, test rows", write_metrics(metrics, folder))
 
 
-def _scores(model: TabularModel, outputs: Tensor, target: Tensor, prefix: str) -> dict[str, float]:
-    """Metrics of outputs (B, O) and the prepared target, by name."""
-    metrics = model.metrics_of(outputs, target)
+def _scores(metrics: Mapping[str, Tensor], prefix: str) -> dict[str, float]:
     return {f"{prefix}/{name}": float(value) for name, value in metrics.items()}
 
 
 def _gains(model: TabularModel, outputs: Tensor, trivial: Tensor, target: Tensor) -> NDArray[Any]:
     """By test row, the right answers or the decrease of the squared error against the trivial answer."""
     if model.target.classes is not None:
-        answers, ignorant = (model.predict(found).numpy().argmax(axis=1) for found in (outputs, trivial))
-        return gains_of_classes(answers, ignorant, target.numpy())
+        answers, ignorant = model.decide(model.predict(outputs)), model.answers(trivial).argmax(dim=1)
+        return gains_of_classes(answers.numpy(), ignorant.numpy(), target.numpy())
     gains: NDArray[Any] = _losses(model, trivial, target) - _losses(model, outputs, target)
     return gains
 
 
 def _losses(model: TabularModel, outputs: Tensor, target: Tensor) -> NDArray[Any]:
     """By test row, 1 for a wrong class, or the squared error in the unit of the target."""
-    answers = model.predict(outputs).double().numpy()
+    answers = model.predict(outputs)
     if model.target.classes is not None:
-        return (answers.argmax(axis=1) != target.numpy()).astype(np.float64)
-    squared: NDArray[Any] = (answers - model.predict(target).double().numpy()) ** 2
+        return (model.decide(answers) != target).numpy().astype(np.float64)
+    squared: NDArray[Any] = (answers.double().numpy() - model.predict(target).double().numpy()) ** 2
     return squared
 
 

@@ -27,7 +27,7 @@ MISSING_SHARE = 0.05
 
 
 class RawTable(nn.Module):
-    """The transformation of raw rows, the network, and the inverse transform of the target.
+    """The transformation of raw rows, the network, the inverse transform of the target, and the decision.
 
     Args:
         model: in evaluation mode.
@@ -48,7 +48,9 @@ class RawTable(nn.Module):
         self.category = nn.Buffer(torch.cat([torch.arange(width) for width in [0, *widths]]))  # (G,)
         self.order = nn.Buffer(torch.tensor(_feature_order(preprocessing)))  # (N + G,)
 
-    def forward(self, numbers: Tensor | None = None, categories: Tensor | None = None) -> Tensor:
+    def forward(
+        self, numbers: Tensor | None = None, categories: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, ...]:
         """Map numbers (B, N) float64, NaN where missing, and codes (B, K) int64 to predictions."""
         parts = []
         if numbers is not None:
@@ -57,7 +59,22 @@ class RawTable(nn.Module):
         if categories is not None:
             parts.append((categories[:, self.column] == self.category).float())  # (B, G)
         features = torch.cat(parts, dim=1)[:, self.order]
-        return self.model.predict(self.model(features))
+        return with_decision(self.model, self.model(features))
+
+
+def output_names(model: TabularModel) -> tuple[str, ...]:
+    """The prediction and the ends of its interval, or the probabilities and the class by a threshold."""
+    if model.target.classes is not None:
+        return ("probabilities",) if model.threshold is None else ("probabilities", "class")
+    return ("prediction",) if model.margin is None else ("prediction", "lower", "upper")
+
+
+def with_decision(model: TabularModel, outputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+    """What `output_names` names, from the outputs (B, O) of the network."""
+    answers = model.predict(outputs)
+    if model.threshold is not None:
+        return answers, model.decide(answers)
+    return answers if model.margin is None else (answers, *model.interval_of(outputs))
 
 
 def exportable(bundle: Bundle) -> Exportable:
@@ -69,11 +86,13 @@ def exportable(bundle: Bundle) -> Exportable:
         table = random_rows(preprocessing, generator, rows)
         features = transform(table, preprocessing, Path("random rows"), Counter())
         with torch.inference_mode():
-            answers = model.predict(model(torch.from_numpy(features)))
-        return as_inputs(table, preprocessing), {output: answers.numpy()}
+            answers = with_decision(model, model(torch.from_numpy(features)))
+        parts = answers if isinstance(answers, tuple) else (answers,)
+        found = {name: part.numpy() for name, part in zip(names, parts, strict=True)}
+        return as_inputs(table, preprocessing), found
 
     classes = preprocessing.target.classes
-    output = "prediction" if classes is None else "probabilities"
+    names = output_names(model)
     inputs = as_inputs(random_rows(preprocessing, np.random.default_rng(0), 2), preprocessing)
     return Exportable(
         kind="tabular",
@@ -81,7 +100,7 @@ def exportable(bundle: Bundle) -> Exportable:
         module=RawTable(model, preprocessing).eval(),
         inputs={name: torch.from_numpy(array) for name, array in inputs.items()},
         axes={name: {0: "batch"} for name in inputs},
-        outputs=(output,),
+        outputs=names,
         sample=sample,
         description={
             "numbers": [column.name for column in preprocessing.numeric],
@@ -91,10 +110,20 @@ def exportable(bundle: Bundle) -> Exportable:
             "lags": preprocessing.lags,
             "target": preprocessing.target.name,
             "classes": classes,
+            **_decision(model),
             "example": {column.name: _example(column) for column in preprocessing.columns},
         },
-        jumps=model.loss == "perceptron" or any(isinstance(module, Step) for module in model.modules()),
+        jumps=model.loss == "perceptron"
+        or model.threshold is not None
+        or any(isinstance(module, Step) for module in model.modules()),
     )
+
+
+def _decision(model: TabularModel) -> dict[str, Any]:
+    """The threshold of a class, or the share of values that intervals are to have; nothing without them."""
+    if model.threshold is not None and model.target.classes is not None:
+        return {"threshold": {model.target.classes[model.threshold_class]: float(model.threshold)}}
+    return {} if model.margin is None else {"interval": model.interval}
 
 
 def _constants(values: list[float]) -> nn.Buffer:

@@ -98,7 +98,7 @@ def _draw_map(axes: Any, figure: Figure, model: TabularModel, lines: list[Number
         figure.colorbar(drawn, label=model.target.name)
         return
     classes = len(model.target.classes)
-    regions = answers.argmax(axis=1).reshape(shape)
+    regions = model.decide(torch.from_numpy(answers)).numpy().reshape(shape)
     palette = ListedColormap([COLORS[number % len(COLORS)] for number in range(classes)])
     axes.pcolormesh(*lines, regions, cmap=palette, vmin=-0.5, vmax=classes - 0.5, alpha=0.3, rasterized=True)
     axes.contour(*lines, regions, levels=np.arange(classes - 1) + 0.5, colors="black", linewidths=1)

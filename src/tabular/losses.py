@@ -3,6 +3,7 @@
 B batch, O outputs
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -17,6 +18,18 @@ def log_rmse(prediction: Tensor, target: Tensor) -> Tensor:
     square = functional.mse_loss(prediction.clamp(min=1).log(), target.clamp(min=1).log())
     # the root has no gradient at 0
     return square.sqrt() if square > 0 else square
+
+
+def quantile_loss(prediction: Tensor, target: Tensor, quantile: float) -> Tensor:
+    """The pinball loss, whose minimum is a quantile (Koenker and Bassett 1978), as a mean.
+
+    Args:
+        prediction: any shape.
+        target: the same shape.
+        quantile: between 0 and 1.
+    """
+    error = target - prediction
+    return torch.maximum(quantile * error, (quantile - 1) * error).mean()
 
 
 def perceptron_loss(outputs: Tensor, target: Tensor) -> Tensor:

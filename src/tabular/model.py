@@ -3,11 +3,13 @@
 B batch, F features, O outputs, C classes
 """
 
+import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jsonargparse.typing import NonNegativeFloat
+from jsonargparse.typing import NonNegativeFloat, OpenUnitInterval
 from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
@@ -15,7 +17,16 @@ from torch.nn import functional
 from torchmetrics.functional import mean_absolute_error, mean_squared_error, r2_score
 
 from src.core.errors import ConfigurationError
-from src.tabular.losses import log_rmse, perceptron_loss, weight_penalty
+from src.tabular.data import load_split
+from src.tabular.decisions import (
+    ThresholdMetric,
+    balanced_weights,
+    best_threshold,
+    fit_margin,
+    fit_temperature,
+    require_rows,
+)
+from src.tabular.losses import log_rmse, perceptron_loss, quantile_loss, weight_penalty
 from src.tabular.preprocessing import Preprocessing
 from src.training.distributed import mean_over_processes
 from src.training.epoch_outputs import EpochOutputs
@@ -26,20 +37,33 @@ from src.training.overhead import log_epoch
 Batch = tuple[Tensor, Tensor]
 NetworkCallable = Callable[[int, int], nn.Module]  # inputs, outputs
 
-REGRESSION_LOSSES = ("mse", "mae", "smooth_l1", "log_rmse")
+REGRESSION_LOSSES = ("mse", "mae", "smooth_l1", "log_rmse", "quantile")
+EVALUATED_AT_ONCE = 8192  # rows
 
 
 class TabularModel(LightningModule):
     """A network on prepared rows, with its loss, metrics and optimizer.
 
+    What `calibrate`, `threshold` and `interval` ask for is learnt after the training, by the weights that are
+    kept, from the validation rows. It is part of the bundle.
+
     Args:
         preprocessing: what the preparation has learnt; it gives F, O and the transform of the target.
         network: src.training.networks.MLP, or any class below src or torch.nn whose first two arguments are
             the numbers of inputs F and outputs O, and which maps (B, F) to (B, O).
-        loss: mse, mae or smooth_l1 of the transformed target, log_rmse in the unit of the target;
+        loss: mse, mae, smooth_l1 or quantile of the transformed target, log_rmse in the unit of the target;
             cross_entropy or, for two classes, bce or perceptron. O is the number of classes for
             cross_entropy, else 1.
         label_smoothing: of cross_entropy.
+        quantile: that the loss `quantile` predicts: 0.9 is above nine of ten values.
+        class_weights: factors of the losses of the rows of each class, `{yes: 5}`, where a class that is not
+            named has 1; `auto` counts all classes alike: rows / (classes * rows of the class). For
+            cross_entropy and bce, also in the loss of the validation and test rows.
+        calibrate: whether logits are divided by a temperature, so that probabilities fit.
+        threshold: of two classes: the metric that it maximises, or a class and the probability from which on
+            it is the answer, `{yes: 0.2}`. None answers the more probable class.
+        interval: the share of rows whose value prediction intervals are to have in them, such as 0.9; predict
+            then adds the columns `lower` and `upper`. None for no intervals.
         l1: factor of the L1 penalty on the weights, added to the training loss.
         l2: factor of the L2 penalty on the weights; equals weight decay under SGD.
         optimizer: any of torch.optim.
@@ -49,15 +73,27 @@ class TabularModel(LightningModule):
             `[{pattern: 'bias|Norm', weight_decay: 0}]` (src.training.optimizers.grouped).
 
     Raises:
-        ConfigurationError: the loss does not fit the target.
+        ConfigurationError: the loss or a decision does not fit the target, or a class is unknown.
     """
+
+    class_weights: Tensor | None
+    temperature: Tensor | None
+    threshold: Tensor | None
+    margin: Tensor | None
 
     def __init__(
         self,
         preprocessing: Preprocessing,
         network: NetworkCallable,
-        loss: Literal["mse", "mae", "smooth_l1", "log_rmse", "bce", "perceptron", "cross_entropy"] = "mse",
+        loss: Literal[
+            "mse", "mae", "smooth_l1", "log_rmse", "quantile", "bce", "perceptron", "cross_entropy"
+        ] = "mse",
         label_smoothing: float = 0.0,
+        quantile: OpenUnitInterval = 0.5,
+        class_weights: Literal["auto"] | dict[str, NonNegativeFloat] | None = None,
+        calibrate: bool = False,
+        threshold: ThresholdMetric | dict[str, OpenUnitInterval] | None = None,
+        interval: OpenUnitInterval | None = None,
         l1: NonNegativeFloat = 0.0,
         l2: NonNegativeFloat = 0.0,
         optimizer: OptimizerCallable = torch.optim.Adam,
@@ -82,6 +118,8 @@ class TabularModel(LightningModule):
             raise ConfigurationError(
                 f"label_smoothing: expected 0 for the loss {loss}, found {label_smoothing}"
             )
+        if quantile != 0.5 and loss != "quantile":
+            raise ConfigurationError(f"quantile: expected 0.5 for the loss {loss}, found {quantile}")
         inputs = len(preprocessing.features)
         outputs = len(classes) if classes is not None and loss == "cross_entropy" else 1
         self.network = network(inputs, outputs)
@@ -89,7 +127,55 @@ class TabularModel(LightningModule):
         self.label_smoothing = label_smoothing
         self.l1 = l1
         self.l2 = l2
+        self.quantile = quantile
         self.example_input_array = torch.zeros(2, inputs)
+        self._register_decisions(class_weights, calibrate, threshold, interval)
+
+    def _register_decisions(
+        self,
+        class_weights: Literal["auto"] | dict[str, float] | None,
+        calibrate: bool,
+        threshold: ThresholdMetric | dict[str, float] | None,
+        interval: float | None,
+    ) -> None:
+        """Make a buffer for each decision that is asked for; what is learnt has a neutral value as yet."""
+        classes = self.target.classes
+        named = {"class_weights": class_weights, "calibrate": calibrate, "threshold": threshold}
+        asked = [name for name, value in named.items() if value not in (None, False)]
+        if asked and (classes is None or self.loss == "perceptron"):
+            reason = "a target of regression" if classes is None else "the loss perceptron"
+            raise ConfigurationError(f"{asked[0]} does not fit {reason}")
+        if interval is not None and classes is not None:
+            raise ConfigurationError("interval does not fit a target of classification")
+        if threshold is not None and classes is not None and len(classes) != 2:
+            raise ConfigurationError(f"threshold needs two classes, the target has {len(classes)}")
+        self.automatic_weights = class_weights == "auto"
+        self.threshold_metric = None if isinstance(threshold, dict) else threshold
+        self.threshold_class = 1
+        self.interval = interval
+        weights = cut = None
+        if class_weights is not None and classes is not None:
+            given = {} if isinstance(class_weights, str) else self._by_class(class_weights, "class_weights")
+            weights = torch.tensor([given.get(code, 1.0) for code in range(len(classes))])
+        if threshold is not None:
+            given = {} if isinstance(threshold, str) else self._by_class(threshold, "threshold")
+            if len(given) > 1:
+                raise ConfigurationError(f"threshold: expected one class, found {len(given)}")
+            self.threshold_class, probability = next(iter(given.items()), (1, 0.5))
+            cut = torch.tensor(probability)
+        self.register_buffer("class_weights", weights)
+        self.register_buffer("temperature", torch.tensor(1.0) if calibrate else None)
+        self.register_buffer("threshold", cut)
+        self.register_buffer("margin", None if interval is None else torch.tensor(0.0))
+
+    def _by_class(self, given: dict[str, float], key: str) -> dict[int, float]:
+        """The values of a key by the code of the class."""
+        classes = self.target.classes or []
+        for name in given:
+            if str(name) not in classes:
+                known = ", ".join(map(repr, classes[:6]))
+                raise ConfigurationError(f"{key}: found the class {name!r}, expected of {known} (in quotes)")
+        return {classes.index(str(name)): value for name, value in given.items()}
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, F) to outputs (B, O): the transformed target, or logits."""
@@ -106,6 +192,43 @@ class TabularModel(LightningModule):
             loss = loss + weight_penalty(self.network, self.l1, self.l2)
         return loss
 
+    def on_fit_start(self) -> None:
+        """Weight the classes by their training rows; refuse too few validation rows for intervals."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if self.automatic_weights and self.class_weights is not None:
+            counts = data.targets("train").bincount(minlength=len(self.class_weights))
+            self.class_weights.copy_(balanced_weights(counts))
+        if self.interval is not None:
+            require_rows(len(data.targets("validation")), self.interval)
+
+    def on_fit_end(self) -> None:
+        """Learn what is decided from the validation rows, with the weights that are kept."""
+        if self.temperature is None and self.threshold_metric is None and self.margin is None:
+            return
+        outputs, target = self.validation_outputs(self.trainer.datamodule.prepared)  # type: ignore[attr-defined]
+        if self.temperature is not None:
+            logits = outputs if outputs.shape[1] > 1 else torch.cat([torch.zeros_like(outputs), outputs], 1)
+            self.temperature.fill_(fit_temperature(logits, target))
+        if self.threshold_metric is not None and self.threshold is not None:
+            probability = self.predict(outputs)[:, self.threshold_class]
+            self.threshold.fill_(best_threshold(probability, target, self.threshold_metric))
+        if self.margin is not None and self.interval is not None:
+            self.margin.fill_(fit_margin(target[:, 0] - outputs[:, 0], self.interval))
+
+    @torch.inference_mode()
+    def validation_outputs(self, prepared: Path) -> tuple[Tensor, Tensor]:
+        """Outputs (N, O) for the rows by which decisions are learnt, and their prepared target (N, ...).
+
+        Args:
+            prepared: data/prepared/<task>.
+        """
+        features, target = load_split(prepared, "validation")
+        training = self.training
+        self.eval()
+        outputs = [self(part.to(self.device)).cpu() for part in features.split(EVALUATED_AT_ONCE)]
+        self.train(training)
+        return torch.cat(outputs), target
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the outputs for the metrics of the epoch."""
         features, target = batch
@@ -121,7 +244,7 @@ class TabularModel(LightningModule):
         outputs, target = self.epoch_outputs.take("train")
         metrics = {"loss": self.loss_of(outputs, target)}
         if self.target.classes is not None:
-            metrics["accuracy"] = classification_metrics(self.predict(outputs), target)["accuracy"]
+            metrics["accuracy"] = self.metrics_of(outputs, target)["accuracy"]
         log_epoch(self, "train", metrics)
 
     def on_validation_epoch_end(self) -> None:
@@ -144,6 +267,10 @@ class TabularModel(LightningModule):
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Convert outputs (B, O) to values in the unit of the target (B,) or to probabilities (B, C)."""
+        return self.answers(outputs if self.temperature is None else outputs / self.temperature)
+
+    def answers(self, outputs: Tensor) -> Tensor:
+        """Convert outputs (B, O) as `predict`, without the temperature."""
         if self.target.classes is None:
             values = outputs[:, 0] * self.target.scale + self.target.center  # (B,)
             return values.exp() if self.target.log else values
@@ -155,8 +282,25 @@ class TabularModel(LightningModule):
             return torch.stack([1 - positive, positive], dim=1)  # (B, 2)
         return outputs.softmax(dim=1)
 
+    def decide(self, probabilities: Tensor) -> Tensor:
+        """The class of each row (B,) by its probabilities (B, C): by the threshold, or the most probable."""
+        if self.threshold is None:
+            return probabilities.argmax(dim=1)
+        chosen = probabilities[:, self.threshold_class] >= self.threshold  # (B,)
+        return (chosen == (self.threshold_class == 1)).long()
+
+    def interval_of(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """The lower and upper ends (B,) of the intervals of outputs (B, 1), in the unit of the target."""
+        assert self.margin is not None
+        return self.predict(outputs - self.margin), self.predict(outputs + self.margin)
+
     def trivial_outputs(self, target: Tensor) -> Tensor:
-        """Constant outputs (1, O): the mean of a target (B, 1), or the shares of the classes of (B,)."""
+        """Constant outputs (1, O): the mean of a target (B, 1), or the shares of the classes of (B,).
+
+        For the loss `quantile` it is that quantile of the target.
+        """
+        if self.loss == "quantile":
+            return target.kthvalue(math.ceil(self.quantile * len(target)), dim=0).values[None]  # (1, 1)
         if self.target.classes is None:
             return target.mean(dim=0, keepdim=True)  # (1, 1)
         logits = target.bincount(minlength=len(self.target.classes)).log()[None]  # (1, C)
@@ -170,18 +314,22 @@ class TabularModel(LightningModule):
             test: the prepared target of the test rows.
         """
         outputs = self.trivial_outputs(train).expand(len(test), -1)
-        return {name: float(value) for name, value in self.metrics_of(outputs, test).items()}
+        metrics = self.metrics_of_answers(self.answers(outputs), test)
+        return {name: float(value) for name, value in metrics.items()}
 
     def loss_of(self, outputs: Tensor, target: Tensor) -> Tensor:
         """The configured loss of outputs (B, O) and the prepared target, without penalties."""
-        if self.loss == "cross_entropy":
-            return functional.cross_entropy(outputs, target, label_smoothing=self.label_smoothing)
-        if self.loss == "bce":
-            return functional.binary_cross_entropy_with_logits(outputs[:, 0], target.to(outputs.dtype))
+        if self.class_weights is not None:
+            # divided by the rows, not by their weights, which differ from process to process
+            return (self._class_losses(outputs, target, "none") * self.class_weights[target]).mean()
+        if self.loss in ("cross_entropy", "bce"):
+            return self._class_losses(outputs, target, "mean")
         if self.loss == "perceptron":
             return perceptron_loss(outputs, target)
         if self.loss == "log_rmse":
             return log_rmse(self.predict(outputs), self.predict(target))
+        if self.loss == "quantile":
+            return quantile_loss(outputs, target, self.quantile)
         losses = {
             "mse": functional.mse_loss,
             "mae": functional.l1_loss,
@@ -189,21 +337,41 @@ class TabularModel(LightningModule):
         }
         return losses[self.loss](outputs, target)
 
+    def _class_losses(self, outputs: Tensor, target: Tensor, reduction: str) -> Tensor:
+        if self.loss == "bce":
+            wanted = target.to(outputs.dtype)
+            return functional.binary_cross_entropy_with_logits(outputs[:, 0], wanted, reduction=reduction)
+        smoothing = self.label_smoothing
+        return functional.cross_entropy(outputs, target, reduction=reduction, label_smoothing=smoothing)
+
     def metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """The metrics of outputs (B, O) and the prepared target.
+        """The metrics of outputs (B, O) and the prepared target, as `metrics_of_answers`."""
+        answers = self.predict(outputs)
+        codes = None if self.threshold is None else self.decide(answers)
+        return self.metrics_of_answers(answers, target, codes)
+
+    def metrics_of_answers(
+        self, answers: Tensor, target: Tensor, codes: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The metrics of answers in the unit of the target and the prepared target.
 
         RMSE, MAE, R2 and, for targets of at least 1, log-RMSE in the unit of the target; accuracy, and macro
         precision, recall and F1 of classes.
+
+        Args:
+            answers: values (B,) or probabilities (B, C), of this or another model.
+            target: prepared.
+            codes: the classes that are answered (B,); None for the most probable ones.
         """
-        predicted = self.predict(outputs)
         if self.target.classes is not None:
-            return classification_metrics(predicted, target)
+            scores = answers if codes is None else functional.one_hot(codes, answers.shape[1])
+            return classification_metrics(scores, target)
         actual = self.predict(target)
         metrics = {
-            "rmse": mean_squared_error(predicted, actual, squared=False),
-            "mae": mean_absolute_error(predicted, actual),
-            "r2": r2_score(predicted, actual),
+            "rmse": mean_squared_error(answers, actual, squared=False),
+            "mae": mean_absolute_error(answers, actual),
+            "r2": r2_score(answers, actual),
         }
         if self.target.at_least_one:
-            metrics["log_rmse"] = log_rmse(predicted, actual)
+            metrics["log_rmse"] = log_rmse(answers, actual)
         return metrics

@@ -202,21 +202,27 @@ def predictions(
         unseen: is increased, by column, by the number of cells whose category no training row has.
 
     Yields:
-        A table per chunk: the id or the number of the row from 1; the target in its unit, or the most
-        probable class and its probability. The columns `row` and `probability` get a `_` at their end if the
+        A table per chunk: the id or the number of the row from 1; the target in its unit, with the ends
+        `lower` and `upper` of its interval if the model has one; or the class that the model decides for, and
+        its probability. The columns `row`, `probability`, `lower` and `upper` get a `_` at their end if the
         target or the id has that name.
     """
     identifier, target = preprocessing.id, preprocessing.target
     for table in tables:
         if table.empty:
             continue
-        values = answers(model, torch.from_numpy(transform(table, preprocessing, path, unseen)))
-        columns: dict[str, Any] = {target.name: values.numpy()}
+        outputs = outputs_of(model, torch.from_numpy(transform(table, preprocessing, path, unseen)))
+        values = model.predict(outputs)
+        taken = {target.name, identifier}
+        columns: dict[str, Any] = {target.name: values.cpu().numpy()}
         if target.classes is not None:
-            probability, code = values.max(dim=1)
+            code = model.decide(values)
+            probability = values.gather(1, code[:, None])[:, 0]
             classes = [target.classes[number] for number in code.tolist()]
-            name = free_name("probability", {target.name, identifier})
-            columns = {target.name: classes, name: probability.numpy()}
+            columns = {target.name: classes, free_name("probability", taken): probability.cpu().numpy()}
+        elif model.margin is not None:
+            ends = zip(("lower", "upper"), model.interval_of(outputs), strict=True)
+            columns |= {free_name(name, taken): end.cpu().numpy() for name, end in ends}
         ids = table[identifier] if identifier else table.index + 1
         frame = pd.DataFrame({identifier or free_name("row", columns): ids, **columns})
         names = preprocessing.prediction_columns
@@ -231,6 +237,7 @@ def free_name(name: str, taken: Collection[str | None]) -> str:
 
 
 @torch.inference_mode()
-def answers(model: TabularModel, features: Tensor) -> Tensor:
-    """Map features (B, F) to values in the unit of the target (B,) or to class probabilities (B, C)."""
-    return model.predict(model(features.to(model.device))).cpu()
+def outputs_of(model: TabularModel, features: Tensor) -> Tensor:
+    """Map features (B, F) to the outputs of the network (B, O)."""
+    outputs: Tensor = model(features.to(model.device))
+    return outputs

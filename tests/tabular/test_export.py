@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pandas as pd
 import torch
 
 from src.tabular.columns import CategoricalColumn, NumericColumn
-from src.tabular.export import RawTable, as_inputs, random_rows
+from src.tabular.export import RawTable, as_inputs, output_names, random_rows
 from src.tabular.model import TabularModel
 from src.tabular.preprocessing import Preprocessing, Target, transform
 from src.training.networks import MLP
@@ -20,6 +21,15 @@ LEARNT = Preprocessing(
         NumericColumn("Area", 60.0, 50.0, 10.0, 0, 50.0),
     ],
     Target("price", log=True, center=12.0, scale=0.4),
+)
+
+ROWS = pd.DataFrame(
+    {
+        "Area": [60.0, np.nan, 1.0, 2.0],
+        "Rooms": [1.0, 2.0, 3.0, 4.0],
+        "Street": ["C", "D", None, "A"],
+        "Alley": ["Pave", "Gravel", None, "Sand"],
+    }
 )
 
 
@@ -35,15 +45,7 @@ def test_features_are_those_of_the_preparation() -> None:
 
 
 def test_codes_of_raw_cells() -> None:
-    table = pd.DataFrame(
-        {
-            "Area": [60.0, np.nan, 1.0, 2.0],
-            "Rooms": [1.0, 2.0, 3.0, 4.0],
-            "Street": ["C", "D", None, "A"],
-            "Alley": ["Pave", "Gravel", None, "Sand"],
-        }
-    )
-    inputs = as_inputs(table, LEARNT)
+    inputs = as_inputs(ROWS, LEARNT)
     assert inputs["categories"].tolist() == [[0, 2], [2, -1], [1, -1], [-1, 0]]
     np.testing.assert_array_equal(inputs["numbers"], [[1, 60], [2, np.nan], [3, 1], [4, 2]])
 
@@ -60,3 +62,21 @@ def test_random_rows_hold_whatever_may_come_and_get_the_same_answers() -> None:
     inputs = {name: torch.from_numpy(array) for name, array in as_inputs(table, LEARNT).items()}
     with torch.inference_mode():
         assert torch.equal(RawTable(model, LEARNT)(**inputs), model.predict(model(features)))
+
+
+def test_an_interval_and_a_threshold_are_part_of_the_program() -> None:
+    inputs = {name: torch.from_numpy(array) for name, array in as_inputs(ROWS, LEARNT).items()}
+    quantity = TabularModel(LEARNT, partial(MLP, hidden_sizes=[]), interval=0.9).eval()
+    quantity.margin.fill_(0.5)  # type: ignore[union-attr]
+    prediction, lower, upper = RawTable(quantity, LEARNT)(**inputs)
+    assert output_names(quantity) == ("prediction", "lower", "upper")
+    # the target is a logarithm with the scale 0.4
+    torch.testing.assert_close(upper / prediction, torch.full((4,), np.exp(0.2), dtype=torch.float32))
+    torch.testing.assert_close(prediction / lower, torch.full((4,), np.exp(0.2), dtype=torch.float32))
+
+    classes = replace(LEARNT, target=Target("sold", ["no", "yes"]))
+    network = partial(MLP, hidden_sizes=[])
+    decided = TabularModel(classes, network, "cross_entropy", threshold={"no": 0.3}).eval()
+    probabilities, code = RawTable(decided, classes)(**inputs)
+    assert output_names(decided) == ("probabilities", "class")
+    assert torch.equal(code, (probabilities[:, 0] < 0.3).long())

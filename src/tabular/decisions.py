@@ -1,0 +1,129 @@
+"""What a model of tables learns for its decisions: class weights, and from validation rows the temperature of
+its probabilities, the threshold of two classes and the margin of prediction intervals.
+
+N rows, C classes
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from src.core.errors import ConfigurationError
+
+ThresholdMetric = Literal["accuracy", "balanced_accuracy", "f1"]
+
+WARMEST = 10.0  # temperatures are searched between this and its inverse
+HALVINGS = 50
+DIGITS = 4  # of a temperature: more say nothing, and processors may differ in the last ones
+
+
+def balanced_weights(counts: Tensor) -> Tensor:
+    """Weights with which every class counts alike and the mean over the rows is 1.
+
+    Args:
+        counts: the training rows of each class (C,).
+
+    Returns:
+        (C,) float32: rows / (classes * rows of the class).
+    """
+    return (counts.sum() / (len(counts) * counts.double())).float()
+
+
+def fit_temperature(logits: Tensor, target: Tensor) -> float:
+    """The temperature that makes probabilities softmax(logits / temperature) fit best (Guo et al. 2017).
+
+    The mean negative log-likelihood is convex in 1 / temperature; its slope is halved to 0.
+
+    Args:
+        logits: (N, C) of rows that were not trained on.
+        target: classes (N,).
+
+    Returns:
+        Between 0.1 and 10.
+    """
+    logits = logits.double()
+    right = logits.gather(1, target[:, None]).mean()
+
+    def slope(inverse: float) -> float:
+        return float(((logits * inverse).softmax(dim=1) * logits).sum(dim=1).mean() - right)
+
+    low, high = -math.log(WARMEST), math.log(WARMEST)  # of the logarithm of 1 / temperature
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if slope(math.exp(middle)) < 0 else (low, middle)
+    return float(f"{math.exp(-(low + high) / 2):.{DIGITS}g}")
+
+
+def best_threshold(probability: Tensor, target: Tensor, metric: ThresholdMetric) -> float:
+    """The threshold of two classes with the highest metric.
+
+    Args:
+        probability: of class 1, (N,) float32.
+        target: classes 0 and 1, (N,).
+        metric: f1 is the mean of both classes' F1, as in the metrics of a model.
+
+    Returns:
+        Halfway between two neighbouring probabilities; of equally good ones that next to 0.5. 0.5 if the
+        rows have one class only.
+    """
+    found, order = probability.sort(descending=True, stable=True)
+    positive = (target[order] == 1).double()
+    positives, rows = positive.sum(), len(positive)
+    if positives in (0, rows):
+        return 0.5
+    last = torch.cat([found[1:] < found[:-1], found.new_ones(1, dtype=torch.bool)])  # of equal ones
+    # the first threshold is above all probabilities
+    upper = torch.cat([found.new_ones(1), found[last]])
+    lower = torch.cat([found[last], found.new_zeros(1)])
+    middle = (upper + lower) / 2
+    thresholds = torch.where(middle > lower, middle, upper)  # float32 may have nothing in between
+    none = positive.new_zeros(1)
+    above = torch.cat([none, last.nonzero()[:, 0] + 1.0])  # the rows that are answered by class 1
+    hits = torch.cat([none, positive.cumsum(0)[last]])  # those of them that are right
+    rejected = rows - positives - (above - hits)  # the right ones of the other rows
+    values = {
+        "accuracy": (hits + rejected) / rows,
+        "balanced_accuracy": (hits / positives + rejected / (rows - positives)) / 2,
+        "f1": hits / (above + positives) + rejected / ((rows - above) + (rows - positives)),
+    }[metric]
+    start = int(found[0] == 1)  # nothing is above
+    values, thresholds = values[start:], thresholds[start:]
+    best = thresholds[values == values.max()]
+    return float(best[(best - 0.5).abs().argmin()])
+
+
+def fit_margin(residuals: Tensor, coverage: float) -> float:
+    """Half the width of prediction intervals, by split conformal prediction (Lei et al. 2018).
+
+    If the rows are exchangeable with a new one, prediction ± margin has the value of the new row with at
+    least the probability `coverage`, whatever the model.
+
+    Args:
+        residuals: actual minus predicted, (N,), of rows that were not trained on.
+        coverage: between 0 and 1.
+
+    Returns:
+        The ceil((N + 1) * coverage)-th smallest absolute residual.
+
+    Raises:
+        ConfigurationError: there are too few rows for the coverage.
+    """
+    number = require_rows(len(residuals), coverage)
+    return float(residuals.abs().sort().values[number - 1])
+
+
+def require_rows(rows: int, coverage: float) -> int:
+    """The number, from 1, of the absolute residual that is the margin.
+
+    Raises:
+        ConfigurationError: there are too few rows for the coverage.
+    """
+    number = math.ceil(round((rows + 1) * coverage, 9))
+    if number > rows:
+        needed = math.ceil(round(coverage / (1 - coverage), 9))
+        raise ConfigurationError(
+            f"model.interval: {coverage:g} needs at least {needed} validation rows, found {rows}"
+        )
+    return number
