@@ -204,9 +204,8 @@ def main() -> None:
         type=Path,
         required=True,
         help="A CSV, Excel or JSON table, also as .gz or .zip; a folder with one folder of pictures per "
-        "class, idx files or a CSV file of pixels; a .txt file with one document per line; a table of texts and classes, or one folder of .txt files "
-        "per class. Or the folder of "
-        "such a file.",
+        "class, idx files or a CSV file of pixels; a .txt file with one document per line, a table of texts "
+        "and classes, or a folder with one folder of .txt files per class. Or the folder of such a file.",
     )
     parser.add_argument(
         "--target", type=str | None, help="The column of a table to predict, or of the class of texts."

@@ -273,7 +273,7 @@ def test_data_that_cannot_be_used_are_told_and_nothing_is_written(
 
 @pytest.mark.parametrize(
     ("kind", "target", "told"),
-    [("tabular", "Nowhere", "expected one of: Nr, Name"), texts("words", "no target column")],
+    [("tabular", "Nowhere", "expected one of: Nr, Name"), texts("words", "has no table with columns")],
 )
 def test_a_target_that_is_not_there_is_told(kind: Any, target: str, told: str) -> None:
     path = write_table(Path("list.csv")) if kind == "tabular" else written(kind, "one\n")
