@@ -363,7 +363,7 @@ def test_a_damaged_object_of_the_cache_is_reported_when_it_is_loaded(
 ) -> None:
     pipeline(prepare=PREPARE)
     assert dvc(["repro", "--quiet"]) == 0
-    name = "train_features.npy"
+    name = "train_numbers.npy"
     content = (PREPARED / name).read_bytes()
     (cached,) = [
         path for path in Path(".dvc/cache").rglob("*") if path.is_file() and path.read_bytes() == content

@@ -201,16 +201,26 @@ class CategoricalColumn:
         """Convert raw cells (rows,) of a prediction, as `read`."""
         return self.read(cells, path)
 
-    def encode(self, values: Values, features: Features) -> int:
-        """Write the ones of values (rows,) to `features` (rows, width); count the unknown values."""
+    @property
+    def width(self) -> int:
+        """The number of features, which is the code of an unknown category, too."""
+        return len(self.categories) + bool(self.rare)
+
+    def code(self, values: Values) -> NDArray[np.int64]:
+        """The codes (rows,) of values (rows,): the number of the feature that is 1, or `width`."""
         known = [category for category in self.codes if category is not None]
         # the result of pandas for an unknown text is -1, which is the index of the last entry
-        lookup = np.array([self.codes[category] for category in known] + [-1], dtype=np.int64)
-        code_of_row = lookup[pd.Index(known, dtype=object).get_indexer(pd.Index(values, dtype=object))]
+        lookup = np.array([self.codes[category] for category in known] + [self.width], dtype=np.int64)
+        codes = lookup[pd.Index(known, dtype=object).get_indexer(pd.Index(values, dtype=object))]
         if None in self.codes:
-            code_of_row[pd.isna(values)] = self.codes[None]
-        rows = np.flatnonzero(code_of_row >= 0)
-        features[rows, code_of_row[rows]] = 1
+            codes[pd.isna(values)] = self.codes[None]
+        return codes
+
+    def encode(self, values: Values, features: Features) -> int:
+        """Write the ones of values (rows,) to `features` (rows, width); count the unknown values."""
+        codes = self.code(values)
+        rows = np.flatnonzero(codes < self.width)
+        features[rows, codes[rows]] = 1
         return len(values) - len(rows)
 
 

@@ -1,6 +1,12 @@
-"""The LightningDataModule of tables."""
+"""The LightningDataModule of tables.
 
+B rows of a batch, F features, N numbers, C columns of categories
+"""
+
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +19,95 @@ from src.training.seeding import derived_seed
 
 Splits = dict[str, tuple[Tensor, Tensor]]
 
+BLOCK_ROWS = 256
+BLOCKS_AT_ONCE = 1024
+
 
 def load_split(prepared: Path, split: str) -> tuple[Tensor, Tensor]:
     """Read a split: features (rows, F) float32, target (rows, 1) float32 or, for classes, (rows,) int64."""
-    arrays = (np.load(prepared / f"{split}_{part}.npy") for part in ("features", "target"))
-    features, target = map(torch.from_numpy, arrays)
-    return features, target
+    numbers, codes, target = (_load(prepared, split, part) for part in ("numbers", "codes", "target"))
+    return densify(numbers, codes, Preprocessing.load(prepared)), target
+
+
+def densify(numbers: Tensor, codes: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Turn prepared numbers (B, N) and codes of categories (B, C) into features (B, F).
+
+    The code of a category is the number of its feature, which is 1; the code after the last one is that of a
+    category without a training row, whose features are all 0.
+    """
+    if not codes.shape[1]:
+        return numbers
+    layout = preprocessing.layout
+    places, starts, widths = (
+        torch.from_numpy(array).to(codes.device) for array in (layout.numbers, layout.starts, layout.widths)
+    )
+    features = numbers.new_zeros(len(numbers), layout.features)
+    features.index_copy_(1, places, numbers)
+    ones = codes.to(torch.int64)
+    known = (ones < widths).to(features.dtype)
+    return features.scatter_(1, torch.minimum(ones, widths - 1) + starts, known)
+
+
+def _load(prepared: Path, split: str, part: str, mapped: bool = False) -> Tensor:
+    """Read an array of a split, or map it into memory: then it is read from the disk where it is used."""
+    array = np.load(prepared / f"{split}_{part}.npy", mmap_mode="r" if mapped else None)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nothing writes to it
+        return torch.from_numpy(array)
+
+
+def mapped_split(prepared: Path, split: str) -> tuple[Tensor, ...]:
+    """Numbers (rows, N), codes (rows, C) and target of a split, read from the disk where they are used."""
+    return tuple(_load(prepared, split, part, mapped=True) for part in ("numbers", "codes", "target"))
+
+
+class MappedBatches(Batches):
+    """Batches of a table that may be larger than the memory, from memory-mapped numbers, codes and target.
+
+    The shuffled order is one of blocks: a batch has rows of `BLOCKS_AT_ONCE` blocks of `BLOCK_ROWS` adjacent
+    rows, which are drawn for it from the whole table, so that the disk is read in blocks (Xu et al. 2022,
+    CorgiPile). It is a function of (seed, epoch) and the same for any number of processes.
+
+    Args:
+        tensors: numbers (rows, N), codes (rows, C) and target (rows, ...).
+        batch_size: as for `Batches`.
+        seed: likewise.
+        process: likewise.
+        processes: likewise.
+        preprocessing: of the training rows.
+        device: of the batches.
+    """
+
+    def __init__(
+        self,
+        tensors: tuple[Tensor, ...],
+        batch_size: BatchSize,
+        seed: int | None,
+        process: int,
+        processes: int,
+        preprocessing: Preprocessing,
+        device: torch.device,
+    ) -> None:
+        super().__init__(tensors, batch_size, seed, process, processes)
+        self.preprocessing = preprocessing
+        self.device = device
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        for batch in super().__iter__():
+            numbers, codes, target = (tensor.to(self.device) for tensor in batch)
+            yield densify(numbers, codes, self.preprocessing), target
+
+    def _order(self) -> Tensor | None:
+        if self.seed is None:
+            return None
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch))
+        blocks = torch.arange(self.rows).split(BLOCK_ROWS)
+        drawn = torch.randperm(len(blocks), generator=generator)
+        order = []
+        for numbers in drawn.split(BLOCKS_AT_ONCE):
+            rows = torch.cat([blocks[number] for number in numbers.tolist()])
+            order.append(rows[torch.randperm(len(rows), generator=generator)])
+        return torch.cat(order)
 
 
 class BalancedBatches(Batches):
@@ -47,6 +136,9 @@ class BalancedBatches(Batches):
 class TabularData(WholeData):
     """Batches of (features, target) as `load_split` returns them.
 
+    Up to `whole_bytes` the features of a split are kept on the device that trains. Those of a larger one stay
+    on the disk as numbers and codes, and each batch is made from them; a balanced order keeps them all.
+
     Args:
         prepared: the folder data/prepared/<task>; the command line gives it.
         batch_size: rows of a training batch over all devices, or `full`.
@@ -58,6 +150,7 @@ class TabularData(WholeData):
     """
 
     evaluation_size = 8192
+    whole_bytes: float = 1 << 28
 
     def __init__(
         self, prepared: Path, batch_size: BatchSize = 64, balanced: bool = False, order_seed: int = 0
@@ -78,3 +171,24 @@ class TabularData(WholeData):
     def tensors(self, split: str) -> tuple[Tensor, ...]:
         """Read a split, as `load_split` does."""
         return load_split(self.prepared, split)
+
+    def targets(self, split: str) -> Tensor:
+        """The target of a split, (rows, ...)."""
+        return _load(self.prepared, split, "target")
+
+    def batches(self, split: str, batch_size: BatchSize, seed: int | None = None) -> Batches:
+        """The batches of a split, of memory-mapped ones where its features are large."""
+        mapped = mapped_split(self.prepared, split)
+        size = 4 * len(mapped[0]) * len(self.preprocessing.features)
+        if size <= self.whole_bytes or self.kind(split) is not Batches:
+            return super().batches(split, batch_size, seed)
+        trainer: Any = self.trainer
+        return MappedBatches(
+            mapped,
+            batch_size,
+            seed,
+            trainer.global_rank,
+            trainer.world_size,
+            self.preprocessing,
+            trainer.strategy.root_device,
+        )

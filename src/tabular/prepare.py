@@ -2,8 +2,8 @@
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +29,7 @@ from src.tabular.columns import (
     warn_of_case,
 )
 from src.tabular.dialect import Reading
-from src.tabular.preprocessing import Preprocessing, Target, encode
+from src.tabular.preprocessing import Preprocessing, Target, encode_parts
 from src.tabular.reading import read_table
 from src.tabular.splitting import Raw, split_rows
 from src.tabular.values import (
@@ -181,9 +181,9 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
 
     Args:
         raw: the folder of the raw files; labels.json and truth.json of a sample are optional.
-        prepared: the folder to write: `<split>_features.npy` (rows, F) float32 and `<split>_target.npy`
-            (rows, 1) float32 or, for classes, (rows,) int64 for the splits train, validation and test;
-            split.csv; preprocessing.json; manifest.json.
+        prepared: the folder to write, for the splits train, validation and test: `<split>_numbers.npy`
+            (rows, N) float32, `<split>_codes.npy` (rows, C), unsigned integers, and `<split>_target.npy`
+            (rows, 1) float32 or, for classes, (rows,) int64; split.csv; preprocessing.json; manifest.json.
         settings: the section `prepare` of the task.
 
     Raises:
@@ -218,7 +218,7 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
 
     with written_whole(prepared) as folder:
         for name, source in sources.items():
-            _write_features(folder / f"{name}_features.npy", preprocessing, values[name], rows[name])
+            _write_parts(folder, name, preprocessing, values[name], rows[name])
             np.save(folder / f"{name}_target.npy", _encode_target(source, rows[name], preprocessing.target))
         _write_split(folder / "split.csv", rows, settings)
         preprocessing.save(folder)
@@ -390,19 +390,28 @@ def _encode_target(source: Raw, rows: NDArray[np.int64], target: Target) -> NDAr
     return codes.astype(np.int64)
 
 
-def _write_features(
-    path: Path, preprocessing: Preprocessing, values: dict[str, Values], rows: NDArray[np.int64]
+def _write_parts(
+    folder: Path,
+    split: str,
+    preprocessing: Preprocessing,
+    values: dict[str, Values],
+    rows: NDArray[np.int64],
 ) -> None:
-    """Write the features of rows to a file, chunk by chunk."""
-    header = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), len(preprocessing.features))}
+    """Write the numbers and codes of rows, chunk by chunk."""
+    widths = {"numbers": len(preprocessing.layout.numbers), "codes": len(preprocessing.categorical)}
+    types = {"numbers": "<f4", "codes": preprocessing.code_type.newbyteorder("<").str}
     # not a memory map: if the disk is full, writing to a memory map ends the process with SIGBUS
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
+    with ExitStack() as stack:
+        files = {}
+        for part, width in widths.items():
+            files[part] = stack.enter_context((folder / f"{split}_{part}.npy").open("wb"))
+            header = {"descr": types[part], "fortran_order": False, "shape": (len(rows), width)}
+            np.lib.format.write_array_header_1_0(files[part], header)
         for start in range(0, len(rows), CHUNK_ROWS):
             chunk = rows[start : start + CHUNK_ROWS]
             parsed = {column.name: values[column.name][chunk] for column in preprocessing.columns}
-            features = encode(preprocessing.columns, parsed, Counter())
-            file.write(features.astype("<f4").tobytes())
+            for part, array in zip(files, encode_parts(preprocessing, parsed), strict=True):
+                files[part].write(array.astype(types[part], copy=False).tobytes())
 
 
 def _write_split(path: Path, rows: dict[str, NDArray[np.int64]], settings: Preparation) -> None:

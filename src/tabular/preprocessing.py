@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from src.core.documents import read_json, write_json
 from src.core.errors import ConfigurationError, IntegrityError
@@ -40,6 +42,22 @@ class Target:
     center: float = 0.0
     scale: float = 1.0
     at_least_one: bool = False
+
+
+class Layout(NamedTuple):
+    """Where the features of the columns are: F features of N numbers and C columns of categories.
+
+    Args:
+        numbers: the places of the numbers (N,).
+        starts: the places of the first categories (C,).
+        widths: the numbers of features of these columns (C,).
+        features: F.
+    """
+
+    numbers: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    widths: NDArray[np.int64]
+    features: int
 
 
 @dataclass(frozen=True)
@@ -82,6 +100,26 @@ class Preprocessing:
     def categorical(self) -> list[CategoricalColumn]:
         """The columns of categories."""
         return [column for column in self.columns if isinstance(column, CategoricalColumn)]
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The places of the numbers and of the categories among the features."""
+        numbers, starts, start = list[int](), list[int](), 0
+        for column in self.columns:
+            stop = start + len(column.feature_names)
+            if isinstance(column, CategoricalColumn):
+                starts.append(start)
+            else:
+                numbers.extend(range(start, stop))
+            start = stop
+        widths = [column.width for column in self.categorical]
+        places = [np.array(found, dtype=np.int64) for found in (numbers, starts, widths)]
+        return Layout(places[0], places[1], places[2], start)
+
+    @property
+    def code_type(self) -> np.dtype[np.unsignedinteger]:
+        """The smallest type of the codes of all categories, that of an unknown one among them."""
+        return np.min_scalar_type(max((column.width for column in self.categorical), default=0))
 
     def label(self, name: str) -> str:
         """The English label of a column, or its name."""
@@ -152,6 +190,17 @@ def encode(columns: Sequence[Column], values: Mapping[str, Values], unseen: Coun
         if unknown := column.encode(values[column.name], features[:, stop - width : stop]):
             unseen[column.name] += unknown
     return features
+
+
+def encode_parts(preprocessing: Preprocessing, values: Mapping[str, Values]) -> tuple[Features, NDArray[Any]]:
+    """Turn parsed columns (rows,) into the prepared numbers (rows, N) and codes of categories (rows, C)."""
+    others = [column for column in preprocessing.columns if not isinstance(column, CategoricalColumn)]
+    rows = len(values[preprocessing.columns[0].name])
+    numbers = encode(others, values, Counter()) if others else np.zeros((rows, 0), dtype=np.float32)
+    codes = np.empty((rows, len(preprocessing.categorical)), dtype=preprocessing.code_type)
+    for place, column in enumerate(preprocessing.categorical):
+        codes[:, place] = column.code(values[column.name])
+    return numbers, codes
 
 
 def transform(

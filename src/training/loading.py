@@ -138,7 +138,8 @@ class WholeData(LightningDataModule):
         """The class that cuts the batches of a split."""
         return Batches
 
-    def _batches(self, split: str, batch_size: BatchSize, seed: int | None = None) -> Batches:
+    def batches(self, split: str, batch_size: BatchSize, seed: int | None = None) -> Batches:
+        """The batches of a split, shuffled in each epoch if there is a seed."""
         assert self.trainer is not None
         device = self.trainer.strategy.root_device
         tensors = tuple(tensor.to(device) for tensor in self.tensors(split))
@@ -147,16 +148,16 @@ class WholeData(LightningDataModule):
 
     def train_dataloader(self) -> Batches:
         """Shuffled batches."""
-        return self._batches("train", self.batch_size, self.order_seed)
+        return self.batches("train", self.batch_size, self.order_seed)
 
     def val_dataloader(self) -> Batches:
         """Batches in the order of the rows."""
-        return self._batches("validation", self.evaluation_size)
+        return self.batches("validation", self.evaluation_size)
 
     def test_dataloader(self) -> Batches:
         """Batches in the order of the rows."""
-        return self._batches("test", self.evaluation_size)
+        return self.batches("test", self.evaluation_size)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Return the batch: `_batches` has moved the whole split to the device."""
+        """Return the batch: `batches` has moved the whole split to the device."""
         return batch

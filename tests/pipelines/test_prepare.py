@@ -49,15 +49,14 @@ def test_the_section_decides_how_the_task_is_prepared(capsys: pytest.CaptureFixt
     capsys.readouterr()
     prepare("tiny")
     assert capsys.readouterr().out == "tiny: prepared: data/prepared/tiny/\n"
-    shapes = {
-        name: np.load(PREPARED / f"{name}_features.npy").shape for name in ("train", "validation", "test")
-    }
-    assert shapes == {"train": (12, 3), "validation": (4, 3), "test": (4, 3)}
+    shapes = {name: np.load(PREPARED / f"{name}_codes.npy").shape for name in ("train", "validation", "test")}
+    assert shapes == {"train": (12, 1), "validation": (4, 1), "test": (4, 1)}
     learnt = json.loads((PREPARED / "preprocessing.json").read_text(encoding="utf-8"))
     assert learnt["target"]["name"] == "price"
     write_parameters(SETTINGS | {"drop": ["kind"]})
     prepare("tiny")
-    assert np.load(PREPARED / "train_features.npy").shape == (12, 1)
+    assert np.load(PREPARED / "train_numbers.npy").shape == (12, 1)
+    assert np.load(PREPARED / "train_codes.npy").shape == (12, 0)
 
 
 def test_twice_gives_the_same_bytes() -> None:
@@ -65,7 +64,7 @@ def test_twice_gives_the_same_bytes() -> None:
     before = contents()
     prepare("tiny")
     assert contents() == before
-    assert len(before) == 9
+    assert len(before) == 12
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,17 @@
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
 
 from src.core.errors import ConfigurationError
-from src.tabular.data import TabularData, load_split
+from src.tabular.columns import CategoricalColumn
+from src.tabular.data import MappedBatches, TabularData, densify, load_split, mapped_split
 from src.tabular.model import TabularModel
 from src.tabular.preprocessing import Preprocessing
 from src.training.networks import MLP
@@ -142,3 +145,87 @@ def test_data_that_are_not_prepared_are_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError, match="dvc repro prepare@houses"):
         TabularData(PREPARED)
+
+
+@pytest.mark.usefixtures("houses")
+def test_features_are_numbers_and_a_one_in_the_place_of_the_category() -> None:
+    prepared = Preprocessing.load(PREPARED)
+    assert prepared.features == [
+        *("Area", "Code_07", "Code_7", "Code_A"),
+        *("Kind_brick", "Kind_stone", "Kind_wood", "Kind_nan"),
+    ]
+    numbers = torch.tensor([[1.5], [-2.0], [0.0]])
+    # the last codes are those of categories that no training row has
+    codes = torch.tensor([[0, 3], [2, 0], [3, 4]], dtype=torch.uint8)
+    assert densify(numbers, codes, prepared).tolist() == [
+        [1.5, 1, 0, 0, 0, 0, 0, 1],
+        [-2.0, 0, 0, 1, 1, 0, 0, 0],
+        [0.0, 0, 0, 0, 0, 0, 0, 0],
+    ]
+
+
+@pytest.mark.usefixtures("houses")
+def test_codes_have_the_smallest_type() -> None:
+    codes = np.load(PREPARED / "train_codes.npy")
+    assert (codes.shape, codes.dtype) == ((72, 2), np.uint8)
+    many = CategoricalColumn("k", [str(number) for number in range(255)], [], 0, "0")
+    assert replace(Preprocessing.load(PREPARED), columns=[many]).code_type == np.uint8
+    more = replace(many, rare=["x"])
+    assert replace(Preprocessing.load(PREPARED), columns=[more]).code_type == np.uint16
+
+
+def batches_of(processes: int, epoch: int = 0, start: int = 0) -> list[list[list[list[float]]]]:
+    """The targets of each batch of each process."""
+    prepared = Preprocessing.load(PREPARED)
+    found = []
+    for process in range(processes):
+        tensors = mapped_split(PREPARED, "train")
+        batches = MappedBatches(tensors, 16, 1, process, processes, prepared, torch.device("cpu"))
+        batches.set_epoch(epoch)
+        batches.start = start
+        found.append([target.tolist() for _, target in batches])
+    return found
+
+
+@pytest.mark.usefixtures("houses")
+def test_a_large_table_is_mapped_and_its_batches_are_those_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("src.tabular.data.BLOCK_ROWS", 4)
+    monkeypatch.setattr("src.tabular.data.BLOCKS_AT_ONCE", 6)
+    features, target = load_split(PREPARED, "train")
+    row_of = {area: row for row, area in enumerate(features[:, 0].tolist())}
+    prepared = Preprocessing.load(PREPARED)
+    tensors = mapped_split(PREPARED, "train")
+    batches = MappedBatches(tensors, 16, 1, 0, 1, prepared, torch.device("cpu"))
+    rows = []
+    for found, values in batches:
+        rows.append([row_of[area] for area in found[:, 0].tolist()])
+        assert torch.equal(found, features[rows[-1]])
+        assert torch.equal(values, target[rows[-1]])
+    assert list(map(len, rows)) == [16, 16, 16, 16, 8]
+    order = [row for batch in rows for row in batch]
+    assert sorted(order) == list(range(72))
+    # three times six blocks of four rows; 24 rows are drawn from six blocks
+    for first in (0, 24, 48):
+        assert len({row // 4 for row in order[first : first + 24]}) == 6
+
+
+@pytest.mark.usefixtures("houses")
+def test_the_order_of_a_large_table_depends_on_the_epoch_and_not_on_the_processes() -> None:
+    (alone,) = batches_of(1)
+    assert batches_of(1) == [alone]
+    assert batches_of(1, epoch=1) != [alone]
+    assert batches_of(1, start=2) == [alone[2:]]
+    first, second = batches_of(2)
+    assert [a + b for a, b in zip(first, second, strict=True)] == alone
+
+
+def test_a_small_and_a_large_table_are_trained_alike(
+    model: TabularModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tested = []
+    for size in (TabularData.whole_bytes, 0):
+        monkeypatch.setattr(TabularData, "whole_bytes", size)
+        data = TabularData(PREPARED, batch_size=16)
+        tested += quiet_trainer().test(model, datamodule=data, verbose=False)
+        quiet_trainer().fit(model, datamodule=data)
+    assert tested[0] == tested[1]

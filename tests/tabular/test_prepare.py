@@ -16,6 +16,7 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, RobustScale
 
 from pipelines.parameters import checked
 from src.core.errors import ConfigurationError, DataError
+from src.tabular.data import load_split
 from src.tabular.dialect import Reading
 from src.tabular.prepare import Preparation, column_kinds, learn_columns, parse_columns, prepare
 from src.tabular.preprocessing import Preprocessing, Target, transform
@@ -62,7 +63,9 @@ def run(folder: Path, files: dict[str, str | bytes], **settings: Any) -> Path:
 
 
 def array(prepared: Path, name: str) -> Array:
-    return np.load(prepared / f"{name}.npy")
+    """The features or the target of a split."""
+    split, part = name.split("_")
+    return load_split(prepared, split)[["features", "target"].index(part)].numpy()
 
 
 def names_in(folder: Path) -> list[str]:
@@ -104,7 +107,7 @@ def test_the_worked_example_of_three_columns(tmp_path: Path) -> None:
 
 def test_arrays_and_descriptions_are_written(tmp_path: Path) -> None:
     prepared = run(tmp_path, {"train.csv": PLAIN, "labels.json": '{"Area": {"en": "area"}}'})
-    names = [f"{split}_{part}.npy" for split in SPLITS for part in ("features", "target")]
+    names = [f"{split}_{part}.npy" for split in SPLITS for part in ("numbers", "codes", "target")]
     assert names_in(prepared) == sorted([*names, "manifest.json", "preprocessing.json", "split.csv"])
     learnt = learnt_in(prepared)
     assert learnt["features"] == ["Area", "Kind_brick", "Kind_stone", "Kind_wood"]
@@ -569,7 +572,13 @@ def test_an_official_test_file_teaches_nothing(tmp_path: Path) -> None:
     before = run(tmp_path, files, test="test.csv").rename(tmp_path / "before")
     files["test.csv"] = csv_of(Area=[1e6, None], Kind=["palace", None], Price=[1e9, 1])
     after = run(tmp_path, files, test="test.csv")
-    for name in ("preprocessing.json", "train_features.npy", "train_target.npy", "split.csv"):
+    for name in (
+        "preprocessing.json",
+        "train_numbers.npy",
+        "train_codes.npy",
+        "train_target.npy",
+        "split.csv",
+    ):
         assert (after / name).read_bytes() == (before / name).read_bytes(), name
 
 
