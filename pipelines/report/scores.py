@@ -12,9 +12,9 @@ from src.reporting.noise import P_VALUE, usual_metric
 
 EXPECTED = Path("data/expected_scores.yaml")
 
-HIGHER_IS_BETTER = {"accuracy", "precision", "recall", "f1", "r2"}
+HIGHER_IS_BETTER = {"accuracy", "precision", "recall", "f1", "r2", "roc_auc", "pr_auc"}
 # the score of a task without an expectation is the first of these that it has
-USUAL = ("accuracy", "rmse", "perplexity", "loss")
+USUAL = ("accuracy", "quantile_loss", "rmse", "perplexity", "loss")
 SHOWN = {
     "log_rmse": "log-RMSE",
     "rmse": "RMSE",
@@ -22,6 +22,10 @@ SHOWN = {
     "r2": "R²",
     "f1": "F1",
     "recall": "balanced accuracy",
+    "roc_auc": "ROC-AUC",
+    "pr_auc": "PR-AUC",
+    "brier": "Brier score",
+    "ece": "ECE",
 }
 
 Metrics = dict[str, float]

@@ -7,6 +7,8 @@ from rich.table import Table
 
 from src.reporting.noise import P_VALUE
 
+MOST_COLUMNS = 6  # of metrics on a terminal
+
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table, one line a row, with a final newline.
@@ -43,14 +45,21 @@ def print_metrics(title: str, metrics: Mapping[str, float]) -> None:
     """
     names = sorted(name.removeprefix("test/") for name in metrics if name.startswith("test/"))
     baselines = sorted({name.rpartition("/")[0] for name in metrics if name.startswith("baseline/")})
+    prefixes = {"model": "test"} | {prefix.removeprefix("baseline/"): prefix for prefix in baselines}
+    values = {
+        (shown, name): "" if (value := metrics.get(f"{prefix}/{name}")) is None else f"{value:.5g}"
+        for shown, prefix in prefixes.items()
+        for name in names
+    }
+    # many metrics have a line each, so that a terminal of 80 columns holds them
+    lines, columns = (list(prefixes), names) if len(names) <= MOST_COLUMNS else (names, list(prefixes))
     table = Table(title=title)
     table.add_column("")
-    for name in names:
-        table.add_column(name, justify="right")
-    for prefix in ("test", *baselines):
-        values = [metrics.get(f"{prefix}/{name}") for name in names]
-        shown = ["" if value is None else f"{value:.5g}" for value in values]
-        table.add_row("model" if prefix == "test" else prefix.removeprefix("baseline/"), *shown)
+    for column in columns:
+        table.add_column(column, justify="right")
+    for line in lines:
+        cells = [values.get((line, column), values.get((column, line), "")) for column in columns]
+        table.add_row(line, *cells)
     Console().print(table)
     if P_VALUE in metrics:
         print(

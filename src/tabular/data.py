@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from src.core.errors import ConfigurationError
@@ -59,6 +60,13 @@ def _load(prepared: Path, split: str, part: str, mapped: bool = False) -> Tensor
 def mapped_split(prepared: Path, split: str) -> tuple[Tensor, ...]:
     """Numbers (rows, N), codes (rows, C) and target of a split, read from the disk where they are used."""
     return tuple(_load(prepared, split, part, mapped=True) for part in ("numbers", "codes", "target"))
+
+
+def load_rows(prepared: Path, split: str, rows: NDArray[np.int64]) -> Tensor:
+    """Read the features (rows, F) of some rows of a split, as `load_split` reads those of all."""
+    numbers, codes, _ = mapped_split(prepared, split)
+    chosen = torch.from_numpy(rows)
+    return densify(numbers[chosen], codes[chosen], Preprocessing.load(prepared))
 
 
 class MappedBatches(Batches):

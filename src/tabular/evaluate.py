@@ -1,6 +1,5 @@
 """Evaluation of a model of tables: metrics of the model and of baselines, figures and tables."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-from sklearn.linear_model import LogisticRegression, RidgeCV
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -18,10 +15,13 @@ from src.reporting.figures import plot_confusion_matrix
 from src.reporting.metrics import begin_report, write_metrics
 from src.reporting.noise import gains_of_classes, noise_of, write_losses
 from src.reporting.tables import markdown_table, print_metrics
+from src.tabular.baselines import ROWS_AT_ONCE, baseline_outputs, sampled_rows
 from src.tabular.columns import NumericColumn
-from src.tabular.data import Splits, load_split
+from src.tabular.data import load_rows, load_split, mapped_split
 from src.tabular.figures import plot_function, plot_predictions
 from src.tabular.linear import linear_layer, separable, weights_table
+from src.tabular.losses import quantile_loss, quantile_losses
+from src.tabular.metrics import probability_metrics
 from src.tabular.model import TabularModel
 from src.tabular.preprocessing import Preprocessing
 from src.tabular.series import forecast_errors
@@ -40,22 +40,34 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
     model = bundle.model_of(TabularModel)
     preprocessing: Preprocessing = bundle.preprocessing
     classes = preprocessing.target.classes
-    splits = {name: load_split(prepared, name) for name in ("train", "validation", "test")}
-    target = splits["test"][1]
+    train = mapped_split(prepared, "train")[-1]
+    sample = sampled_rows(len(train), len(preprocessing.features))
+    features = load_rows(prepared, "train", np.arange(len(train)) if sample is None else sample)
+    # all rows, unless the baselines are fitted on a sample
+    splits = {
+        "train": (features, train if sample is None else train[sample]),
+        **{name: load_split(prepared, name) for name in ("validation", "test")},
+    }
+    test, target = splits["test"]
     with torch.inference_mode():
-        outputs = model(splits["test"][0])
-    metrics = _scores(model.metrics_of(*model.validation_outputs(prepared)), "validation")
-    metrics |= _scores(model.metrics_of(outputs, target), "test")
+        outputs = torch.cat([model(part) for part in test.split(ROWS_AT_ONCE)])
+    rare = rare_class(train) if classes is not None and len(classes) == 2 else None
+    metrics = _scores(model, *model.validation_outputs(prepared), rare, "validation")
+    metrics |= _scores(model, outputs, target, rare, "test")
     # one thread: the sums are the same on every machine, and a training at the same time keeps its cores
     with threadpool_limits(limits=1):
-        baselines = _baseline_outputs(model, splits)
-    trivial = model.trivial_outputs(splits["train"][1])
-    baselines["trivial"] = trivial.expand(len(splits["test"][0]), -1)
+        baselines = baseline_outputs(model, *splits["train"], test)
+    if sample is not None:
+        metrics["baseline_training_rows"] = len(sample)
+        print(f"the baselines are fitted on {len(sample)} of {len(train)} training rows, drawn at random")
+    trivial = model.trivial_outputs(train)
+    baselines["trivial"] = trivial.expand(len(test), -1)
     for name, found in baselines.items():
-        metrics |= _scores(model.metrics_of_answers(model.answers(found), target), f"baseline/{name}")
+        metrics |= _scores(model, found, target, rare, f"baseline/{name}", of_model=False)
     metrics |= noise_of(_gains(model, outputs, baselines["trivial"], target))
-    metrics |= _repeated(splits)
-    if classes is not None and len(classes) == 2 and linear_layer(model.network) is not None:
+    metrics |= _repeated(prepared)
+    metrics |= _intervals(model, outputs, target)
+    if rare is not None and sample is None and linear_layer(model.network) is not None:
         metrics["train/separable"] = float(separable(*splits["train"]))
         number = "a" if metrics["train/separable"] else "no"
         print(f"{number} hyperplane separates the two classes of the training rows")
@@ -81,12 +93,47 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
     print_metrics(f"{label}, test rows", write_metrics(metrics, folder))
 
 
-def _scores(metrics: Mapping[str, Tensor], prefix: str) -> dict[str, float]:
-    return {f"{prefix}/{name}": float(value) for name, value in metrics.items()}
+def rare_class(target: Tensor) -> int:
+    """The class with fewer rows of two, which is usually the one that is looked for; the second if equal."""
+    counts = target.bincount(minlength=2)
+    return int(counts[1] <= counts[0])
+
+
+def _scores(
+    model: TabularModel,
+    outputs: Tensor,
+    target: Tensor,
+    rare: int | None,
+    prefix: str,
+    of_model: bool = True,
+) -> dict[str, float]:
+    """Metrics of outputs (B, O) of the model, or of a baseline, which has no temperature and no threshold."""
+    answers = model.predict(outputs) if of_model else model.answers(outputs)
+    codes = model.decide(answers) if of_model and model.threshold is not None else None
+    metrics = {name: float(value) for name, value in model.metrics_of_answers(answers, target, codes).items()}
+    if model.target.classes is not None and model.loss != "perceptron":
+        metrics |= probability_metrics(answers, target, rare)
+    if model.loss == "quantile":
+        metrics["quantile_loss"] = float(quantile_loss(answers, model.predict(target), model.quantile))
+    return {f"{prefix}/{name}": value for name, value in metrics.items()}
+
+
+def _intervals(model: TabularModel, outputs: Tensor, target: Tensor) -> dict[str, float]:
+    """The share of test rows whose value is in its interval, and the mean width; none without intervals."""
+    if model.margin is None or model.interval is None:
+        return {}
+    lower, upper = model.interval_of(outputs)
+    actual = model.predict(target)
+    inside = (lower <= actual) & (actual <= upper)
+    return {
+        "interval/wanted_coverage": model.interval,
+        "interval/coverage": float(inside.double().mean()),
+        "interval/mean_width": float((upper - lower).double().mean()),
+    }
 
 
 def _gains(model: TabularModel, outputs: Tensor, trivial: Tensor, target: Tensor) -> NDArray[Any]:
-    """By test row, the right answers or the decrease of the squared error against the trivial answer."""
+    """By test row, the right answers or the decrease of the loss against the trivial answer."""
     if model.target.classes is not None:
         answers, ignorant = model.decide(model.predict(outputs)), model.answers(trivial).argmax(dim=1)
         return gains_of_classes(answers.numpy(), ignorant.numpy(), target.numpy())
@@ -95,22 +142,20 @@ def _gains(model: TabularModel, outputs: Tensor, trivial: Tensor, target: Tensor
 
 
 def _losses(model: TabularModel, outputs: Tensor, target: Tensor) -> NDArray[Any]:
-    """By test row, 1 for a wrong class, or the squared error in the unit of the target."""
+    """By test row, 1 for a wrong class, or the squared error or quantile loss in the unit of the target."""
     answers = model.predict(outputs)
     if model.target.classes is not None:
         return (model.decide(answers) != target).numpy().astype(np.float64)
+    if model.loss == "quantile":
+        actual = model.predict(target).double()
+        return quantile_losses(answers.double(), actual, model.quantile).numpy()
     squared: NDArray[Any] = (answers.double().numpy() - model.predict(target).double().numpy()) ** 2
     return squared
 
 
-def _repeated(splits: Splits) -> dict[str, float]:
+def _repeated(prepared: Path) -> dict[str, float]:
     """The number of prepared rows that repeat another one, and of test rows that repeat a training row."""
-    hashes = {
-        name: pd.util.hash_pandas_object(
-            pd.DataFrame(features.numpy()).assign(target=target.flatten().numpy()), index=False
-        ).to_numpy()
-        for name, (features, target) in splits.items()
-    }
+    hashes = {name: _hashes(prepared, name) for name in ("train", "validation", "test")}
     numbers = np.concatenate(list(hashes.values()))
     known = np.isin(hashes["test"], hashes["train"])
     found = {
@@ -120,32 +165,14 @@ def _repeated(splits: Splits) -> dict[str, float]:
     return {name: float(value) for name, value in found.items() if value}
 
 
-def _baseline_outputs(model: TabularModel, splits: Splits) -> dict[str, Tensor]:
-    """Predict the test rows by scikit-learn's models, fitted on the training rows.
-
-    Returns:
-        (B, O) by name, with the meaning of the outputs of the network: the transformed target, or logits.
-    """
-    (train, target), (test, _) = splits["train"], splits["test"]
-    if model.target.classes is None:
-        regressors = {
-            "ridge": RidgeCV(alphas=np.logspace(-2, 4, 13)),
-            "boosting": HistGradientBoostingRegressor(random_state=0),
-        }
-        fitted = {name: m.fit(train.numpy(), target[:, 0].numpy()) for name, m in regressors.items()}
-        answers = {name: m.predict(test.numpy()) for name, m in fitted.items()}
-        return {name: torch.from_numpy(answer).float()[:, None] for name, answer in answers.items()}
-    classifiers = {
-        "logistic": LogisticRegression(max_iter=1000),
-        "boosting": HistGradientBoostingClassifier(random_state=0),
-    }
-    outputs = {}
-    for name, classifier in classifiers.items():
-        probabilities = classifier.fit(train.numpy(), target.numpy()).predict_proba(test.numpy())
-        logits = torch.from_numpy(probabilities).float().clamp(min=1e-12).log()  # (B, C)
-        # for `bce` and `perceptron` the output is one number, the log-odds of the second class
-        outputs[name] = logits if model.loss == "cross_entropy" else logits[:, 1:] - logits[:, :1]
-    return outputs
+def _hashes(prepared: Path, split: str) -> NDArray[np.uint64]:
+    """A number for each row of a split, the same for equal rows."""
+    parts = []
+    arrays = mapped_split(prepared, split)
+    for blocks in zip(*(array.split(ROWS_AT_ONCE) for array in arrays), strict=True):
+        table = np.hstack([block.reshape(len(block), -1).double().numpy() for block in blocks])
+        parts.append(pd.util.hash_pandas_object(pd.DataFrame(table), index=False).to_numpy())
+    return np.concatenate(parts)
 
 
 def _columns_table(preprocessing: Preprocessing) -> str:

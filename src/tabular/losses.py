@@ -20,8 +20,8 @@ def log_rmse(prediction: Tensor, target: Tensor) -> Tensor:
     return square.sqrt() if square > 0 else square
 
 
-def quantile_loss(prediction: Tensor, target: Tensor, quantile: float) -> Tensor:
-    """The pinball loss, whose minimum is a quantile (Koenker and Bassett 1978), as a mean.
+def quantile_losses(prediction: Tensor, target: Tensor, quantile: float) -> Tensor:
+    """The pinball losses, whose mean a quantile minimises (Koenker and Bassett 1978).
 
     Args:
         prediction: any shape.
@@ -29,7 +29,12 @@ def quantile_loss(prediction: Tensor, target: Tensor, quantile: float) -> Tensor
         quantile: between 0 and 1.
     """
     error = target - prediction
-    return torch.maximum(quantile * error, (quantile - 1) * error).mean()
+    return torch.maximum(quantile * error, (quantile - 1) * error)
+
+
+def quantile_loss(prediction: Tensor, target: Tensor, quantile: float) -> Tensor:
+    """The mean of `quantile_losses`."""
+    return quantile_losses(prediction, target, quantile).mean()
 
 
 def perceptron_loss(outputs: Tensor, target: Tensor) -> Tensor:

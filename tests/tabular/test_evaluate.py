@@ -1,19 +1,24 @@
-"""The comparison with the trivial answer, and equal rows."""
+"""The comparison with the trivial answer, baselines, intervals, and equal rows."""
+
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from src.reporting.noise import P_VALUE, noise_of
+from src.tabular import baselines, evaluate
+from src.tabular.baselines import sampled_rows
 from src.tabular.columns import NumericColumn
-from src.tabular.evaluate import _gains, _repeated
+from src.tabular.evaluate import _gains
 from src.tabular.model import TabularModel
 from src.tabular.preprocessing import Preprocessing, Target
 
 
-def model(target: Target, loss: str) -> TabularModel:
+def model(target: Target, loss: Any, **keys: Any) -> TabularModel:
     columns = [NumericColumn("x", 0.0, 0.0, 1.0, 0, 0.0)]
-    return TabularModel(Preprocessing(columns, target), nn.Linear, loss)  # type: ignore[arg-type]
+    return TabularModel(Preprocessing(columns, target), nn.Linear, loss, **keys)
 
 
 def test_the_gain_of_a_quantity_is_in_squares_of_its_unit() -> None:
@@ -38,7 +43,66 @@ def test_the_gain_of_classes_is_a_right_answer() -> None:
         ([[1.0], [4]], {"repeated/rows": 1, "repeated/test_rows_of_training": 1}),
     ],
 )
-def test_equal_rows_are_counted(test: list[list[float]], found: dict[str, float]) -> None:
+def test_equal_rows_are_counted(
+    test: list[list[float]], found: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     features = {"train": [[1.0], [2]], "validation": [[5.0]], "test": test}
-    splits = {name: (torch.tensor(rows), torch.zeros(len(rows), 1)) for name, rows in features.items()}
-    assert _repeated(splits) == found
+
+    def split(prepared: Path, name: str) -> tuple[torch.Tensor, ...]:
+        rows = torch.tensor(features[name])
+        return rows, torch.zeros(len(rows), 0), torch.zeros(len(rows))
+
+    monkeypatch.setattr(evaluate, "mapped_split", split)
+    assert evaluate._repeated(Path()) == found
+
+
+def test_the_share_of_rows_in_their_intervals() -> None:
+    quantity = model(Target("y", center=10.0, scale=2.0), "mse", interval=0.5)
+    quantity.margin.fill_(1.0)  # type: ignore[union-attr]
+    outputs, target = torch.zeros(4, 1), torch.tensor([[0.0], [0.9], [-1.1], [3.0]])
+    assert evaluate._intervals(quantity, outputs, target) == {
+        "interval/wanted_coverage": 0.5,
+        "interval/coverage": 0.5,
+        "interval/mean_width": 4,
+    }
+    assert evaluate._intervals(model(Target("y"), "mse"), outputs, target) == {}
+
+
+def test_baselines_are_judged_without_the_decisions_of_the_model() -> None:
+    classes = model(Target("y", ["a", "b"]), "bce", threshold={"b": 0.1}, calibrate=True)
+    outputs, target = torch.tensor([[-1.0], [1]]), torch.tensor([0, 1])  # probabilities 0.27 and 0.73
+    assert evaluate._scores(classes, outputs, target, 1, "test")["test/accuracy"] == 0.5
+    found = evaluate._scores(classes, outputs, target, 1, "baseline/x", of_model=False)
+    assert found["baseline/x/accuracy"] == 1
+
+
+def test_a_quantile_is_judged_by_its_own_loss() -> None:
+    quantity = model(Target("y", scale=2.0), "quantile", quantile=0.75)
+    outputs, target = torch.tensor([[0.0], [1]]), torch.tensor([[1.0], [0]])  # 2 too low, 2 too high
+    assert evaluate._losses(quantity, outputs, target).tolist() == [1.5, 0.5]
+    assert evaluate._scores(quantity, outputs, target, None, "test")["test/quantile_loss"] == 1
+
+
+def test_the_rare_class_is_the_one_with_fewer_training_rows() -> None:
+    assert evaluate.rare_class(torch.tensor([0, 1, 1])) == 0
+    assert evaluate.rare_class(torch.tensor([0, 1, 0])) == 1
+    assert evaluate.rare_class(torch.tensor([0, 1])) == 1
+
+
+def test_baselines_of_large_tables_are_fitted_on_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sampled_rows(1000, 10) is None
+    monkeypatch.setattr(baselines, "CELLS", 40)
+    sample = sampled_rows(10, 10)
+    assert sample is not None
+    assert len(set(sample.tolist())) == 4
+    assert sample.tolist() == sorted(sample)
+    assert sample.tolist() == sampled_rows(10, 10).tolist()  # type: ignore[union-attr]
+
+
+def test_a_class_without_a_row_in_the_sample_has_no_probability() -> None:
+    classes = model(Target("y", ["a", "b", "c"]), "cross_entropy")
+    features = torch.tensor([[0.0], [0], [1], [1]])
+    found = baselines.baseline_outputs(classes, features, torch.tensor([0, 0, 2, 2]), torch.tensor([[1.0]]))
+    for outputs in found.values():
+        assert outputs.shape == (1, 3)
+        assert outputs.softmax(dim=1)[0, 1] < 1e-6

@@ -1,0 +1,72 @@
+"""Models of scikit-learn that a model of a table is compared with."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from torch import Tensor
+
+from src.tabular.model import TabularModel
+
+CELLS = 10_000_000  # of the training rows; boosting takes about 20 s for them
+ROWS_AT_ONCE = 8192
+
+
+def sampled_rows(rows: int, features: int) -> NDArray[np.int64] | None:
+    """The training rows of the baselines, in increasing order; None for all of them.
+
+    Args:
+        rows: of the training.
+        features: of a row.
+    """
+    most = CELLS // features
+    if rows <= most:
+        return None
+    return np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
+
+
+def baseline_outputs(
+    model: TabularModel, features: Tensor, target: Tensor, test: Tensor
+) -> dict[str, Tensor]:
+    """Predict the test rows by scikit-learn's models, fitted on training rows.
+
+    Args:
+        model: with the target and the loss.
+        features: of training rows (rows, F).
+        target: prepared, of these rows.
+        test: features of the test rows (B, F).
+
+    Returns:
+        (B, O) by name, with the meaning of the outputs of the network: the transformed target, or logits.
+    """
+    if model.target.classes is None:
+        quantile = {"loss": "quantile", "quantile": model.quantile} if model.loss == "quantile" else {}
+        regressors: dict[str, Any] = {
+            "ridge": RidgeCV(alphas=np.logspace(-2, 4, 13)),
+            "boosting": HistGradientBoostingRegressor(random_state=0, **quantile),
+        }
+        fitted = {name: m.fit(features.numpy(), target[:, 0].numpy()) for name, m in regressors.items()}
+        answers = {name: _in_parts(m.predict, test) for name, m in fitted.items()}
+        return {name: torch.from_numpy(answer).float()[:, None] for name, answer in answers.items()}
+    classifiers: dict[str, Any] = {
+        "logistic": LogisticRegression(max_iter=1000),
+        "boosting": HistGradientBoostingClassifier(random_state=0),
+    }
+    outputs = {}
+    for name, classifier in classifiers.items():
+        classifier.fit(features.numpy(), target.numpy())
+        probabilities = np.zeros((len(test), len(model.target.classes)))
+        # a class may have no row in a sample
+        probabilities[:, classifier.classes_] = _in_parts(classifier.predict_proba, test)
+        logits = torch.from_numpy(probabilities).float().clamp(min=1e-12).log()  # (B, C)
+        # for `bce` and `perceptron` the output is one number, the log-odds of the second class
+        outputs[name] = logits if model.loss == "cross_entropy" else logits[:, 1:] - logits[:, :1]
+    return outputs
+
+
+def _in_parts(predict: Any, features: Tensor) -> NDArray[Any]:
+    """What a model predicts for features (B, F): it copies them as float64."""
+    return np.concatenate([predict(part.numpy()) for part in features.split(ROWS_AT_ONCE)])
