@@ -82,17 +82,21 @@ class Study:
 def report() -> None:
     """Write report.html from the results of the models and studies in params.yaml that have been run.
 
+    A model that is not evaluated yet has a row with the command that does it.
+
     Raises:
-        ConfigurationError: none has, or a part of the results is missing.
+        ConfigurationError: no model is trained, or a part of the results is missing.
     """
     parameters = read_parameters()
     known, studied = parameters.get("models") or {}, parameters.get("studies") or {}
-    absent = [name for name in known if not (MODELS / name).is_dir()]
+    trained = [name for name in known if (MODELS / name).is_dir()]
+    evaluated = [name for name in trained if _is_evaluated(name)]
+    absent = [name for name in known if name not in evaluated]
     absent_studies = [name for name in studied if not (REPORTS / "studies" / name / "tables").is_dir()]
-    if known and len(absent) == len(known):  # a project without a task yet has an empty page
+    if known and not trained:  # a project without a task yet has an empty page
         raise ConfigurationError(f"{MODELS} has no trained model; run: dvc repro evaluate")
     expected = read_expectations()
-    tasks = {name: _task_of(name) for name in known if name not in absent}
+    tasks = {name: _task_of(name) for name in evaluated}
     models = [
         _model(name, [other for other in tasks if tasks[other] == task], parameters, expected)
         for name, task in tasks.items()
@@ -102,12 +106,17 @@ def report() -> None:
         for name, section in studied.items()
         if name not in absent_studies
     ]
-    page = render(models=models, studies=studies)
+    page = render(models=models, studies=studies, absent=absent)
     with file_written_whole(REPORT) as file:
         file.write(page)
     if absent or absent_studies:
-        print(f"not run, so not on the page: {', '.join([*absent, *absent_studies])}")
+        print(f"not run, so without results on the page: {', '.join([*absent, *absent_studies])}")
     print(f"the results of {len(models)} models and {len(studies)} studies: {REPORT}")
+
+
+def _is_evaluated(model: str) -> bool:
+    """Whether the stage has run here; metrics.json alone comes from git."""
+    return any((REPORTS / model / part).is_dir() for part in ("plots", "tables"))
 
 
 def _task_of(model: str) -> str:

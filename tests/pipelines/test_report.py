@@ -272,10 +272,26 @@ def test_damaged_results_are_told() -> None:
 def test_models_that_have_not_been_run_are_left_out_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     Path("models/kinds").rename("elsewhere")
     assert 'id="model-kinds"' not in page()
-    assert "not run, so not on the page: kinds" in capsys.readouterr().out
+    assert "not run, so without results on the page: kinds" in capsys.readouterr().out
     Path("models/prices").rename("elsewhere, too")
     with pytest.raises(ConfigurationError, match="no trained model; run: dvc repro"):
         report()
+
+
+def test_a_model_that_is_trained_but_not_evaluated_has_a_row_with_the_command() -> None:
+    Path("reports/kinds/plots").rename("plots elsewhere")
+    Path("reports/kinds/tables").rename("tables elsewhere")
+    html = page()
+    row = "kinds not evaluated yet; run: dvc repro evaluate@kinds"  # metrics.json comes from git
+    assert row in str(Text(html))
+    assert 'id="model-kinds"' not in html
+    assert 'id="model-prices"' in html
+    Path("reports/kinds/metrics.json").unlink()
+    assert page() == html
+
+
+def test_the_page_names_the_command_that_measures_the_disk() -> None:
+    assert "W&B's files take of this disk: python -m pipelines.clean ." in str(Text(page()))
 
 
 def test_a_project_without_a_task_has_an_empty_page(capsys: pytest.CaptureFixture[str]) -> None:
