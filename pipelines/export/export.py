@@ -25,7 +25,7 @@ from jsonargparse.typing import PositiveInt
 
 from src.core.atomic import written_whole
 from src.core.digests import manifest_files, write_manifest
-from src.core.errors import ConfigurationError, IntegrityError
+from src.core.errors import ConfigurationError, IntegrityError, reported_error
 from src.core.outputs import require_ours
 from src.core.paths import MANIFEST, MODELS
 
@@ -111,7 +111,9 @@ def _write_programs(exportable: "Exportable", folder: Path) -> None:
                 output_names=exportable.outputs,
                 dynamic_shapes=exportable.axes,
             )
-        except (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError) as error:
+        except RuntimeError as error:  # all refusals of torch.export and torch.onnx are of this class
+            if reported_error(error) is not None:
+                raise
             first = str(error.__cause__ or error).strip().partition("\n")[0]
             raise ConfigurationError(f"{exportable.network} cannot be exported: {first}") from error
         assert onnx is not None

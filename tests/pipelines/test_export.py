@@ -219,6 +219,20 @@ def test_a_network_that_cannot_be_exported_is_named(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_mistake_in_a_network_is_not_called_one_of_the_export(tmp_path: Path) -> None:
+    class Mistaken(torch.nn.Module):
+        def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+            raise KeyError("layer")
+
+    class TooLarge(torch.nn.Module):
+        def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+            raise torch.OutOfMemoryError("no memory")
+
+    for network in (Mistaken(), TooLarge()):
+        with pytest.raises((KeyError, torch.OutOfMemoryError)):
+            exporter._write_programs(exportable_of(network), tmp_path)
+
+
 def test_one_answer_in_a_thousand_may_lie_at_a_jump(capsys: pytest.CaptureFixture[str]) -> None:
     def one_flipped(inputs: Any) -> dict[str, Any]:
         return {"answer": np.array([0.0] + [1.0] * 99) if next(batches) == 7 else np.ones(100)}
