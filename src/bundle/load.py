@@ -55,7 +55,7 @@ class Predictor:
         """The LightningModule, in evaluation mode."""
         return self.bundle.model
 
-    def predict(self, inputs: Any, **options: Any) -> pd.DataFrame:
+    def predict(self, inputs: Any, /, **options: Any) -> pd.DataFrame:
         """Predict.
 
         Args:

@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -58,6 +58,9 @@ class Composition:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for each in fields(self):
+            if each.default is not None and getattr(self, each.name) is None:
+                raise ConfigurationError(f"compose.{each.name}: found null, expected a value")
         for name, least in (("lines", 1), ("count", 1), ("temperature", 0), ("top_k", 0), ("seed", 0)):
             if not getattr(self, name) >= least:
                 raise ConfigurationError(f"compose.{name} must be at least {least}: {getattr(self, name)}")

@@ -135,6 +135,10 @@ PICTURE = base64.b64encode(b"no picture").decode()
         ("poems", {"starts": ["春"], "lins": 2}, 422, "lins: there is no such key"),
         ("poems", {"starts": ["春"], "count": 100, "lines": 21}, 422, "2,000 results"),
         ("poems", {"starts": ["x" * 2001]}, 422, "2,000 characters"),
+        ("poems", {"starts": ["春"], "lines": "two"}, 422, "compose.lines: found two, expected int"),
+        ("poems", {"starts": ["春"], "lines": None}, 422, "compose.lines: found null, expected a value"),
+        ("poems", {"starts": ["春"], "inputs": 1}, 422, "inputs: there is no such key"),
+        ("words", {"words": ["学习"], "self": 1}, 422, "unexpected keyword argument 'self'"),
         (
             "words",
             {"words": ["学习"], "neighbours": "many"},
