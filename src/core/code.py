@@ -6,9 +6,10 @@ of dvc.yaml depend on it by data/code.json (`pipelines.code`).
 
 import ast
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from tokenize import COMMENT, tokenize
 from typing import Any
@@ -20,6 +21,7 @@ from src.core.paths import LOCK
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("src", "pipelines")
+LOCKED = ("torch", "lightning", "pytorch_lightning")  # which configurations name most
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -27,17 +29,33 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 def code_digest(*modules: str) -> str:
     """The sha256 of all that a module computes with: the project's code and the locked packages.
 
-    Comments, docstrings and empty lines are left out.
+    Comments, docstrings and empty lines are left out. Of packages that a configuration names beside torch and
+    Lightning, such as those that are `trusted`, the installed version counts: the lock may not have them.
 
     Args:
         modules: dotted names, such as `src.tabular.prepare`.
     """
     digest = sha256()
+    for name in sorted(_versions(modules)):
+        digest.update(f"{name}\n".encode())
     for path in sorted(files_of(*modules)):
         digest.update(f"{path.as_posix()} {_text_digest(ROOT / path)}\n".encode())
     lock = ROOT / LOCK
     digest.update((file_digest(lock) if lock.is_file() else "").encode())
     return digest.hexdigest()
+
+
+def _versions(modules: Iterable[str]) -> set[str]:
+    """The distributions with their versions that bring modules of other packages."""
+    found = set()
+    for package in {module.partition(".")[0] for module in modules} - {*PACKAGES, *LOCKED, ""}:
+        try:
+            names = {package: version(package)}
+        except PackageNotFoundError:  # the distribution has another name; to find it takes most of a second
+            names = {name: version(name) for name in packages_distributions().get(package, [])}
+        # without the build, such as +cpu
+        found |= {f"{name} {number.partition('+')[0]}" for name, number in names.items()}
+    return found
 
 
 def run_digest(configuration: dict[str, Any], prepared: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from hashlib import sha256
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,34 @@ def test_these_changes_are_changes_of_code(digest_with: Digest, name: str, text:
     before = digest_with()
     assert digest_with(name, text) != before
     assert digest_with(name) == before
+
+
+def test_the_version_of_a_package_that_a_configuration_names_is_code(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = {"my_package": "1.0", "torchvision": "0.2+cpu"}
+
+    def version(name: str) -> str:
+        if name not in installed:
+            raise PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(code, "packages_distributions", lambda: {"mine": ["my_package"]})
+    monkeypatch.setattr(code, "version", version)
+
+    def digests() -> list[str]:
+        code_digest.cache_clear()
+        return [
+            code_digest("src.boxes.model", *more)
+            for more in ([], ["torch.nn"], ["mine.models"], ["torchvision.models"], ["absent.models"])
+        ]
+
+    before = digests()
+    assert before[0] == before[1] == before[4]
+    assert len({*before}) == 3
+    installed |= {"my_package": "1.1", "torchvision": "0.2+cu130"}
+    after = digests()
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, True, False, True, True]
 
 
 def test_a_result_depends_on_the_files_that_its_module_imports(project: Path) -> None:
