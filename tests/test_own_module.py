@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning
@@ -13,8 +14,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from src.bundle.bundle import trusted_packages
+from src.bundle.module import write_module_predictions
 from src.core.errors import ConfigurationError
 from src.training.checkpoint import DurableCheckpointIO, unstorable
 
@@ -210,3 +213,54 @@ def test_layers_are_made_where_a_bundle_can_make_them(
     done = python("-m", "src.cli", "test", "--config", f"configs/{hook}.yaml", cwd=project)
     (again,) = re.findall(r"test_loss +│ +([\d.]+)", done.stdout)
     assert float(shown) == pytest.approx(float(again), rel=1e-4)  # the same random numbers are drawn
+
+
+class Captions(lightning.LightningModule):
+    """Reads texts and returns texts, with a number for each."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def predict_step(self, batch: list[str], batch_idx: int) -> Any:
+        return self.answer(batch)
+
+    def predict_dataloader(self) -> DataLoader[str]:
+        return DataLoader(["a dog", "two, cats", "三只鸟"], batch_size=2)  # type: ignore[arg-type]
+
+
+def predictions_of(model: lightning.LightningModule, output: Path) -> str:
+    configuration = {"trainer": {"accelerator": "cpu"}, "seed_everything": 1}
+    write_module_predictions(SimpleNamespace(model=model, configuration=configuration), None, output)  # type: ignore[arg-type]
+    return output.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (lambda texts: texts, 'prediction\na dog\n"two, cats"\n三只鸟\n'),
+        (
+            lambda texts: {"text": texts, "length": torch.tensor([len(text) for text in texts])},
+            'text,length\na dog,5\n"two, cats",9\n三只鸟,3\n',
+        ),
+        (lambda texts: texts[0], "prediction\na dog\n三只鸟\n"),
+    ],
+    ids=["texts", "texts and numbers", "one text a batch"],
+)
+def test_predictions_may_be_texts(answer: Any, text: str, tmp_path: Path) -> None:
+    assert predictions_of(Captions(answer), tmp_path / "out.csv") == text
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda texts: None, "predict_step returns NoneType; tensors"),
+        (lambda texts: {"text": texts, "one": torch.zeros(1)}, "different lengths: 'text' 3, 'one' 2 rows"),
+        (lambda texts: [texts[0], 1], "predict_step returns int; tensors or lists of texts are needed"),
+    ],
+    ids=["nothing", "lengths", "mixed"],
+)
+def test_predictions_that_are_no_table_are_refused(answer: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        predictions_of(Captions(answer), tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()

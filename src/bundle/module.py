@@ -202,7 +202,11 @@ def write_module_predictions(bundle: Bundle, data: LightningDataModule | None, o
         raise ConfigurationError("predict_dataloader returns several loaders; predict takes one")
     batches = [dict(_named(batch)) for batch in found or []]
     arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    rows = len(next(iter(arrays.values())))
+    counts = {name: len(array) for name, array in arrays.items()}
+    rows = max(counts.values())
+    if len(set(counts.values())) > 1:
+        found_rows = ", ".join(f"'{name}' {count}" for name, count in counts.items())
+        raise ConfigurationError(f"predict_step returns columns of different lengths: {found_rows} rows")
     with file_written_whole(output) as file:
         pd.DataFrame(_columns(arrays)).to_csv(file, index=False)
     return rows
@@ -231,9 +235,13 @@ def _class_of(path: str) -> Any:
 
 
 def _named(prediction: Any, name: str = "prediction") -> Iterator[tuple[str, NDArray[Any]]]:
-    """The arrays of a batch: of a tensor, or of the parts of a mapping or sequence."""
+    """The arrays of a batch: of a tensor, of texts, or of the parts of a mapping or sequence."""
     if isinstance(prediction, torch.Tensor):
         yield name, np.atleast_1d(prediction.detach().cpu().numpy())
+    elif isinstance(prediction, str):
+        yield name, np.array([prediction], dtype=object)
+    elif isinstance(prediction, list) and prediction and all(isinstance(each, str) for each in prediction):
+        yield name, np.array(prediction, dtype=object)
     elif isinstance(prediction, Mapping):
         for key, part in prediction.items():
             yield from _named(part, str(key))
@@ -242,7 +250,8 @@ def _named(prediction: Any, name: str = "prediction") -> Iterator[tuple[str, NDA
             yield from _named(part, f"{name}_{number}")
     else:
         raise ConfigurationError(
-            f"predict_step returns a {type(prediction).__name__}; tensors are needed, or lists of them"
+            f"predict_step returns {type(prediction).__name__}; tensors or lists of texts are needed, or "
+            "lists and mappings of them"
         )
 
 

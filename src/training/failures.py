@@ -1,5 +1,6 @@
 """What ends a training, as an exit code or in one line: signals, errors of Lightning and of optimizers."""
 
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -13,6 +14,10 @@ from src.core.errors import TRACEBACK_VARIABLE, ConfigurationError
 
 # their errors can be about what a configuration asks for
 OWNERS = ("lightning", "torch.optim", "jsonargparse")
+# methods of TensorBoard's writer, which is `self.logger.experiment` of its logger only
+TENSORBOARD = re.compile(
+    "add_(scalars?|histogram|images?|figure|video|audio|text|graph|embedding|pr_curve|mesh|hparams|tensor)"
+)
 
 
 @contextmanager
@@ -58,6 +63,11 @@ def refusal(error: Exception) -> str | None:
     """
     if isinstance(error, MisconfigurationException):  # such as a GPU asked for where there is none
         return f"Lightning refuses the configuration: {error}"
+    if isinstance(error, AttributeError) and TENSORBOARD.fullmatch(error.name or ""):
+        return (
+            f"self.logger.experiment has no {error.name}, which is TensorBoard's: set trainer.logger: "
+            "TensorBoardLogger (it needs the package tensorboard), or use self.log"
+        )
     modules = [
         frame.f_globals.get("__name__", "")
         for frame, _ in traceback.walk_tb(error.__traceback__)

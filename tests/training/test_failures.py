@@ -1,0 +1,31 @@
+"""What a training that ends by an error of Lightning, torch or W&B says."""
+
+import pytest
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from src.training.failures import refusal
+
+
+class Experiment:
+    """Such as a run of W&B."""
+
+
+def test_a_writer_of_tensorboard_that_is_absent_is_named_with_the_key() -> None:
+    with pytest.raises(AttributeError) as caught:
+        Experiment().add_histogram("weights", 1)  # type: ignore[attr-defined]
+    assert refusal(caught.value) == (
+        "self.logger.experiment has no add_histogram, which is TensorBoard's: set trainer.logger: "
+        "TensorBoardLogger (it needs the package tensorboard), or use self.log"
+    )
+
+
+@pytest.mark.parametrize("name", ["added_scalar", "add_module", "shape"])
+def test_other_missing_attributes_are_mistakes_of_the_module(name: str) -> None:
+    with pytest.raises(AttributeError) as caught:
+        getattr(Experiment(), name)
+    assert refusal(caught.value) is None
+
+
+def test_what_lightning_refuses_is_said() -> None:
+    error = MisconfigurationException("no GPU is here")
+    assert refusal(error) == "Lightning refuses the configuration: no GPU is here"
