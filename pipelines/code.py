@@ -5,6 +5,7 @@ in them, and would miss a module that a configuration names. The digests are tho
 """
 
 from collections.abc import Iterable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,18 @@ def code() -> None:
     """Write the digest of the code of every stage.
 
     The digests are over the imported modules of the project without comments and docstrings, and over
-    requirements.lock.
+    requirements.lock; that of a study of another model than its task's also over the model's configuration.
     """
     RAW.mkdir(parents=True, exist_ok=True)  # the page depends on it, also where no task fetches data
+    parameters = read_parameters()
     digests = {
         stage: {name: code_digest(*sorted(modules)) for name, modules in names.items()}
-        for stage, names in modules_of_stages(read_parameters()).items()
+        for stage, names in modules_of_stages(parameters).items()
     }
+    for name, section in (parameters.get("studies") or {}).items():
+        if model := section.get("model"):  # dvc.yaml can name the configuration of the task only
+            text = digests["study"][name] + yaml.safe_dump(_configuration(str(model)))
+            digests["study"][name] = sha256(text.encode()).hexdigest()
     write_json(OUTPUT, digests)
 
 
@@ -64,8 +70,8 @@ def modules_of_stages(parameters: dict[str, Any]) -> dict[str, dict[str, set[str
 
 
 def _of_study(section: dict[str, Any]) -> set[str]:
-    """The modules of the classes that a study and the configuration of its task name."""
-    return modules_named([section, _configuration(str(section["task"]))])
+    """The modules of the classes that a study and the configuration that it changes name."""
+    return modules_named([section, _configuration(str(section.get("model") or section["task"]))])
 
 
 def _with(modules: Iterable[str], parts: list[str]) -> set[str]:

@@ -109,7 +109,7 @@ def removal(
 ) -> Removal:
     """What belongs to kinds of data, tasks, models and studies of the project in the working folder.
 
-    With a kind go its tasks, with a task its models and studies.
+    With a kind go its tasks, with a task its models and studies, with a model its studies.
 
     Raises:
         ConfigurationError: there is no such kind, task, model or study, or the model has the name of a task
@@ -133,7 +133,9 @@ def removal(
             )
     models = [model for model, task in all_models.items() if model in models or task in gone]
     studies = [
-        name for name, study in all_studies.items() if name in studies or _field(study, "task") in gone
+        name
+        for name, study in all_studies.items()
+        if name in studies or _field(study, "task") in gone or _field(study, "model") in models
     ]
     return Removal(
         [*_entries(parameters, gone, models, studies)],

@@ -19,6 +19,7 @@ from src.core.digests import data_digest, file_digest, read_source
 from src.core.documents import read_json
 from src.core.errors import ConfigurationError, NonFiniteError, reported_error
 from src.core.paths import (
+    CONFIGS,
     MANIFEST,
     MODELS,
     PARAMETERS,
@@ -48,12 +49,13 @@ class Cell:
     Args:
         study: the name of the study.
         name: of its settings among those of the study.
-        task: the task whose configuration it changes.
-        settings: the changed keys of configs/<task>.yaml, dotted, and their values.
+        task: the task whose data it is trained on.
+        settings: the changed keys of the configuration, dotted, and their values.
         seed: of the training.
         fold: the number of the fold whose rows are the test rows, from 1; 0 for the task's own test rows.
         prepared: the folder with the prepared data.
         changes: the keys of the preparation that the study or the fold changes.
+        model: the model whose configuration it changes; empty for that of the task's name.
     """
 
     study: str
@@ -64,6 +66,7 @@ class Cell:
     fold: int
     prepared: Path
     changes: dict[str, Any] = field(default_factory=dict, hash=False)
+    model: str = ""
 
     @cached_property
     def folder(self) -> Path:
@@ -81,7 +84,7 @@ class Cell:
     @property
     def configuration(self) -> Path:
         """The configuration whose keys the settings change."""
-        return Path("configs", f"{self.task}.yaml")
+        return CONFIGS / f"{self.model or self.task}.yaml"
 
     @property
     def title(self) -> str:
@@ -91,7 +94,7 @@ class Cell:
     @property
     def bundle(self) -> Path:
         """The folder of the trained model."""
-        return self.folder / MODELS / self.task
+        return self.folder / MODELS / (self.model or self.task)
 
     @property
     def arguments(self) -> list[str]:
@@ -106,7 +109,7 @@ class Cell:
 
     def record(self) -> dict[str, Any] | None:
         """The content of run.json; None until the training has ended."""
-        found = sorted((self.folder / RUNS / self.task).glob(f"*/{RECORD}"))
+        found = sorted((self.folder / RUNS / (self.model or self.task)).glob(f"*/{RECORD}"))
         if not found or not (self.bundle / MANIFEST).is_file():
             return None
         return read_json(found[-1], f"study@{self.study}")

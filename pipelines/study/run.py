@@ -84,7 +84,7 @@ def write_sweep(name: str, wanted: Study, path: Path) -> None:
     parameters: dict[str, Any] = {key: {"values": values} for key, values in wanted.grid.items()}
     parameters |= {key: {"value": value} for key, value in wanted.fixed.items()}
     parameters["seed_everything"] = {"values": wanted.seeds}
-    call = ["python", "-m", "src.cli", "fit", "--config", f"configs/{wanted.task}.yaml"]
+    call = ["python", "-m", "src.cli", "fit", "--config", f"configs/{wanted.model or wanted.task}.yaml"]
     goal = {"min": "minimize", "max": "maximize"}[wanted.mode]
     from src.training.tracking import wandb_project  # its imports take seconds
 

@@ -4,10 +4,12 @@ import itertools
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import yaml
+
 from pipelines.parameters import checked, kind_of, part_of, read_parameters, studies_of, task_section
 from pipelines.study.cells import Cell, prepare_anew, value_name
 from src.core.errors import ConfigurationError
-from src.core.paths import MANIFEST, PREPARED
+from src.core.paths import CONFIGS, MANIFEST, PREPARED, require_name
 
 Settings = dict[str, Any]
 
@@ -20,7 +22,7 @@ class Study:
     """A section under `studies` in params.yaml.
 
     Args:
-        task: the task whose configs/<task>.yaml the study changes.
+        task: the task whose data all cells are trained on.
         metric: the metric to compare, such as test/rmse or validation/loss.
         mode: whether a low (min) or a high (max) metric is better.
         fixed: dotted keys of the configuration with the value that all cells have.
@@ -41,6 +43,7 @@ class Study:
             machines that run the same command. It can contain environment variables. The default is
             runs/studies/<name>.journal.
         title: the title of the report.
+        model: the model whose configs/<model>.yaml the study changes; the default is that of the task's name.
     """
 
     task: str
@@ -57,6 +60,7 @@ class Study:
     pruning: bool = True
     storage: str | None = None
     title: str = ""
+    model: str = ""
 
     def check(self, place: str) -> None:
         """Refuse values that cannot be compared.
@@ -108,7 +112,11 @@ class Study:
             chosen = dict(zip(self.grid, values, strict=True))
             names = [variant] if variant else []
             names += [value_name(key, value) for key, value in chosen.items()]
-            rows[", ".join(names) or self.task] = {**self.fixed, **(variants[variant] or {}), **chosen}
+            rows[", ".join(names) or self.model or self.task] = {
+                **self.fixed,
+                **(variants[variant] or {}),
+                **chosen,
+            }
         return rows
 
 
@@ -128,7 +136,26 @@ def read_study(name: str) -> Study:
     study.check(place)
     if study.task not in (read_parameters().get("models") or {}):
         kind_of(study.task)
+    if study.model:
+        _require_model_of(study.model, study.task, f"{place}.model")
     return study
+
+
+def _require_model_of(model: str, task: str, place: str) -> None:
+    """Refuse a model without a configuration, or one of another task or name."""
+    require_name(model, place)
+    path = CONFIGS / f"{model}.yaml"
+    if not path.is_file():
+        raise ConfigurationError(f"{place}: found {model}, but there is no {path}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = content["task"], content.get("name") or content["task"]
+    except (yaml.YAMLError, TypeError, KeyError) as error:
+        raise ConfigurationError(f"{path} is no configuration of a model: {error!r}") from None
+    if found != (task, model):
+        raise ConfigurationError(
+            f"{place}: {path} is the model {found[1]} of the task {found[0]}; expected {model} of {task}"
+        )
 
 
 def cells_of(name: str, study: Study, rows: dict[str, Settings] | None = None) -> dict[str, list[Cell]]:
@@ -156,7 +183,7 @@ def cells_of(name: str, study: Study, rows: dict[str, Settings] | None = None) -
         raise ConfigurationError(f"{PREPARED / study.task} is not here; run: dvc repro prepare@{study.task}")
     return {
         row: [
-            Cell(name, row, study.task, settings, seed, fold, prepared[fold], changes[fold])
+            Cell(name, row, study.task, settings, seed, fold, prepared[fold], changes[fold], study.model)
             for fold in folds
             for seed in study.seeds
         ]

@@ -23,10 +23,11 @@ import torch
 import yaml
 from jsonargparse._common import parsing_settings
 
+from pipelines.code import code as write_code
 from pipelines.fetch import fetch
 from pipelines.prepare import prepare
 from pipelines.study import workers as workers_module
-from pipelines.study.cells import Cell, metric_names
+from pipelines.study.cells import Cell, metric_names, train
 from pipelines.study.run import report_of, study, write_sweep
 from pipelines.study.search import PROCESS, Search, corners, distribution_of, try_next
 from pipelines.study.study import cells_of, read_study
@@ -283,6 +284,71 @@ def test_a_cell_is_the_training_of_the_command_line() -> None:
         (folder / "manifest.json").read_text() for folder in (cell.bundle, Path("models/polynomial"))
     )
     assert kept == alone
+
+
+def write_wide(name: str = "wide") -> None:
+    """A second model of the task."""
+    text = Path("configs/polynomial.yaml").read_text(encoding="utf-8")
+    text = text.replace("task: polynomial", f"task: polynomial\nname: {name}")
+    Path("configs/wide.yaml").write_text(
+        text.replace("hidden_sizes: [64, 64]", "hidden_sizes: [9]"), encoding="utf-8"
+    )
+
+
+def test_a_study_may_begin_with_another_model_of_the_task(project: Path) -> None:
+    write_wide()
+    write_study(model="wide", seeds=[1], grid={"model.network.activation": ["tanh"]})
+    (cell,) = cells()
+    assert metric_names(cell) == [
+        *("best_epoch", "test/loss", "test/mae", "test/r2", "test/rmse", "train/loss"),
+        *("validation/loss", "validation/mae", "validation/r2", "validation/rmse"),
+    ]
+    train(cell)
+    assert cell.bundle == cell.folder / "models/wide"
+    record = cell.record()
+    assert record is not None
+    assert record["configuration"]["model"]["init_args"]["network"]["init_args"]["hidden_sizes"] == [9]
+    assert record["configuration"]["model"]["init_args"]["network"]["init_args"]["activation"] == "tanh"
+    write_sweep("tiny", read_study("tiny"), Path("sweep.yaml"))
+    assert "configs/wide.yaml" in Path("sweep.yaml").read_text()
+
+
+def test_the_configuration_that_a_study_begins_with_is_part_of_its_stage(project: Path) -> None:
+    def digest() -> str:
+        write_code()
+        return str(json.loads(Path("data/code.json").read_text())["study"]["tiny"])
+
+    write_wide()
+    plain = digest()
+    write_study(model="wide")
+    first = digest()
+    assert first != plain
+    assert digest() == first
+    path = Path("configs/wide.yaml")
+    path.write_text(path.read_text(encoding="utf-8").replace("[9]", "[8]"), encoding="utf-8")
+    assert digest() != first
+    write_study()
+    assert digest() == plain
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "message"),
+    [
+        ("absent", "wide", r"studies\.tiny\.model: found absent, but there is no configs/absent\.yaml"),
+        (
+            "spiral",
+            "wide",
+            r"configs/spiral\.yaml is the model spiral of the task spiral; expected",
+        ),
+        ("wide", "large", r"configs/wide\.yaml is the model large of the task polynomial; expected"),
+        ("../wide", "wide", r"studies\.tiny\.model: '\.\./wide' cannot be a name"),
+    ],
+)
+def test_a_model_of_another_task_is_refused(project: Path, model: str, name: str, message: str) -> None:
+    write_wide(name)
+    write_study(model=model)
+    with pytest.raises(ConfigurationError, match=message):
+        read_study("tiny")
 
 
 @pytest.mark.slow
