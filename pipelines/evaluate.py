@@ -1,5 +1,6 @@
 """Evaluate a trained model on the test rows of its task, with baselines: metrics, plots, tables."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,12 +30,15 @@ def evaluate(model: str) -> None:
     bundle.require_data(prepared)
     kind = bundle.part("evaluate")
     require_ours(REPORTS / model, dict.fromkeys(REPORT_FILES))
+    samples = None
     with written_whole(REPORTS / model) as folder:
         if kind and isinstance(bundle.model, kind.ACCEPTS):
             kind.evaluate(bundle, prepared, folder)
+            if hasattr(kind, "samples"):
+                samples = partial(kind.samples, bundle, prepared)
         else:
             _evaluate_module(bundle, folder)
-    log_report(REPORTS / model, RUNS, model, bundle.configuration)
+    log_report(REPORTS / model, RUNS, model, bundle.configuration, samples)
     print(f"{model}: evaluated: {REPORTS / model}/")
 
 

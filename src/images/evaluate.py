@@ -7,10 +7,12 @@ import copy
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import classification_report
 from threadpoolctl import threadpool_limits
@@ -31,6 +33,7 @@ BASELINE_IMAGES = 5000
 SHIFTS = (1, 2)
 GRADIENT_SAMPLES = 50
 GRADIENT_IMAGES = 10
+SAMPLES = 100
 
 
 def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
@@ -83,6 +86,33 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
     print_metrics("Test images", metrics)
     shifted = ", ".join(f"{pixels} px {metrics[f'shifted/{pixels}/accuracy']:.4f}" for pixels in SHIFTS)
     print(f"accuracy on shifted test images: {shifted}")
+
+
+def samples(bundle: Bundle, prepared: Path) -> tuple[list[str], list[list[Any]]]:
+    """The first test images with their predictions, for a table of W&B.
+
+    Args:
+        bundle: of the trained model.
+        prepared: data/prepared/<task>.
+
+    Returns:
+        Headings, and a row for each image; the image is one of Pillow.
+    """
+    model = bundle.model_of(ImageModel)
+    images, target = (part[:SAMPLES] for part in load_split(prepared, "test"))
+    likeliest, answers = model.predict(_logits(model, images)).max(dim=1)
+    rows = [
+        [
+            Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy()),  # (C, H, W) to (H, W) or (H, W, 3)
+            model.classes[actual],
+            model.classes[answer],
+            probability,
+        ]
+        for image, actual, answer, probability in zip(
+            images, target.tolist(), answers.tolist(), likeliest.tolist(), strict=True
+        )
+    ]
+    return ["image", "class", "predicted", "probability"], rows
 
 
 def _logits(model: ImageModel, images: Tensor) -> Tensor:

@@ -28,6 +28,8 @@ LONGEST_NAME = 128  # that W&B takes
 UNFINISHED = "wandb.jsonl"  # in the folder of a run until its training has ended: its id and its rows
 OFFLINE = ("offline", "dryrun")
 EPOCH, STEP = "epoch", "trainer/global_step"
+# a text that a model has written, in tables/*.md: its settings, then the lines of a quotation
+SAMPLE = re.compile(r"^`(.+)`\n\n((?:^>.*\n)+)", re.MULTILINE)
 
 logger = logging.getLogger(__name__)
 
@@ -186,7 +188,13 @@ def start_tracker(
         return None
 
 
-def log_report(report: Path, folder: Path, model: str, configuration: dict[str, Any]) -> None:
+def log_report(
+    report: Path,
+    folder: Path,
+    model: str,
+    configuration: dict[str, Any],
+    samples: Callable[[], tuple[list[str], list[list[Any]]]] | None = None,
+) -> None:
     """Add the plots and tables of a report to the run of its training, with WANDB_MODE=online.
 
     W&B cannot add to a run that is offline. Without a record of the training nothing is done.
@@ -196,6 +204,7 @@ def log_report(report: Path, folder: Path, model: str, configuration: dict[str, 
         folder: of the runs of all models.
         model: its name.
         configuration: of the training.
+        samples: makes a table of single predictions, its headings and rows; pictures of Pillow may be cells.
     """
     if os.environ.get("WANDB_MODE") != "online":
         return
@@ -209,10 +218,17 @@ def log_report(report: Path, folder: Path, model: str, configuration: dict[str, 
         import wandb
 
         content: dict[str, Any] = {path.stem: wandb.Image(str(path)) for path in report.glob("plots/*.png")}
+        if samples is not None:
+            content["samples"] = _table_of_samples(*samples())
+        table: list[Any]
         for path in report.glob("tables/*.md"):
             text = path.read_text(encoding="utf-8")
+            if written := SAMPLE.findall(text):
+                table = [[keys, re.sub("^> ?", "", quoted, flags=re.MULTILINE)] for keys, quoted in written]
+                content[path.stem] = wandb.Table(columns=["settings", "text"], data=table)
+                continue
             lines = [line.rstrip() for line in text.splitlines() if line.startswith("|")]
-            table: list[Any] = [
+            table = [
                 [cell.strip() for cell in re.split(r"(?<!\\)\|", line[1:-1])] for line in lines
             ]
             if len({len(row) for row in table}) == 1:  # a file with several tables has none for W&B
@@ -221,6 +237,17 @@ def log_report(report: Path, folder: Path, model: str, configuration: dict[str, 
         run.finish()
     except Exception as error:
         _warn(error)
+
+
+def _table_of_samples(headings: list[str], rows: list[list[Any]]) -> Any:
+    """A table of W&B whose pictures are shown."""
+    import wandb
+    from PIL import Image
+
+    def shown(cell: Any) -> Any:
+        return wandb.Image(cell) if isinstance(cell, Image.Image) else cell
+
+    return wandb.Table(columns=[*headings], data=[[shown(cell) for cell in row] for row in rows])
 
 
 def _init(folder: Path, **options: Any) -> Any:

@@ -3,6 +3,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -89,3 +90,15 @@ def test_the_three_gradients_are_compared(report: Path) -> None:
     assert passes == {"autograd": 1, "manual": 1, "numerical": 100}
     assert all(float(error) < 1e-8 for *_, error in rows)
     assert float(rows[2][2]) > 0  # differences are not exact
+
+
+def test_samples_are_pictures_with_their_predictions(report: Path) -> None:
+    bundle, prepared = (report.parent / name for name in ("bundle", "prepared"))
+    headings, rows = evaluation.samples(Bundle.open(bundle), prepared)
+    assert headings == ["image", "class", "predicted", "probability"]
+    assert len(rows) == len(np.load(prepared / "test_target.npy"))
+    picture, actual, predicted, probability = rows[0]
+    assert np.array_equal(np.asarray(picture), np.load(prepared / "test_images.npy")[0, 0])
+    assert actual == ("bright" if np.asarray(picture).min() >= 150 else "dark")
+    assert predicted in ("bright", "dark")
+    assert 0.5 <= probability <= 1

@@ -392,11 +392,21 @@ def test_plots_and_tables_of_a_report_go_to_the_run_of_its_training(
     table = "# Classes\n\n| class | F1 |\n|---|---|\n| a \\| b | 0.5 |\n"
     (tmp_path / "report/tables/two.md").write_text("| a |\n|---|\n\n| b | c |\n|---|---|\n")
     (tmp_path / "report/tables/classes.md").write_text(table)
-    log_report(tmp_path / "report", tmp_path / "runs", "boxes", {"seed": 1})
+    poems = "# Two\n\n`--seed 1`\n\n> a\n> b\n\n`--seed 2`\n\n> c\n"
+    (tmp_path / "report/tables/poems.md").write_text(poems)
+
+    def samples() -> tuple[list[str], list[list[Any]]]:
+        return ["image", "class"], [[Image.new("L", (4, 4)), "shirt"]]
+
+    log_report(tmp_path / "report", tmp_path / "runs", "boxes", {"seed": 1}, samples)
     log_report(tmp_path / "report", tmp_path / "runs", "boxes", {"seed": 3})  # trained elsewhere
     assert [(call["id"], call["resume"]) for call in calls] == calls_of_wandb * [("run-0", "must")]
     for row in experiment.logged:
-        assert list(row) == ["report/classes", "report/confusion_matrix"]
+        assert list(row) == [f"report/{name}" for name in ("classes", "confusion_matrix", "poems", "samples")]
+        assert row["report/poems"].columns == ["settings", "text"]
+        assert row["report/poems"].data == [["--seed 1", "a\nb\n"], ["--seed 2", "c\n"]]
+        ((image, label),) = row["report/samples"].data
+        assert (type(image).__name__, label) == ("Image", "shirt")
         assert row["report/classes"].columns == ["class", "F1"]
         assert row["report/classes"].data == [["a \\| b", "0.5"]]
     assert len(experiment.logged) == calls_of_wandb
