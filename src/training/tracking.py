@@ -228,9 +228,7 @@ def log_report(
                 content[path.stem] = wandb.Table(columns=["settings", "text"], data=table)
                 continue
             lines = [line.rstrip() for line in text.splitlines() if line.startswith("|")]
-            table = [
-                [cell.strip() for cell in re.split(r"(?<!\\)\|", line[1:-1])] for line in lines
-            ]
+            table = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line[1:-1])] for line in lines]
             if len({len(row) for row in table}) == 1:  # a file with several tables has none for W&B
                 content[path.stem] = wandb.Table(columns=table[0], data=table[2:])
         run.log({f"report/{name}": part for name, part in sorted(content.items())})
