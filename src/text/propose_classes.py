@@ -26,7 +26,7 @@ MOST_CLASSES = 100
 TEXTS_A_CLASS = 3  # on average, at least
 MOSTLY = 0.5
 FEW_TEXTS, MANY_TEXTS = 2000, 20_000
-TEXTS_SEEN = 40_000  # over all epochs
+TEXTS_SEEN = 80_000  # over all epochs
 RATE = 0.01
 
 
@@ -99,36 +99,27 @@ def propose_classes(path: Path, target: str | None) -> Proposal | None:
         else {"test_share": 0.2, "validation_share": 0.1, "seed": 42}
     )
     few, many = len(rows) < FEW_TEXTS, len(rows) >= MANY_TEXTS
-    others = "Bidirectional, TransformerEncoder"
-    if few:
-        network = Noted(
-            {
-                "class_path": "src.text.encoders.BagOfEmbeddings",
-                "init_args": {"embedding_size": 64, "pair_buckets": 20_000, "dropout": 0.3},
-            },
-            f"or Convolutional, {others}",
-        )
-    else:
-        network = Noted(
-            {
-                "class_path": "src.text.encoders.Convolutional",
-                "init_args": {"embedding_size": 128, "channels": 128, "widths": [1, 2, 3], "dropout": 0.5},
-            },
-            f"or BagOfEmbeddings, {others}",
-        )
-    epochs = 10 if few else min(max(TEXTS_SEEN // len(rows), 5), 20)
+    network = {
+        "class_path": "src.text.encoders.BagOfEmbeddings",
+        "init_args": {
+            "embedding_size": 64,
+            "pair_buckets": Noted(20_000 if few else 100_000, "of pairs of neighbouring tokens"),
+            "dropout": 0.3,
+        },
+    }
+    epochs = 10 if few else min(max(TEXTS_SEEN // len(rows), 3), 8)
     configured = configuration(
         epochs,
         data={
             "class_path": "src.text.data.LabelledData",
-            "init_args": {"batch_size": 128 if many else 32},
+            "init_args": {"batch_size": 32 if few else 128 if many else 64},
         },
         model={
             "class_path": "src.text.classifier.TextClassifier",
             "init_args": {
-                "network": network,
-                "token_dropout": Noted(0.3 if few else 0.1, "no single word decides"),
-                **one_cycle("Adam", RATE if few else RATE / 5),
+                "network": Noted(network, "or Convolutional, Bidirectional, TransformerEncoder"),
+                "token_dropout": Noted(0.3, "no single word decides"),
+                **one_cycle("Adam", RATE),
             },
         },
     )
