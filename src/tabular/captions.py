@@ -19,6 +19,21 @@ PICTURES = {
         "The number of test rows of {name} by actual class (rows) and predicted class (columns); correct"
         " predictions are on the diagonal.",
     ),
+    "precision_recall": (
+        "Precision and recall",
+        "Precision over recall of the rarer class in the test rows of {name} for all thresholds; that of the"
+        " model is marked, the line is the share of the class.",
+    ),
+    "reliability": (
+        "Reliability",
+        "The share of right answers over the probability of the answer for the test rows of {name}; on the"
+        " line the probabilities mean what they say.",
+    ),
+    "partial_dependence": (
+        "Partial dependence",
+        "The mean prediction of {name} for test rows whose cells of a column are all set to one value, for"
+        " the most important columns.",
+    ),
     "activations": (
         "Activation functions",
         "Each activation function and its derivative between -5 and 5.",
@@ -26,6 +41,10 @@ PICTURES = {
 }
 
 TABLES = {
+    "importance": "Importance of the columns",
+    "worst_rows": "Worst test rows",
+    "groups": "Errors by category",
+    "thresholds": "Thresholds",
     "columns": "Columns and their learnt transformation",
     "weights": "Weights",
 }

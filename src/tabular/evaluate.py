@@ -18,12 +18,14 @@ from src.reporting.tables import markdown_table, print_metrics
 from src.tabular.baselines import ROWS_AT_ONCE, baseline_outputs, sampled_rows
 from src.tabular.columns import NumericColumn
 from src.tabular.data import load_rows, load_split, mapped_split
+from src.tabular.explanations import write_explanations
 from src.tabular.figures import plot_function, plot_predictions
 from src.tabular.linear import linear_layer, separable, weights_table
 from src.tabular.losses import quantile_loss, quantile_losses
 from src.tabular.metrics import probability_metrics
 from src.tabular.model import TabularModel
 from src.tabular.preprocessing import Preprocessing
+from src.tabular.probabilities import write_probabilities
 from src.tabular.series import forecast_errors
 
 ACCEPTS = TabularModel  # other modules are evaluated by their own steps
@@ -86,11 +88,23 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
     else:
         codes = model.decide(predicted).numpy()
         plot_confusion_matrix(target.numpy(), codes, classes, label, plots / "confusion_matrix.png")
+        if model.loss != "perceptron":
+            write_probabilities(model, predicted, target, rare, plots, tables)
+    rows = _row_numbers(prepared, len(test))
+    with threadpool_limits(limits=1):
+        write_explanations(model, preprocessing, rows, test, outputs, target, plots, tables)
     (tables / "columns.md").write_text(_columns_table(preprocessing), encoding="utf-8")
     weights = weights_table(model, splits, preprocessing)
     if weights is not None:
         _write_weights(weights, tables / "weights.md")
     print_metrics(f"{label}, test rows", write_metrics(metrics, folder))
+
+
+def _row_numbers(prepared: Path, count: int) -> list[int]:
+    """The number of each test row in its file, from 1; of a test file of its own the place in it."""
+    split = pd.read_csv(prepared / "split.csv")
+    rows: list[int] = split.loc[split["split"] == "test", "row"].tolist()
+    return rows if len(rows) == count else list(range(1, count + 1))
 
 
 def rare_class(target: Tensor) -> int:

@@ -1,0 +1,335 @@
+"""Explanations of a model of a table: what its columns are worth, and where it errs.
+
+All of it is a function of the model and the test rows, on at most `MOST_ROWS` of them where many passes are
+needed, and fewer for a large network: a report takes seconds.
+
+B rows, F features, C classes
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from src.reporting.figures import save_figure
+from src.reporting.tables import markdown_table
+from src.tabular.columns import CategoricalColumn, Column, NumericColumn
+from src.tabular.metrics import SMALLEST
+from src.tabular.model import TabularModel
+from src.tabular.preprocessing import Preprocessing
+
+Numbers = NDArray[np.floating]
+
+MOST_ROWS, LEAST_ROWS = 2000, 100
+MOST_COLUMNS = 200
+REPEATS = 5
+PRODUCTS = 4e10  # multiplications for all permutations: some seconds
+SHOWN_COLUMNS = 6  # of partial dependence, and of the worst rows
+POINTS = 20  # of a curve
+MOST_CURVES = 6  # classes
+WORST = 10  # rows
+GROUPED_COLUMNS, GROUPS = 3, 5
+
+
+@dataclass(frozen=True)
+class Importance:
+    """What a column is worth: the increase of the mean loss when its cells are permuted.
+
+    Args:
+        column: with its name.
+        place: of its features.
+        mean: over the permutations.
+        spread: the standard deviation over them.
+    """
+
+    column: Column
+    place: slice
+    mean: float
+    spread: float
+
+
+def row_losses(model: TabularModel, outputs: Tensor, target: Tensor) -> Numbers:
+    """The loss of each row (B,): -log of the probability of its class, or the absolute error in its unit.
+
+    Of a perceptron, which has no probabilities, 1 for a wrong class.
+    """
+    answers = model.predict(outputs)
+    if model.target.classes is None:
+        return (answers.double() - model.predict(target).double()).abs().numpy()
+    if model.loss == "perceptron":
+        return (model.decide(answers) != target).double().numpy()
+    right = answers.double().gather(1, target[:, None])[:, 0]
+    return -right.clamp(min=SMALLEST).log().numpy()
+
+
+def loss_name(model: TabularModel) -> str:
+    """What `row_losses` are."""
+    if model.target.classes is None:
+        return "absolute error"
+    return "error" if model.loss == "perceptron" else "log loss"
+
+
+def places(columns: list[Column]) -> Iterator[tuple[Column, slice]]:
+    """Each column with the place of its features."""
+    start = 0
+    for column in columns:
+        stop = start + len(column.feature_names)
+        yield column, slice(start, stop)
+        start = stop
+
+
+def sample_of(model: TabularModel, rows: int, columns: int) -> NDArray[np.int64]:
+    """The test rows, in increasing order, for which the columns are permuted.
+
+    Args:
+        model: with its number of weights, about the products of a row.
+        rows: of the test.
+        columns: to permute.
+    """
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    affordable = int(PRODUCTS / (weights * columns * REPEATS))
+    most = min(rows, max(LEAST_ROWS, min(MOST_ROWS, affordable)))
+    return np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
+
+
+@torch.inference_mode()
+def importances(
+    model: TabularModel, features: Tensor, target: Tensor, columns: list[Column]
+) -> list[Importance]:
+    """Permutation importance (Breiman 2001) of each column, the most important one first.
+
+    Args:
+        model: trained.
+        features: of test rows (B, F).
+        target: prepared, of these rows.
+        columns: of the features; all features of one are permuted together.
+    """
+    before = row_losses(model, model(features), target).mean()
+    generator = torch.Generator().manual_seed(0)
+    orders = [torch.randperm(len(features), generator=generator) for _ in range(REPEATS)]
+    found = []
+    for column, place in places(columns):
+        changed = features.clone()
+        rises = []
+        for order in orders:
+            changed[:, place] = features[order, place]
+            rises.append(row_losses(model, model(changed), target).mean() - before)
+        found.append(Importance(column, place, float(np.mean(rises)), float(np.std(rises, ddof=1))))
+    return sorted(found, key=lambda one: -one.mean)
+
+
+def importance_table(found: list[Importance], model: TabularModel, rows: int, of_rows: int) -> str:
+    """The importances as Markdown."""
+    what = loss_name(model)
+    text = (
+        f"By how much the mean {what} rises when the cells of a column are permuted among {rows} of the "
+        f"{of_rows} test rows: mean and standard deviation of {REPEATS} permutations. Columns that say the "
+        "same share their importance.\n\n"
+    )
+    cells = [[one.column.name, f"{one.mean:.4g}", f"{one.spread:.2g}"] for one in found]
+    return text + markdown_table(["column", f"rise of the {what}", "deviation"], cells)
+
+
+def shown_cells(column: Column, block: Tensor) -> list[str]:
+    """The cells of a column as a reader knows them, from its features (B, width)."""
+    if isinstance(column, NumericColumn):
+        return [f"{value:.4g}" for value in block[:, 0].double() * column.scale + column.center]
+    if isinstance(column, CategoricalColumn):
+        names = ["missing" if name is None else name for name in column.categories]
+        names += ["rare"] if column.rare else []
+        codes, known = block.argmax(dim=1).tolist(), block.any(dim=1).tolist()
+        return [names[code] if there else "unknown" for code, there in zip(codes, known, strict=True)]
+    return [" ".join(f"{value:.3g}" for value in row) for row in block.tolist()]
+
+
+def plot_partial_dependence(
+    model: TabularModel, features: Tensor, found: list[Importance], label: str, path: Path
+) -> None:
+    """Plot the mean prediction over the values of the most important columns (Friedman 2001).
+
+    Args:
+        model: trained.
+        features: of test rows (B, F).
+        found: the columns, the most important one first.
+        label: of the target.
+        path: of the figure.
+    """
+    chosen = found[:SHOWN_COLUMNS]
+    rows = -(-len(chosen) // 3)
+    figure = Figure(figsize=(11, 3.2 * rows), layout="constrained")
+    panels = figure.subplots(rows, 3, squeeze=False, sharey=True).ravel()
+    classes = model.target.classes
+    curves = [label] if classes is None else [f"P({name})" for name in classes[:MOST_CURVES]]
+    # of two classes one says it all
+    shown = [1] if classes is not None and len(classes) == 2 else list(range(len(curves)))
+    for one, axes in zip(chosen, panels, strict=False):
+        points, values = _grid(one.column, features[:, one.place])
+        means = _means(model, features, one.place, points)
+        for number in shown:
+            if isinstance(values, list):
+                axes.plot(range(len(values)), means[:, number], "o", label=curves[number])
+                axes.set_xticks(
+                    range(len(values)), [_short(value) for value in values], rotation=45, ha="right"
+                )
+            else:
+                axes.plot(values, means[:, number], label=curves[number])
+                axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_title(one.column.name)
+        axes.grid(alpha=0.3)
+    for axes in panels[len(chosen) :]:
+        axes.set_axis_off()
+    for axes in panels[::3]:
+        axes.set_ylabel(curves[shown[0]] if len(shown) == 1 else "probability")
+    if len(shown) > 1:
+        panels[0].legend()
+    save_figure(figure, path)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 12 else f"{text[:11]}…"
+
+
+def _grid(column: Column, block: Tensor) -> tuple[Tensor, Numbers | list[str]]:
+    """Points of a column as features (points, width), and their values: numbers, or texts of categories."""
+    if isinstance(column, NumericColumn):
+        low, high = np.quantile(block[:, 0].double().numpy(), [0.02, 0.98])
+        values = np.linspace(low, high, POINTS)
+        return torch.from_numpy(values).to(block.dtype)[:, None], values * column.scale + column.center
+    points, counts = block.unique(dim=0, return_counts=True)
+    points = points[counts.argsort(descending=True, stable=True)[: POINTS // 2]]
+    return points, shown_cells(column, points)
+
+
+@torch.inference_mode()
+def _means(model: TabularModel, features: Tensor, place: slice, points: Tensor) -> Numbers:
+    """The mean answer (points, 1 or C) where all rows have the features of a point."""
+    changed, means = features.clone(), []
+    for point in points:
+        changed[:, place] = point
+        answers = model.predict(model(changed)).double().numpy()
+        means.append(answers.reshape(len(features), -1).mean(axis=0))
+    return np.stack(means)
+
+
+def worst_table(
+    model: TabularModel, rows: list[int], features: Tensor, outputs: Tensor, target: Tensor, found: list[Any]
+) -> str:
+    """The test rows with the largest losses, as Markdown.
+
+    Args:
+        model: trained.
+        rows: the number of each test row in its file.
+        features: of the test rows (B, F).
+        outputs: of the model (B, O).
+        target: prepared.
+        found: the importances; the cells of the most important columns are shown.
+    """
+    losses = row_losses(model, outputs, target)
+    worst = np.argsort(-losses, kind="stable")[:WORST]
+    answers = model.predict(outputs[worst])
+    classes = model.target.classes
+    if classes is None:
+        actual = [f"{value:.5g}" for value in model.predict(target[worst])]
+        predicted = [f"{value:.5g}" for value in answers]
+    else:
+        actual = [classes[code] for code in target[worst]]
+        codes = model.decide(answers)
+        shares = answers.gather(1, codes[:, None])[:, 0]
+        predicted = [f"{classes[code]} ({share:.2f})" for code, share in zip(codes, shares, strict=True)]
+    chosen = found[:SHOWN_COLUMNS]
+    columns = [shown_cells(one.column, features[worst][:, one.place]) for one in chosen]
+    numbers = [str(rows[row]) for row in worst]
+    cells = zip(numbers, actual, predicted, (f"{losses[row]:.4g}" for row in worst), *columns, strict=True)
+    names = [one.column.name for one in chosen]
+    what = loss_name(model)
+    text = (
+        f"The test rows with the largest {what}; a row number counts from 1 below the header of the file.\n\n"
+    )
+    return text + markdown_table(["row", "actual", "predicted", what, *names], cells)
+
+
+def groups_table(
+    model: TabularModel, features: Tensor, outputs: Tensor, target: Tensor, found: list[Importance]
+) -> str | None:
+    """The errors of the test rows by category, as Markdown; None without a column of categories.
+
+    Args:
+        model: trained.
+        features: of the test rows (B, F).
+        outputs: of the model (B, O).
+        target: prepared.
+        found: the importances.
+    """
+    chosen = [one for one in found if isinstance(one.column, CategoricalColumn)][:GROUPED_COLUMNS]
+    if not chosen:
+        return None
+    answers = model.predict(outputs)
+    if model.target.classes is None:
+        residuals = (model.predict(target).double() - answers.double()).numpy()
+        headings = ["mean residual", "mean absolute error"]
+        values = [residuals, np.abs(residuals)]
+        text = (
+            "A residual is the actual minus the predicted value: above 0 the model predicts too little.\n\n"
+        )
+    else:
+        values = [(model.decide(answers) == target).double().numpy(), row_losses(model, outputs, target)]
+        headings, text = ["accuracy", f"mean {loss_name(model)}"], ""
+    cells = []
+    for one in chosen:
+        group = pd.Series(shown_cells(one.column, features[:, one.place]), dtype=object)
+        counts = Counter(group.tolist())
+        for name, rows in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:GROUPS]:
+            inside = (group == name).to_numpy()
+            means = [f"{column[inside].mean():.4g}" for column in values]
+            cells.append([one.column.name, name, str(rows), *means])
+    return text + markdown_table(["column", "category", "test rows", *headings], cells)
+
+
+def write_explanations(
+    model: TabularModel,
+    preprocessing: Preprocessing,
+    rows: list[int],
+    features: Tensor,
+    outputs: Tensor,
+    target: Tensor,
+    plots: Path,
+    tables: Path,
+) -> None:
+    """Write importance.md, worst_rows.md, groups.md and partial_dependence.png.
+
+    A function of one or two numbers is plotted whole, so their partial dependence is left out.
+
+    Args:
+        model: trained.
+        preprocessing: of the training rows.
+        rows: the number of each test row in its file.
+        features: of the test rows (B, F).
+        outputs: of the model (B, O).
+        target: prepared.
+        plots: folder of the pictures.
+        tables: folder of the tables.
+    """
+    columns = list(preprocessing.columns)[:MOST_COLUMNS]
+    sample = sample_of(model, len(features), len(columns))
+    few = features[sample]
+    found = importances(model, few, target[sample], columns)
+    documents = {
+        "importance": importance_table(found, model, len(sample), len(features)),
+        "worst_rows": worst_table(model, rows, features, outputs, target, found),
+        "groups": groups_table(model, features, outputs, target, found),
+    }
+    for name, text in documents.items():
+        if text is not None:
+            (tables / f"{name}.md").write_text(text, encoding="utf-8")
+    if len(preprocessing.columns) > 2 or preprocessing.categorical:
+        label = preprocessing.label(preprocessing.target.name)
+        plot_partial_dependence(model, few, found, label, plots / "partial_dependence.png")
