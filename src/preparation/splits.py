@@ -1,6 +1,7 @@
 """Test and validation rows: the settings that all kinds of data share, shares and folds of rows or groups."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +12,8 @@ from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 from src.core.errors import ConfigurationError
 
 Rows = NDArray[np.int64]
+
+FACTOR = np.uint64(0x9E3779B97F4A7C15)  # an odd number: hashes of columns in another order differ
 
 
 class Splitting(Protocol):
@@ -38,19 +41,29 @@ def check_splitting(settings: Splitting) -> None:
         raise ConfigurationError(f"prepare.fold must be 1 to {settings.folds}: {settings.fold}")
 
 
-def repeated(table: pd.DataFrame) -> tuple[Rows, bool]:
+def repeated(table: Any, names: Sequence[str]) -> tuple[Rows, bool]:
     """Find equal rows of a table.
+
+    Args:
+        table: `table[name]` is a column (rows,) of pandas.
+        names: the columns to look at, one after the other.
 
     Returns:
         (N,) a number by row, the same for equal rows; and whether repetitions are bound to occur, since the
         columns have fewer combinations of values than there are rows.
     """
-    hashes = pd.util.hash_pandas_object(table, index=False).to_numpy()
+    hashes: NDArray[Any] = np.zeros(len(table), dtype=np.uint64)
+    for name in names:
+        hashes = hashes * FACTOR ^ pd.util.hash_pandas_object(table[name], index=False).to_numpy()
     numbers = pd.factorize(hashes)[0]
     if numbers.max(initial=-1) + 1 == len(table):
         return numbers, False
-    combinations = math.prod(int(table[name].nunique(dropna=False)) for name in table.columns)
-    return numbers, combinations < len(table)
+    combinations = 1
+    for name in names:
+        combinations *= int(table[name].nunique(dropna=False))
+        if combinations >= len(table):
+            return numbers, False
+    return numbers, True
 
 
 def cut_share(

@@ -21,12 +21,12 @@ from src.core.errors import DataError
 from src.tabular.dialect import Reading, ReadingError
 from src.tabular.notation import code_text, is_date, missing_mark
 from src.tabular.values import (
+    category_values,
     is_numeric,
     numeric_values,
     plain_texts,
     refuse_cells,
     refuse_other_notation,
-    text_values,
 )
 
 logger = logging.getLogger(__name__)
@@ -154,14 +154,15 @@ class CategoricalColumn:
 
     @staticmethod
     def read(cells: "pd.Series[Any]", path: Path) -> Values:
-        """Convert raw cells (rows,) to texts, None where missing."""
-        return text_values(cells)
+        """Convert raw cells (rows,) to texts, None where missing, or to categories of pandas."""
+        values: Any = category_values(cells)
+        return values
 
     @classmethod
     def learn(cls, name: str, values: Values, rules: Rules) -> "CategoricalColumn":
         """Learn the categories from the values of the training rows."""
         # scikit-learn counts numbers a hundred times faster than texts; missing is the last category
-        codes, known = pd.factorize(values, sort=True)
+        codes, known = _sorted_codes(values)
         codes = np.where(codes < 0, len(known), codes)
         minimum = None if rules.min_frequency == 1 else rules.min_frequency
         encoder = OneHotEncoder(handle_unknown="ignore", min_frequency=minimum).fit(codes[:, np.newaxis])
@@ -208,6 +209,9 @@ class CategoricalColumn:
 
     def code(self, values: Values) -> NDArray[np.int64]:
         """The codes (rows,) of values (rows,): the number of the feature that is 1, or `width`."""
+        if isinstance(values, pd.Categorical):
+            lookup = [self.codes.get(text, self.width) for text in [*values.categories, None]]
+            return np.array(lookup, dtype=np.int64)[values.codes]
         known = [category for category in self.codes if category is not None]
         # the result of pandas for an unknown text is -1, which is the index of the last entry
         lookup = np.array([self.codes[category] for category in known] + [self.width], dtype=np.int64)
@@ -242,24 +246,38 @@ def inferred_kind(column: "pd.Series[Any]", train: NDArray[np.int64], path: Path
     """
     if is_numeric(column):
         return "numeric"
+    codes, distinct = pd.factorize(column)  # as they appear
+    first = np.full(len(distinct) + 1, len(column))
+    first[codes[::-1]] = np.arange(len(column))[::-1]
+    few = pd.Series(np.asarray(distinct, dtype=object), index=column.index[first[:-1]], name=column.name)
     try:
-        refuse_other_notation(column, path, reading)
+        refuse_other_notation(few, path, reading)
     except ReadingError as error:
         raise DataError(f"{error}, or `column_types: {{{column.name}: categorical}}`") from None
-    plain = plain_texts(column, reading)
-    counts = plain[plain.index.isin(train)].value_counts()
-    numbers = pd.to_numeric(counts.index.to_series(), errors="coerce").notna().to_numpy()
-    mark = missing_mark(plain)
-    if mark or counts.to_numpy()[numbers].sum() / counts.sum() > MOSTLY:
+    plain = plain_texts(few, reading)
+    cells, training = (np.bincount(rows[rows >= 0], minlength=len(few)) for rows in (codes, codes[train]))
+    numbers = pd.to_numeric(plain, errors="coerce").notna().to_numpy()
+    mark = missing_mark(pd.Series(cells).groupby(plain.to_numpy()).sum().to_dict())
+    if mark or training[numbers].sum() / training.sum() > MOSTLY:
         # one text in any row makes pandas read the whole column as text
-        texts = plain[pd.to_numeric(plain, errors="coerce").isna()]
+        texts = plain[~numbers]
         if len(texts):
             raise DataError(
                 f"{path}: row {texts.index[0] + 1}, column '{column.name}': expected a number, found "
-                f"{texts.iloc[0]!r}; correct it, add it to `missing` ({len(texts)} of {column.notna().sum()} "
-                "cells are texts), or set the kind in `column_types`"
+                f"{texts.iloc[0]!r}; correct it, add it to `missing` ({cells[~numbers].sum()} of "
+                f"{cells.sum()} cells are texts), or set the kind in `column_types`"
             )
     return "categorical"
+
+
+def _sorted_codes(values: Values) -> tuple[NDArray[np.int64], Any]:
+    """The codes of texts (rows,), -1 where missing, and the texts in alphabetical order."""
+    if not isinstance(values, pd.Categorical):
+        return pd.factorize(values, sort=True)
+    used = np.unique(values.codes[values.codes >= 0])
+    renumbered = np.full(len(values.categories) + 1, -1)
+    renumbered[used] = np.arange(len(used))
+    return renumbered[values.codes], values.categories[used]
 
 
 def warn_of_case(column: str, texts: Collection[str]) -> None:

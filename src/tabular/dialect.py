@@ -186,7 +186,8 @@ def format_of(path: Path) -> str:
     return path.suffix.lower()
 
 
-def _open_bytes(path: Path) -> io.BufferedReader:
+def open_bytes(path: Path) -> io.BufferedReader:
+    """Open a table, decompressed."""
     source: Any
     if path.suffix.lower() == ".gz":
         source = gzip.open(path)  # noqa: SIM115 - closed with the stream that is returned
@@ -200,7 +201,7 @@ def _open_bytes(path: Path) -> io.BufferedReader:
 
 def open_text(path: Path, reading: Reading) -> io.TextIOWrapper:
     """Open a table as text, decompressed; all line ends become a line feed."""
-    file = _open_bytes(path)
+    file = open_bytes(path)
     head = file.peek(4)
     encoding = next((name for mark, name in MARKS.items() if head.startswith(mark)), reading.encoding)
     return io.TextIOWrapper(file, encoding=encoding)
@@ -217,7 +218,7 @@ def refusing_damage(path: Path, read: Callable[[], Any]) -> Any:
 
 
 def _not_decoded(path: Path, error: UnicodeDecodeError) -> DataError:
-    with _open_bytes(path) as file:
+    with open_bytes(path) as file:
         offset = first_wrong_byte(file, error.encoding)
         file.seek(0)
         content = file.read(ALWAYS_ALLOWED)

@@ -1,7 +1,7 @@
 """How the cells of a table write numbers, dates and codes."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -149,15 +149,14 @@ def code_text(text: str) -> str:
     return match[1] if match else text
 
 
-def missing_mark(texts: Iterable[str]) -> str | None:
+def missing_mark(counts: Mapping[Any, int]) -> str | None:
     """The one text among the numbers of a column that stands for no value; None if there is no such text.
 
     Args:
-        texts: the cells, without the missing ones. More than half must be numbers. A text with a digit, such
-            as `<5` or `3+`, says something about a value and is no such mark.
+        counts: the number of cells by their text, without the missing ones. More than half must be numbers. A
+            text with a digit, such as `<5` or `3+`, says something about a value and is no such mark.
     """
-    texts = list(texts)
-    words = [text for text in texts if plain_number(text) is None]
-    if not words or len(set(words)) > 1 or 2 * len(words) >= len(texts):
+    words = [text for text in counts if plain_number(text) is None]
+    if len(words) != 1 or 2 * counts[words[0]] >= sum(counts.values()):
         return None
     return None if any(map(str.isdigit, words[0])) else words[0]

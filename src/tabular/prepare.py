@@ -2,8 +2,7 @@
 
 import json
 import logging
-from collections.abc import Collection, Mapping
-from contextlib import ExitStack
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +16,10 @@ from src.core.atomic import written_whole
 from src.core.digests import write_manifest
 from src.core.errors import ConfigurationError, DataError
 from src.preparation.splits import check_splitting
+from src.tabular.column_files import StoredTable, Stretch, TemporaryArrays
 from src.tabular.columns import (
     COLUMNS,
+    CategoricalColumn,
     Column,
     Impute,
     Kind,
@@ -29,8 +30,8 @@ from src.tabular.columns import (
     warn_of_case,
 )
 from src.tabular.dialect import Reading
-from src.tabular.preprocessing import Preprocessing, Target, encode_parts
-from src.tabular.reading import read_table
+from src.tabular.preprocessing import Preprocessing, Target
+from src.tabular.reading import open_table
 from src.tabular.splitting import Raw, split_rows
 from src.tabular.values import (
     MISSING,
@@ -189,36 +190,49 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     Raises:
         DataError: a file, row or column cannot be used; nothing is written then.
     """
-    train = _read(raw / settings.train, settings.text_columns, settings)
+    scratch = next(folder for folder in prepared.parents if folder.is_dir())
+    train = _read(raw / settings.train, settings.text_columns, settings, scratch)
     test = train
     if settings.test:
         # a column of texts in the training file may look like one of numbers in the test file
         text_columns = [name for name in train.table.columns if not is_numeric(train.table[name])]
-        test = _read(raw / settings.test, text_columns, settings)
+        test = _read(raw / settings.test, text_columns, settings, scratch)
     sources = {"train": train, "validation": train, "test": test}
     rows = split_rows(train, test, settings)
-
-    kinds = column_kinds(train.table, rows["train"], train.path, settings)
-    values = {"train": parse_columns(train.table, kinds, train.path)}
-    values["validation"] = values["train"]
-    values["test"] = values["train"] if test is train else parse_columns(test.table, kinds, test.path)
+    kinds: dict[str, Kind] = {}
     if settings.impute == "drop":
-        rows = {name: _complete(values[name], rows[name], sources[name].path) for name in rows}
-    preprocessing = Preprocessing(
-        columns=learn_columns(values["train"], kinds, rows["train"], train.path, settings),
-        target=_learn_target(train.target[rows["train"]], train.path, settings),
-        missing=settings.missing,
-        reading=_with_names(settings, train),
-        id=settings.id,
-        prediction_columns=settings.prediction_columns,
-        lags=settings.lags,
-        truth=_document(raw / "truth.json").get(settings.target),
-        labels=_document(raw / "labels.json"),
-    )
-
+        kinds = column_kinds(train.table, rows["train"], train.path, settings)
+        rows = _complete_rows(sources, rows, kinds)
     with written_whole(prepared) as folder:
+        arrays = SplitArrays(scratch, rows)
+        columns: list[Column] = []
+        for name in kinds or feature_names(train.table, settings):
+            learnt = learn_column(train.table, name, rows["train"], train.path, settings, kinds.get(name))
+            if learnt:
+                column, values = learnt
+                columns.append(column)
+                arrays.append(column, values, ["train", "validation"])
+                if test is not train:
+                    require_columns(test.table, [name], test.path)
+                    values = type(column).read(test.table[name], test.path)
+                arrays.append(column, values, ["test"])
+        if not columns:
+            raise DataError(
+                f"{train.path}: expected a feature column, found only the target '{settings.target}'"
+            )
+        preprocessing = Preprocessing(
+            columns=columns,
+            target=_learn_target(train.target[rows["train"]], train.path, settings),
+            missing=settings.missing,
+            reading=_with_names(settings, train),
+            id=settings.id,
+            prediction_columns=settings.prediction_columns,
+            lags=settings.lags,
+            truth=_document(raw / "truth.json").get(settings.target),
+            labels=_document(raw / "labels.json"),
+        )
+        arrays.write(folder, preprocessing.code_type)
         for name, source in sources.items():
-            _write_parts(folder, name, preprocessing, values[name], rows[name])
             np.save(folder / f"{name}_target.npy", _encode_target(source, rows[name], preprocessing.target))
         _write_split(folder / "split.csv", rows, settings)
         preprocessing.save(folder)
@@ -231,12 +245,14 @@ def _document(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read(path: Path, text_columns: Collection[str], settings: Preparation) -> Raw:
-    """Read a raw file, add the lags, and parse the target."""
+def _read(path: Path, text_columns: Collection[str], settings: Preparation, folder: Path) -> Raw:
+    """Read a raw file, add the lags, and parse the target; a large table is kept on the disk of `folder`."""
     identifier = [settings.id] if settings.id else []
-    table = read_table(path, text_columns, settings.missing, settings.reading, identifier)
+    scratch = None if settings.lags else folder
+    table = open_table(path, text_columns, settings.missing, settings.reading, identifier, scratch)
     require_columns(table, [settings.target], path)
-    table = with_lags(table, settings.target, settings.lags)
+    if isinstance(table, pd.DataFrame):
+        table = with_lags(table, settings.target, settings.lags)
     named = [*settings.drop, *settings.column_types, *settings.reading.units, *identifier]
     require_columns(table, [*named, settings.group] if settings.group else named, path)
     return Raw(path, table, _parse_target(table[settings.target], path, settings))
@@ -265,26 +281,32 @@ def _parse_target(column: "pd.Series[Any]", path: Path, settings: Preparation) -
     return values
 
 
+def feature_names(table: pd.DataFrame | StoredTable, settings: Preparation) -> list[str]:
+    """The columns that are features."""
+    left_out = {settings.target, settings.id, settings.group, *settings.drop}
+    return [name for name in table.columns if name not in left_out]
+
+
 def column_kinds(
-    table: pd.DataFrame, train: NDArray[np.int64], path: Path, settings: Preparation
+    table: pd.DataFrame | StoredTable, train: NDArray[np.int64], path: Path, settings: Preparation
 ) -> dict[str, Kind]:
     """The kind of each feature column that has a value in a training row.
 
     Raises:
         DataError: a column has a few texts among numbers.
     """
-    left_out = {settings.target, settings.id, settings.group, *settings.drop}
-    kinds: dict[str, Kind] = {}
-    for name in table.columns:
-        if name in left_out:
-            continue
-        if table[name].iloc[train].isna().all():
-            _warn_of_missing(name)
-        else:
-            kinds[name] = settings.column_types.get(name) or inferred_kind(
-                table[name], train, path, settings.reading
-            )
-    return kinds
+    kinds = {name: _kind(table[name], train, path, settings) for name in feature_names(table, settings)}
+    return {name: kind for name, kind in kinds.items() if kind}
+
+
+def _kind(
+    cells: "pd.Series[Any]", train: NDArray[np.int64], path: Path, settings: Preparation
+) -> Kind | None:
+    """The kind of a column; None where all training rows are missing."""
+    if cells.iloc[train].isna().all():
+        _warn_of_missing(str(cells.name))
+        return None
+    return settings.column_types.get(str(cells.name)) or inferred_kind(cells, train, path, settings.reading)
 
 
 def _with_names(settings: Preparation, train: Raw) -> Reading:
@@ -299,51 +321,59 @@ def _warn_of_missing(name: str) -> None:
     logger.warning("column '%s' is missing in every training row: left out", name)
 
 
-def parse_columns(table: pd.DataFrame, kinds: Mapping[str, Kind], path: Path) -> dict[str, Values]:
-    """Parse columns as numbers or texts; (rows,) by column.
-
-    Raises:
-        DataError: a column is missing, or a cell of a column of numbers is not a finite number.
-    """
-    require_columns(table, kinds, path)
-    return {name: COLUMNS[kind].read(table[name], path) for name, kind in kinds.items()}
-
-
-def _complete(values: dict[str, Values], rows: NDArray[np.int64], path: Path) -> NDArray[np.int64]:
-    """The rows in which no number is missing."""
-    complete = np.ones(len(rows), dtype=bool)
-    for column in values.values():
-        if column.dtype != object:
-            complete &= ~pd.isna(column[rows])
-    if not complete.any():
-        raise DataError(f"{path}: `impute: drop` leaves no row of a split")
-    if not complete.all():
-        logger.warning("%s: %d incomplete rows left out", path, (~complete).sum())
-    return rows[complete]
+def _complete_rows(
+    sources: Mapping[str, Raw], rows: Mapping[str, NDArray[np.int64]], kinds: Mapping[str, Kind]
+) -> dict[str, NDArray[np.int64]]:
+    """The rows of each split in which no number is missing."""
+    found = {}
+    for split, source in sources.items():
+        require_columns(source.table, kinds, source.path)
+        complete = np.ones(len(rows[split]), dtype=bool)
+        for name, kind in kinds.items():
+            if kind != "categorical":
+                complete &= ~pd.isna(COLUMNS[kind].read(source.table[name], source.path)[rows[split]])
+        if not complete.any():
+            raise DataError(f"{source.path}: `impute: drop` leaves no row of a split")
+        if not complete.all():
+            logger.warning("%s: %d incomplete rows left out", source.path, (~complete).sum())
+        found[split] = rows[split][complete]
+    return found
 
 
-def learn_columns(
-    values: Mapping[str, Values],
-    kinds: Mapping[str, Kind],
+def learn_column(
+    table: pd.DataFrame | StoredTable,
+    name: str,
     train: NDArray[np.int64],
     path: Path,
     settings: Preparation,
-) -> list[Column]:
-    """Learn the transformation of each feature column from the training rows of its values (rows,).
+    kind: Kind | None = None,
+) -> tuple[Column, Values] | None:
+    """Learn the transformation of a feature column from its training rows.
+
+    Args:
+        table: the raw table.
+        name: of the column.
+        train: the training rows.
+        path: of the table, for messages.
+        settings: how it is learnt.
+        kind: of the column; None infers it.
+
+    Returns:
+        The learnt column and the values of all rows (rows,); None where all training rows are missing.
 
     Raises:
-        DataError: there is no feature column.
+        DataError: the column has a few texts among numbers, or a number that is not finite.
     """
-    columns: list[Column] = []
-    for name, parsed in values.items():
-        training = parsed[train]
-        if pd.isna(training).all():
-            _warn_of_missing(name)
-        else:
-            columns.append(COLUMNS[kinds[name]].learn(name, training, settings.rules))
-    if not columns:
-        raise DataError(f"{path}: expected a feature column, found only the target '{settings.target}'")
-    return columns
+    cells = table[name]
+    kind = kind or _kind(cells, train, path, settings)
+    if kind is None:
+        return None
+    values = COLUMNS[kind].read(cells, path)
+    training = values[train]
+    if pd.isna(training).all():
+        _warn_of_missing(name)
+        return None
+    return COLUMNS[kind].learn(name, training, settings.rules), values
 
 
 def _learn_target(training: Values, path: Path, settings: Preparation) -> Target:
@@ -390,28 +420,45 @@ def _encode_target(source: Raw, rows: NDArray[np.int64], target: Target) -> NDAr
     return codes.astype(np.int64)
 
 
-def _write_parts(
-    folder: Path,
-    split: str,
-    preprocessing: Preprocessing,
-    values: dict[str, Values],
-    rows: NDArray[np.int64],
-) -> None:
-    """Write the numbers and codes of rows, chunk by chunk."""
-    widths = {"numbers": len(preprocessing.layout.numbers), "codes": len(preprocessing.categorical)}
-    types = {"numbers": "<f4", "codes": preprocessing.code_type.newbyteorder("<").str}
-    # not a memory map: if the disk is full, writing to a memory map ends the process with SIGBUS
-    with ExitStack() as stack:
-        files = {}
-        for part, width in widths.items():
-            files[part] = stack.enter_context((folder / f"{split}_{part}.npy").open("wb"))
-            header = {"descr": types[part], "fortran_order": False, "shape": (len(rows), width)}
-            np.lib.format.write_array_header_1_0(files[part], header)
-        for start in range(0, len(rows), CHUNK_ROWS):
-            chunk = rows[start : start + CHUNK_ROWS]
-            parsed = {column.name: values[column.name][chunk] for column in preprocessing.columns}
-            for part, array in zip(files, encode_parts(preprocessing, parsed), strict=True):
-                files[part].write(array.astype(types[part], copy=False).tobytes())
+class SplitArrays:
+    """The features of the splits, gathered column by column on a disk and written row by row.
+
+    Args:
+        folder: of the temporary file.
+        rows: of each split, of its raw table.
+    """
+
+    def __init__(self, folder: Path, rows: Mapping[str, NDArray[np.int64]]) -> None:
+        self.rows = rows
+        self.arrays = TemporaryArrays(folder)
+        self.places: dict[tuple[str, str], list[Stretch]] = {}
+
+    def append(self, column: Column, values: Values, splits: Sequence[str]) -> None:
+        """Append a learnt column of splits, from the values of all raw rows (rows,)."""
+        for split in splits:
+            found = values[self.rows[split]]
+            encoded: NDArray[Any]
+            if isinstance(column, CategoricalColumn):
+                part, encoded = "codes", column.code(found).astype(np.uint32)[:, np.newaxis]
+            else:
+                part, encoded = "numbers", np.zeros((len(found), len(column.feature_names)), np.float32)
+                column.encode(found, encoded)
+            self.places.setdefault((split, part), []).append(self.arrays.append(encoded))
+
+    def write(self, folder: Path, code_type: np.dtype[Any]) -> None:
+        """Write `<split>_numbers.npy` and `<split>_codes.npy`, block by block."""
+        types = {"numbers": np.dtype("<f4"), "codes": code_type.newbyteorder("<")}
+        for split, rows in self.rows.items():
+            for part, dtype in types.items():
+                places = self.places.get((split, part), [])
+                width = sum(place.shape[1] for place in places)
+                header = {"descr": dtype.str, "fortran_order": False, "shape": (len(rows), width)}
+                # not a memory map: if the disk is full, writing to a memory map ends the process with SIGBUS
+                with (folder / f"{split}_{part}.npy").open("wb") as file:
+                    np.lib.format.write_array_header_1_0(file, header)
+                    for start in range(0, len(rows) if width else 0, CHUNK_ROWS):
+                        blocks = [self.arrays.read(place, start, start + CHUNK_ROWS) for place in places]
+                        file.write(np.concatenate(blocks, axis=1).astype(dtype, copy=False).tobytes())
 
 
 def _write_split(path: Path, rows: dict[str, NDArray[np.int64]], settings: Preparation) -> None:

@@ -249,7 +249,7 @@ def _unknown_texts(column: "pd.Series[Any]", reading: Reading, is_target: bool) 
         return words
     if is_target and texts.nunique() <= MOST_NUMBER_CLASSES:
         return words & {"?"}
-    if mark := missing_mark(texts):
+    if mark := missing_mark(texts.value_counts().to_dict()):
         return {mark}
     few = few_words < (1 - MOSTLY) * len(texts) and len(words) <= MOST_STRAY
     return words if few and not any(map(_has_digit, words)) else words & {"?"}
@@ -403,7 +403,7 @@ def _suspicious(table: pd.DataFrame, target: str, features: Features, classes: i
     if features.group:
         return findings
     used = table.drop(columns=[name for name in left_out if name != target])
-    numbers, bound_to_occur = repeated(used)
+    numbers, bound_to_occur = repeated(used, list(used.columns))
     if copies := len(numbers) - numbers.max() - 1:
         fate = "are split as other rows" if bound_to_occur else "stay in one part of the split"
         findings.append(f"{count(copies, 'row')} repeat another one: equal rows {fate}; see `duplicates`")

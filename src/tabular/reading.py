@@ -3,6 +3,7 @@
 import csv
 import logging
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import pandas as pd
 
 from src.core.errors import DataError
+from src.tabular.blocks import UnusualError
+from src.tabular.column_files import StoredTable, stored_csv
 from src.tabular.dialect import (
     DEFAULT,
     HEAD,
@@ -49,6 +52,7 @@ CONVERSIONS = {
     ".parquet": "save it as CSV: with pyarrow, pandas.read_parquet(...).to_csv(..., index=False)",
     ".feather": "save it as CSV: with pyarrow, pandas.read_feather(...).to_csv(..., index=False)",
 }
+LARGE = 1 << 24  # bytes of a file that is read in blocks
 FEW_LINES = 5  # the most lines of a footer
 MOST_KEYS = 50  # that are looked for one after the other
 
@@ -93,6 +97,37 @@ def read_table(
     texts = [*text_columns, *ids]
     table = refusing_damage(path, lambda: readers[kind](path, texts, list(missing), reading, ids))
     return typed_table(table, texts, missing, reading, ids, path)
+
+
+def open_table(
+    path: Path,
+    text_columns: Collection[str],
+    missing: Collection[str],
+    reading: Reading,
+    ids: Collection[str],
+    folder: Path | None,
+) -> pd.DataFrame | StoredTable:
+    """Read a raw table as `read_table`; a large CSV file into columns on the disk.
+
+    Args:
+        path: as for `read_table`; the other arguments likewise.
+        text_columns: likewise.
+        missing: likewise.
+        reading: likewise.
+        ids: likewise.
+        folder: of the temporary file; None keeps every table in memory.
+
+    Raises:
+        DataError: as `read_table`.
+    """
+    if folder and path.is_file() and path.stat().st_size >= LARGE and format_of(path) in CSV_ENDINGS:
+        with suppress(UnusualError):
+            texts = [*text_columns, *ids]
+            table: StoredTable = refusing_damage(
+                path, lambda: stored_csv(path, texts, missing, reading, folder)
+            )
+            return table
+    return read_table(path, text_columns, missing, reading, ids)
 
 
 def typed_table(

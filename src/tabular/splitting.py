@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from src.core.errors import DataError
 from src.preparation.proposals import listed
 from src.preparation.splits import Splitting, cut_fold, cut_share, repeated
+from src.tabular.column_files import StoredTable
 from src.tabular.columns import Values
 from src.tabular.values import text_values
 
@@ -37,7 +38,7 @@ class Raw:
     """A raw table and its parsed target (rows,): numbers or the texts of classes; NaN or None if missing."""
 
     path: Path
-    table: pd.DataFrame
+    table: pd.DataFrame | StoredTable
     target: Values
 
     @property
@@ -125,7 +126,7 @@ def _groups(train: Raw, test: Raw, settings: TableSplitting) -> Values | None:
         return text_values(column)
     left_out = {settings.id, *settings.drop}
     columns = [name for name in train.table.columns if name not in left_out]
-    numbers, bound_to_occur = repeated(train.table[columns])
+    numbers, bound_to_occur = repeated(train.table, columns)
     copies = len(numbers) - numbers.max() - 1
     if not copies:
         return None

@@ -33,10 +33,20 @@ def may_have_groups(column: "pd.Series[Any]") -> bool:
     if not pd.api.types.is_float_dtype(column):
         return False
     values = column.dropna().abs().to_numpy()
-    with np.errstate(over="ignore", invalid="ignore"):
-        whole, thousandths = values % 1 == 0, values * 1000
-        grouped = np.isclose(thousandths, np.round(thousandths), rtol=0, atol=1e-6)
-    return bool(whole.any() and not whole.all() and grouped.all() and values.max() < 1000)
+    whole = values == np.floor(values)
+    if whole.all() or not whole.any() or values.max() >= 1000:
+        return False
+    thousandths = values * 1000
+    return bool(np.isclose(thousandths, np.round(thousandths), rtol=0, atol=1e-6).all())
+
+
+def number_or_none(text: str) -> float | None:
+    """The number that a text is; None for other texts and nan."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return None if np.isnan(number) else number
 
 
 def refuse_ambiguous(column: "pd.Series[Any]", path: Path) -> None:
@@ -212,7 +222,18 @@ def text_values(column: "pd.Series[Any]") -> NDArray[np.object_]:
     return texts
 
 
-def require_columns(table: pd.DataFrame, names: Collection[str], path: Path) -> None:
+def category_values(column: "pd.Series[Any]") -> NDArray[np.object_] | pd.Categorical:
+    """Convert a column (rows,) as `text_values`, one of pandas' categories to sorted ones without a copy."""
+    if not isinstance(column.dtype, pd.CategoricalDtype):
+        return text_values(column)
+    texts = [code_text(str(text)) for text in column.cat.categories]
+    categories = sorted(set(texts))
+    number = {text: place for place, text in enumerate(categories)}
+    codes = np.array([*(number[text] for text in texts), -1])[column.cat.codes.to_numpy()]
+    return pd.Categorical.from_codes(codes, pd.Index(categories, dtype=object))
+
+
+def require_columns(table: Any, names: Collection[str], path: Path) -> None:
     """Raise DataError if the table lacks a column of `names`."""
     for name in names:
         if name not in table.columns:

@@ -1,5 +1,7 @@
 """How cells write numbers, dates and codes."""
 
+from collections import Counter
+
 import pytest
 
 from src.tabular.notation import Notation, code_text, is_date, missing_mark, notations, plain_number
@@ -111,4 +113,4 @@ def test_whole_numbers_are_one_code(text: str, code: str) -> None:
     ],
 )
 def test_one_text_among_numbers_is_a_missing_mark(texts: list[str], mark: str | None) -> None:
-    assert missing_mark(texts) == mark
+    assert missing_mark(Counter(texts)) == mark

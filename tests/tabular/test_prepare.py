@@ -18,7 +18,7 @@ from pipelines.parameters import checked
 from src.core.errors import ConfigurationError, DataError
 from src.tabular.data import load_split
 from src.tabular.dialect import Reading
-from src.tabular.prepare import Preparation, column_kinds, learn_columns, parse_columns, prepare
+from src.tabular.prepare import Preparation, feature_names, learn_column, prepare
 from src.tabular.preprocessing import Preprocessing, Target, transform
 from src.tabular.reading import read_table
 
@@ -91,9 +91,8 @@ def learn(columns: Columns, training: int | None = None, **settings: Any) -> tup
     table, path = pd.DataFrame(columns), Path("train.csv")
     rows = np.arange(training or len(table))
     chosen = Preparation(**{"target": "Price", "scale": "none", **settings})
-    kinds = column_kinds(table, rows, path, chosen)
-    learnt = learn_columns(parse_columns(table, kinds, path), kinds, rows, path, chosen)
-    preprocessing = Preprocessing(learnt, Target("Price"))
+    learnt = [learn_column(table, name, rows, path, chosen) for name in feature_names(table, chosen)]
+    preprocessing = Preprocessing([found[0] for found in learnt if found], Target("Price"))
     return preprocessing, transform(table, preprocessing, path, Counter())
 
 
