@@ -11,18 +11,19 @@ from torch import Tensor
 
 from src.tabular.model import TabularModel
 
-CELLS = 10_000_000  # of the training rows; boosting takes about 20 s for them
+CELLS = 10_000_000  # of the training rows times the trees of a round of boosting: about 20 s
 ROWS_AT_ONCE = 8192
 
 
-def sampled_rows(rows: int, features: int) -> NDArray[np.int64] | None:
+def sampled_rows(rows: int, features: int, classes: int = 2) -> NDArray[np.int64] | None:
     """The training rows of the baselines, in increasing order; None for all of them.
 
     Args:
         rows: of the training.
         features: of a row.
+        classes: of the target; each of more than two has a tree of its own.
     """
-    most = CELLS // features
+    most = CELLS // (features * (classes if classes > 2 else 1))
     if rows <= most:
         return None
     return np.sort(np.random.default_rng(0).choice(rows, most, replace=False))

@@ -43,7 +43,7 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
     preprocessing: Preprocessing = bundle.preprocessing
     classes = preprocessing.target.classes
     train = mapped_split(prepared, "train")[-1]
-    sample = sampled_rows(len(train), len(preprocessing.features))
+    sample = sampled_rows(len(train), len(preprocessing.features), len(classes or ()))
     features = load_rows(prepared, "train", np.arange(len(train)) if sample is None else sample)
     # all rows, unless the baselines are fitted on a sample
     splits = {

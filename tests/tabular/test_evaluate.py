@@ -92,6 +92,7 @@ def test_the_rare_class_is_the_one_with_fewer_training_rows() -> None:
 def test_baselines_of_large_tables_are_fitted_on_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sampled_rows(1000, 10) is None
     monkeypatch.setattr(baselines, "CELLS", 40)
+    assert len(sampled_rows(10, 5, classes=4)) == 2  # type: ignore[arg-type]
     sample = sampled_rows(10, 10)
     assert sample is not None
     assert len(set(sample.tolist())) == 4
