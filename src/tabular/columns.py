@@ -6,16 +6,17 @@ One class a kind. Training data and the raw rows of a prediction become features
 import logging
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypedDict
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import ndtri
 from sklearn.impute import SimpleImputer
-from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
+from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, PowerTransformer, RobustScaler, StandardScaler
 
 from src.core.errors import DataError
 from src.tabular.dialect import Reading, ReadingError
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 Kind = Literal["numeric", "categorical"]
 Impute = Literal["mean", "median", "most_frequent", "constant", "drop"]
 Scale = Literal["standard", "minmax", "robust", "none"]
+Transform = Literal["none", "auto", "log1p", "yeo_johnson", "quantile"]
+Numbers = NDArray[np.float64]
 Features = NDArray[np.float32]
 # of a raw column, (rows,): float64 with NaN, or texts (object) with None where a cell is missing
 Values = NDArray[Any]
@@ -45,29 +48,60 @@ SCALERS = {
     "robust": (RobustScaler, "center_"),
 }
 MOSTLY = 0.9  # a column whose cells are numbers beyond this share is a column of numbers
+HEAVY_TAIL = 0.75  # `transform: auto` is log1p for numbers of at least 0 beyond this skewness
+QUANTILES = 101  # of `transform: quantile`
+
+
+class ColumnKeys(TypedDict, total=False):
+    """The keys of `prepare` for one column.
+
+    Args:
+        kind: of the column.
+        impute: as the key of `prepare` of this name; the others likewise.
+        scale: of numbers.
+        transform: of numbers.
+        missing_indicators: of numbers.
+        min_frequency: of categories.
+    """
+
+    kind: Kind
+    impute: Impute
+    scale: Scale
+    transform: Transform
+    missing_indicators: bool
+    min_frequency: int | float
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How a column is learnt: the keys of `prepare` of these names."""
+    """How a column is learnt: the keys of `prepare` of these names, with those of its `ColumnKeys`."""
 
+    kind: Kind | None = None
     impute: Impute = "mean"
     impute_constant: float = 0.0
     scale: Scale = "standard"
+    transform: Transform = "none"
+    missing_indicators: bool = False
     min_frequency: int | float = 1
 
 
 @dataclass(frozen=True)
 class NumericColumn:
-    """A column of numbers, which becomes one feature: (value - center) / scale.
+    """A column of numbers: (value - center) / scale after a transform, and whether the cell is missing.
 
     Args:
         name: of the column.
         fill: replaces a missing value; None if the column must not have missing values.
-        center: in the unit of the column.
-        scale: in the unit of the column.
+        center: of the transformed values.
+        scale: of the transformed values.
         missing: the number of missing values in the training rows.
         typical: the median of the training rows.
+        transform: log1p, log(1 + |x|) with the sign of x; yeo_johnson, with `power`; quantile, which
+            interpolates `scores` between `quantiles`; or none.
+        power: the exponent of Yeo and Johnson's transform, 1 of none.
+        quantiles: different numbers in increasing order.
+        scores: the quantiles of the standard normal distribution at the same ranks.
+        indicator: whether a second feature is 1 where the cell is missing, and 0 elsewhere.
     """
 
     kind: ClassVar[Kind] = "numeric"
@@ -78,6 +112,11 @@ class NumericColumn:
     scale: float
     missing: int
     typical: float
+    transform: Transform = "none"
+    power: float = 1.0
+    quantiles: list[float] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    indicator: bool = False
 
     @staticmethod
     def read(cells: "pd.Series[Any]", path: Path) -> Values:
@@ -90,29 +129,38 @@ class NumericColumn:
 
     @classmethod
     def learn(cls, name: str, values: Values, rules: Rules) -> "NumericColumn":
-        """Learn the replacement of missing values and the scale from the values of the training rows."""
-        missing, typical = int(np.isnan(values).sum()), float(np.nanmedian(values))
-        values = values[:, np.newaxis]
-        if np.nanmin(values) == np.nanmax(values):
+        """Learn replacement, transform and scale from the values of the training rows."""
+        present = values[~np.isnan(values)]
+        missing, typical = len(values) - len(present), float(np.median(present))
+        if present.min() == present.max():
             logger.warning("column '%s' has only one number in the training rows", name)
-        fill = None
-        if rules.impute != "drop":
-            imputer = SimpleImputer(strategy=rules.impute, fill_value=rules.impute_constant)
-            values = imputer.fit_transform(values)
-            fill = float(imputer.statistics_[0])
-        center, scale = 0.0, 1.0
-        if rules.scale != "none":
-            scaler_class, center_name = SCALERS[rules.scale]
-            scaler = scaler_class().fit(values)
-            center = float(getattr(scaler, center_name)[0])
-            # scikit-learn's MinMaxScaler multiplies by scale_, the others divide by it
-            scale = float(1 / scaler.scale_[0] if rules.scale == "minmax" else scaler.scale_[0])
-        return cls(name, fill, center, scale, missing, typical)
+        fill, values = _learn_fill(values, rules)
+        column = cls(
+            name, fill, 0.0, 1.0, missing, typical, indicator=bool(rules.missing_indicators and missing)
+        )
+        column = replace(column, **_learn_transform(present, rules.transform))
+        center, scale = _learn_scale(column.transformed(values), rules.scale)
+        return replace(column, center=center, scale=scale)
 
     @property
     def feature_names(self) -> list[str]:
-        """The name of the column."""
-        return [self.name]
+        """The name of the column, and that of the indicator."""
+        return [self.name, f"{self.name}_nan"] if self.indicator else [self.name]
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the column is one feature, a linear function of its numbers."""
+        return self.transform == "none" and not self.indicator
+
+    @property
+    def learnt(self) -> str:
+        """What is learnt, for a table."""
+        fill = "none" if self.fill is None else f"{self.fill:.6g}"
+        parts = [f"missing {fill}", f"center {self.center:.6g}", f"scale {self.scale:.6g}"]
+        if self.transform != "none":
+            power = f" {self.power:.3g}" if self.transform == "yeo_johnson" else ""
+            parts.insert(1, f"{self.transform}{power}")
+        return ", ".join(parts)
 
     def parse(self, cells: "pd.Series[Any]", path: Path) -> Values:
         """Convert raw cells (rows,) of a prediction, as `read`.
@@ -125,11 +173,82 @@ class NumericColumn:
             refuse_cells(cells, np.isnan(values), path, "is missing; `impute: drop` learns no replacement")
         return values
 
+    def transformed(self, values: Numbers) -> Numbers:
+        """The transform of numbers (rows,)."""
+        if self.transform == "log1p":
+            return np.copysign(np.log1p(np.abs(values)), values)
+        if self.transform == "yeo_johnson":
+            return yeo_johnson(values, self.power)
+        if self.transform == "quantile":
+            return np.interp(values, self.quantiles, self.scores)
+        return values
+
     def encode(self, values: Values, features: Features) -> int:
-        """Write the feature of values (rows,) to `features` (rows, 1); return 0, the unknown values."""
-        filled = values if self.fill is None else np.where(np.isnan(values), self.fill, values)
-        features[:, 0] = (filled - self.center) / self.scale
+        """Write the features of values (rows,) to `features` (rows, 1 or 2); return 0, the unknown values."""
+        missing = np.isnan(values)
+        filled = values if self.fill is None else np.where(missing, self.fill, values)
+        features[:, 0] = (self.transformed(filled) - self.center) / self.scale
+        if self.indicator:
+            features[:, 1] = missing
         return 0
+
+
+def _learn_fill(values: Numbers, rules: Rules) -> tuple[float | None, Numbers]:
+    """The number that replaces a missing one, and the values (rows,) with it."""
+    if rules.impute == "drop":
+        return None, values
+    imputer = SimpleImputer(strategy=rules.impute, fill_value=rules.impute_constant)
+    filled = imputer.fit_transform(values[:, np.newaxis])
+    return float(imputer.statistics_[0]), filled[:, 0]
+
+
+def _learn_transform(present: Numbers, transform: Transform) -> dict[str, Any]:
+    """The arguments of `NumericColumn` for a transform, from the values that are not missing (rows,)."""
+    if transform == "auto":
+        transform = "log1p" if present.min() >= 0 and skewness(present) > HEAVY_TAIL else "none"
+    if transform == "yeo_johnson" and present.min() < present.max():
+        fitted = PowerTransformer(standardize=False).fit(present[:, np.newaxis])
+        return {"transform": transform, "power": float(fitted.lambdas_[0])}
+    if transform == "quantile":
+        count = min(QUANTILES, len(present))
+        ranks = (np.arange(count) + 0.5) / count
+        found = np.quantile(present, np.linspace(0, 1, count))
+        distinct, places = np.unique(found, return_inverse=True)
+        mean_ranks = np.bincount(places, ranks) / np.bincount(places)  # equal quantiles share their mean rank
+        return {"transform": transform, "quantiles": distinct.tolist(), "scores": ndtri(mean_ranks).tolist()}
+    return {"transform": transform}
+
+
+def _learn_scale(values: Numbers, scale: Scale) -> tuple[float, float]:
+    """The center and the scale of numbers (rows,)."""
+    if scale == "none":
+        return 0.0, 1.0
+    scaler_class, center_name = SCALERS[scale]
+    table = values[:, np.newaxis]
+    scaler = scaler_class().fit(table)
+    center = float(getattr(scaler, center_name)[0])
+    if scale == "minmax":  # scikit-learn multiplies by this one, and divides by the others
+        return center, float(1 / scaler.scale_[0])
+    if scale == "robust" and np.ptp(np.percentile(values, (25, 75))) == 0:
+        # more than half of the numbers are the same, and the others may be far away
+        return center, float(StandardScaler().fit(table).scale_[0])
+    return center, float(scaler.scale_[0])
+
+
+def skewness(values: Numbers) -> float:
+    """The third standardized moment of numbers (rows,); 0 if all are the same."""
+    deviation = values - values.mean()
+    spread = float(np.sqrt((deviation**2).mean()))
+    return float(((deviation / spread) ** 3).mean()) if spread else 0.0
+
+
+def yeo_johnson(values: Numbers, power: float) -> Numbers:
+    """Yeo and Johnson's transform of numbers (rows,) (Biometrika 2000)."""
+    size = np.log1p(np.abs(values))
+    exponent = np.where(values < 0, 2 - power, power)
+    with np.errstate(invalid="ignore"):
+        raised = np.expm1(exponent * size) / exponent
+    return np.copysign(np.where(exponent == 0, size, raised), values)
 
 
 @dataclass(frozen=True)
@@ -190,6 +309,11 @@ class CategoricalColumn:
         """The names of the features: column and category."""
         names = [f"{self.name}_{'nan' if category is None else category}" for category in self.categories]
         return [*names, f"{self.name}_rare"] if self.rare else names
+
+    @property
+    def learnt(self) -> str:
+        """What is learnt, for a table."""
+        return f"{len(self.categories)} categories, {len(self.rare)} rare"
 
     @cached_property
     def codes(self) -> dict[str | None, int]:

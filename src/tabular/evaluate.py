@@ -16,7 +16,6 @@ from src.reporting.metrics import begin_report, write_metrics
 from src.reporting.noise import gains_of_classes, noise_of, write_losses
 from src.reporting.tables import markdown_table, print_metrics
 from src.tabular.baselines import ROWS_AT_ONCE, baseline_outputs, sampled_rows
-from src.tabular.columns import NumericColumn
 from src.tabular.data import load_rows, load_split, mapped_split
 from src.tabular.explanations import write_explanations
 from src.tabular.figures import plot_function, plot_predictions
@@ -76,9 +75,9 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
 
     plots, tables = begin_report(bundle.folder, folder)
     write_losses(_losses(model, outputs, target), tables)
-    if preprocessing.lags and preprocessing.lags == len(preprocessing.columns):
+    if preprocessing.lags and preprocessing.lags == len(preprocessing.columns) and preprocessing.is_linear:
         metrics |= forecast_errors(model, splits, preprocessing, plots / "forecast.png")
-    elif not preprocessing.categorical and len(preprocessing.columns) <= 2:
+    elif preprocessing.is_linear and len(preprocessing.columns) <= 2:
         plot_function(model, splits, preprocessing, plots / "function.png")
     label = preprocessing.label(preprocessing.target.name)
     predicted = model.predict(outputs)
@@ -194,13 +193,8 @@ def _columns_table(preprocessing: Preprocessing) -> str:
     rows = []
     for column in preprocessing.columns:
         labels = preprocessing.labels.get(column.name, {})
-        if isinstance(column, NumericColumn):
-            fill = "none" if column.fill is None else f"{column.fill:.6g}"
-            learnt = f"missing {fill}, center {column.center:.6g}, scale {column.scale:.6g}"
-        else:
-            learnt = f"{len(column.categories)} categories, {len(column.rare)} rare"
         names = [column.name, labels.get("en", ""), labels.get("zh", "")]
-        rows.append([*names, column.kind, str(column.missing), learnt])
+        rows.append([*names, column.kind, str(column.missing), column.learnt])
     return markdown_table(["column", "label", "名称", "kind", "missing in training", "learnt"], rows)
 
 

@@ -42,6 +42,8 @@ class RawTable(nn.Module):
         self.fill = _constants(fills)  # (N,)
         self.center = _constants([column.center for column in numeric])  # (N,)
         self.scale = _constants([column.scale for column in numeric])  # (N,)
+        self.numeric = numeric
+        self.indicated = [place for place, column in enumerate(numeric) if column.indicator]
         widths = [len(column.feature_names) for column in preprocessing.categorical]
         repeats = torch.tensor(widths, dtype=torch.int64)
         self.column = nn.Buffer(torch.arange(len(widths)).repeat_interleave(repeats))  # (G,)
@@ -55,7 +57,10 @@ class RawTable(nn.Module):
         parts = []
         if numbers is not None:
             filled = torch.where(numbers.isnan(), self.fill, numbers)
+            if any(column.transform != "none" for column in self.numeric):
+                filled = torch.stack(list(map(_transformed, filled.unbind(1), self.numeric)), dim=1)
             parts.append(((filled - self.center) / self.scale).float())  # (B, N)
+            parts.append(numbers[:, self.indicated].isnan().float())
         if categories is not None:
             parts.append((categories[:, self.column] == self.category).float())  # (B, G)
         features = torch.cat(parts, dim=1)[:, self.order]
@@ -126,18 +131,43 @@ def _decision(model: TabularModel) -> dict[str, Any]:
     return {} if model.margin is None else {"interval": model.interval}
 
 
+def _transformed(values: Tensor, column: NumericColumn) -> Tensor:
+    """The transform of numbers (B,), as `NumericColumn.transformed`."""
+    if column.transform in ("log1p", "yeo_johnson"):
+        size = values.abs().log1p()
+        if column.transform == "log1p":
+            return values.sign() * size
+        positive, negative = (_raised(size, exponent) for exponent in (column.power, 2 - column.power))
+        return torch.where(values < 0, -negative, positive)
+    if column.transform == "quantile":
+        edges = torch.tensor(column.quantiles, dtype=values.dtype)
+        scores = torch.tensor(column.scores, dtype=values.dtype)
+        steps = edges.diff()
+        within = torch.minimum((values[:, None] - edges[:-1]).clamp(min=0), steps)
+        return scores[0] + (within * (scores.diff() / steps)).sum(1)
+    return values
+
+
+def _raised(size: Tensor, exponent: float) -> Tensor:
+    return (exponent * size).expm1() / exponent if exponent else size
+
+
 def _constants(values: list[float]) -> nn.Buffer:
     return nn.Buffer(torch.tensor(values, dtype=torch.float64))
 
 
 def _feature_order(preprocessing: Preprocessing) -> list[int]:
-    """The position of each feature in an array of the numeric features followed by the categorical ones."""
-    numbers, ones = count(), count(len(preprocessing.numeric))
-    return [
-        next(numbers if isinstance(column, NumericColumn) else ones)
-        for column in preprocessing.columns
-        for _ in column.feature_names
-    ]
+    """The position of each feature in an array of numbers, indicators and categories."""
+    numeric = preprocessing.numeric
+    indicators = sum(column.indicator for column in numeric)
+    numbers, missing, ones = count(), count(len(numeric)), count(len(numeric) + indicators)
+    order = list[int]()
+    for column in preprocessing.columns:
+        if isinstance(column, NumericColumn):
+            order += [next(numbers), next(missing)] if column.indicator else [next(numbers)]
+        else:
+            order += [next(ones) for _ in column.feature_names]
+    return order
 
 
 def _codes(column: CategoricalColumn) -> dict[str, Any]:
@@ -156,7 +186,7 @@ def _example(column: Column) -> float | str | None:
 
 
 def _middle(column: NumericColumn) -> float:
-    return float(column.center if column.fill is None else column.fill)
+    return float(column.typical if column.fill is None else column.fill)
 
 
 def random_rows(preprocessing: Preprocessing, generator: np.random.Generator, rows: int) -> pd.DataFrame:
@@ -164,7 +194,8 @@ def random_rows(preprocessing: Preprocessing, generator: np.random.Generator, ro
     cells: dict[str, NDArray[Any]] = {}
     for column in preprocessing.columns:
         if isinstance(column, NumericColumn):
-            values = generator.normal(_middle(column), column.scale, rows)
+            spread = column.scale if column.transform == "none" else abs(column.typical) + 1
+            values = generator.normal(_middle(column), spread, rows)
             missing = generator.random(rows) < MISSING_SHARE
             cells[column.name] = np.where(missing & (column.fill is not None), np.nan, values)
         else:

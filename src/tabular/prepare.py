@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,10 +21,12 @@ from src.tabular.columns import (
     COLUMNS,
     CategoricalColumn,
     Column,
+    ColumnKeys,
     Impute,
     Kind,
     Rules,
     Scale,
+    Transform,
     Values,
     inferred_kind,
     warn_of_case,
@@ -68,12 +70,17 @@ class Preparation:
         impute: the value that replaces a missing number: mean, median or most_frequent of the training rows,
             or constant; drop leaves incomplete rows out.
         impute_constant: the value of `impute: constant`.
+        missing_indicators: whether each column of numbers that has missing training values gets a further
+            feature, 1 where the cell is missing.
+        transform: of numbers, before the scale: log1p (log(1 + |x|) with the sign of x), yeo_johnson (with
+            the most likely exponent), quantile (to a normal distribution), none, or auto: log1p where the
+            training rows have no number below 0 and a skewness above 0.75.
         scale: of numbers: standard (mean 0, standard deviation 1), minmax (0 to 1), robust (median 0,
-            interquartile range 1) or none.
+            interquartile range 1; the standard deviation where that range is 0) or none.
         min_frequency: categories with fewer training rows than this, or below 1 a smaller share of the
             training rows, share one feature.
-        column_types: the kind of columns for which it is not to be inferred, such as classes written as
-            numbers.
+        column_types: by column, the kind where it is not to be inferred, such as codes written as numbers;
+            or keys of its own, such as `{transform: log1p, impute: median}` (class ColumnKeys).
         missing: the texts of cells without a value; they do not apply to `id`.
         reading: how the raw files hold their tables, for predictions too.
         missing_target: error refuses a table with rows that have no target; drop leaves them out.
@@ -106,9 +113,11 @@ class Preparation:
     target_transform: TargetTransform | list[TargetTransform] = "none"
     impute: Impute = "mean"
     impute_constant: float = 0.0
+    missing_indicators: bool = False
+    transform: Transform = "none"
     scale: Scale = "standard"
     min_frequency: int | float = 1
-    column_types: dict[str, Kind] = field(default_factory=dict)
+    column_types: dict[str, Kind | ColumnKeys] = field(default_factory=dict)
     missing: list[str] = field(default_factory=lambda: list(MISSING))
     reading: Reading = field(default_factory=Reading)
     missing_target: Literal["error", "drop"] = "error"
@@ -165,15 +174,17 @@ class Preparation:
         steps = self.target_transform
         return list(steps) if isinstance(steps, list) else [steps]
 
-    @property
-    def rules(self) -> Rules:
-        """How columns are learnt."""
-        return Rules(self.impute, self.impute_constant, self.scale, self.min_frequency)
+    def rules_of(self, column: str) -> Rules:
+        """How a column is learnt."""
+        given = self.column_types.get(column, {})
+        keys: ColumnKeys = {"kind": given} if isinstance(given, str) else given
+        names = [one.name for one in fields(Rules) if one.name != "kind"]
+        return replace(Rules(**{name: getattr(self, name) for name in names}), **keys)
 
     @property
     def text_columns(self) -> list[str]:
         """The columns of `train` to read as text."""
-        text = [name for name, kind in self.column_types.items() if kind == "categorical"]
+        text = [name for name in self.column_types if self.rules_of(name).kind == "categorical"]
         return [*text, self.target] if self.task == "classification" else text
 
 
@@ -306,7 +317,7 @@ def _kind(
     if cells.iloc[train].isna().all():
         _warn_of_missing(str(cells.name))
         return None
-    return settings.column_types.get(str(cells.name)) or inferred_kind(cells, train, path, settings.reading)
+    return settings.rules_of(str(cells.name)).kind or inferred_kind(cells, train, path, settings.reading)
 
 
 def _with_names(settings: Preparation, train: Raw) -> Reading:
@@ -373,7 +384,7 @@ def learn_column(
     if pd.isna(training).all():
         _warn_of_missing(name)
         return None
-    return COLUMNS[kind].learn(name, training, settings.rules), values
+    return COLUMNS[kind].learn(name, training, settings.rules_of(name)), values
 
 
 def _learn_target(training: Values, path: Path, settings: Preparation) -> Target:

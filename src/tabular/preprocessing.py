@@ -5,7 +5,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -121,6 +121,11 @@ class Preprocessing:
         """The smallest type of the codes of all categories, that of an unknown one among them."""
         return np.min_scalar_type(max((column.width for column in self.categorical), default=0))
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether each column is one of numbers and one feature, a linear function of them."""
+        return all(isinstance(column, NumericColumn) and column.is_linear for column in self.columns)
+
     def label(self, name: str) -> str:
         """The English label of a column, or its name."""
         return self.labels.get(name, {}).get("en", name)
@@ -131,7 +136,7 @@ class Preprocessing:
         if self.target.classes is not None:  # the other keys are those of a quantity
             target = {"name": self.target.name, "classes": self.target.classes}
         content = {
-            "columns": [{**asdict(column), "kind": column.kind} for column in self.columns],
+            "columns": [_entries(column) for column in self.columns],
             "features": self.features,
             "id": self.id,
             "labels": self.labels,
@@ -169,6 +174,16 @@ class Preprocessing:
                 f"{folder / FILE}: expected the preprocessing of a table, found another content ({error}); "
                 f"run: dvc repro -f prepare@{folder.name}"
             ) from None
+
+
+def _entries(column: Column) -> dict[str, Any]:
+    """The content of a column, without what has its default."""
+    defaults = {
+        one.name: one.default if one.default_factory is MISSING else one.default_factory()
+        for one in fields(column)
+    }
+    learnt = {name: value for name, value in asdict(column).items() if defaults.get(name, MISSING) != value}
+    return {**learnt, "kind": column.kind}
 
 
 def encode(columns: Sequence[Column], values: Mapping[str, Values], unseen: Counter[str]) -> Features:
