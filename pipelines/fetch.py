@@ -10,7 +10,7 @@ from hashlib import sha256
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import auto_cli
 
@@ -37,10 +37,13 @@ class RawFile:
     Args:
         url: a public address.
         hash: the digest of the content, such as `sha1:585e...` or `sha256:...`.
+        source: `download` for a file that is downloaded whatever the source of the others is, such as
+            pretrained weights for pictures of one's own; null for that of the task.
     """
 
     url: str | None = None
     hash: str | None = None
+    source: Literal["download"] | None = None
 
 
 @dataclass
@@ -79,6 +82,7 @@ def fetch(task: str) -> None:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise ConfigurationError(f"{task}.files: {name!r} leads out of the task's folder")
     require_ours(RAW / task, fetched(RAW / task))
+    downloaded = {name: file for name, file in files.items() if file.source == "download"}
     with written_whole(RAW / task) as folder:
         if wanted.source == "sample":
             _write_sample(task, folder)
@@ -87,7 +91,10 @@ def fetch(task: str) -> None:
         elif wanted.source == "download":
             _download(task, files, folder)
         else:
-            _copy(task, Path(wanted.source).expanduser(), files, folder)
+            others = {name: file for name, file in files.items() if name not in downloaded}
+            _copy(task, Path(wanted.source).expanduser(), others, folder)
+        if wanted.source != "download" and downloaded:
+            _download(task, downloaded, folder)
         absent = [name for name in files if not (folder / name).exists()]
         if absent:
             raise ConfigurationError(f"{task}.files: the source {wanted.source} has no file {absent[0]}")

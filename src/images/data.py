@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from src.images.preprocessing import Preprocessing
+from src.images.pretrained import WEIGHTS, read_weights
 from src.training.loading import WholeData
 
 EVALUATION_IMAGES = 500  # the first layers of a network have a hundred activations per pixel
@@ -31,3 +32,8 @@ class ImageData(WholeData):
     def tensors(self, split: str) -> tuple[Tensor, ...]:
         """Read a split, as `load_split` does."""
         return load_split(self.prepared, split)
+
+    def pretrained(self) -> dict[str, Tensor]:
+        """The weights with which a training begins, by name; none if the preparation was given none."""
+        path = self.prepared / WEIGHTS
+        return read_weights(path) if path.exists() else {}

@@ -3,6 +3,7 @@
 B batch, C channels, H height, W width, K classes
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.transforms import v2
 
+from src.core.errors import ConfigurationError
 from src.images.networks import NetworkCallable
 from src.images.preprocessing import Preprocessing
+from src.images.pretrained import Frozen, load_pretrained
 from src.training.distributed import mean_over_processes
 from src.training.epoch_outputs import EpochOutputs
 from src.training.metrics import classification_metrics
@@ -75,6 +78,12 @@ class ImageModel(LightningModule):
         lr_interval: "epoch" or "step", when the schedule advances.
         parameter_groups: settings of the optimizer for parameters by name, such as
             `[{pattern: 'bias|Norm', weight_decay: 0}]` (src.training.optimizers.grouped).
+        freeze: the parameters of the network that are not trained: `body` (all but the last layer), or a
+            pattern that is searched in their names. Frozen batch norms keep their statistics.
+        unfreeze_at: the epoch, counted from 0, from which on they are trained, too; null for never.
+
+    Raises:
+        ConfigurationError: as `src.images.pretrained.Frozen`, or `unfreeze_at` below 1 or without `freeze`.
     """
 
     def __init__(
@@ -87,8 +96,14 @@ class ImageModel(LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
         parameter_groups: ParameterGroups | None = None,
+        freeze: str | None = None,
+        unfreeze_at: int | None = None,
     ) -> None:
         super().__init__()
+        if unfreeze_at is not None and (freeze is None or unfreeze_at < 1):
+            raise ConfigurationError(
+                f"model.unfreeze_at: {unfreeze_at}, expected at least 1, and model.freeze to name parameters"
+            )
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.lr_interval = lr_interval
@@ -96,7 +111,10 @@ class ImageModel(LightningModule):
         self.epoch_outputs = EpochOutputs()
         channels, height, width = preprocessing.shape
         self.classes = preprocessing.classes
-        self.network = network((channels, height, width), len(self.classes))
+        # grey images become colour where the scaling has three channels
+        channels_scaled = max(channels, len(preprocessing.center))
+        self.network = network((channels_scaled, height, width), len(self.classes))
+        self.frozen = Frozen(self.network, freeze, unfreeze_at) if freeze else None
         self.label_smoothing = label_smoothing
         self.brightest = preprocessing.brightest
         # not persistent: the bundle has them in preprocessing.json; both broadcast to (C, H, W)
@@ -105,8 +123,29 @@ class ImageModel(LightningModule):
         self.augmentation = augmentation.transforms(height, width) if augmentation else None
         self.example_input_array = torch.zeros(2, channels, height, width, dtype=torch.uint8)
 
+    def setup(self, stage: str) -> None:
+        """Begin with the pretrained weights of the prepared data, if it has some, and freeze."""
+        if stage != "fit":
+            return
+        weights = getattr(self.trainer.datamodule, "pretrained", dict)()
+        if weights and self.trainer.ckpt_path is None:  # an interrupted training has its own
+            load_pretrained(self.network, weights)
+        if self.frozen is not None:
+            if self.frozen.unfreeze_at is not None and self.trainer.world_size > 1:
+                raise ConfigurationError(
+                    f"model.unfreeze_at: found {self.trainer.world_size} processes, expected one, "
+                    "since they agree on the trained parameters once; set trainer.devices: 1"
+                )
+            warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")  # on purpose
+            self.frozen.apply(self.network, 0)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Freeze or unfreeze as the epoch wants it, also in a training that begins in the middle of one."""
+        if self.frozen is not None:
+            self.frozen.apply(self.network, self.current_epoch)
+
     def scaled(self, images: Tensor) -> Tensor:
-        """Scale images (B, C, H, W) uint8 as the preparation has learnt."""
+        """Scale images (B, C, H, W) uint8 as the preparation has learnt; grey becomes colour if that has."""
         return (images - self.center) / self.scale
 
     def forward(self, images: Tensor) -> Tensor:

@@ -97,7 +97,7 @@ class ConvNet(nn.Sequential):
 
 
 class TorchvisionNetwork(nn.Module):
-    """A classification network of torchvision with random weights.
+    """A classification network of torchvision; its weights are random, or those of `prepare.weights`.
 
     Args:
         shape: (C, H, W); the channel of a grey image is repeated three times.

@@ -45,6 +45,8 @@ Codes = NDArray[np.int64]
 
 LEFT_OUT = "left_out.csv"
 NEARLY_ALIKE = 1 / 32  # of the brightest pixel: the largest difference of images that are nearly alike
+# mean and standard deviation (C, 1, 1) of ImageNet's pictures with values from 0 to 1, as in torchvision
+IMAGENET = [[[0.485]], [[0.456]], [[0.406]]], [[[0.229]], [[0.224]], [[0.225]]]
 SHEET = (2, 9)
 SHEET_ZOOM = 84
 
@@ -68,7 +70,9 @@ class Preparation:
         unreadable: pictures that cannot be read: refuse, or skip (they are listed in left_out.csv).
         scale: the input of the network: none (the pixels), range (divided by the largest pixel of the
             training images), per_pixel (each pixel from its minimum to its maximum is scaled to 0..1),
-            standardize (mean 0 and standard deviation 1 of each channel of the training images).
+            standardize (mean 0 and standard deviation 1 of each channel of the training images), imagenet
+            (as torchvision's pretrained networks want it; grey images are shown in colour).
+        weights: a raw file of pretrained weights, .safetensors or torch's .pt or .pth; null for none.
         prediction_columns: of the file that predict writes: identifier, class and optionally probability.
         test_share: the share of `train` that is the test set if `test` is null.
         validation_share: the share of the remaining images that is the validation set.
@@ -86,7 +90,8 @@ class Preparation:
     background: str = "white"
     grey_range: list[float] | None = None
     unreadable: Literal["refuse", "skip"] = "refuse"
-    scale: Literal["none", "range", "per_pixel", "standardize"] = "standardize"
+    scale: Literal["none", "range", "per_pixel", "standardize", "imagenet"] = "standardize"
+    weights: str | None = None
     prediction_columns: list[str] = field(default_factory=lambda: ["id", "class", "probability"])
     test_share: float = 0.2
     validation_share: float = 0.1
@@ -194,6 +199,10 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
                 left = [(path.relative_to(raw).as_posix(), unreadable[path]) for path in sorted(unreadable)]
                 csv.writer(file, lineterminator="\n").writerows([("file", "reason"), *left])
         learnt.save(folder)
+        if settings.weights:
+            from src.images.pretrained import copy_weights  # needs torch, which takes two seconds
+
+            copy_weights(raw / settings.weights, folder)
         _draw_sheet(*splits["train"], names, folder / "sheet.png")
         write_manifest(folder)
 
@@ -368,6 +377,7 @@ def _learn(
     images: Pixels, settings: Preparation, source: Labelled, labels: dict[str, dict[str, str]]
 ) -> Preprocessing:
     """Learn the scaling from the training images (N, C, H, W)."""
+    brightest = WHITE if source.files else brightest_of(images)
     mean, deviation = _moments(images)
     low, high = images.min(axis=0).astype(float), images.max(axis=0).astype(float)
     center, scale = {
@@ -375,10 +385,11 @@ def _learn(
         "range": (np.zeros((1, 1, 1)), np.full((1, 1, 1), float(images.max()))),
         "per_pixel": (low, high - low),
         "standardize": (mean, deviation),
+        "imagenet": (brightest * np.array(IMAGENET[0]), brightest * np.array(IMAGENET[1])),
     }[settings.scale]
     return Preprocessing(
         shape=(images.shape[1], images.shape[2], images.shape[3]),
-        brightest=WHITE if source.files else brightest_of(images),
+        brightest=brightest,
         mean=mean.ravel().tolist(),
         standard_deviation=deviation.ravel().tolist(),
         scaling=settings.scale,

@@ -89,7 +89,7 @@ def propose(path: Path, target: str | None) -> Proposal:
         source=folder,
         files=seen.files,
         prepare=prepare,
-        configuration=_configuration(total, resize or max(next(iter(seen.sizes)))),
+        configuration=_configuration(total, resize or max(next(iter(seen.sizes))), seen.colour),
         findings=_findings(path, seen, resize, why),
         predict=f"--data.input {shlex.quote(str(seen.example))}",
     )
@@ -267,8 +267,8 @@ def _multiplications(side: int, width: int) -> float:
     return 3 * 27 * side**2 * width**2
 
 
-def _configuration(images: int, side: int) -> dict[str, Any]:
-    """The network and its training for a number of images and their size."""
+def _configuration(images: int, side: int, colour: bool) -> dict[str, Any]:
+    """The network and its training for a number of images, their size and whether they have colours."""
     cost = {width: images * _multiplications(side, width) for width in WIDTHS}
     width = next((width for width in WIDTHS if EPOCHS * cost[width] <= MULTIPLICATIONS), WIDTHS[-1])
     epochs = min(max(int(MULTIPLICATIONS / cost[width]), FEWEST_EPOCHS), EPOCHS)
@@ -284,7 +284,9 @@ def _configuration(images: int, side: int) -> dict[str, Any]:
             "class_path": "src.images.model.ImageModel",
             "init_args": {
                 "network": Noted(
-                    network, "or LeNet, MLP, or TorchvisionNetwork with a name such as resnet18"
+                    network,
+                    "or LeNet, MLP, or TorchvisionNetwork with a name such as resnet18"
+                    + ("; with pretrained weights: docs/data.md, Pretrained networks" if colour else ""),
                 ),
                 "augmentation": {
                     "flip": Noted(0.0, "0.5 if a mirrored picture is of the same class"),

@@ -359,6 +359,24 @@ def test_download_with_the_right_digest(server: str, kind: str) -> None:
     assert record()["files"]["train.csv"]["sha256"] == sha256(CONTENT["train.csv"])
 
 
+@pytest.mark.parametrize("others", [{}, {"notes.txt": {}}])
+def test_one_file_is_downloaded_beside_those_of_a_folder(
+    server: str, source: Path, tmp_path: Path, others: dict[str, Any]
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "notes.txt").write_bytes(b"mine\n")
+    name = "train.csv"
+    write_parameters(str(own), {name: files_at(server, source="download")[name]} | others)
+    fetch("tiny")
+    assert {path.name: path.read_bytes() for path in Path("data/raw/tiny").iterdir()} == {
+        name: CONTENT[name],
+        "notes.txt": b"mine\n",
+        "SOURCE.json": raw("SOURCE.json").read_bytes(),
+    }
+    assert record()["files"][name]["sha256"] == sha256(CONTENT[name])
+
+
 def test_only_damaged_downloads_are_requested_again(server: str, requests: list[str]) -> None:
     write_parameters("download", files_at(server))
     fetch("tiny")

@@ -1,0 +1,175 @@
+"""Pretrained weights, and the layers of a network that stay as they are.
+
+The weights come from a file of the raw data, so that `fetch` pins them and DVC tracks them; a training reads
+their copy in data/prepared/<task>/, and a bundle needs neither.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from src.core.errors import ConfigurationError, DataError
+
+WEIGHTS = "weights.safetensors"
+BODY = "body"
+WRAPPERS = ("state_dict", "model")  # under which training scripts put the weights
+PREFIXES = ("network.", "module.")  # of a bundle, and of networks that several processes have trained
+COUNTER = "num_batches_tracked"  # of batch norm; files of old networks have none, and nothing reads it
+MOST_NAMED = 3
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a file of weights without running code of it.
+
+    Args:
+        path: a file of safetensors, or a `.pt` or `.pth` file of torch with a dictionary of tensors, as
+            torchvision publishes them.
+
+    Raises:
+        DataError: there is no such file, or it is another.
+    """
+    if not path.is_file():
+        raise DataError(
+            f"{path}: there is no such file; prepare.weights names a file of the source, or of `files`"
+        )
+    try:
+        content = _unpickled(path) if path.suffix != ".safetensors" else load_file(path)
+    except (SafetensorError, RuntimeError, ValueError, EOFError, OSError) as error:
+        raise DataError(f"{path}: not a file of weights: {str(error).splitlines()[0]}") from None
+    for name in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(name), dict):
+            content = content[name]
+    wrong = not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values())
+    if wrong or not content:
+        raise DataError(f"{path}: not a file of weights: expected a dictionary of names and tensors")
+    while prefix := next((each for each in PREFIXES if all(name.startswith(each) for name in content)), ""):
+        content = {name.removeprefix(prefix): value for name, value in content.items()}
+    return content
+
+
+def _unpickled(path: Path) -> Any:
+    from pickle import UnpicklingError
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        raise ValueError("it holds objects other than tensors, which could run code") from None
+    except Exception as error:  # of many kinds for files that are no pickle
+        raise ValueError(str(error) or type(error).__name__) from None
+
+
+def copy_weights(path: Path, folder: Path) -> None:
+    """Write the weights of a file to weights.safetensors in a folder, as `read_weights` reads them."""
+    weights = {name: value.detach().clone().contiguous() for name, value in read_weights(path).items()}
+    save_file(weights, folder / WEIGHTS)
+
+
+def head_of(network: nn.Module) -> str:
+    """The name of the layer that gives the logits: the last one with parameters.
+
+    Raises:
+        ConfigurationError: the network has no parameters.
+    """
+    layers = [name for name, layer in network.named_modules() if any(True for _ in layer.parameters(False))]
+    if not layers:
+        raise ConfigurationError(f"model.network: {type(network).__name__} has no parameters")
+    return layers[-1]
+
+
+def load_pretrained(network: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Load pretrained weights into all layers but the head, which is new.
+
+    Args:
+        network: of src.images.networks, or of one's own.
+        weights: as `read_weights` returns them: the names may lack the prefix `network.`.
+
+    Raises:
+        ConfigurationError: a layer other than the head has no weights, or of another shape, or the network
+            lacks one of the weights; the message has its name.
+    """
+    head = head_of(network)
+    inner = "network." if all(name.startswith("network.") for name in network.state_dict()) else ""
+    given = {inner + name: value for name, value in weights.items()}
+    own = {name: value for name, value in network.state_dict().items() if not _belongs(name, head)}
+    given = {name: value for name, value in given.items() if not _belongs(name, head)}
+    problems = [
+        f"{name} {'is not in the file' if name not in given else _shapes(given[name], value)}"
+        for name, value in own.items()
+        if (name not in given and not name.endswith(COUNTER))
+        or (name in given and given[name].shape != value.shape)
+    ]
+    problems += [f"{name} is not in the network" for name in given if name not in own]
+    if problems:
+        more = f" and {len(problems) - MOST_NAMED} more" if len(problems) > MOST_NAMED else ""
+        raise ConfigurationError(
+            f"model.network: the weights of prepare.weights do not fit: "
+            f"{'; '.join(problems[:MOST_NAMED])}{more}; choose the network that they were trained in"
+        )
+    network.load_state_dict(given, strict=False)
+
+
+def _belongs(name: str, layer: str) -> bool:
+    return name.startswith(f"{layer}.")
+
+
+def _shapes(found: Tensor, expected: Tensor) -> str:
+    return f"has the shape {tuple(found.shape)}, expected {tuple(expected.shape)}"
+
+
+class Frozen:
+    """The parameters that are not trained in the first epochs, or in none.
+
+    Modules all of whose parameters are frozen are in evaluation mode, so that batch norm keeps its statistics
+    and dropout does nothing. What is frozen is a function of the epoch alone.
+
+    Args:
+        network: its parameters.
+        pattern: a regular expression that is searched in their names, or `body`, all but the head.
+        unfreeze_at: the epoch from which on all are trained; None for never.
+
+    Raises:
+        ConfigurationError: the pattern is none, or matches no parameter or all.
+    """
+
+    def __init__(self, network: nn.Module, pattern: str, unfreeze_at: int | None) -> None:
+        names = [name for name, _ in network.named_parameters()]
+        if pattern == BODY:
+            head = head_of(network)
+            chosen = {name for name in names if not _belongs(name, head)}
+        else:
+            try:
+                chosen = {name for name in names if re.search(pattern, name)}
+            except re.error as error:
+                raise ConfigurationError(f"model.freeze: {pattern}: {error}") from None
+        if not chosen or len(chosen) == len(names):
+            found = "no parameter" if not chosen else "all parameters"
+            raise ConfigurationError(
+                f"model.freeze: {pattern} matches {found}; expected `{BODY}` or a pattern for some of "
+                f"{', '.join(names)}"
+            )
+        self.names = frozenset(chosen)
+        self.unfreeze_at = unfreeze_at
+        self.applied: bool | None = None
+
+    def in_epoch(self, epoch: int) -> bool:
+        """Whether the parameters are frozen in an epoch, counted from 0."""
+        return self.unfreeze_at is None or epoch < self.unfreeze_at
+
+    def apply(self, network: nn.Module, epoch: int) -> None:
+        """Freeze or unfreeze the network for an epoch."""
+        frozen = self.in_epoch(epoch)
+        if frozen == self.applied:
+            return
+        self.applied = frozen
+        parameters = dict(network.named_parameters())
+        for name in self.names:
+            parameters[name].requires_grad_(not frozen)
+        for name, module in network.named_modules():
+            below = [f"{name}.{each}".removeprefix(".") for each, _ in module.named_parameters()]
+            if below and self.names.issuperset(below):
+                module.train(not frozen)
