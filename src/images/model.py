@@ -4,7 +4,6 @@ B batch, C channels, H height, W width, K classes
 """
 
 import warnings
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -12,9 +11,9 @@ from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.transforms import v2
 
 from src.core.errors import ConfigurationError
+from src.images.augmentation import Augmentation
 from src.images.networks import NetworkCallable
 from src.images.preprocessing import Preprocessing
 from src.images.pretrained import Frozen, load_pretrained
@@ -25,42 +24,6 @@ from src.training.optimizers import ParameterGroups, optimizer_and_schedule
 from src.training.overhead import log_epoch
 
 Batch = tuple[Tensor, Tensor]
-
-GROUPS = 16
-
-
-@dataclass
-class Augmentation:
-    """Random transforms of training images, by torchvision.transforms.v2; 0 turns one off.
-
-    Args:
-        flip: probability of a horizontal flip.
-        crop: pixels of black padding before a random crop to the original size.
-        rotation: largest angle in degrees, in either direction.
-        erasing: probability that a random rectangle (2 to 20 % of the area) becomes black.
-        noise: standard deviation of Gaussian noise, for values from 0 (black) to 1 (white).
-    """
-
-    flip: float = 0.0
-    crop: int = 0
-    rotation: float = 0.0
-    erasing: float = 0.0
-    noise: float = 0.0
-
-    def transforms(self, height: int, width: int) -> v2.Compose | None:
-        """The transforms in this order, for images with values from 0 to 1; None if all are off."""
-        parts: list[nn.Module] = []
-        if self.flip:
-            parts.append(v2.RandomHorizontalFlip(self.flip))
-        if self.crop:
-            parts.append(v2.RandomCrop((height, width), padding=self.crop))
-        if self.rotation:
-            parts.append(v2.RandomRotation(self.rotation, interpolation=v2.InterpolationMode.BILINEAR))
-        if self.erasing:
-            parts.append(v2.RandomErasing(self.erasing, scale=(0.02, 0.2)))
-        if self.noise:
-            parts.append(v2.GaussianNoise(sigma=self.noise))
-        return v2.Compose(parts) if parts else None
 
 
 class ImageModel(LightningModule):
@@ -83,7 +46,8 @@ class ImageModel(LightningModule):
         unfreeze_at: the epoch, counted from 0, from which on they are trained, too; null for never.
 
     Raises:
-        ConfigurationError: as `src.images.pretrained.Frozen`, or `unfreeze_at` below 1 or without `freeze`.
+        ConfigurationError: as `src.images.pretrained.Frozen`, or `unfreeze_at` below 1 or without `freeze`;
+            mixed classes for a network with its own loss.
     """
 
     def __init__(
@@ -120,7 +84,12 @@ class ImageModel(LightningModule):
         # not persistent: the bundle has them in preprocessing.json; both broadcast to (C, H, W)
         self.center = nn.Buffer(torch.tensor(preprocessing.center, dtype=torch.float32), persistent=False)
         self.scale = nn.Buffer(torch.tensor(preprocessing.scale, dtype=torch.float32), persistent=False)
-        self.augmentation = augmentation.transforms(height, width) if augmentation else None
+        self.augmentation = augmentation or Augmentation()
+        if hasattr(self.network, "loss") and (self.augmentation.mixup or self.augmentation.cutmix):
+            raise ConfigurationError(
+                f"model.augmentation: {type(self.network).__name__} has a loss of its own, which takes no "
+                "mixed classes; leave mixup and cutmix out"
+            )
         self.example_input_array = torch.zeros(2, channels, height, width, dtype=torch.uint8)
 
     def setup(self, stage: str) -> None:
@@ -154,18 +123,13 @@ class ImageModel(LightningModule):
         return logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of a batch after its augmentation.
-
-        The transforms draw from torch's generator, which is seeded for each batch. A transform draws once for
-        all images of a call, so the batch is split into groups.
-        """
+        """The loss of a batch after its augmentation."""
         images, target = batch
-        if self.augmentation is not None:
-            parts = (images / self.brightest).chunk(GROUPS)
-            images = torch.cat([self.augmentation(part) for part in parts]) * self.brightest
-        outputs = self(images)
+        images = self.augmentation.changed(images, self.brightest)
+        images, shares = self.augmentation.mixed(self.scaled(images), target, len(self.classes))
+        outputs = self.network(images)
         self.epoch_outputs.add("train", outputs, target)
-        return mean_over_processes(self.loss_of(outputs, target), len(target))
+        return mean_over_processes(self.loss_of(outputs, shares), len(target))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the outputs for the metrics of the epoch."""
@@ -220,7 +184,7 @@ class ImageModel(LightningModule):
         return {name: float(value) for name, value in self.metrics_of(outputs, test).items()}
 
     def loss_of(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """Mean cross-entropy, or the loss that the network brings."""
+        """Mean cross-entropy, or the loss that the network brings; target (B,) or shares (B, K)."""
         loss = getattr(self.network, "loss", functional.cross_entropy)
         mean: Tensor = loss(outputs, target, label_smoothing=self.label_smoothing)
         return mean

@@ -9,9 +9,12 @@ from jsonargparse import ArgumentParser
 from lightning import LightningModule
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torchvision.transforms.v2.functional import adjust_brightness, adjust_contrast, adjust_saturation
 
 from src.bundle.bundle import weights_of
-from src.images.model import GROUPS, Augmentation, ImageModel
+from src.core.errors import ConfigurationError
+from src.images.augmentation import Augmentation
+from src.images.model import ImageModel
 from src.images.networks import LeNet
 from src.images.preprocessing import Preprocessing
 
@@ -106,10 +109,10 @@ class Remembering(nn.Module):
         return images.flatten(1)[:, :2] * self.weight
 
 
-def augmented(images: Tensor, seed: int = 0, **parts: float) -> Tensor:
+def augmented(images: Tensor, seed: int = 0, **parts: Any) -> Tensor:
     """The input of the network in a training step."""
     shape = (images.shape[1], images.shape[2], images.shape[3])
-    model = ImageModel(preprocessing(shape), Remembering, Augmentation(**parts))  # type: ignore[arg-type]
+    model = ImageModel(preprocessing(shape), Remembering, Augmentation(**parts))
     torch.manual_seed(seed)
     model.training_step((images, torch.zeros(len(images), dtype=torch.int64)), 0)
     return model.network.seen  # type: ignore[return-value]
@@ -134,7 +137,7 @@ def test_flip_mirrors() -> None:
 
 def test_the_loss_of_a_training_step_is_that_of_the_augmented_images() -> None:
     model, target = passing_on(shape=(1, 1, 2), scale=[[[10.0]]]), torch.tensor([0, 1, 1])
-    model.augmentation = Augmentation(flip=1.0).transforms(1, 2)
+    model.augmentation = Augmentation(flip=1.0)
     loss = model.training_step((LOGITS, target), 0)
     assert loss.item() == pytest.approx(model.loss_of(model(LOGITS.flip(3)), target).item())
     assert loss.item() != pytest.approx(model.loss_of(model(LOGITS), target).item())
@@ -177,12 +180,84 @@ def test_rotation_turns_and_noise_stays_in_range() -> None:
     assert noisy.max() <= 255
 
 
-def test_augmentation_depends_on_the_generator_and_the_group() -> None:
-    images = some_images(1).expand(GROUPS * 2, -1, -1, -1)
-    first = augmented(images, seed=1, crop=2, flip=0.5, rotation=10.0)
-    assert torch.equal(augmented(images, seed=1, crop=2, flip=0.5, rotation=10.0), first)
-    assert not torch.equal(augmented(images, seed=2, crop=2, flip=0.5, rotation=10.0), first)
-    assert len({image.numpy().tobytes() for image in first}) > GROUPS / 2
+EVERYTHING = {
+    "flip": 0.5,
+    "crop": 2,
+    "rotation": 10.0,
+    "resized_crop": 0.5,
+    "colour": 0.3,
+    "erasing": 0.5,
+    "noise": 0.1,
+}
+
+
+@pytest.mark.parametrize("parts", [*({name: value} for name, value in EVERYTHING.items()), EVERYTHING])
+def test_each_image_draws_its_own_augmentation(parts: dict[str, Any]) -> None:
+    images = some_images(1).expand(32, -1, -1, -1)
+    first = augmented(images, seed=1, **parts)
+    assert torch.equal(augmented(images, seed=1, **parts), first)
+    assert not torch.equal(augmented(images, seed=2, **parts), first)
+    different = len({image.numpy().tobytes() for image in first})
+    assert different >= {"flip": 2, "crop": 10, "erasing": 10}.get(next(iter(parts)), 32)
+    assert first.min() >= 0
+    assert first.max() <= 255
+
+
+def test_rotation_by_a_quarter_turns_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = some_images(2, side=6)
+    monkeypatch.setattr(torch, "rand", torch.ones)
+    turned = augmented(images, rotation=90.0)
+    torch.testing.assert_close(turned, images.float().rot90(1, (2, 3)), atol=1e-2, rtol=0)
+
+
+def test_a_resized_crop_is_a_part_of_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    ramp = torch.arange(0, 160, 10, dtype=torch.uint8).expand(4, 1, 16, 16)
+    parts = augmented(ramp, resized_crop=0.25)
+    steps = parts.diff(dim=3)[..., 2:-2]
+    assert (steps > 10 * 0.4).all()
+    assert (steps < 10 * 1.01).all()
+    assert len({round(float(step), 3) for step in steps[:, 0, 8, 3]}) == 4
+
+
+def test_colour_changes_as_that_of_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.randint(0, 256, (1, 3, 5, 5), dtype=torch.uint8)
+    monkeypatch.setattr(torch, "rand", torch.ones)  # the largest factors
+    found = augmented(images, colour=0.3) / 255
+    expected = images / 255
+    for adjust in (adjust_brightness, adjust_contrast, adjust_saturation):
+        expected = adjust(expected, 1.3)
+    torch.testing.assert_close(found, expected, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("parts", [{"mixup": 1.0}, {"cutmix": 1.0}, {"mixup": 0.2, "cutmix": 1.0}])
+def test_mixed_images_have_the_shares_of_both_classes(parts: dict[str, float]) -> None:
+    torch.manual_seed(3)
+    images = torch.stack([torch.zeros(1, 20, 20), torch.ones(1, 20, 20)])
+    mixed, shares = Augmentation(**parts).mixed(images, torch.tensor([0, 1]), 3)  # type: ignore[arg-type]
+    assert shares.shape == (2, 3)
+    assert shares.sum(dim=1).tolist() == pytest.approx([1, 1])
+    assert 0 < float(shares[0, 1]) < 1
+    torch.testing.assert_close(mixed.mean(dim=(1, 2, 3)), shares[:, 1])
+
+
+def test_mixed_classes_are_learnt_and_refused_for_a_loss_of_ones_own() -> None:
+    shape = preprocessing((1, 8, 8))
+    model = ImageModel(shape, Remembering, Augmentation(mixup=1.0), label_smoothing=0.1)
+    loss = model.training_step((some_images(4), torch.tensor([0, 1, 0, 1])), 0)
+    assert loss.item() == pytest.approx(math.log(2))  # of logits that are 0
+
+    class Own(Remembering):
+        def loss(self, *_: Any) -> None:
+            pass
+
+    with pytest.raises(ConfigurationError, match=r"Own has a loss of its own"):
+        ImageModel(shape, Own, Augmentation(cutmix=1.0))
+
+
+@pytest.mark.parametrize(("name", "value"), [("flip", 1.5), ("crop", -1), ("resized_crop", 2.0)])
+def test_augmentation_out_of_range_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ConfigurationError, match=rf"model\.augmentation\.{name}: {value}, expected 0 "):
+        Augmentation(**{name: value})  # type: ignore[arg-type]
 
 
 def test_images_are_not_augmented_in_evaluation() -> None:
@@ -210,12 +285,8 @@ def test_a_configuration_names_network_and_augmentation() -> None:
     model = configured(augmentation={"flip": 0.5, "crop": 2})
     assert isinstance(model.network, LeNet)
     assert any(isinstance(layer, nn.MaxPool2d) for layer in model.network)
-    assert model.augmentation is not None
-    assert [type(part).__name__ for part in model.augmentation.transforms] == [
-        "RandomHorizontalFlip",
-        "RandomCrop",
-    ]
-    assert configured().augmentation is None
+    assert model.augmentation == Augmentation(flip=0.5, crop=2)
+    assert configured().augmentation == Augmentation()
 
 
 @pytest.mark.parametrize(
