@@ -1,6 +1,7 @@
 """The LightningDataModule of images."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,26 +9,56 @@ from torch import Tensor
 
 from src.images.preprocessing import Preprocessing
 from src.images.pretrained import WEIGHTS, read_weights
-from src.training.loading import WholeData
+from src.training.loading import Batches, BatchSize, WholeData
 
 EVALUATION_IMAGES = 500  # the first layers of a network have a hundred activations per pixel
+EVALUATION_PIXELS = EVALUATION_IMAGES * 64 * 64
+WHOLE_BYTES = 1 << 30  # of the images of a split, up to which they are kept on the device that trains
+
+
+def images_at_once(height: int, width: int) -> int:
+    """The number of images of a batch without gradients: fewer of large ones."""
+    return max(1, min(EVALUATION_IMAGES, EVALUATION_PIXELS // (height * width)))
 
 
 def load_split(prepared: Path, split: str) -> tuple[Tensor, Tensor]:
-    """Read a split: images (N, C, H, W) uint8, target (N,) int64."""
-    arrays = (np.load(prepared / f"{split}_{part}.npy") for part in ("images", "target"))
-    images, target = map(torch.from_numpy, arrays)
-    return images, target
+    """Read a split: images (N, C, H, W) uint8, target (N,) int64.
+
+    Images of more than `WHOLE_BYTES` are a memory map: they are read from the disk where they are used.
+    """
+    path = prepared / f"{split}_images.npy"
+    # copy on write, since torch warns of arrays that cannot be written; nothing writes to it
+    images = np.load(path, mmap_mode="c" if path.stat().st_size > WHOLE_BYTES else None)
+    return torch.from_numpy(images), torch.from_numpy(np.load(prepared / f"{split}_target.npy"))
 
 
 class ImageData(WholeData):
-    """Batches of (images, target) as `load_split` reads them: uint8, the model scales them."""
+    """Batches of (images, target) as `load_split` reads them: uint8, the model scales them.
 
-    evaluation_size = EVALUATION_IMAGES
+    A memory map stays where it is, and the batches that are cut from it are moved to the device.
+    """
 
     def load_preprocessing(self) -> Preprocessing:
         """Read what the preparation has learnt."""
-        return Preprocessing.load(self.prepared)
+        preprocessing = Preprocessing.load(self.prepared)
+        self.evaluation_size = images_at_once(*preprocessing.shape[1:])
+        return preprocessing
+
+    def batches(self, split: str, batch_size: BatchSize, seed: int | None = None) -> Batches:
+        """The batches of a split, shuffled in each epoch if there is a seed."""
+        tensors = self.tensors(split)
+        if tensors[0].nbytes <= WHOLE_BYTES:
+            return super().batches(split, batch_size, seed)
+        trainer: Any = self.trainer
+        return self.kind(split)(tensors, batch_size, seed, trainer.global_rank, trainer.world_size)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a batch that was cut from a memory map."""
+        return tuple(tensor.to(device) for tensor in batch)
+
+    def targets(self, split: str) -> Tensor:
+        """The target of a split (N,)."""
+        return torch.from_numpy(np.load(self.prepared / f"{split}_target.npy"))
 
     def tensors(self, split: str) -> tuple[Tensor, ...]:
         """Read a split, as `load_split` does."""

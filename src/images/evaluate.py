@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from src.bundle.bundle import Bundle
 from src.images.backprop import BackpropMLP, central_differences
-from src.images.data import EVALUATION_IMAGES, load_split
+from src.images.data import images_at_once, load_split
 from src.images.figures import feature_maps, plot_confusion, plot_feature_maps, plot_most_wrong
 from src.images.model import ImageModel
 from src.reporting.metrics import begin_report, write_metrics
@@ -30,6 +30,7 @@ from src.reporting.tables import markdown_table, print_metrics
 
 ACCEPTS = ImageModel  # other modules are evaluated by their own steps
 BASELINE_IMAGES = 5000
+BASELINE_SIDE = 32
 SHIFTS = (1, 2)
 GRADIENT_SAMPLES = 50
 GRADIENT_IMAGES = 10
@@ -118,15 +119,22 @@ def samples(bundle: Bundle, prepared: Path) -> tuple[list[str], list[list[Any]]]
 def _logits(model: ImageModel, images: Tensor) -> Tensor:
     """Logits (N, K), computed in batches that fit into memory."""
     with torch.inference_mode():
-        return torch.cat([model(part) for part in images.split(EVALUATION_IMAGES)])
+        return torch.cat([model(part) for part in images.split(images_at_once(*images.shape[2:]))])
 
 
 def _logistic_regression(train: Tensor, target: Tensor, test: Tensor, classes: int) -> Tensor:
-    """Log-probabilities (N, K) of multinomial logistic regression on the first training images."""
+    """Log-probabilities (N, K) of multinomial logistic regression on the first training images.
+
+    Large images are reduced to `BASELINE_SIDE` pixels a side: it would take hours with all of them.
+    """
     images, codes = train[:BASELINE_IMAGES], target[:BASELINE_IMAGES]
     brightest = float(images.max())
+    large = max(images.shape[2:]) > 2 * BASELINE_SIDE
 
     def rows(part: Tensor) -> NDArray[np.float32]:
+        if large:
+            parts = part.split(images_at_once(*part.shape[2:]))
+            part = torch.cat([functional.adaptive_avg_pool2d(each.float(), BASELINE_SIDE) for each in parts])
         return part.flatten(1).numpy().astype(np.float32) / brightest
 
     # one thread: the sums do not depend on the number of cores
@@ -142,8 +150,11 @@ def _accuracy_of_shifted(model: ImageModel, images: Tensor, target: Tensor, pixe
     """Mean accuracy on the images (N, C, H, W) shifted left, right, up and down; the border becomes black."""
     found = []
     for left, top in ((-pixels, 0), (pixels, 0), (0, -pixels), (0, pixels)):
-        moved = functional.pad(images, (left, -left, top, -top))
-        found.append((_logits(model, moved).argmax(dim=1) == target).float().mean().item())
+        answers = [
+            _logits(model, functional.pad(part, (left, -left, top, -top))).argmax(dim=1)
+            for part in images.split(images_at_once(*images.shape[2:]))
+        ]
+        found.append((torch.cat(answers) == target).float().mean().item())
     return sum(found) / len(found)
 
 

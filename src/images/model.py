@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from src.core.errors import ConfigurationError
 from src.images.augmentation import Augmentation
+from src.images.data import ImageData
 from src.images.networks import NetworkCallable
 from src.images.preprocessing import Preprocessing
 from src.images.pretrained import Frozen, load_pretrained
@@ -96,7 +97,8 @@ class ImageModel(LightningModule):
         """Begin with the pretrained weights of the prepared data, if it has some, and freeze."""
         if stage != "fit":
             return
-        weights = getattr(self.trainer.datamodule, "pretrained", dict)()
+        data = getattr(self.trainer, "datamodule", None)
+        weights: dict[str, Tensor] = data.pretrained() if isinstance(data, ImageData) else {}
         if weights and self.trainer.ckpt_path is None:  # an interrupted training has its own
             load_pretrained(self.network, weights)
         if self.frozen is not None:

@@ -5,9 +5,13 @@ N images, C channels, H height, W width
 
 import logging
 import math
+import mmap
+import os
+import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -49,6 +53,8 @@ UPRIGHT = {  # by the EXIF orientation
 }
 TURNED = (5, 6, 7, 8)  # those that exchange width and height
 MOST_SHOWN = 3
+AT_ONCE = 64  # picture files
+BLOCK_BYTES = 8 << 20  # of decoded images
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ class Pictures(NamedTuple):
     """Decoded picture files.
 
     Args:
-        images: (N, C, H, W) of the files that can be read.
+        images: (N, C, H, W) of the files that can be read, a memory map; see `blocks`.
         rows: their positions in the list of paths (N,).
         decoding: as it was given, with the range of grey values if it was learnt.
         unreadable: the other files, each with the reason.
@@ -190,15 +196,21 @@ def links_to_outside(folder: Path, paths: list[Path]) -> list[Path]:
 
 
 def read_pictures(
-    paths: list[Path], decoding: Decoding, resize: int | None = None, shape: Shape | None = None
+    paths: list[Path],
+    folder: Path,
+    decoding: Decoding,
+    resize: int | None = None,
+    shape: Shape | None = None,
 ) -> Pictures:
     """Read picture files as (N, C, H, W): in colour if one of them is, else grey.
 
-    The headers are read first, so that the sizes are checked and the result is allocated once. Pictures of
-    more than 8 bits are decoded twice if their range is not given, once to find it: see `depth_of`.
+    The headers are read first, so that the sizes are checked. Pictures of more than 8 bits are decoded twice
+    if their range is not given, once to find it: see `depth_of`. All processors decode, and the images go
+    into a file as they come, so that the memory does not grow with their number.
 
     Args:
         paths: the files.
+        folder: where the file of the images is, which has no name and vanishes with the result.
         decoding: its range of grey values is learnt from the pictures if it is None and `shape`, too.
         resize: the height and width of the result; None keeps the size, which must be the same for all.
         shape: (C, H, W) of the result, that of training; overrides `resize`.
@@ -219,16 +231,40 @@ def read_pictures(
         shape = (3 if colour else 1, height, width)
 
     position = {path: row for row, path in enumerate(paths)}
-    images = np.empty((len(headers), *shape), np.uint8)
     rows: list[int] = []
     left = [path for path in headers if path not in unreadable]
-    for path, picture in _readable(left, lambda path: read_picture(path, decoding, lost), unreadable):
-        images[len(rows)] = to_shape(picture, shape)
-        rows.append(position[path])
-    if not rows:
-        raise unreadable_error(unreadable, len(paths))
+
+    def decode(path: Path) -> tuple[bytes, Counter[str]]:
+        lost_here = Counter[str]()
+        return to_shape(_read_picture(path, decoding, lost_here), shape).tobytes(), lost_here
+
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for path, (pixels, lost_here) in _readable(left, decode, unreadable):
+            file.write(pixels)
+            lost.update(lost_here)
+            rows.append(position[path])
+        if not rows:
+            raise unreadable_error(unreadable, len(paths))
+        file.flush()
+        images = np.memmap(file, np.uint8, mode="r", shape=(len(rows), *shape))
     warn_of_losses(lost, len(rows))
-    return Pictures(images[: len(rows)], rows, decoding, unreadable)
+    return Pictures(images, rows, decoding, unreadable)
+
+
+def blocks(images: Pixels, rows: NDArray[np.int64] | None = None) -> Iterator[Pixels]:
+    """Copies of some images (B, C, H, W) at a time, so that a memory map is never in memory as a whole.
+
+    Args:
+        images: (N, C, H, W).
+        rows: the numbers of those to take, in this order; None for all.
+    """
+    total = len(images) if rows is None else len(rows)
+    size = max(1, BLOCK_BYTES // images[:1].nbytes)
+    for start in range(0, total, size):
+        part = slice(start, start + size)
+        yield np.array(images[part if rows is None else rows[part]], order="C")
+        if isinstance(images.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            images.base.madvise(mmap.MADV_DONTNEED)
 
 
 def read_headers(paths: list[Path]) -> tuple[dict[Path, Header], dict[Path, str]]:
@@ -240,14 +276,27 @@ def read_headers(paths: list[Path]) -> tuple[dict[Path, Header], dict[Path, str]
 def _readable(
     paths: list[Path], read: Callable[[Path], T], unreadable: dict[Path, str]
 ) -> Iterator[tuple[Path, T]]:
-    """What `read` returns for each path; the files for which it raises a DataError go to `unreadable`."""
-    for path in paths:
+    """What `read` returns for each path, in their order, by as many threads as there are processors.
+
+    The files for which it raises a DataError go to `unreadable`.
+    """
+
+    def attempt(path: Path) -> T | DataError:
         try:
-            found = read(path)
+            return read(path)
         except DataError as error:
-            unreadable[path] = str(error)
-        else:
-            yield path, found
+            return error
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(paths), AT_ONCE):
+            part = paths[start : start + AT_ONCE]
+            with _quiet():
+                found = list(pool.map(attempt, part))
+            for path, result in zip(part, found, strict=True):
+                if isinstance(result, DataError):
+                    unreadable[path] = str(result)
+                else:
+                    yield path, result
 
 
 def unreadable_files(unreadable: dict[Path, str], total: int) -> str:
@@ -300,8 +349,28 @@ def read_picture(
         DataError: the file is missing, of another format, damaged, has more than `MOST_PIXELS`, or more than
             8 bits and the data set no range for them.
     """
+    with _quiet():
+        return _read_picture(path, decoding, lost)
+
+
+def _read_picture(
+    path: Path, decoding: Decoding | None = None, lost: Counter[str] | None = None
+) -> Image.Image:
     with _opened(path) as file:
         return upright(file, decoding, lost)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Turn the warnings of Pillow off, but not that of too many pixels, which becomes an error.
+
+    It counts them when it reads the header, before it allocates memory. The filters are those of the whole
+    process: they are set around threads, not in them.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd metadata
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
 
 
 def upright(
@@ -331,18 +400,14 @@ def _orientation(file: Image.Image) -> int:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open a picture file; any error of Pillow becomes a DataError."""
+    """Open a picture file within `_quiet`; any error of Pillow becomes a DataError."""
     if path.exists() and not path.is_file():
         raise DataError(f"{path}: not a regular file")
     require_file(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata
-            # Pillow counts the pixels when it reads the header, before it allocates memory
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            # a stream, as Pillow maps a named file into memory, and then mixes the rows of a turned TIFF up
-            with path.open("rb") as stream, Image.open(stream, formats=FORMATS) as file:
-                yield file
+        # a stream, as Pillow maps a named file into memory, and then mixes the rows of a turned TIFF up
+        with path.open("rb") as stream, Image.open(stream, formats=FORMATS) as file:
+            yield file
     except MemoryError:
         raise
     except DataError as error:
@@ -483,7 +548,8 @@ def warn_of_losses(lost: Counter[str], total: int) -> None:
 def to_shape(image: Image.Image, shape: Shape) -> Pixels:
     """Convert a picture to grey (C = 1) or colour (C = 3) and resize it with antialiasing to (C, H, W)."""
     channels, height, width = shape
-    image = image.convert("L" if channels == 1 else "RGB")
+    if image.mode != (mode := "L" if channels == 1 else "RGB"):
+        image = image.convert(mode)
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     pixels = np.asarray(image, dtype=np.uint8)

@@ -18,6 +18,7 @@ from torch import Tensor
 from src.bundle.progress import prediction_progress
 from src.bundle.spreadsheets import as_text
 from src.core.atomic import file_written_whole
+from src.images.data import images_at_once
 from src.images.figures import feature_maps as maps_of
 from src.images.figures import plot_feature_maps
 from src.images.model import ImageModel
@@ -25,8 +26,6 @@ from src.images.pictures import Pixels, read_picture, upright
 from src.images.preprocessing import Preprocessing, from_picture, read_inputs
 
 logger = logging.getLogger(__name__)
-
-IMAGES_AT_ONCE = 500
 
 
 def write_classes(
@@ -63,7 +62,7 @@ def write_classes(
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         for images, names, different in read_inputs(
-            input, preprocessing, IMAGES_AT_ONCE, unreadable == "skip"
+            input, preprocessing, images_at_once(*preprocessing.shape[1:]), unreadable == "skip"
         ):
             first = images[:1] if first is None else first
             for name, label, probability in zip(
@@ -122,8 +121,9 @@ def predict_pictures(
         DataError: a picture cannot be read.
     """
     found = []
-    for start in range(0, len(pictures), IMAGES_AT_ONCE):
-        part = pictures[start : start + IMAGES_AT_ONCE]
+    size = images_at_once(*preprocessing.shape[1:])
+    for start in range(0, len(pictures), size):
+        part = pictures[start : start + size]
         images = np.stack(
             [from_picture(_opened(picture, preprocessing), preprocessing)[0] for picture in part]
         )

@@ -2,11 +2,11 @@
 
 import csv
 import logging
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
-from math import isfinite
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -23,6 +23,7 @@ from src.images.pictures import (
     Decoding,
     Pixels,
     as_picture,
+    blocks,
     class_folders,
     links_to_outside,
     read_pictures,
@@ -129,7 +130,7 @@ def _is_colour(text: str) -> bool:
 
 
 def _is_range(limits: list[float]) -> bool:
-    return len(limits) == 2 and all(map(isfinite, limits)) and limits[0] < limits[1]
+    return len(limits) == 2 and all(map(math.isfinite, limits)) and limits[0] < limits[1]
 
 
 class Labelled(NamedTuple):
@@ -168,29 +169,30 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     Raises:
         DataError: a file or row cannot be used; then nothing is written.
     """
-    source = _read(raw / settings.train, settings)
-    official = _read(raw / settings.test, settings, source) if settings.test else None
-    images, target, names = source.images, source.target, source.names
+    prepared.parent.mkdir(parents=True, exist_ok=True)
+    source = _read(raw / settings.train, prepared.parent, settings)
+    official = _read(raw / settings.test, prepared.parent, settings, source) if settings.test else None
+    target, names = source.target, source.names
     labels = {names_of["en"]: names_of for names_of in settings.classes}
     _check_classes(target, names, raw / settings.train)
     _check_variety(source, raw / settings.train)
 
-    rows, parts = np.arange(len(images)), {}
+    rows, parts = np.arange(len(target)), {}
     if settings.folds:
         rows, parts["test"] = cut_fold(rows, settings, target)
     elif not official:
         rows, parts["test"] = _cut(rows, target, settings.test_share, settings, raw, names)
     parts["train"], parts["validation"] = _cut(rows, target, settings.validation_share, settings, raw, names)
-    splits = {name: (images[part], target[part]) for name, part in parts.items()}
+    splits = {name: (source, part) for name, part in parts.items()}
     if official:
-        splits["test"] = (official.images, official.target)
-    learnt = _learn(splits["train"][0], settings, source, labels)
+        splits["test"] = official, np.arange(len(official.target))
+    learnt, largest = _learn(parts["train"], settings, source, labels)
     unreadable = source.unreadable | (official.unreadable if official else {})
 
     with written_whole(prepared) as folder:
-        for name, (pixels, codes) in sorted(splits.items()):
-            np.save(folder / f"{name}_images.npy", np.ascontiguousarray(pixels))
-            np.save(folder / f"{name}_target.npy", codes)
+        for name, (labelled, part) in sorted(splits.items()):
+            _save_images(labelled.images, part, folder / f"{name}_images.npy")
+            np.save(folder / f"{name}_target.npy", labelled.target[part])
         lines = sorted((int(row), name) for name, part in parts.items() for row in part)
         text = "".join(f"{row},{name}\n" for row, name in lines)
         (folder / "split.csv").write_text(f"row,split\n{text}", encoding="utf-8")
@@ -203,20 +205,31 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
             from src.images.pretrained import copy_weights  # needs torch, which takes two seconds
 
             copy_weights(raw / settings.weights, folder)
-        _draw_sheet(*splits["train"], names, folder / "sheet.png")
+        shown = parts["train"][: math.prod(SHEET)]
+        _draw_sheet(source.images[shown], target[shown], largest, names, folder / "sheet.png")
         write_manifest(folder)
 
 
-def _read(path: Path, settings: Preparation, training: Labelled | None = None) -> Labelled:
+def _save_images(images: Pixels, rows: Codes, path: Path) -> None:
+    """Write some images (N, C, H, W) as numpy.save does, block by block."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *images.shape[1:])}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in blocks(images, rows):
+            file.write(block.data)
+
+
+def _read(path: Path, folder: Path, settings: Preparation, training: Labelled | None = None) -> Labelled:
     """Read a labelled source.
 
     Args:
         path: an idx file, a CSV file or a folder.
+        folder: for the file of decoded pictures.
         settings: of the task.
         training: for the test set: its images get the same shape, classes and decoding.
     """
     if path.is_dir():
-        return _read_folders(path, settings, training)
+        return _read_folders(path, folder, settings, training)
     if ".csv" in path.name.lower():
         images, labels = read_pixel_csv(path, settings.label)
         assert labels is not None
@@ -268,7 +281,7 @@ def _read_idx_pair(path: Path) -> tuple[Pixels, Codes]:
     return images[:, None], labels.astype(np.int64)
 
 
-def _read_folders(folder: Path, settings: Preparation, training: Labelled | None) -> Labelled:
+def _read_folders(folder: Path, store: Path, settings: Preparation, training: Labelled | None) -> Labelled:
     folders, left = class_folders(folder)
     if str(left):
         logger.warning("%s: left out: %s", folder, left)
@@ -288,10 +301,10 @@ def _read_folders(folder: Path, settings: Preparation, training: Labelled | None
     if training is None:
         limits = settings.grey_range
         decoding = Decoding(settings.background, (limits[0], limits[1]) if limits else None)
-        found = read_pictures(paths, decoding, settings.resize)
+        found = read_pictures(paths, store, decoding, settings.resize)
     else:
         channels, height, width = training.images.shape[1:]
-        found = read_pictures(paths, training.decoding or Decoding(), shape=(channels, height, width))
+        found = read_pictures(paths, store, training.decoding or Decoding(), shape=(channels, height, width))
     if found.unreadable:
         if settings.unreadable == "refuse":
             raise unreadable_error(found.unreadable, len(paths))
@@ -314,35 +327,40 @@ def _check_variety(source: Labelled, path: Path) -> None:
     Raises:
         DataError: all images are alike, or each has a copy in another class.
     """
-    images = source.images
-    way = ""
+    number, way = len(source.images), ""
     if source.files:
         way = "; transparent or deep pictures need prepare.background or prepare.grey_range"
-    difference = int((images.max(axis=0) - images.min(axis=0)).max())
+    low = high = np.array(source.images[0])
+    one_colour = row = 0
+    rows_of: dict[bytes, list[int]] = {}
+    for block in blocks(source.images):
+        low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
+        pixels = block.reshape(*block.shape[:2], -1)
+        one_colour += int((pixels.max(axis=2) == pixels.min(axis=2)).all(axis=1).sum())
+        for image in block:
+            rows_of.setdefault(sha256(image.data).digest(), []).append(row)
+            row += 1
+    difference = int((high - low).max())
     if difference == 0:
-        raise DataError(f"{path}: all {len(images)} images are the same{way}")
-    if difference <= NEARLY_ALIKE * _white_of(source):
+        raise DataError(f"{path}: all {number} images are the same{way}")
+    if difference <= NEARLY_ALIKE * _white_of(source, int(high.max())):
         logger.warning(
             "%s: the images are nearly alike: no pixel differs by more than %d%s", path, difference, way
         )
-    pixels = images.reshape(*images.shape[:2], -1)
-    if one_colour := int((pixels.max(axis=2) == pixels.min(axis=2)).all(axis=1).sum()):
-        logger.warning("%s: %d of %d images are of one colour%s", path, one_colour, len(images), way)
+    if one_colour:
+        logger.warning("%s: %d of %d images are of one colour%s", path, one_colour, number, way)
 
-    rows_of: dict[bytes, list[int]] = {}
-    for row, image in enumerate(images):
-        rows_of.setdefault(blake2b(image.tobytes(), digest_size=16).digest(), []).append(row)
     target = source.target
     copies = [rows for rows in rows_of.values() if len(set(target[rows].tolist())) > 1]
     if copies:
         first = copies[0][0]
         other = next(row for row in copies[0] if target[row] != target[first])
-        number = sum(map(len, copies))
+        with_copies = sum(map(len, copies))
         message = (
-            f"{path}: {number} of {len(images)} images have a copy in another class, such as "
+            f"{path}: {with_copies} of {number} images have a copy in another class, such as "
             f"{_place(source, first)} and {_place(source, other)}"
         )
-        if number == len(images):
+        if with_copies == number:
             raise DataError(f"{message}: nothing tells the classes apart{way}")
         logger.warning("%s", message)
 
@@ -351,9 +369,9 @@ def _place(source: Labelled, row: int) -> str:
     return str(source.files[row]) if source.files else f"image {row + 1} ({source.names[source.target[row]]})"
 
 
-def _white_of(source: Labelled) -> int:
-    """The pixel value of white: 255 in picture files."""
-    return WHITE if source.files else brightest_of(source.images)
+def _white_of(source: Labelled, largest: int) -> int:
+    """The pixel value of white: 255 in picture files; else by the largest value."""
+    return WHITE if source.files else brightest_of(largest)
 
 
 def _cut(
@@ -374,20 +392,29 @@ def _cut(
 
 
 def _learn(
-    images: Pixels, settings: Preparation, source: Labelled, labels: dict[str, dict[str, str]]
-) -> Preprocessing:
-    """Learn the scaling from the training images (N, C, H, W)."""
-    brightest = WHITE if source.files else brightest_of(images)
-    mean, deviation = _moments(images)
-    low, high = images.min(axis=0).astype(float), images.max(axis=0).astype(float)
+    rows: Codes, settings: Preparation, source: Labelled, labels: dict[str, dict[str, str]]
+) -> tuple[Preprocessing, int]:
+    """Learn the scaling from the training rows; also returns their largest pixel."""
+    images = source.images
+    low = high = np.array(images[rows[0]])
+    counts = np.zeros((images.shape[1], WHITE + 1), np.int64)
+    for block in blocks(images, rows):
+        if settings.scale == "per_pixel":
+            low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
+        for channel, count in enumerate(counts):
+            count += _histogram(block[:, channel])
+    largest = int(np.flatnonzero(counts.any(axis=0))[-1])
+    brightest = _white_of(source, largest)
+    mean, deviation = _moments(counts)
+    low, high = low.astype(float), high.astype(float)
     center, scale = {
         "none": (np.zeros((1, 1, 1)), np.ones((1, 1, 1))),
-        "range": (np.zeros((1, 1, 1)), np.full((1, 1, 1), float(images.max()))),
+        "range": (np.zeros((1, 1, 1)), np.full((1, 1, 1), float(largest))),
         "per_pixel": (low, high - low),
         "standardize": (mean, deviation),
         "imagenet": (brightest * np.array(IMAGENET[0]), brightest * np.array(IMAGENET[1])),
     }[settings.scale]
-    return Preprocessing(
+    learnt = Preprocessing(
         shape=(images.shape[1], images.shape[2], images.shape[3]),
         brightest=brightest,
         mean=mean.ravel().tolist(),
@@ -400,28 +427,35 @@ def _learn(
         prediction_columns=settings.prediction_columns,
         decoding=source.decoding,
     )
+    return learnt, largest
 
 
-def _moments(images: Pixels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation (C, 1, 1) of each channel, from exact counts of the pixel values."""
+def _histogram(pixels: Pixels) -> Codes:
+    """How many pixels have each value (256,)."""
+    # a third of the time of numpy.bincount, which makes integers of 8 bytes of them
+    return np.array(Image.fromarray(pixels.reshape(len(pixels), -1)).histogram())
+
+
+def _moments(counts: Codes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation (C, 1, 1) of each channel, from exact counts of its values (C, 256)."""
     moments = []
     values = np.arange(WHITE + 1, dtype=float)
-    for channel in range(images.shape[1]):
-        shares = np.bincount(images[:, channel].ravel(), minlength=WHITE + 1) / images[:, channel].size
+    for count in counts:
+        shares = count / count.sum()
         mean = float(shares @ values)
         moments.append((mean, float(shares @ (values - mean) ** 2) ** 0.5))
     mean, deviation = np.array(moments).T
     return mean[:, None, None], deviation[:, None, None]
 
 
-def _draw_sheet(images: Pixels, target: Codes, names: list[str], path: Path) -> None:
+def _draw_sheet(images: Pixels, target: Codes, largest: int, names: list[str], path: Path) -> None:
     """Draw the first training images, 2 x 9 as in the course, each below the name of its class."""
     rows, columns = SHEET
     line, font = 14, ImageFont.load_default(11)
     sheet = Image.new("RGB", (columns * SHEET_ZOOM, rows * (SHEET_ZOOM + line)), "white")
     draw = ImageDraw.Draw(sheet)
-    brightest = max(int(images.max()), 1)
-    for number, (image, code) in enumerate(zip(images[: rows * columns], target, strict=False)):
+    brightest = max(largest, 1)
+    for number, (image, code) in enumerate(zip(images, target, strict=True)):
         left, top = number % columns * SHEET_ZOOM, number // columns * (SHEET_ZOOM + line)
         draw.text((left + 2, top), names[code], fill="black", font=font)
         shown = (image.astype(float) * (WHITE / brightest)).astype(np.uint8)

@@ -108,12 +108,11 @@ class Preprocessing:
         return bool(np.mean(self.mean) < self.brightest / 2)
 
 
-def brightest_of(images: Pixels) -> int:
-    """The pixel value of white: 255, or the largest value of images (N, C, H, W) with less than half of it.
+def brightest_of(largest: int) -> int:
+    """The pixel value of white: 255, or the largest value of all images if that is less than half of it.
 
     It is for idx and CSV files: `from_picture` scales picture files, in which white is 255, to this range.
     """
-    largest = int(images.max())
     return largest if largest < WHITE // 2 else WHITE
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -38,9 +37,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path}: there is no such file; prepare.weights names a file of the source, or of `files`"
         )
     try:
-        content = _unpickled(path) if path.suffix != ".safetensors" else load_file(path)
-    except (SafetensorError, RuntimeError, ValueError, EOFError, OSError) as error:
-        raise DataError(f"{path}: not a file of weights: {str(error).splitlines()[0]}") from None
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of many kinds; with weights_only none is raised by code of the file
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise DataError(
+            f"{path}: not a file of weights, or one with objects other than tensors: {reason}"
+        ) from None
     for name in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             content = content[name]
@@ -49,18 +54,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise DataError(f"{path}: not a file of weights: expected a dictionary of names and tensors")
     while prefix := next((each for each in PREFIXES if all(name.startswith(each) for name in content)), ""):
         content = {name.removeprefix(prefix): value for name, value in content.items()}
-    return content
-
-
-def _unpickled(path: Path) -> Any:
-    from pickle import UnpicklingError
-
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError:
-        raise ValueError("it holds objects other than tensors, which could run code") from None
-    except Exception as error:  # of many kinds for files that are no pickle
-        raise ValueError(str(error) or type(error).__name__) from None
+    weights: dict[str, Tensor] = content
+    return weights
 
 
 def copy_weights(path: Path, folder: Path) -> None:

@@ -2,11 +2,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from src.core.errors import ConfigurationError
-from src.images.data import ImageData, load_split
+from src.images.data import ImageData, images_at_once, load_split
 from src.images.preprocessing import Preprocessing
 
 PREPARED = Path("data/prepared/marks")
@@ -50,3 +51,33 @@ def test_missing_data_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError, match=r"dvc repro prepare@marks"):
         ImageData(PREPARED)
+
+
+@pytest.mark.usefixtures("marks")
+def test_a_memory_map_gives_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = [list(loader) for loader in loaders()]
+    monkeypatch.setattr("src.images.data.WHOLE_BYTES", 0)
+    mapped = [list(loader) for loader in loaders()]
+    for some, others in zip(whole, mapped, strict=True):
+        for batch, other in zip(some, others, strict=True):
+            assert all(map(torch.equal, batch, other))
+
+
+def loaders() -> list[Any]:
+    module = data(batch_size=16, order_seed=3)
+    return [module.train_dataloader(), module.val_dataloader(), module.test_dataloader()]
+
+
+@pytest.mark.usefixtures("marks")
+def test_a_memory_map_is_not_read_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[Any] = []
+    load = np.load
+    monkeypatch.setattr(np, "load", lambda path, **options: modes.append(options) or load(path, **options))
+    load_split(PREPARED, "train")
+    monkeypatch.setattr("src.images.data.WHOLE_BYTES", 0)
+    load_split(PREPARED, "train")
+    assert [mode.get("mmap_mode") for mode in modes] == [None, None, "c", None]
+
+
+def test_large_images_are_evaluated_in_smaller_batches() -> None:
+    assert [images_at_once(side, side) for side in (28, 64, 224, 4000)] == [500, 500, 40, 1]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -360,3 +361,36 @@ def test_hidden_files_are_counted(tmp_path: Path) -> None:
     (tmp_path / ".hidden.png").write_bytes(b"")
     left = LeftOut()
     assert (pictures_of(tmp_path, left), str(left)) == ([], "1 hidden")
+
+
+def test_blocks_and_threads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    colour = [Image.fromarray(np.asarray(one.convert("RGB"))) for one in noise(20, 1)]
+    raw = write(tmp_path / "raw", "jpg", a=noise(20), b=colour)
+    (raw / "a" / "7.jpg").write_bytes(b"damaged")
+    settings = Preparation(train=".", resize=5, unreadable="skip", scale="per_pixel")
+    prepare(raw, tmp_path / "some", settings)
+    monkeypatch.setattr("src.images.pictures.BLOCK_BYTES", 1)
+    monkeypatch.setattr("src.images.pictures.AT_ONCE", 3)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    prepare(raw, tmp_path / "others", settings)
+    found, others = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("some", "others")
+    )
+    assert found == others
+    assert len(found["left_out.csv"].splitlines()) == 2
+    assert not [path for path in tmp_path.iterdir() if path.name not in ("raw", "some", "others")]
+
+
+def test_images_are_written_as_numpy_writes_them(tmp_path: Path) -> None:
+    raw = write(tmp_path / "raw", a=noise(10), b=noise(10, 1))
+    prepared(raw)
+    for path in (tmp_path / "prepared").glob("*_images.npy"):
+        np.save(tmp_path / "again.npy", np.load(path))
+        assert path.read_bytes() == (tmp_path / "again.npy").read_bytes()
+
+
+def test_warnings_of_the_process_are_as_before(tmp_path: Path) -> None:
+    raw = write(tmp_path / "raw", a=noise(10), b=noise(10, 1))
+    before = list(warnings.filters)
+    prepared(raw)
+    assert list(warnings.filters) == before

@@ -33,7 +33,7 @@ def test_predictions_are_rows_of_name_class_and_probability(
     network: tuple[ImageModel, Preprocessing], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, learnt = network
-    monkeypatch.setattr("src.images.predict.IMAGES_AT_ONCE", 7)
+    monkeypatch.setattr("src.images.data.EVALUATION_IMAGES", 7)
     assert write_classes(model, learnt, Path("raw/cross"), Path("new/out.csv")) == 30
     header, *found = rows("new/out.csv")
     assert header == ["id", "class", "probability"]
@@ -58,7 +58,7 @@ def test_two_prediction_columns_leave_the_probability_out(network: tuple[ImageMo
 def test_a_failed_prediction_keeps_the_older_file(
     network: tuple[ImageModel, Preprocessing], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("src.images.predict.IMAGES_AT_ONCE", 7)
+    monkeypatch.setattr("src.images.data.EVALUATION_IMAGES", 7)
     Path("out.csv").write_text("older")
     Path("raw/cross/58.png").write_bytes(b"no picture")
     with pytest.raises(Exception, match=r"58\.png: not a readable image"):
@@ -72,7 +72,7 @@ def test_converted_images_are_logged_once(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("src.images.predict.IMAGES_AT_ONCE", 7)
+    monkeypatch.setattr("src.images.data.EVALUATION_IMAGES", 7)
     for name in ("0.jpg", "photo.jpg"):
         Image.new("RGB", (30, 20), "blue").save(f"raw/cross/{name}")
     with caplog.at_level(logging.WARNING):
