@@ -2,8 +2,8 @@
 
     python -m benchmarks.pictures [--number 8000] [--side 224]
 
-The photographs are JPEG files of 320 x 240 pixels that are made first, coarse colours under grain. The step is
-that of ConvNet with 128 images of 28 x 28 pixels, the augmentation all that is drawn for each image.
+The photographs are JPEG files of 320 x 240 pixels that are made first, coarse colours under grain. The step
+is that of ConvNet with 128 images of 28 x 28 pixels, the augmentation all that is drawn for each image.
 """
 
 import subprocess
@@ -14,13 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 from jsonargparse import auto_cli
 from PIL import Image
-from torch.nn import functional
-
-from src.images.augmentation import Augmentation
-from src.images.networks import ConvNet
 
 CLASSES = "abcdefgh"
 PREPARE = """
@@ -69,6 +64,13 @@ def measure(number: int = 8000, side: int = 224) -> None:
         make_photographs(raw, number)
         code = PREPARE.format(raw=raw, prepared=Path(name, "prepared"), side=side)
         subprocess.run([sys.executable, "-c", code], check=True)
+
+    # after the process above, whose peak memory begins with that of this one
+    import torch
+    from torch.nn import functional
+
+    from src.images.augmentation import Augmentation
+    from src.images.networks import ConvNet
 
     torch.set_num_threads(1)
     images = torch.randint(0, 256, (128, 1, 28, 28), dtype=torch.uint8)
