@@ -90,6 +90,7 @@ lint: setup ## check style, format and types
 bench: setup .venv/serve-ready ## measure speed and memory side by side with hand-written code
 	python -m benchmarks.house_prices
 	python -m benchmarks.images
+	python -m benchmarks.pictures
 	python -m benchmarks.poems
 	python -m benchmarks.preparation
 	python -m benchmarks.predict
