@@ -18,6 +18,7 @@ from sklearn.model_selection import train_test_split
 from src.core.atomic import written_whole
 from src.core.digests import write_manifest
 from src.core.errors import ConfigurationError, DataError
+from src.images.labels import in_order, labelled_pictures
 from src.images.pictures import (
     WHITE,
     Decoding,
@@ -60,7 +61,10 @@ class Preparation:
         train: the labelled images: an idx file (with its file of labels in the same folder), a CSV file of
             pixels, or a folder of class folders ("." is the raw folder of the task).
         test: the official test set, likewise; null splits it from `train`.
-        label: the column of a CSV file with the class codes.
+        labels: a CSV file with the labels of the pictures in the folder `train`, which then needs no class
+            folders.
+        file: the column of `labels` with the file names, relative to `train`.
+        label: the column of `labels`, or of a CSV file of pixels, with the labels.
         classes: the names of the classes in the order of their codes, as `{en: Dress, zh: 连衣裙}`; empty
             uses the codes, or the names of the class folders. Codes that do not count from 0 are ordered.
         resize: the height and width to which all images are resized; null keeps their size.
@@ -85,6 +89,8 @@ class Preparation:
 
     train: str
     test: str | None = None
+    labels: str | None = None
+    file: str = "file"
     label: str = "label"
     classes: list[dict[str, str]] = field(default_factory=list)
     resize: int | None = None
@@ -109,6 +115,11 @@ class Preparation:
         if not _is_colour(self.background):
             raise ConfigurationError(
                 f"prepare.background: '{self.background}', expected a colour such as white or #808080"
+            )
+        if self.labels is not None and self.test is not None:
+            raise ConfigurationError(
+                "prepare.test: the rows of prepare.labels are split by prepare.test_share; leave test out "
+                "or make class folders of both parts"
             )
         if self.grey_range is not None and not _is_range(self.grey_range):
             raise ConfigurationError(
@@ -170,8 +181,8 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         DataError: a file or row cannot be used; then nothing is written.
     """
     prepared.parent.mkdir(parents=True, exist_ok=True)
-    source = _read(raw / settings.train, prepared.parent, settings)
-    official = _read(raw / settings.test, prepared.parent, settings, source) if settings.test else None
+    source = _read(raw, settings.train, prepared.parent, settings)
+    official = _read(raw, settings.test, prepared.parent, settings, source) if settings.test else None
     target, names = source.target, source.names
     labels = {names_of["en"]: names_of for names_of in settings.classes}
     _check_classes(target, names, raw / settings.train)
@@ -219,17 +230,23 @@ def _save_images(images: Pixels, rows: Codes, path: Path) -> None:
             file.write(block.data)
 
 
-def _read(path: Path, folder: Path, settings: Preparation, training: Labelled | None = None) -> Labelled:
+def _read(
+    raw: Path, name: str, store: Path, settings: Preparation, training: Labelled | None = None
+) -> Labelled:
     """Read a labelled source.
 
     Args:
-        path: an idx file, a CSV file or a folder.
-        folder: for the file of decoded pictures.
+        raw: the folder with the raw files.
+        name: in it, of an idx file, a CSV file or a folder.
+        store: a folder for the file of decoded pictures.
         settings: of the task.
         training: for the test set: its images get the same shape, classes and decoding.
     """
+    path = raw / name
     if path.is_dir():
-        return _read_folders(path, folder, settings, training)
+        return _read_folders(path, store, settings, raw, training)
+    if settings.labels:
+        raise DataError(f"{path}: not a folder, expected that of the pictures of prepare.labels")
     if ".csv" in path.name.lower():
         images, labels = read_pixel_csv(path, settings.label)
         assert labels is not None
@@ -281,23 +298,39 @@ def _read_idx_pair(path: Path) -> tuple[Pixels, Codes]:
     return images[:, None], labels.astype(np.int64)
 
 
-def _read_folders(folder: Path, store: Path, settings: Preparation, training: Labelled | None) -> Labelled:
+def _class_folders(
+    folder: Path, settings: Preparation, training: Labelled | None
+) -> tuple[list[Path], list[str], list[str]]:
+    """Picture files, the class of each, and all classes."""
     folders, left = class_folders(folder)
     if str(left):
         logger.warning("%s: left out: %s", folder, left)
     values = list(map(str, training.values)) if training else list(folders)
-    names = _names(settings, values)
-    if len(names) != len(values):
-        raise DataError(f"{folder}: {len(values)} class folders, prepare.classes has {len(names)} names")
     unknown = [name for name in folders if name not in values]
     if unknown:
         raise DataError(f"{folder / unknown[0]}: a class without training images")
     paths = [path for members in folders.values() for path in members]
+    return paths, [name for name, members in folders.items() for _ in members], values
+
+
+def _read_folders(
+    folder: Path, store: Path, settings: Preparation, raw: Path, training: Labelled | None
+) -> Labelled:
+    if settings.labels:
+        paths, labels = labelled_pictures(folder, raw / settings.labels, settings.file, settings.label)
+        values = in_order(labels)
+    else:
+        paths, labels, values = _class_folders(folder, settings, training)
+    names = _names(settings, values)
+    if len(names) != len(values):
+        what = "labels" if settings.labels else "class folders"
+        raise DataError(f"{folder}: {len(values)} {what}, prepare.classes has {len(names)} names")
     if outside := links_to_outside(folder, paths):
         logger.warning(
             "%s: %d pictures are links to outside the folder, such as %s", folder, len(outside), outside[0]
         )
-    codes = np.array([values.index(name) for name, members in folders.items() for _ in members])
+    numbers = {value: number for number, value in enumerate(values)}
+    codes = np.array([numbers[label] for label in labels])
     if training is None:
         limits = settings.grey_range
         decoding = Decoding(settings.background, (limits[0], limits[1]) if limits else None)

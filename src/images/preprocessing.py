@@ -211,8 +211,8 @@ def refuse_names_of_pictures(table: pd.DataFrame, path: Path) -> None:
     for column, cell in zip(table.columns, table.head(1).to_numpy().ravel(), strict=False):
         if str(cell).lower().endswith(PICTURES):
             raise DataError(
-                f"{path}: column '{column}' names pictures ({cell}); a table of labels is not read: put the "
-                "pictures of each class into a folder with its name (docs/data.md has the lines for it)"
+                f"{path}: column '{column}' names pictures ({cell}): a table of labels; set prepare.labels "
+                "to it and prepare.train to the folder of the pictures (docs/data.md, Labels in a table)"
             )
 
 

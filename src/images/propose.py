@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from src.core.errors import ConfigurationError, DataError
+from src.images.labels import in_order, labelled_pictures, read_label_table
 from src.images.pictures import (
+    PICTURES,
     Decoding,
     Header,
     LeftOut,
@@ -35,6 +37,7 @@ EPOCHS = 30
 FEWEST_EPOCHS = 6
 RATE = 0.01
 TRANSPARENT_LOOKED_AT = 32
+ROWS_LOOKED_AT = 10
 MULTIPLICATIONS = 1e13  # of a training, about 5 minutes on one core
 
 
@@ -55,8 +58,9 @@ def propose(path: Path, target: str | None) -> Proposal:
 
     Args:
         path: a folder with class folders, with the folders train and test that have class folders, with idx
-            files, or with train.csv (and test.csv) with one column per pixel; or such an idx or CSV file.
-        target: the column of a CSV file with the class codes; None looks for a usual name.
+            files, with pictures and a CSV file of their names and labels, or with train.csv (and test.csv)
+            with one column per pixel; or such an idx or CSV file.
+        target: the column of a CSV file with the classes; None looks for a usual name.
 
     Raises:
         ConfigurationError: there is no such column.
@@ -66,11 +70,11 @@ def propose(path: Path, target: str | None) -> Proposal:
     idx = [file for file in files if _is_idx(file)]
     tables = [file for file in files if file.suffix.lower() == ".csv"]
     if target is not None and not tables:
-        raise ConfigurationError("--target: only CSV files of pixels have a column of classes")
+        raise ConfigurationError("--target: only CSV files have a column of classes")
     if idx:
         seen = _idx_files(idx)
     elif tables:
-        seen = _pixel_tables(tables, target)
+        seen = _labelled_pictures(tables, target) or _pixel_tables(tables, target)
     elif path.is_dir():
         seen = _folders(path)
     else:
@@ -162,17 +166,71 @@ def _folders(folder: Path) -> Seen:
         files, train = [path.name for path in parts.values()], parts["train"]
     members, left = class_folders(train)
     paths = [path for paths in members.values() for path in paths]
+    if str(left):
+        findings.append(f"left out: {left}")
+    counts = Counter({name: len(paths) for name, paths in members.items()})
+    return _pictures(paths, where, files, counts, findings, next(iter(members.values()))[0].parent)
+
+
+def _pictures(
+    paths: list[Path],
+    where: dict[str, Any],
+    files: list[str],
+    counts: Counter[str],
+    findings: list[str],
+    example: Path,
+) -> Seen:
+    """What the headers of pictures say, beside what is known of them."""
     headers, unreadable = read_headers(paths)
     if unreadable:
         raise unreadable_error(unreadable, len(paths))
-    if str(left):
-        findings.append(f"left out: {left}")
     if background := _background(headers):
         where["background"] = background
     colour = any(header.is_colour(Decoding()) for header in headers.values())
     sizes = Counter(header.size for header in headers.values())
-    counts = Counter({name: len(paths) for name, paths in members.items()})
-    return Seen(where, files, counts, sizes, colour, findings, next(iter(members.values()))[0].parent)
+    return Seen(where, files, counts, sizes, colour, findings, example)
+
+
+def _labelled_pictures(tables: list[Path], target: str | None) -> Seen | None:
+    """Pictures and a table of their names and labels; None if no table has names of pictures beside it."""
+    for path in tables:
+        table = read_label_table(path)
+        pictures = [entry for entry in path.parent.rglob("*") if entry.suffix.lower() in PICTURES]
+        names = {entry.name: entry for entry in pictures} | {entry.stem: entry for entry in pictures}
+        some = table.head(ROWS_LOOKED_AT)
+        found = next(
+            (
+                column
+                for column in table.columns
+                if len(set(some[column])) == len(some) > 1
+                and all(Path(cell).name in names for cell in some[column])
+            ),
+            None,
+        )
+        if found is None:
+            continue
+        others = [column for column in table.columns if column != found]
+        label = target if target is not None else next((c for c in others if c.lower() in LABEL_NAMES), None)
+        if label is None and len(others) == 1:
+            label = others[0]
+        if label not in others:
+            wrong = "several columns of labels" if target is None else f"no column '{target}'"
+            raise ConfigurationError(f"--target: {path} has {wrong}; name one of {listed(others)}")
+        first = str(table[found].iloc[0])
+        picture = names[Path(first).name]
+        train = next(
+            parent
+            for parent in picture.parents
+            if (parent / first).exists() or parent / first == picture.with_suffix("")
+        )
+        paths, labels = labelled_pictures(train, path, found, label)
+        inside = train.relative_to(path.parent).as_posix()
+        where = {"train": Noted(inside, "the folder of the pictures"), "labels": path.name}
+        where |= {"file": found, "label": label}
+        files = [] if inside == "." else [inside, path.name]
+        counts = Counter({name: labels.count(name) for name in in_order(labels)})
+        return _pictures(paths, where, files, counts, [f"labels: column '{label}' of {path.name}"], train)
+    return None
 
 
 def _background(headers: dict[Path, Header]) -> Noted | None:

@@ -501,7 +501,7 @@ def test_a_table_that_names_pictures_is_no_table_of_pixels(tmp_path: Path) -> No
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw/train.csv").write_text("file,label\n0.PNG,1\n1.PNG,0\n")
     with pytest.raises(
-        DataError, match=r"train\.csv: column 'file' names pictures \(0\.PNG\); .*docs/data\.md"
+        DataError, match=r"train\.csv: column 'file' names pictures \(0\.PNG\): .*docs/data\.md"
     ):
         prepared(tmp_path / "raw", train="train.csv")
 

@@ -104,7 +104,7 @@ def test_unusable_input_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a" / "1.png").write_bytes(b"text")
     with pytest.raises(DataError, match=r"1\.png: not a readable image"):
         propose(tmp_path, None)
-    with pytest.raises(ConfigurationError, match="only CSV files of pixels"):
+    with pytest.raises(ConfigurationError, match="only CSV files have a column of classes"):
         propose(tmp_path, "label")
     for part in ("one", "two"):
         (tmp_path / f"{part}.csv").write_text("label,pixel\n0,1\n")

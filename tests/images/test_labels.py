@@ -1,0 +1,118 @@
+"""Pictures whose labels are in a table beside them."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.core.errors import ConfigurationError, DataError
+from src.images.labels import in_order, labelled_pictures
+from src.images.prepare import Preparation, prepare
+from src.images.preprocessing import Preprocessing
+from src.images.propose import propose
+from src.preparation.proposals import plain
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """20 pictures, half of them in a subfolder, and labels.csv with the columns id and kind."""
+    folder = tmp_path / "raw"
+    (folder / "pictures/more").mkdir(parents=True)
+    rows = ["id,kind,photographer"]
+    for number in range(20):
+        name = f"{number}.JPG" if number < 10 else f"more/{number}.jpg"
+        Image.new("L", (8, 8), 10 * number).save(folder / "pictures" / name, "jpeg")
+        rows.append(f"{name},{('2', '10')[number % 2]},me")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return folder
+
+
+def change(raw: Path, old: str, new: str) -> None:
+    path = raw / "labels.csv"
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+
+
+def prepared(raw: Path, **settings: Any) -> Path:
+    options: dict[str, Any] = {"train": "pictures", "labels": "labels.csv", "file": "id", "label": "kind"}
+    prepare(raw, raw.parent / "prepared", Preparation(**options | settings))
+    return raw.parent / "prepared"
+
+
+def test_labels_of_a_table_are_those_of_the_pictures(raw: Path) -> None:
+    folder = prepared(raw, scale="none")
+    assert Preprocessing.load(folder).classes == ["2", "10"]
+    for split, number in (("train", 14), ("validation", 2), ("test", 4)):
+        images, target = (np.load(folder / f"{split}_{part}.npy") for part in ("images", "target"))
+        assert len(target) == number
+        assert (np.rint(images.mean(axis=(1, 2, 3)) / 10) % 2).tolist() == target.tolist()
+
+
+def test_the_ending_of_a_name_may_be_missing(raw: Path) -> None:
+    change(raw, ".jpg", "")
+    change(raw, ".JPG", "")
+    paths, labels = labelled_pictures(raw / "pictures", raw / "labels.csv", "id", "kind")
+    assert [path.name for path in paths[:2]] == ["0.JPG", "1.JPG"]
+    assert labels[:2] == ["2", "10"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("3.JPG,10", "3.JPG, ", r"labels\.csv: row 4 has no 'kind'"),
+        ("3.JPG", "33.JPG", r"row 4, '33\.JPG' is no picture in .*pictures; write the path"),
+        ("3.JPG", "../labels.csv", r"row 4, '\.\./labels\.csv' is no picture"),
+        ("3.JPG", "2.JPG", r"rows 3 and 4 are both of 2\.JPG"),
+        ("id,", "name,", r"there is no column 'id', found name, kind, photographer; set prepare\.file"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_named(raw: Path, old: str, new: str, message: str) -> None:
+    change(raw, old, new)
+    with pytest.raises(DataError, match=message):
+        prepared(raw)
+
+
+def test_a_name_of_several_pictures_is_refused(raw: Path) -> None:
+    Image.new("L", (8, 8)).save(raw / "pictures/3.png")
+    change(raw, "3.JPG", "3")
+    with pytest.raises(DataError, match=r"row 4, '3' is the name of several pictures"):
+        prepared(raw)
+
+
+def test_pictures_without_a_row_are_left_out(raw: Path, caplog: pytest.LogCaptureFixture) -> None:
+    change(raw, "3.JPG,10,me\n", "")
+    with caplog.at_level(logging.WARNING):
+        prepared(raw)
+    assert "1 pictures have no row in labels.csv and are left out: 3.JPG" in caplog.text
+
+
+def test_a_test_part_and_a_table_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"prepare\.test: the rows of prepare\.labels are split by"):
+        Preparation(train="pictures", test="others", labels="labels.csv")
+
+
+@pytest.mark.parametrize("file", [False, True])
+def test_a_proposal_finds_the_table_and_its_pictures(raw: Path, file: bool) -> None:
+    change(raw, ",photographer", "")
+    change(raw, ",me", "")
+    proposal = propose(raw / "labels.csv" if file else raw, None)
+    found = plain(proposal.prepare)
+    assert found["train"] == "pictures"
+    assert (found["labels"], found["file"], found["label"]) == ("labels.csv", "id", "kind")
+    assert proposal.files == ["pictures", "labels.csv"]
+    prepare(raw, raw.parent / "prepared", Preparation(**found))
+
+
+def test_a_proposal_asks_for_the_label_among_several_columns(raw: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"several columns of labels; name one of 'kind', 'photog"):
+        propose(raw, None)
+    assert plain(propose(raw, "kind").prepare)["label"] == "kind"
+    with pytest.raises(ConfigurationError, match=r"no column 'colour'; name one of"):
+        propose(raw, "colour")
+
+
+def test_labels_are_ordered_by_number_or_by_name() -> None:
+    assert in_order(["10", "2", "-1", "2"]) == ["-1", "2", "10"]
+    assert in_order(["10", "2", "a"]) == ["10", "2", "a"]
