@@ -99,7 +99,7 @@ class ImageModel(LightningModule):
             return
         data = getattr(self.trainer, "datamodule", None)
         weights: dict[str, Tensor] = data.pretrained() if isinstance(data, ImageData) else {}
-        if weights and self.trainer.ckpt_path is None:  # an interrupted training has its own
+        if weights:  # those of a checkpoint replace them later
             load_pretrained(self.network, weights)
         if self.frozen is not None:
             if self.frozen.unfreeze_at is not None and self.trainer.world_size > 1:
