@@ -173,9 +173,9 @@ def _working_folder(cell: Cell, mode: str) -> Iterator[None]:
     preparation of the cell, for W&B's record.
     """
     home = Path.cwd()
-    section = task_section(cell.task)
-    section = {**section, "prepare": {**(section.get("prepare") or {}), **cell.changes}}
-    parameters = {**read_parameters(), cell.task: section}
+    parameters = read_parameters()
+    if section := parameters.get(cell.task):  # a model of data of its own has none
+        parameters[cell.task] = {**section, "prepare": {**(section.get("prepare") or {}), **cell.changes}}
     data = PREPARED.parent
     links = {path: path for path in (*Path().iterdir(), *data.glob("*"))}
     for path in [path for path in links if path.name.startswith(".") or path in (*WRITTEN, data, PREPARED)]:

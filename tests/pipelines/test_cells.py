@@ -155,3 +155,12 @@ def test_a_cell_has_the_parameters_of_its_preparation(monkeypatch: pytest.Monkey
         assert found["wandb"] == {"project": "mine"}
         assert found["trusted"] == ["torchvision"]
     assert Path("params.yaml").read_text() == written
+
+
+def test_a_model_of_data_of_its_own_needs_no_section(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WANDB_RUN_GROUP", "WANDB_TAGS", "WANDB_NAME", "WANDB_DIR"):
+        monkeypatch.setenv(name, "")
+    Path("params.yaml").write_text("tasks: {}\nmodels: {boxes: src/boxes}\n")
+    with cells._working_folder(cell(prepared=Path("data/prepared/absent")), "w"):
+        found = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    assert found == {"tasks": {}, "models": {"boxes": "src/boxes"}}
