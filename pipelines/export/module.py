@@ -1,6 +1,7 @@
 """An ordinary LightningModule in a form that can be exported: its `forward`, from tensors to tensors."""
 
 import inspect
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from src.bundle.bundle import Bundle
 from src.bundle.exportable import Arrays, Exportable
 from src.bundle.module import add_data_arguments, repeat_setup
-from src.core.errors import ConfigurationError
+from src.core.errors import ConfigurationError, reported_error
 
 LOADERS = {"predict": "predict_dataloader", "test": "test_dataloader"}
 
@@ -26,7 +27,8 @@ def module_exportable(bundle: Bundle) -> Exportable:
     its predict or test loader: as many parts as `forward` needs, of a mapping those of its names.
 
     Raises:
-        ConfigurationError: there is no `forward`, no example, or an input or output that is no tensor.
+        ConfigurationError: there is no `forward`, no example or one that it does not take, or an input or
+            output is no tensor.
     """
     model, name = bundle.model, type(bundle.model).__name__
     if not is_overridden("forward", model):
@@ -34,8 +36,18 @@ def module_exportable(bundle: Bundle) -> Exportable:
     example = model.example_input_array
     inputs = _named(name, model, _first_batch(bundle) if example is None else example)
     inputs = {key: _two_rows(name, key, tensor) for key, tensor in inputs.items()}
-    with torch.inference_mode():
-        found = model(**inputs)
+    try:
+        with torch.inference_mode():
+            found = model(**inputs)
+    except Exception as error:  # a module raises anything
+        if (known := reported_error(error)) is not None:
+            raise known from None
+        whose = "the first batch of its loader" if example is None else "self.example_input_array"
+        text = " ".join(str(error).split())[:200]
+        raise ConfigurationError(
+            f"{name} cannot be exported: forward does not take {whose} ({type(error).__name__}: {text}); set "
+            "self.example_input_array in the module to what forward takes"
+        ) from error
     outputs = found if isinstance(found, tuple) else (found,)
     if not all(isinstance(output, Tensor) for output in outputs):
         kinds = ", ".join(type(output).__name__ for output in outputs)
@@ -81,6 +93,7 @@ def _first_batch(bundle: Bundle) -> Any:
             "self.example_input_array in the module, or add a predict_dataloader"
         )
     repeat_setup(int(bundle.configuration["seed_everything"]), bundle.model, data)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     # modules ask it for the number of processes and the like
     source.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     source.prepare_data()

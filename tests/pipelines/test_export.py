@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,11 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from lightning import LightningModule
 
 from pipelines.export import export as exporter
 from pipelines.export.export import export, relative_difference
+from pipelines.export.module import module_exportable
 from src.bundle.exportable import Exportable
 from src.cli import main
 from src.core.digests import folder_digest
@@ -231,6 +234,37 @@ def test_a_mistake_in_a_network_is_not_called_one_of_the_export(tmp_path: Path) 
     for network in (Mistaken(), TooLarge()):
         with pytest.raises((KeyError, torch.OutOfMemoryError)):
             exporter._write_programs(exportable_of(network), tmp_path)
+
+
+class Decoder(LightningModule):
+    """Its `forward` does not take what its steps take."""
+
+    def __init__(self, example: torch.Tensor | None) -> None:
+        super().__init__()
+        self.example_input_array = example
+        self.layer = torch.nn.Linear(2, 5)
+
+    def forward(self, code: torch.Tensor) -> torch.Tensor:
+        return self.layer(code)
+
+    def test_dataloader(self) -> Any:
+        return [torch.zeros(4, 5)]
+
+
+@pytest.mark.parametrize(
+    ("example", "whose"),
+    [(None, "the first batch of its loader"), (torch.zeros(4, 3), r"self\.example_input_array")],
+    ids=["loader", "module"],
+)
+def test_an_example_that_forward_does_not_take_is_told(example: Any, whose: str) -> None:
+    bundle: Any = SimpleNamespace(model=Decoder(example), configuration={"seed_everything": 1}, name="mine")
+    with pytest.raises(
+        ConfigurationError,
+        match=rf"^Decoder cannot be exported: forward does not take {whose} \(RuntimeError: mat1 and mat2",
+    ):
+        module_exportable(bundle)
+    bundle.model = Decoder(torch.zeros(1, 2))
+    assert module_exportable(bundle).outputs == ("output",)
 
 
 def test_one_answer_in_a_thousand_may_lie_at_a_jump(capsys: pytest.CaptureFixture[str]) -> None:
