@@ -39,6 +39,7 @@ MODULES: dict[str, tuple[set[str], int]] = {
     ),
     "accumulated": ({"val_loss"}, 0),
     "no_validation": (set(), 0),
+    "log_lines": ({"val_loss", "val_acc", "val_f1", "test_acc", "test_f1"}, 40),
 }
 STAGES = """
 import sys
