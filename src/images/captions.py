@@ -11,6 +11,11 @@ PICTURES = {
         "The misclassified test images of {name} with the highest predicted probability: above each the"
         " predicted class, its probability and, in brackets, the actual class.",
     ),
+    "occlusion": (
+        "What the answer depends on",
+        "Test images of {name}, each below its predicted class, and the places where a grey patch lowers the"
+        " probability of that class (red) or raises it (blue).",
+    ),
     "sheet": ("Training images", "Training images of {name}, each below its class."),
     "feature_maps": (
         "Feature maps",
@@ -24,5 +29,6 @@ PICTURES = {
 
 TABLES = {
     "classes": "Scores of each class",
+    "confused": "Classes that are confused most often",
     "gradients": "Gradient by autograd, by hand and by finite differences",
 }

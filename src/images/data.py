@@ -9,7 +9,7 @@ from torch import Tensor
 
 from src.images.preprocessing import Preprocessing
 from src.images.pretrained import WEIGHTS, read_weights
-from src.training.loading import Batches, BatchSize, WholeData
+from src.training.loading import BalancedBatches, Batches, BatchSize, WholeData
 
 EVALUATION_IMAGES = 500  # the first layers of a network have a hundred activations per pixel
 EVALUATION_PIXELS = EVALUATION_IMAGES * 64 * 64
@@ -36,7 +36,23 @@ class ImageData(WholeData):
     """Batches of (images, target) as `load_split` reads them: uint8, the model scales them.
 
     A memory map stays where it is, and the batches that are cut from it are moved to the device.
+
+    Args:
+        prepared: the folder data/prepared/<task>; the command line gives it.
+        batch_size: rows of a training batch over all devices, or `full`.
+        balanced: whether all classes have the same number of training images in an epoch.
+        order_seed: of the batch order; the command line gives it `seed_everything`.
     """
+
+    def __init__(
+        self, prepared: Path, batch_size: BatchSize = 64, balanced: bool = False, order_seed: int = 0
+    ) -> None:
+        super().__init__(prepared, batch_size, order_seed)
+        self.balanced = balanced
+
+    def kind(self, split: str) -> type[Batches]:
+        """The class that cuts the batches of a split."""
+        return BalancedBatches if self.balanced and split == "train" else Batches
 
     def load_preprocessing(self) -> Preprocessing:
         """Read what the preparation has learnt."""

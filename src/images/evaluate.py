@@ -22,7 +22,13 @@ from torch.nn import functional
 from src.bundle.bundle import Bundle
 from src.images.backprop import BackpropMLP, central_differences
 from src.images.data import images_at_once, load_split
-from src.images.figures import feature_maps, plot_confusion, plot_feature_maps, plot_most_wrong
+from src.images.figures import (
+    feature_maps,
+    plot_confusion,
+    plot_feature_maps,
+    plot_most_wrong,
+    plot_occlusion,
+)
 from src.images.model import ImageModel
 from src.reporting.metrics import begin_report, write_metrics
 from src.reporting.noise import gains_of_classes, noise_of, write_losses
@@ -31,6 +37,9 @@ from src.reporting.tables import markdown_table, print_metrics
 ACCEPTS = ImageModel  # other modules are evaluated by their own steps
 BASELINE_IMAGES = 5000
 BASELINE_SIDE = 32
+CALIBRATION_BINS = 15
+CONFUSED = 10
+OCCLUSIONS = 6
 SHIFTS = (1, 2)
 GRADIENT_SAMPLES = 50
 GRADIENT_IMAGES = 10
@@ -63,6 +72,7 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
         for name, value in model.metrics_of(outputs, codes).items()
     }
     answers, ignorant = (outputs.argmax(dim=1).numpy() for outputs in (logits, trivial))
+    metrics["test/ece"] = calibration_error(model.predict(logits), target)
     metrics |= noise_of(gains_of_classes(answers, ignorant, target.numpy()))
     for pixels in SHIFTS:
         metrics[f"shifted/{pixels}/accuracy"] = _accuracy_of_shifted(model, images, target, pixels)
@@ -73,11 +83,21 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
     probabilities = model.predict(logits)
     plot_confusion(target, probabilities, model.classes, plots / "confusion_matrix.png")
     plot_most_wrong(images, target, probabilities, model.classes, plots / "most_wrong.png")
+    shown = _first_of_each_class(answers, OCCLUSIONS)
+    plot_occlusion(
+        lambda some: model.predict(_logits(model, some)),
+        images[shown],
+        [model.classes[code] for code in answers[shown]],
+        plots / "occlusion.png",
+    )
     maps = feature_maps(model.network, model.scaled(images[:1]))
     if maps:
         plot_feature_maps(images[0].numpy(), maps, plots / "feature_maps.png")
     report = _classes_table(target, probabilities, model.classes, bundle.preprocessing.labels)
     (tables / "classes.md").write_text(report, encoding="utf-8")
+    confused = _confused_table(answers, target.numpy(), model.classes)
+    if confused:
+        (tables / "confused.md").write_text(confused, encoding="utf-8")
     if isinstance(model.network, BackpropMLP):
         inputs = model.scaled(images[:GRADIENT_IMAGES])
         gradients = _gradients_table(model.network, inputs, target[:GRADIENT_IMAGES])
@@ -114,6 +134,42 @@ def samples(bundle: Bundle, prepared: Path) -> tuple[list[str], list[list[Any]]]
         )
     ]
     return ["image", "class", "predicted", "probability"], rows
+
+
+def calibration_error(probabilities: Tensor, target: Tensor) -> float:
+    """The expected calibration error (Guo et al. 2017), with `CALIBRATION_BINS` bins of equal width.
+
+    Args:
+        probabilities: (N, K).
+        target: classes (N,).
+
+    Returns:
+        The mean over the images of |accuracy - mean probability of the answer| in their bin.
+    """
+    confidence, answers = probabilities.double().max(dim=1)
+    bins = (confidence * CALIBRATION_BINS).ceil().long().clamp(1, CALIBRATION_BINS) - 1
+    gaps = torch.zeros(CALIBRATION_BINS, dtype=torch.float64, device=bins.device)
+    gaps.index_add_(0, bins, (answers == target).double() - confidence)
+    return float(gaps.abs().sum() / len(target))
+
+
+def _first_of_each_class(answers: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """The first rows of different answers, then further ones, in the order of the rows."""
+    first = np.unique(answers, return_index=True)[1]
+    others = np.setdiff1d(np.arange(len(answers)), first)
+    return np.sort(np.concatenate([np.sort(first), others])[:most])
+
+
+def _confused_table(answers: NDArray[np.int64], target: NDArray[np.int64], classes: list[str]) -> str:
+    """The pairs of actual and predicted class with the most images; empty without mistakes."""
+    wrong = answers != target
+    pairs, counts = np.unique(np.stack([target[wrong], answers[wrong]]), axis=1, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:CONFUSED]
+    rows = []
+    for actual, predicted, count in zip(*pairs[:, order], counts[order], strict=True):
+        share = count / (target == actual).sum()
+        rows.append([classes[actual], classes[predicted], str(count), f"{share:.1%}"])
+    return markdown_table(["actual", "predicted", "images", "of the actual class"], rows) if rows else ""
 
 
 def _logits(model: ImageModel, images: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 N images, C channels, H height, W width, K classes
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from src.reporting.figures import save_figure
 
 MOST_WRONG = (4, 6)  # rows, columns
 MAPS_SHOWN = 8
+OCCLUDED = 8
 
 
 def plot_confusion(target: Tensor, probabilities: Tensor, classes: list[str], path: Path) -> None:
@@ -74,6 +76,59 @@ def plot_most_wrong(
         axes.imshow(_for_display(images[number].numpy()), cmap="gray")
         title = f"{classes[answers[number]]} {confidence[number]:.0%}\n({classes[target[number]]})"
         axes.set_title(title, fontsize=8)
+    save_figure(figure, path)
+
+
+def occlusion(
+    probabilities_of: Callable[[Tensor], Tensor], image: Tensor, cells: int = OCCLUDED
+) -> NDArray[np.float32]:
+    """How much of the probability of the answer each part of an image carries (Zeiler and Fergus 2014).
+
+    Args:
+        probabilities_of: from images (B, C, H, W) uint8 to probabilities (B, K).
+        image: (C, H, W) uint8.
+        cells: parts along each side; an area of twice their side is covered by the mean of the image.
+
+    Returns:
+        (cells, cells): the probability of the answer minus that with this part covered.
+    """
+    _, height, width = image.shape
+    mean = image.float().mean(dim=(1, 2), keepdim=True).round().to(image.dtype)
+    covered = image.repeat(cells * cells, 1, 1, 1)
+    for number in range(cells * cells):
+        row, column = divmod(number, cells)
+        top, bottom = ((2 * row + each) * height // (2 * cells) for each in (-1, 3))
+        left, right = ((2 * column + each) * width // (2 * cells) for each in (-1, 3))
+        covered[number, :, max(top, 0) : bottom, max(left, 0) : right] = mean
+    (whole,) = probabilities_of(image[None])
+    answer = int(whole.argmax())
+    loss = whole[answer] - probabilities_of(covered)[:, answer]
+    return loss.reshape(cells, cells).cpu().numpy()
+
+
+def plot_occlusion(
+    probabilities_of: Callable[[Tensor], Tensor], images: Tensor, names: list[str], path: Path
+) -> None:
+    """Show images and, below each, which parts carry the probability of the answer.
+
+    Args:
+        probabilities_of: as `occlusion` takes it.
+        images: (N, C, H, W) uint8.
+        names: above each.
+        path: the PNG file to write.
+    """
+    figure = Figure(figsize=(1.6 * len(images), 3.6), layout="constrained")
+    panels = figure.subplots(2, len(images), squeeze=False)
+    for (above, below), image, name in zip(panels.T, images, names, strict=True):
+        for axes in (above, below):
+            axes.set_axis_off()
+            axes.imshow(_for_display(image.numpy()), cmap="gray")
+        above.set_title(name, fontsize=8)
+        height, width = image.shape[1:]
+        heat = occlusion(probabilities_of, image)
+        most = max(float(np.abs(heat).max()), 1e-6)
+        extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+        below.imshow(heat, cmap="coolwarm", alpha=0.6, vmin=-most, vmax=most, extent=extent)
     save_figure(figure, path)
 
 

@@ -7,6 +7,7 @@ import warnings
 from typing import Any, Literal
 
 import torch
+from jsonargparse.typing import NonNegativeFloat
 from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
@@ -27,6 +28,9 @@ from src.training.overhead import log_epoch
 Batch = tuple[Tensor, Tensor]
 
 
+MANY_CLASSES = 20
+
+
 class ImageModel(LightningModule):
     """A classifier of images. Batches are uint8 and scaled here, on the device.
 
@@ -37,6 +41,8 @@ class ImageModel(LightningModule):
             `loss(logits, target, label_smoothing)`, that replaces the cross-entropy.
         augmentation: of training images; null for none.
         label_smoothing: of the cross-entropy.
+        class_weights: factors of the losses of the images of each class, `{cat: 5}`, where a class that is
+            not named has 1; `auto` counts all classes alike: images / (classes * images of the class).
         optimizer: one of torch.optim.
         lr_scheduler: one of torch.optim.lr_scheduler.
         lr_interval: "epoch" or "step", when the schedule advances.
@@ -48,8 +54,10 @@ class ImageModel(LightningModule):
 
     Raises:
         ConfigurationError: as `src.images.pretrained.Frozen`, or `unfreeze_at` below 1 or without `freeze`;
-            mixed classes for a network with its own loss.
+            mixed classes or weights for a network with its own loss; weights of an unknown class.
     """
+
+    class_weights: Tensor | None
 
     def __init__(
         self,
@@ -63,6 +71,7 @@ class ImageModel(LightningModule):
         parameter_groups: ParameterGroups | None = None,
         freeze: str | None = None,
         unfreeze_at: int | None = None,
+        class_weights: Literal["auto"] | dict[str, NonNegativeFloat] | None = None,
     ) -> None:
         super().__init__()
         if unfreeze_at is not None and (freeze is None or unfreeze_at < 1):
@@ -86,18 +95,36 @@ class ImageModel(LightningModule):
         self.center = nn.Buffer(torch.tensor(preprocessing.center, dtype=torch.float32), persistent=False)
         self.scale = nn.Buffer(torch.tensor(preprocessing.scale, dtype=torch.float32), persistent=False)
         self.augmentation = augmentation or Augmentation()
-        if hasattr(self.network, "loss") and (self.augmentation.mixup or self.augmentation.cutmix):
+        mixes = self.augmentation.mixup or self.augmentation.cutmix
+        if hasattr(self.network, "loss") and (mixes or class_weights is not None):
             raise ConfigurationError(
-                f"model.augmentation: {type(self.network).__name__} has a loss of its own, which takes no "
-                "mixed classes; leave mixup and cutmix out"
+                f"model: {type(self.network).__name__} has a loss of its own, which takes no mixed classes "
+                "and no weights; leave mixup, cutmix and class_weights out"
             )
+        self.automatic_weights = class_weights == "auto"
+        self.register_buffer("class_weights", self._weights(class_weights))
         self.example_input_array = torch.zeros(2, channels, height, width, dtype=torch.uint8)
 
+    def _weights(self, class_weights: str | dict[str, float] | None) -> Tensor | None:
+        """The weight of each class (K,), 1 where it is not known yet; None without weights."""
+        if class_weights is None:
+            return None
+        given = class_weights if isinstance(class_weights, dict) else {}
+        for name in given:
+            if name not in self.classes:
+                raise ConfigurationError(
+                    f"model.class_weights: found {name}, expected one of {', '.join(self.classes)}"
+                )
+        return torch.tensor([float(given.get(name, 1)) for name in self.classes])
+
     def setup(self, stage: str) -> None:
-        """Begin with the pretrained weights of the prepared data, if it has some, and freeze."""
+        """Weigh the classes, begin with the pretrained weights of the prepared data, if any, freeze."""
         if stage != "fit":
             return
         data = getattr(self.trainer, "datamodule", None)
+        if self.automatic_weights and self.class_weights is not None and isinstance(data, ImageData):
+            counts = data.targets("train").bincount(minlength=len(self.classes))
+            self.class_weights.copy_(counts.sum() / (len(counts) * counts.double()))
         weights: dict[str, Tensor] = data.pretrained() if isinstance(data, ImageData) else {}
         if weights:  # those of a checkpoint replace them later
             load_pretrained(self.network, weights)
@@ -187,10 +214,20 @@ class ImageModel(LightningModule):
 
     def loss_of(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Mean cross-entropy, or the loss that the network brings; target (B,) or shares (B, K)."""
+        if self.class_weights is not None:
+            losses = functional.cross_entropy(
+                outputs, target, reduction="none", label_smoothing=self.label_smoothing
+            )
+            by_class = self.class_weights
+            return (losses * (by_class[target] if target.ndim == 1 else target @ by_class)).mean()
         loss = getattr(self.network, "loss", functional.cross_entropy)
         mean: Tensor = loss(outputs, target, label_smoothing=self.label_smoothing)
         return mean
 
     def metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Accuracy, and precision, recall and F1 as means over the classes."""
-        return classification_metrics(outputs, target)
+        """Accuracy; precision, recall and F1 as means over the classes; top-5 accuracy of many classes."""
+        metrics = classification_metrics(outputs, target)
+        if len(self.classes) >= MANY_CLASSES:
+            found = outputs.topk(5, dim=1).indices == target[:, None]
+            metrics["top5_accuracy"] = found.any(dim=1).float().mean()
+        return metrics

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from src.core.errors import ConfigurationError
 from src.tabular.preprocessing import Preprocessing
-from src.training.loading import Batches, BatchSize, WholeData
+from src.training.loading import BalancedBatches, Batches, BatchSize, WholeData
 from src.training.seeding import derived_seed
 
 Splits = dict[str, tuple[Tensor, Tensor]]
@@ -116,29 +116,6 @@ class MappedBatches(Batches):
             rows = torch.cat([blocks[number] for number in numbers.tolist()])
             order.append(rows[torch.randperm(len(rows), generator=generator)])
         return torch.cat(order)
-
-
-class BalancedBatches(Batches):
-    """Batches of an order in which all classes have the same number of rows, up to one.
-
-    An epoch has as many rows as before: rows of a small class come several times, each as often as the
-    others up to one, and of a large class other rows come in each epoch.
-    """
-
-    def _order(self) -> Tensor | None:
-        if self.seed is None:
-            return None
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch))
-        target = self.tensors[-1].cpu()
-        classes = target.argsort(stable=True).split(target.bincount().tolist())
-        classes = [rows for rows in classes if len(rows)]
-        parts = []
-        for number, rows in enumerate(classes):
-            wanted = (self.rows + number) // len(classes)
-            times, more = divmod(wanted, len(rows))
-            parts += [rows.repeat(times), rows[torch.randperm(len(rows), generator=generator)[:more]]]
-        order = torch.cat(parts)
-        return order[torch.randperm(self.rows, generator=generator)].to(self.tensors[0].device)
 
 
 class TabularData(WholeData):

@@ -99,6 +99,29 @@ class Batches:
         return torch.randperm(self.rows, generator=generator).to(self.tensors[0].device)
 
 
+class BalancedBatches(Batches):
+    """Batches of an order in which all classes have the same number of rows, up to one.
+
+    An epoch has as many rows as before: rows of a small class come several times, each as often as the
+    others up to one, and of a large class other rows come in each epoch.
+    """
+
+    def _order(self) -> Tensor | None:
+        if self.seed is None:
+            return None
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch))
+        target = self.tensors[-1].cpu()
+        classes = target.argsort(stable=True).split(target.bincount().tolist())
+        classes = [rows for rows in classes if len(rows)]
+        parts = []
+        for number, rows in enumerate(classes):
+            wanted = (self.rows + number) // len(classes)
+            times, more = divmod(wanted, len(rows))
+            parts += [rows.repeat(times), rows[torch.randperm(len(rows), generator=generator)[:more]]]
+        order = torch.cat(parts)
+        return order[torch.randperm(self.rows, generator=generator)].to(self.tensors[0].device)
+
+
 class WholeData(LightningDataModule):
     """The prepared data of a task as whole tensors on the device that trains.
 

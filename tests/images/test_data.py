@@ -81,3 +81,15 @@ def test_a_memory_map_is_not_read_as_a_whole(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_large_images_are_evaluated_in_smaller_batches() -> None:
     assert [images_at_once(side, side) for side in (28, 64, 224, 4000)] == [500, 500, 40, 1]
+
+
+@pytest.mark.usefixtures("marks")
+def test_a_balanced_order_has_each_class_alike_often() -> None:
+    codes = np.load(PREPARED / "train_target.npy")
+    codes[3:] = 0
+    codes[:3] = 1
+    np.save(PREPARED / "train_target.npy", codes)
+    drawn = torch.cat([codes for _, codes in data(balanced=True).train_dataloader()])
+    assert sorted(drawn.bincount().tolist()) == [21, 22]
+    in_order = torch.cat([codes for _, codes in data(balanced=True).val_dataloader()])
+    assert torch.equal(in_order, load_split(PREPARED, "validation")[1])

@@ -77,8 +77,13 @@ def test_a_report_has_metrics_pictures_and_tables(report: Path) -> None:
         "learning_curve.csv",
         "learning_curve.png",
         "most_wrong.png",
+        "occlusion.png",
         "sheet.png",
     ]
+    assert 0 <= metrics["test/ece"] < 0.1
+    confused = (report / "tables/confused.md").read_text(encoding="utf-8").splitlines()
+    assert confused[0] == "| actual | predicted | images | of the actual class |"
+    assert confused[2].endswith("| 6 | 100.0% |")
     rows = (report / "tables/classes.md").read_text(encoding="utf-8").splitlines()
     assert [row.split(" | ")[0] for row in rows[2:]] == ["| bright", "| dark"]
 
@@ -102,3 +107,25 @@ def test_samples_are_pictures_with_their_predictions(report: Path) -> None:
     assert actual == ("bright" if np.asarray(picture).min() >= 150 else "dark")
     assert predicted in ("bright", "dark")
     assert 0.5 <= probability <= 1
+
+
+def test_the_calibration_error_is_the_gap_of_confidence_and_accuracy() -> None:
+    probabilities = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.0, 1.0]])
+    # bins: two of 0.9, half of them right; one of 0.6, wrong; one of 1, right
+    expected = (2 * abs(0.5 - 0.9) + abs(0 - 0.6) + 0) / 4
+    found = evaluation.calibration_error(probabilities, torch.tensor([0, 1, 0, 1]))
+    assert found == pytest.approx(expected)
+
+
+def test_confused_pairs_are_sorted_by_their_images() -> None:
+    target, answers = np.array([0, 0, 0, 1, 1, 2]), np.array([1, 1, 0, 0, 1, 2])
+    lines = evaluation._confused_table(answers, target, ["a", "b", "c"]).splitlines()
+    assert lines[2:] == ["| a | b | 2 | 66.7% |", "| b | a | 1 | 50.0% |"]
+    assert evaluation._confused_table(target, target, ["a", "b", "c"]) == ""
+
+
+def test_one_image_of_each_answer_comes_first() -> None:
+    answers = np.array([0, 0, 0, 2, 1])
+    assert evaluation._first_of_each_class(answers, 3).tolist() == [0, 3, 4]
+    assert evaluation._first_of_each_class(answers, 4).tolist() == [0, 1, 3, 4]
+    assert evaluation._first_of_each_class(answers, 9).tolist() == [0, 1, 2, 3, 4]

@@ -1,7 +1,7 @@
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from src.images.figures import feature_maps
+from src.images.figures import feature_maps, occlusion
 
 
 def test_feature_maps_are_described_with_the_formula_of_their_size() -> None:
@@ -10,3 +10,18 @@ def test_feature_maps_are_described_with_the_formula_of_their_size() -> None:
     assert conv == "Conv2d: 2 x 2 x 2; (4 + 2*1 - 3) / 3 + 1 = 2"
     assert pool == "MaxPool2d: 2 x 1 x 1; (2 + 2*0 - 2) / 2 + 1 = 1"
     assert (maps.shape, pooled.shape) == ((2, 2, 2), (2, 1, 1))
+
+
+def test_occlusion_finds_the_part_that_carries_the_answer() -> None:
+    image = torch.zeros(1, 16, 16, dtype=torch.uint8)
+    image[0, 2:4, 12:14] = 200  # in the cell of row 1, column 6
+
+    def probabilities_of(images: Tensor) -> Tensor:
+        bright = images[:, 0, 2:4, 12:14].float().mean(dim=(1, 2)) / 200
+        return torch.stack([bright, 1 - bright], dim=1)
+
+    found = occlusion(probabilities_of, image, cells=8)
+    assert found.shape == (8, 8)
+    assert found[1, 6] == found.max() > 0.9
+    assert (found[4:] == 0).all()
+    assert (found[:, :5] == 0).all()

@@ -250,8 +250,33 @@ def test_mixed_classes_are_learnt_and_refused_for_a_loss_of_ones_own() -> None:
         def loss(self, *_: Any) -> None:
             pass
 
-    with pytest.raises(ConfigurationError, match=r"Own has a loss of its own"):
-        ImageModel(shape, Own, Augmentation(cutmix=1.0))
+    for settings in ({"augmentation": Augmentation(cutmix=1.0)}, {"class_weights": "auto"}):
+        with pytest.raises(ConfigurationError, match=r"Own has a loss of its own"):
+            ImageModel(shape, Own, **settings)  # type: ignore[arg-type]
+
+
+def test_the_losses_of_a_class_are_weighted() -> None:
+    model = ImageModel(
+        preprocessing((1, 1, 2), scale=[[[10.0]]]),
+        lambda shape, classes: nn.Flatten(),
+        class_weights={"class 1": 3.0},
+    )
+    outputs, target = model(LOGITS), torch.tensor([0, 1, 1])
+    losses = [math.log1p(math.exp(-gap)) for gap in (0.3, 0.7, -0.2)]
+    expected = (losses[0] + 3 * losses[1] + 3 * losses[2]) / 3
+    assert model.loss_of(outputs, target).item() == pytest.approx(expected)
+    shares = nn.functional.one_hot(target, 2).float()
+    assert model.loss_of(outputs, shares).item() == pytest.approx(expected)
+    with pytest.raises(ConfigurationError, match=r"class_weights: found cat, expected one of class 0, class"):
+        ImageModel(preprocessing(), lambda shape, classes: nn.Flatten(), class_weights={"cat": 1.0})
+
+
+def test_many_classes_have_a_top_5_accuracy() -> None:
+    model = passing_on(shape=(1, 1, 20), classes=20)
+    outputs = torch.arange(20.0).repeat(4, 1)
+    metrics = model.metrics_of(outputs, torch.tensor([19, 15, 14, 0]))
+    assert (metrics["accuracy"].item(), metrics["top5_accuracy"].item()) == (0.25, 0.5)
+    assert "top5_accuracy" not in passing_on().metrics_of(outputs[:, :2], torch.tensor([0, 1, 1, 0]))
 
 
 @pytest.mark.parametrize(("name", "value"), [("flip", 1.5), ("crop", -1), ("resized_crop", 2.0)])

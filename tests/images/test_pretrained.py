@@ -221,6 +221,7 @@ def test_a_training_that_was_killed_around_the_unfreezing_ends_with_the_same_wei
     settings = {
         "freeze": "body",
         "unfreeze_at": 2,
+        "class_weights": "auto",
         "parameter_groups": [{"pattern": r"network\.fc", "lr": 0.05}],
     }
     expected = trained(None, monkeypatch, **settings)
@@ -235,8 +236,10 @@ def test_a_training_that_was_killed_around_the_unfreezing_ends_with_the_same_wei
 def test_a_frozen_body_is_that_of_the_file_and_the_bundle_needs_none(
     monkeypatch: pytest.MonkeyPatch, published: dict[str, torch.Tensor]
 ) -> None:
-    trained(None, monkeypatch, freeze="body")
+    trained(None, monkeypatch, freeze="body", class_weights="auto")
     weights = load_file("models/photos/model.safetensors")
+    counts = np.bincount(np.load(PREPARED / "train_target.npy"))
+    assert weights["class_weights"].tolist() == pytest.approx(counts.sum() / (2 * counts))
     body = {name: value for name, value in published.items() if not name.startswith("fc.")}
     for name, value in body.items():
         assert torch.equal(weights[f"network.network.{name}"], value), name
