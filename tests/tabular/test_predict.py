@@ -194,6 +194,40 @@ def test_predictions_are_numbered_where_rows_have_no_id(
     assert [line.split(",")[0] for line in lines] == ["row", "1", "2", "3"]
 
 
+@pytest.mark.usefixtures("houses")
+def test_intervals_are_columns_of_the_predictions(houses: pd.DataFrame) -> None:
+    learnt = Preprocessing.load(PREPARED)
+    quantity = TabularModel(learnt, partial(MLP, hidden_sizes=[4]), interval=0.9).eval()
+    quantity.margin.fill_(0.5)  # type: ignore[union-attr]
+    write_predictions(quantity, learnt, write_rows(houses, "rows.csv"), Path("out.csv"))
+    found = pd.read_csv("out.csv")
+    assert list(found) == ["Id", "Price", "lower", "upper"]
+    half = 0.5 * learnt.target.scale
+    assert (found["upper"] - found["Price"]).tolist() == pytest.approx([half] * 100, rel=1e-4)
+    assert (found["Price"] - found["lower"]).tolist() == pytest.approx([half] * 100, rel=1e-4)
+
+
+def test_the_class_of_a_prediction_is_that_of_the_threshold(houses: pd.DataFrame) -> None:
+    changes = {"target": Target("Sold", ["no", "yes"])}
+    plain, learnt = model(**changes)
+    path = write_rows(houses, "rows.csv")
+    with torch.inference_mode():
+        probabilities = plain.predict(plain(features_of(path)))
+    threshold = probabilities[:, 1].median().item()
+    decided = TabularModel(
+        learnt, partial(MLP, hidden_sizes=[4]), "cross_entropy", threshold={"yes": threshold}
+    ).eval()
+    decided.network.load_state_dict(plain.network.state_dict())
+    write_predictions(decided, learnt, path, Path("out.csv"))
+    found = pd.read_csv("out.csv")
+    yes = (probabilities[:, 1] >= threshold).tolist()
+    assert 0 < sum(yes) < 100
+    assert found["Sold"].tolist() == ["yes" if each else "no" for each in yes]
+    assert found["probability"].tolist() == pytest.approx(
+        [row[each] for row, each in zip(probabilities.tolist(), map(int, yes), strict=True)], abs=1e-6
+    )
+
+
 def test_predicted_classes_are_written_with_their_probability(houses: pd.DataFrame) -> None:
     classes = ["2", "10", "old, or very old"]
     target = Target("Style", classes)
