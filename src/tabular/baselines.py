@@ -62,10 +62,14 @@ def baseline_outputs(
         probabilities = np.zeros((len(test), len(model.target.classes)))
         # a class may have no row in a sample
         probabilities[:, classifier.classes_] = _in_parts(classifier.predict_proba, test)
-        logits = torch.from_numpy(probabilities).float().clamp(min=1e-12).log()  # (B, C)
-        # for `bce` and `perceptron` the output is one number, the log-odds of the second class
-        outputs[name] = logits if model.loss == "cross_entropy" else logits[:, 1:] - logits[:, :1]
+        outputs[name] = log_odds(model, probabilities)
     return outputs
+
+
+def log_odds(model: TabularModel, probabilities: NDArray[np.floating]) -> Tensor:
+    """Probabilities (B, C) as outputs (B, O) of a model: logits, or of one output the log-odds of class 1."""
+    logits = torch.from_numpy(probabilities).float().clamp(min=1e-12).log()  # (B, C)
+    return logits if model.loss == "cross_entropy" else logits[:, 1:] - logits[:, :1]
 
 
 def _in_parts(predict: Any, features: Tensor) -> NDArray[Any]:

@@ -53,8 +53,8 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
     with torch.inference_mode():
         outputs = torch.cat([model(part) for part in test.split(ROWS_AT_ONCE)])
     rare = rare_class(train) if classes is not None and len(classes) == 2 else None
-    metrics = _scores(model, *model.validation_outputs(prepared), rare, "validation")
-    metrics |= _scores(model, outputs, target, rare, "test")
+    metrics = scores(model, *model.validation_outputs(prepared), rare, "validation")
+    metrics |= scores(model, outputs, target, rare, "test")
     # one thread: the sums are the same on every machine, and a training at the same time keeps its cores
     with threadpool_limits(limits=1):
         baselines = baseline_outputs(model, *splits["train"], test)
@@ -64,7 +64,7 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
     trivial = model.trivial_outputs(train)
     baselines["trivial"] = trivial.expand(len(test), -1)
     for name, found in baselines.items():
-        metrics |= _scores(model, found, target, rare, f"baseline/{name}", of_model=False)
+        metrics |= scores(model, found, target, rare, f"baseline/{name}", of_model=False)
     metrics |= noise_of(_gains(model, outputs, baselines["trivial"], target))
     metrics |= _repeated(prepared)
     metrics |= _intervals(model, outputs, target)
@@ -112,7 +112,7 @@ def rare_class(target: Tensor) -> int:
     return int(counts[1] <= counts[0])
 
 
-def _scores(
+def scores(
     model: TabularModel,
     outputs: Tensor,
     target: Tensor,

@@ -71,8 +71,8 @@ def test_the_share_of_rows_in_their_intervals() -> None:
 def test_baselines_are_judged_without_the_decisions_of_the_model() -> None:
     classes = model(Target("y", ["a", "b"]), "bce", threshold={"b": 0.1}, calibrate=True)
     outputs, target = torch.tensor([[-1.0], [1]]), torch.tensor([0, 1])  # probabilities 0.27 and 0.73
-    assert evaluate._scores(classes, outputs, target, 1, "test")["test/accuracy"] == 0.5
-    found = evaluate._scores(classes, outputs, target, 1, "baseline/x", of_model=False)
+    assert evaluate.scores(classes, outputs, target, 1, "test")["test/accuracy"] == 0.5
+    found = evaluate.scores(classes, outputs, target, 1, "baseline/x", of_model=False)
     assert found["baseline/x/accuracy"] == 1
 
 
@@ -80,7 +80,7 @@ def test_a_quantile_is_judged_by_its_own_loss() -> None:
     quantity = model(Target("y", scale=2.0), "quantile", quantile=0.75)
     outputs, target = torch.tensor([[0.0], [1]]), torch.tensor([[1.0], [0]])  # 2 too low, 2 too high
     assert evaluate._losses(quantity, outputs, target).tolist() == [1.5, 0.5]
-    assert evaluate._scores(quantity, outputs, target, None, "test")["test/quantile_loss"] == 1
+    assert evaluate.scores(quantity, outputs, target, None, "test")["test/quantile_loss"] == 1
 
 
 def test_the_rare_class_is_the_one_with_fewer_training_rows() -> None:
