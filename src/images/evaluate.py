@@ -33,11 +33,11 @@ from src.images.model import ImageModel
 from src.reporting.metrics import begin_report, write_metrics
 from src.reporting.noise import gains_of_classes, noise_of, write_losses
 from src.reporting.tables import markdown_table, print_metrics
+from src.training.metrics import calibration_error
 
 ACCEPTS = ImageModel  # other modules are evaluated by their own steps
 BASELINE_IMAGES = 5000
 BASELINE_SIDE = 32
-CALIBRATION_BINS = 15
 CONFUSED = 10
 OCCLUSIONS = 6
 SHIFTS = (1, 2)
@@ -134,23 +134,6 @@ def samples(bundle: Bundle, prepared: Path) -> tuple[list[str], list[list[Any]]]
         )
     ]
     return ["image", "class", "predicted", "probability"], rows
-
-
-def calibration_error(probabilities: Tensor, target: Tensor) -> float:
-    """The expected calibration error (Guo et al. 2017), with `CALIBRATION_BINS` bins of equal width.
-
-    Args:
-        probabilities: (N, K).
-        target: classes (N,).
-
-    Returns:
-        The mean over the images of |accuracy - mean probability of the answer| in their bin.
-    """
-    confidence, answers = probabilities.double().max(dim=1)
-    bins = (confidence * CALIBRATION_BINS).ceil().long().clamp(1, CALIBRATION_BINS) - 1
-    gaps = torch.zeros(CALIBRATION_BINS, dtype=torch.float64, device=bins.device)
-    gaps.index_add_(0, bins, (answers == target).double() - confidence)
-    return float(gaps.abs().sum() / len(target))
 
 
 def _first_of_each_class(answers: NDArray[np.int64], most: int) -> NDArray[np.int64]:

@@ -4,14 +4,11 @@ N rows, C classes
 """
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
-Numbers = NDArray[np.floating]
-Codes = NDArray[np.integer]
+from src.training.metrics import calibration_error
 
-BINS = 15  # of the confidence, for the calibration error
 SMALLEST = 1e-12  # probability in a logarithm
 
 
@@ -35,7 +32,7 @@ def probability_metrics(probabilities: Tensor, target: Tensor, rare: int | None 
     metrics = {
         "log_loss": float(-np.log(np.maximum(right, SMALLEST)).mean()),
         "brier": float((differences**2).sum(axis=1).mean()) / (2 if found.shape[1] == 2 else 1),
-        "ece": calibration_error(found, codes),
+        "ece": calibration_error(probabilities, target),
     }
     present = np.unique(codes)
     if len(present) > 1:
@@ -44,16 +41,3 @@ def probability_metrics(probabilities: Tensor, target: Tensor, rare: int | None 
         for name, area in areas.items():
             metrics[name] = float(np.mean([area(codes == code, found[:, code]) for code in classes]))
     return metrics
-
-
-def calibration_error(probabilities: Numbers, codes: Codes) -> float:
-    """The mean over the rows of |accuracy - confidence| of the bin; a confidence is a largest probability.
-
-    Args:
-        probabilities: (N, C).
-        codes: classes (N,).
-    """
-    confidence, hits = probabilities.max(axis=1), probabilities.argmax(axis=1) == codes
-    number = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(number, hits - confidence, minlength=BINS)
-    return float(np.abs(gaps).sum() / len(codes))

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from src.reporting.figures import save_figure
 from src.reporting.tables import markdown_table
-from src.tabular.metrics import BINS
 from src.tabular.model import TabularModel
+from src.training.metrics import CALIBRATION_BINS as BINS
 
 Numbers = NDArray[np.floating]
 
@@ -32,7 +32,7 @@ def plot_reliability(probabilities: Tensor, target: Tensor, path: Path) -> None:
     """
     found = probabilities.double().numpy()
     confidence, hits = found.max(axis=1), found.argmax(axis=1) == target.numpy()
-    number = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    number = np.clip(np.ceil(confidence * BINS).astype(int), 1, BINS) - 1
     counts = np.bincount(number, minlength=BINS)
     full = np.flatnonzero(counts)
     figure = Figure(figsize=(5.2, 5), layout="constrained")

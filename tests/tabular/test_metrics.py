@@ -2,11 +2,10 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
-from src.tabular.metrics import calibration_error, probability_metrics
+from src.tabular.metrics import probability_metrics
 
 
 def test_metrics_of_two_classes() -> None:
@@ -42,10 +41,3 @@ def test_metrics_of_three_classes_are_means_over_those_with_rows() -> None:
 def test_one_class_has_no_curve() -> None:
     found = probability_metrics(torch.tensor([[0.5, 0.5]]), torch.tensor([0]), rare=1)
     assert set(found) == {"log_loss", "brier", "ece"}
-
-
-def test_the_calibration_error_compares_accuracy_and_confidence_by_bin() -> None:
-    # 11 / 15 = 0.733 to 0.8 is one bin: half of its rows are right
-    probabilities = np.array([[0.74, 0.26], [0.76, 0.24], [0.0, 1.0]])
-    assert calibration_error(probabilities[:2], np.array([0, 1])) == pytest.approx(0.25)
-    assert calibration_error(probabilities, np.array([0, 1, 1])) == pytest.approx(0.5 / 3)
