@@ -7,10 +7,12 @@ has the cells that `read_table` gives; a file of which that is not sure raises `
 import codecs
 import io
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from csv import Error as CsvError
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -37,6 +39,7 @@ EXACT_DIGITS = 15  # pandas and pyarrow read shorter texts as the same number: t
 LARGEST_WHOLE = 2.0**53  # up to which float64 holds each whole number
 
 Numbers = NDArray[np.float64]
+Item = TypeVar("Item")
 
 
 class UnusualError(Exception):
@@ -72,6 +75,7 @@ def csv_blocks(
     columns: Collection[str],
     missing: Sequence[str],
     reading: Reading,
+    ids: Collection[str] = (),
 ) -> Iterator[pa.Table]:
     """Read columns of a CSV file.
 
@@ -80,6 +84,7 @@ def csv_blocks(
         columns: their names.
         missing: the texts of cells without a value, which become null.
         reading: how the file holds the table.
+        ids: the columns whose cells always have a value.
 
     Yields:
         Texts; each column of a block is one array.
@@ -89,7 +94,6 @@ def csv_blocks(
         DataError: as `read_table`.
     """
     names, delimiter = csv_head(path, reading)
-    spaced = (delimiter.encode() + b" ", b"\n ")
     parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     convert = csv.ConvertOptions(
         column_types=dict.fromkeys(names, pa.string()),
@@ -97,9 +101,15 @@ def csv_blocks(
         strings_can_be_null=True,
         null_values=list(missing),
     )
+    convert_ids = csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.string()), include_columns=list(ids), strings_can_be_null=False
+    )
     nulls = pa.array(missing, pa.string())
     for block in _row_blocks(path, reading):
-        if b"\0" in block or (b" \n" in block and re.search(rb"(?:^|\n) +\n", block)):
+        if b"\0" in block:
+            raise UnusualError
+        at_start, at_end = _edge_spaces(block, delimiter)
+        if at_start and at_end and re.search(rb"(?:^|\n) +\n", block):
             raise UnusualError
         if b'"' in block and not _plainly_quoted(block, delimiter):
             raise UnusualError
@@ -108,14 +118,42 @@ def csv_blocks(
         read = csv.ReadOptions(column_names=names, block_size=len(block) + 1)
         try:
             table = csv.read_csv(pa.py_buffer(block), read, parse, convert)
+            if any(table[name].null_count for name in ids):
+                as_written = csv.read_csv(pa.py_buffer(block), read, parse, convert_ids)
+                for name in ids:
+                    place = table.column_names.index(name)
+                    table = table.set_column(place, name, as_written[name])
         except pa.ArrowInvalid:  # a row of another length, or a text that is not UTF-8
             raise UnusualError from None
-        if block.startswith(b" ") or any(start in block for start in spaced):
+        if at_start:
             for index, column in enumerate(table.columns):
                 trimmed = compute.utf8_ltrim(column, " ")
-                trimmed = compute.if_else(compute.is_in(trimmed, nulls), None, trimmed)
+                if table.column_names[index] not in ids:
+                    trimmed = compute.if_else(compute.is_in(trimmed, nulls), None, trimmed)
                 table = table.set_column(index, table.field(index), trimmed)
         yield table
+
+
+def ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items; a thread makes the next one while the last is used."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(next, items, None)
+        while (item := waiting.result()) is not None:
+            waiting = pool.submit(next, items, None)
+            yield item
+
+
+def of_rows(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """Blocks of a table, cut anew so that all but the last have this number of rows."""
+    held: list[pa.Table] = []
+    for table in tables:
+        held.append(table)
+        while sum(len(part) for part in held) >= rows:
+            joined = pa.concat_tables(held)
+            yield joined[:rows]
+            held = [joined[rows:]]
+    if sum(len(part) for part in held):
+        yield pa.concat_tables(held)
 
 
 def _row_blocks(path: Path, reading: Reading) -> Iterator[bytes]:
@@ -178,6 +216,15 @@ def _header_end(block: bytes, reading: Reading) -> int | None:
             return lines.tell() if reading.header == "first" else start
         start = lines.tell()
     return None
+
+
+def _edge_spaces(block: bytes, delimiter: str) -> tuple[bool, bool]:
+    """Whether a cell begins with a space, and whether a line ends with one."""
+    signs = np.frombuffer(block, dtype=np.uint8)
+    spaces = np.flatnonzero(signs == ord(" "))
+    before, after = signs[spaces - 1], signs[np.minimum(spaces + 1, len(signs) - 1)]
+    at_start = np.isin(before, [ord(delimiter), ord("\n")]).any()  # before the first is the last line feed
+    return bool(at_start), bool((after == ord("\n")).any())
 
 
 def _plainly_quoted(block: bytes, delimiter: str) -> bool:

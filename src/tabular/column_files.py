@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pyarrow import compute
 
 from src.core.errors import DataError
-from src.tabular.blocks import characters_of, csv_blocks, csv_head, numbers_of
+from src.tabular.blocks import ahead, characters_of, csv_blocks, csv_head, numbers_of
 from src.tabular.dialect import Reading
 from src.tabular.values import (
     is_numeric,
@@ -233,7 +233,7 @@ def stored_csv(
     marks = [number for text in missing if (number := number_or_none(text)) is not None]
     as_text = set(texts) if reading.plain else set(columns)
     has_numbers, has_texts, spaced, ungrouped = set[str](), set[str](), set[str](), set[str]()
-    for block in csv_blocks(path, columns, list(missing), reading):
+    for block in ahead(csv_blocks(path, columns, list(missing), reading)):
         for name, cells in zip(columns, map(only_chunk, block.columns), strict=True):
             part: Part = None
             if cells.null_count < len(cells):
@@ -258,7 +258,7 @@ def stored_csv(
         numbers_kept = {name: table.file.places[name] for name in grouped}
         table.file.places |= {name: [] for name in mixed | grouped}
         again = [name for name in columns if name in mixed | grouped]
-        for block in csv_blocks(path, again, list(missing), reading):
+        for block in ahead(csv_blocks(path, again, list(missing), reading)):
             for name, cells in zip(again, map(only_chunk, block.columns), strict=True):
                 part = _Texts.of(cells)
                 table.file.append(name, part, len(cells))
@@ -271,6 +271,49 @@ def stored_csv(
         shown = ", ".join(repr(name) for name in columns if name in spaced)
         logger.warning("%s: spaces around cells left out: %s", path, shown)
     return table
+
+
+def typed_block(
+    block: pa.Table,
+    numbers: Collection[str],
+    missing: Sequence[str],
+    reading: Reading,
+    ids: Collection[str],
+    path: Path,
+    start: int,
+) -> pd.DataFrame:
+    """Give the cells of a block the values that `read_table` gives.
+
+    Args:
+        block: of texts.
+        numbers: the columns of numbers; the others are texts, as categories of pandas.
+        missing: the texts of cells without a value.
+        reading: how numbers are written.
+        ids: the columns whose cells always have a value.
+        path: of the table, for messages.
+        start: the number of rows above the block.
+    """
+    index = pd.RangeIndex(start, start + len(block))
+    marks = [number for text in missing if (number := number_or_none(text)) is not None]
+    columns: dict[str, Any] = {}
+    for name, cells in zip(block.column_names, map(only_chunk, block.columns), strict=True):
+        found = numbers_of(cells, marks) if name in numbers and reading.plain else None
+        if found is not None:
+            columns[name] = found
+            continue
+        if name in ids and not _has_spaces(cells):
+            columns[name] = cells.to_numpy(zero_copy_only=False)
+            continue
+        part = _Texts.of(cells)
+        texts = part.dictionary.to_pylist()
+        if name not in [*numbers, *ids] and all(text == text.strip() for text in texts):
+            columns[name] = pd.Categorical.from_codes(part.codes, pd.Index(texts, dtype=object))
+            continue
+        column = pd.Series(np.array([*texts, np.nan], dtype=object)[part.codes], index=index, name=name)
+        columns[name] = typed_cells(
+            column, name not in numbers, () if name in ids else missing, reading, path
+        )
+    return pd.DataFrame(columns, index=index, copy=False)
 
 
 def only_chunk(column: pa.ChunkedArray) -> pa.Array:

@@ -17,14 +17,16 @@ from src.bundle.progress import prediction_progress
 from src.bundle.spreadsheets import as_text
 from src.core.atomic import file_written_whole
 from src.core.errors import DataError
+from src.tabular.data import densify
 from src.tabular.model import TabularModel
-from src.tabular.preprocessing import Preprocessing, transform
+from src.tabular.preprocessing import Preprocessing, transform_parts
 from src.tabular.reading import table_chunks, typed_table, without_target
 from src.tabular.values import require_columns, with_lags
 
 logger = logging.getLogger(__name__)
 
-ROWS_AT_ONCE = 8192
+ROWS_AT_ONCE = 8192  # of the network
+CHUNKS = 4  # of these rows are read at once
 ROWS = Path("the rows")  # the place in messages about rows in memory
 
 
@@ -131,7 +133,7 @@ def _warn_of_unseen(unseen: Counter[str], done: int, preprocessing: Preprocessin
         logger.warning("%s: categories never seen in training, ignored: %s", path, counts)
 
 
-def read_rows(path: Path, preprocessing: Preprocessing) -> tuple[int, Iterator[pd.DataFrame]]:
+def read_rows(path: Path, preprocessing: Preprocessing) -> tuple[int | None, Iterator[pd.DataFrame]]:
     """Read the columns that a prediction needs.
 
     Args:
@@ -139,14 +141,16 @@ def read_rows(path: Path, preprocessing: Preprocessing) -> tuple[int, Iterator[p
         preprocessing: of the training rows.
 
     Returns:
-        The number of predictions, and the rows in chunks.
+        The number of predictions, None for a large table, and the rows in chunks.
 
     Raises:
         DataError: as `table_chunks`, or a series has fewer rows than lags.
     """
     numbers, texts, ids = _needed(preprocessing)
     reading = without_target(path, preprocessing.reading, preprocessing.target.name)
-    rows, tables = table_chunks(path, numbers, texts, preprocessing.missing, ROWS_AT_ONCE, reading, ids)
+    rows, tables = table_chunks(
+        path, numbers, texts, preprocessing.missing, CHUNKS * ROWS_AT_ONCE, reading, ids
+    )
     return _with_lags(rows, tables, preprocessing, path)
 
 
@@ -162,15 +166,15 @@ def _needed(preprocessing: Preprocessing) -> tuple[list[str], list[str], list[st
 
 
 def _with_lags(
-    rows: int, tables: Iterator[pd.DataFrame], preprocessing: Preprocessing, path: Path
-) -> tuple[int, Iterator[pd.DataFrame]]:
-    """The number of predictions, and the tables; those of a series with the lags of the target."""
+    rows: int | None, tables: Iterator[pd.DataFrame], preprocessing: Preprocessing, path: Path
+) -> tuple[int | None, Iterator[pd.DataFrame]]:
+    """The number of predictions, if known, and the tables; those of a series with the lags of the target."""
     lags = preprocessing.lags
     if not lags:
         return rows, tables
-    if rows < lags:
+    if rows is not None and rows < lags:
         raise DataError(f"{path}: {rows} rows, a forecast needs at least {lags}")
-    return rows + 1 - lags, _with_history(tables, preprocessing.target.name, lags)
+    return rows and rows + 1 - lags, _with_history(tables, preprocessing.target.name, lags)
 
 
 def _with_history(tables: Iterator[pd.DataFrame], target: str, lags: int) -> Iterator[pd.DataFrame]:
@@ -211,7 +215,8 @@ def predictions(
     for table in tables:
         if table.empty:
             continue
-        outputs = outputs_of(model, torch.from_numpy(transform(table, preprocessing, path, unseen)))
+        parts = transform_parts(table, preprocessing, path, unseen)
+        outputs = outputs_of(model, *map(torch.from_numpy, parts), preprocessing)
         values = model.predict(outputs)
         taken = {target.name, identifier}
         columns: dict[str, Any] = {target.name: values.cpu().numpy()}
@@ -237,7 +242,8 @@ def free_name(name: str, taken: Collection[str | None]) -> str:
 
 
 @torch.inference_mode()
-def outputs_of(model: TabularModel, features: Tensor) -> Tensor:
-    """Map features (B, F) to the outputs of the network (B, O)."""
-    outputs: Tensor = model(features.to(model.device))
-    return outputs
+def outputs_of(model: TabularModel, numbers: Tensor, codes: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Map prepared numbers (B, N) and codes (B, C) to the outputs of the network (B, O)."""
+    pieces = zip(numbers.split(ROWS_AT_ONCE), codes.split(ROWS_AT_ONCE), strict=True)
+    moved = ((some.to(model.device), ones.to(model.device)) for some, ones in pieces)
+    return torch.cat([model(densify(some, ones, preprocessing)) for some, ones in moved])

@@ -207,17 +207,6 @@ def encode(columns: Sequence[Column], values: Mapping[str, Values], unseen: Coun
     return features
 
 
-def encode_parts(preprocessing: Preprocessing, values: Mapping[str, Values]) -> tuple[Features, NDArray[Any]]:
-    """Turn parsed columns (rows,) into the prepared numbers (rows, N) and codes of categories (rows, C)."""
-    others = [column for column in preprocessing.columns if not isinstance(column, CategoricalColumn)]
-    rows = len(values[preprocessing.columns[0].name])
-    numbers = encode(others, values, Counter()) if others else np.zeros((rows, 0), dtype=np.float32)
-    codes = np.empty((rows, len(preprocessing.categorical)), dtype=preprocessing.code_type)
-    for place, column in enumerate(preprocessing.categorical):
-        codes[:, place] = column.code(values[column.name])
-    return numbers, codes
-
-
 def transform(
     table: pd.DataFrame, preprocessing: Preprocessing, path: Path, unseen: Counter[str]
 ) -> Features:
@@ -241,3 +230,29 @@ def transform(
     return encode(
         columns, {column.name: column.parse(table[column.name], path) for column in columns}, unseen
     )
+
+
+def transform_parts(
+    table: pd.DataFrame, preprocessing: Preprocessing, path: Path, unseen: Counter[str]
+) -> tuple[Features, NDArray[Any]]:
+    """Apply the learnt transformation to raw rows, as `transform`.
+
+    Returns:
+        The numbers (rows, N), and the codes of categories (rows, C): what `data.densify` takes.
+    """
+    require_columns(table, [column.name for column in preprocessing.columns], path)
+    numbers = np.zeros((len(table), len(preprocessing.layout.numbers)), dtype=np.float32)
+    codes = np.empty((len(table), len(preprocessing.categorical)), dtype=preprocessing.code_type)
+    start = category = 0
+    for column in preprocessing.columns:
+        values = column.parse(table[column.name], path)
+        if isinstance(column, CategoricalColumn):
+            codes[:, category] = column.code(values)
+            if unknown := np.count_nonzero(codes[:, category] == column.width):
+                unseen[column.name] += unknown
+            category += 1
+        else:
+            stop = start + len(column.feature_names)
+            column.encode(values, numbers[:, start:stop])
+            start = stop
+    return numbers, codes

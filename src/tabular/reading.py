@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from src.core.errors import DataError
-from src.tabular.blocks import UnusualError
-from src.tabular.column_files import StoredTable, stored_csv
+from src.tabular.blocks import UnusualError, ahead, csv_blocks, csv_head, of_rows
+from src.tabular.column_files import StoredTable, stored_csv, typed_block
 from src.tabular.dialect import (
     DEFAULT,
     HEAD,
@@ -227,7 +227,7 @@ def table_chunks(
     size: int,
     reading: Reading = DEFAULT,
     ids: Collection[str] = (),
-) -> tuple[int, Iterator[pd.DataFrame]]:
+) -> tuple[int | None, Iterator[pd.DataFrame]]:
     """Read columns of a raw table in chunks; CSV files are never held in memory as a whole.
 
     Args:
@@ -240,12 +240,52 @@ def table_chunks(
         ids: as for `read_table`.
 
     Returns:
-        The number of rows of the table, and the chunks; their index counts the rows of the file from 0. A
-        column of `numbers` that holds a text is one of texts.
+        The number of rows of the table, None for a large one, and the chunks; their index counts the rows of
+        the file from 0. A column of `numbers` that holds a text is one of texts.
 
     Raises:
         DataError: as `read_table`, or a column is missing.
     """
+    needed = [*ids, *texts, *numbers]
+    if path.is_file() and path.stat().st_size >= LARGE and format_of(path) in CSV_ENDINGS:
+        with suppress(UnusualError):
+            names, _ = refusing_damage(path, lambda: csv_head(path, reading))
+            require_columns(pd.DataFrame(columns=names), needed, path)
+            return None, _block_chunks(path, numbers, texts, list(missing), size, reading, ids)
+    return _pandas_chunks(path, numbers, texts, missing, size, reading, ids)
+
+
+def _block_chunks(
+    path: Path,
+    numbers: Collection[str],
+    texts: Collection[str],
+    missing: list[str],
+    size: int,
+    reading: Reading,
+    ids: Collection[str],
+) -> Iterator[pd.DataFrame]:
+    done = 0
+    try:
+        blocks = csv_blocks(path, [*ids, *texts, *numbers], missing, reading, ids)
+        for block in ahead(of_rows(blocks, size)):
+            yield typed_block(block, numbers, missing, reading, ids, path, done)
+            done += len(block)
+        if not done:
+            raise DataError(f"{path}: there are no rows below the header")
+    except UnusualError:
+        _, chunks = _pandas_chunks(path, numbers, texts, missing, size, reading, ids)
+        yield from (chunk for chunk in chunks if chunk.index[0] >= done)
+
+
+def _pandas_chunks(
+    path: Path,
+    numbers: Collection[str],
+    texts: Collection[str],
+    missing: Collection[str],
+    size: int,
+    reading: Reading,
+    ids: Collection[str],
+) -> tuple[int, Iterator[pd.DataFrame]]:
     needed = [*ids, *texts, *numbers]
     if not path.is_file() or format_of(path) not in CSV_ENDINGS:
         table = read_table(path, texts, missing, reading, ids)
