@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from pyarrow import compute
 
 from src.core.errors import DataError
-from src.tabular.blocks import ahead, characters_of, csv_blocks, csv_head, numbers_of
+from src.tabular.blocks import ahead, characters_of, numbers_of
 from src.tabular.dialect import Reading
+from src.tabular.sources import Source
 from src.tabular.values import (
+    cell_text,
     is_numeric,
     may_have_groups,
     number_or_none,
@@ -172,6 +174,16 @@ class StoredTable:
         blocks: list[Any] = [np.full(rows, np.nan) if part is None else part for rows, part in parts]
         return pd.Series(np.concatenate(blocks), name=name, copy=False)
 
+    def frame(self) -> pd.DataFrame:
+        """The whole table in memory, texts as objects."""
+        columns = {name: self[name] for name in self.columns}
+        return pd.DataFrame(
+            {
+                name: column.astype(object) if isinstance(column.dtype, pd.CategoricalDtype) else column
+                for name, column in columns.items()
+            }
+        )
+
     def texts_of(self, name: str) -> tuple[NDArray[np.int32], "pd.Series[Any]"]:
         """The codes of a column (rows,), -1 where missing, and its different texts by their first rows.
 
@@ -208,17 +220,19 @@ def _unified(parts: Iterable[tuple[int, Part]]) -> tuple[NDArray[np.int32], list
     return np.concatenate(codes), list(numbers)
 
 
-def stored_csv(
+def stored_table(
     path: Path,
+    source: Source,
     texts: Collection[str],
     missing: Collection[str],
     reading: Reading,
     folder: Path,
 ) -> StoredTable:
-    """Read a CSV file into a table on disk.
+    """Read a table into columns on the disk.
 
     Args:
-        path: the file.
+        path: of the table, for messages.
+        source: its blocks.
         texts: columns to keep as text.
         missing: the texts of cells without a value.
         reading: how the file holds the table.
@@ -228,22 +242,25 @@ def stored_csv(
         UnusualError: the file is not plain enough.
         DataError: as `read_table`.
     """
-    columns, _ = csv_head(path, reading)
+    columns = source.columns
     table = StoredTable(path, columns, texts, missing, reading, folder)
-    marks = [number for text in missing if (number := number_or_none(text)) is not None]
+    marks = _numbers_among(missing)
     as_text = set(texts) if reading.plain else set(columns)
     has_numbers, has_texts, spaced, ungrouped = set[str](), set[str](), set[str](), set[str]()
-    for block in ahead(csv_blocks(path, columns, list(missing), reading)):
+    for block in ahead(source.blocks(columns)):
         for name, cells in zip(columns, map(only_chunk, block.columns), strict=True):
             part: Part = None
-            if cells.null_count < len(cells):
+            if cells.type == pa.float64() and name not in texts:
+                part = native_numbers(cells, marks)
+                ungrouped.add(name)
+            elif cells.null_count < len(cells):
                 numbers = None if name in as_text or name in has_texts else numbers_of(cells, marks)
-                part = _Texts.of(cells) if numbers is None else numbers
+                part = _Texts.of(written(cells)) if numbers is None else numbers
             if isinstance(part, _Texts):
                 has_texts.add(name)
                 if name not in spaced and _has_spaces(part.dictionary):
                     spaced.add(name)
-            elif part is not None:
+            elif part is not None and not np.isnan(part).all():
                 has_numbers.add(name)
                 if name not in ungrouped and _has_no_groups(cells, part):
                     ungrouped.add(name)
@@ -258,9 +275,9 @@ def stored_csv(
         numbers_kept = {name: table.file.places[name] for name in grouped}
         table.file.places |= {name: [] for name in mixed | grouped}
         again = [name for name in columns if name in mixed | grouped]
-        for block in ahead(csv_blocks(path, again, list(missing), reading)):
+        for block in ahead(source.blocks(again)):
             for name, cells in zip(again, map(only_chunk, block.columns), strict=True):
-                part = _Texts.of(cells)
+                part = _Texts.of(written(cells))
                 table.file.append(name, part, len(cells))
                 if name not in spaced and _has_spaces(part.dictionary):
                     spaced.add(name)
@@ -271,6 +288,24 @@ def stored_csv(
         shown = ", ".join(repr(name) for name in columns if name in spaced)
         logger.warning("%s: spaces around cells left out: %s", path, shown)
     return table
+
+
+def _numbers_among(missing: Iterable[str]) -> list[float]:
+    """The numbers that stand for no value."""
+    return [number for text in missing if (number := number_or_none(text)) is not None]
+
+
+def native_numbers(cells: pa.Array, marks: Sequence[float]) -> NDArray[np.float64]:
+    """The numbers of a file that has numbers (rows,), NaN where missing or one of the marks."""
+    numbers: NDArray[np.float64] = cells.to_numpy(zero_copy_only=False)
+    return np.where(np.isin(numbers, marks), np.nan, numbers) if marks else numbers
+
+
+def written(cells: pa.Array) -> pa.Array:
+    """The texts of cells, numbers as a CSV file would have them."""
+    if cells.type != pa.float64():
+        return cells
+    return pa.array(cells.to_pandas().map(cell_text, na_action="ignore"), pa.string(), from_pandas=True)
 
 
 def typed_block(
@@ -294,13 +329,17 @@ def typed_block(
         start: the number of rows above the block.
     """
     index = pd.RangeIndex(start, start + len(block))
-    marks = [number for text in missing if (number := number_or_none(text)) is not None]
+    marks = _numbers_among(missing)
     columns: dict[str, Any] = {}
     for name, cells in zip(block.column_names, map(only_chunk, block.columns), strict=True):
+        if name in numbers and cells.type == pa.float64():
+            columns[name] = native_numbers(cells, marks)
+            continue
         found = numbers_of(cells, marks) if name in numbers and reading.plain else None
         if found is not None:
             columns[name] = found
             continue
+        cells = written(cells)
         if name in ids and not _has_spaces(cells):
             columns[name] = cells.to_numpy(zero_copy_only=False)
             continue

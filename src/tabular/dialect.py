@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
+import pyarrow as pa
 import yaml
 
 from src.core.encodings import MARKS, guess_encoding
@@ -138,7 +139,12 @@ class _Bounded(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        count: int = self.source.readinto(buffer)
+        try:
+            count: int = self.source.readinto(buffer)
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise zlib.error(str(error)) from None  # of pyarrow
         self.left -= count
         if self.left < 0:
             raise DataError(
@@ -175,7 +181,7 @@ def _member(path: Path, archive: ZipFile) -> ZipInfo:
 
 def format_of(path: Path) -> str:
     """The ending of a table in lower case, such as .csv; of a compressed one that of its content."""
-    if path.suffix.lower() == ".gz":
+    if path.suffix.lower() in (".gz", ".zst"):
         return path.with_suffix("").suffix.lower()
     if path.suffix.lower() == ".zip":
         try:
@@ -191,6 +197,8 @@ def open_bytes(path: Path) -> io.BufferedReader:
     source: Any
     if path.suffix.lower() == ".gz":
         source = gzip.open(path)  # noqa: SIM115 - closed with the stream that is returned
+    elif path.suffix.lower() == ".zst":
+        source = pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
     elif path.suffix.lower() == ".zip":
         with ZipFile(path) as archive:
             source = archive.open(_member(path, archive))

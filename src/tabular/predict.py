@@ -215,8 +215,8 @@ def predictions(
     for table in tables:
         if table.empty:
             continue
-        parts = transform_parts(table, preprocessing, path, unseen)
-        outputs = outputs_of(model, *map(torch.from_numpy, parts), preprocessing)
+        numbers, codes = map(torch.from_numpy, transform_parts(table, preprocessing, path, unseen))
+        outputs = outputs_of(model, numbers, codes, preprocessing)
         values = model.predict(outputs)
         taken = {target.name, identifier}
         columns: dict[str, Any] = {target.name: values.cpu().numpy()}

@@ -248,7 +248,7 @@ def transform_parts(
         values = column.parse(table[column.name], path)
         if isinstance(column, CategoricalColumn):
             codes[:, category] = column.code(values)
-            if unknown := np.count_nonzero(codes[:, category] == column.width):
+            if unknown := int(np.count_nonzero(codes[:, category] == column.width)):
                 unseen[column.name] += unknown
             category += 1
         else:

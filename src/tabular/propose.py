@@ -19,12 +19,13 @@ from src.reporting.noise import UNBALANCED
 from src.tabular.dialect import DEFAULT, Reading, ReadingError, as_flow, delimiter_of, format_of
 from src.tabular.notation import is_date, missing_mark, plain_number
 from src.tabular.reading import CSV_ENDINGS, EXCEL_ENDINGS, JSON_ENDINGS, found_reading, read_table
+from src.tabular.sources import ARROW_ENDINGS
 from src.tabular.values import MISSING, is_numeric, plain_texts, text_values
 
 ENDINGS = (".csv", ".tsv", ".xlsx", ".json")
 # taken from a folder that has none of ENDINGS; .txt may be a text about the data
-MORE_ENDINGS = (*CSV_ENDINGS, *JSON_ENDINGS, *EXCEL_ENDINGS)
-COMPRESSED = (".gz", ".zip")
+MORE_ENDINGS = (*CSV_ENDINGS, *JSON_ENDINGS, *EXCEL_ENDINGS, *ARROW_ENDINGS)
+COMPRESSED = (".gz", ".zst", ".zip")
 DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 TARGET_NAMES = ("target", "label", "class", "y", "price", "saleprice", "outcome", "response", "species")
 # further texts of cells without a value, beside MISSING
@@ -216,7 +217,8 @@ def _table_file(path: Path) -> Path:
     if len(found) != 1:
         names = f"several ({listed([file.name for file in found])}): name one" if found else "none"
         raise DataError(
-            f"{path}: expected one table ({', '.join(MORE_ENDINGS)}; .gz, .zip) or train.csv, found {names}"
+            f"{path}: expected one table ({', '.join(MORE_ENDINGS)}; .gz, .zst, .zip) or train.csv, "
+            f"found {names}"
         )
     return found[0]
 

@@ -2,6 +2,8 @@
 
 import csv
 import logging
+import math
+import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -12,8 +14,8 @@ from typing import Any
 import pandas as pd
 
 from src.core.errors import DataError
-from src.tabular.blocks import UnusualError, ahead, csv_blocks, csv_head, of_rows
-from src.tabular.column_files import StoredTable, stored_csv, typed_block
+from src.tabular.blocks import UnusualError, ahead, of_rows
+from src.tabular.column_files import StoredTable, stored_table, typed_block
 from src.tabular.dialect import (
     DEFAULT,
     HEAD,
@@ -29,6 +31,16 @@ from src.tabular.dialect import (
 )
 from src.tabular.header import column_names, given_names
 from src.tabular.json_tables import read_json_table
+from src.tabular.sources import (
+    ARROW_ENDINGS,
+    Source,
+    arrow_source,
+    csv_source,
+    joined,
+    part_files,
+    text_source,
+    with_fallback,
+)
 from src.tabular.values import (
     MISSING,
     holds_booleans,
@@ -49,8 +61,6 @@ EXCEL_ENDINGS = (".xlsx", ".xlsm")
 CONVERSIONS = {
     ".xls": "save it as .xlsx",
     ".ods": "save it as .xlsx",
-    ".parquet": "save it as CSV: with pyarrow, pandas.read_parquet(...).to_csv(..., index=False)",
-    ".feather": "save it as CSV: with pyarrow, pandas.read_feather(...).to_csv(..., index=False)",
 }
 LARGE = 1 << 24  # bytes of a file that is read in blocks
 FEW_LINES = 5  # the most lines of a footer
@@ -68,8 +78,9 @@ def read_table(
 
     Args:
         path: the file: CSV (.csv, .tsv, .txt, .data, .dat) with any of DELIMITERS; JSON (.json, .jsonl), one
-            object per row or per column, or one of pandas' other forms; or a workbook (.xlsx). CSV and JSON
-            may be compressed (.gz, .zip).
+            object per row or per column, or one of pandas' other forms; Parquet (.parquet), Feather
+            (.feather, .arrow) or a workbook (.xlsx). CSV and JSON may be compressed (.gz, .zst, .zip). Or a
+            folder or pattern of files with the same columns, which are one table in the order of their names.
         text_columns: columns to keep as text (`007` stays `007`).
         missing: the texts of cells without a value.
         reading: how the file holds the table.
@@ -83,6 +94,9 @@ def read_table(
         DataError: the file does not exist or has no rows, a column name appears twice, or a row has more or
             fewer cells than the header.
     """
+    if (source := _source(path, list(missing), reading, ids)) is not None:
+        texts = [*text_columns, *ids]
+        return stored_table(path, source, texts, missing, reading, Path(tempfile.gettempdir())).frame()
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
     kind = format_of(path)
@@ -93,7 +107,7 @@ def read_table(
     }
     if kind not in readers:
         way = CONVERSIONS.get(kind, "save it as CSV")
-        raise DataError(f"{path}: expected one of {', '.join(readers)}; {way}")
+        raise DataError(f"{path}: expected one of {', '.join([*readers, *ARROW_ENDINGS])}; {way}")
     texts = [*text_columns, *ids]
     table = refusing_damage(path, lambda: readers[kind](path, texts, list(missing), reading, ids))
     return typed_table(table, texts, missing, reading, ids, path)
@@ -120,14 +134,45 @@ def open_table(
     Raises:
         DataError: as `read_table`.
     """
-    if folder and path.is_file() and path.stat().st_size >= LARGE and format_of(path) in CSV_ENDINGS:
-        with suppress(UnusualError):
-            texts = [*text_columns, *ids]
+    texts = [*text_columns, *ids]
+    with suppress(UnusualError):
+        if folder and (source := _source(path, list(missing), reading, ids, LARGE)) is not None:
             table: StoredTable = refusing_damage(
-                path, lambda: stored_csv(path, texts, missing, reading, folder)
+                path, lambda: stored_table(path, source, texts, missing, reading, folder)
             )
             return table
     return read_table(path, text_columns, missing, reading, ids)
+
+
+def _source(
+    path: Path, missing: list[str], reading: Reading, ids: Collection[str], large: float = math.inf
+) -> Source | None:
+    """A table that is read in blocks: in parts, in Parquet or Feather files, or a CSV file of `large` bytes.
+
+    Raises:
+        UnusualError: a large CSV file is not plain enough.
+    """
+    if (parts := part_files(path)) is not None:
+        return joined(parts, [_part_source(part, missing, reading, ids) for part in parts])
+    if path.is_file() and path.suffix.lower() in ARROW_ENDINGS:
+        return arrow_source(path, missing, ids)
+    if path.is_file() and path.stat().st_size >= large and format_of(path) in CSV_ENDINGS:
+        source: Source = refusing_damage(path, lambda: csv_source(path, missing, reading, ids))
+        return source
+    return None
+
+
+def _part_source(path: Path, missing: list[str], reading: Reading, ids: Collection[str]) -> Source:
+    """One file of several, of any format."""
+
+    def as_texts(columns: list[str]) -> Source:
+        return text_source(columns, lambda: read_table(path, columns, missing, reading, ids))
+
+    with suppress(UnusualError):
+        source = _source(path, missing, reading, ids, large=0)
+        if source is not None:
+            return with_fallback(source, as_texts(source.columns))
+    return as_texts(list(map(str, read_table(path, (), missing, reading, ids).columns)))
 
 
 def typed_table(
@@ -247,16 +292,16 @@ def table_chunks(
         DataError: as `read_table`, or a column is missing.
     """
     needed = [*ids, *texts, *numbers]
-    if path.is_file() and path.stat().st_size >= LARGE and format_of(path) in CSV_ENDINGS:
-        with suppress(UnusualError):
-            names, _ = refusing_damage(path, lambda: csv_head(path, reading))
-            require_columns(pd.DataFrame(columns=names), needed, path)
-            return None, _block_chunks(path, numbers, texts, list(missing), size, reading, ids)
+    with suppress(UnusualError):
+        if (source := _source(path, list(missing), reading, ids, LARGE)) is not None:
+            require_columns(pd.DataFrame(columns=source.columns), needed, path)
+            return None, _block_chunks(path, source, numbers, texts, list(missing), size, reading, ids)
     return _pandas_chunks(path, numbers, texts, missing, size, reading, ids)
 
 
 def _block_chunks(
     path: Path,
+    source: Source,
     numbers: Collection[str],
     texts: Collection[str],
     missing: list[str],
@@ -266,8 +311,7 @@ def _block_chunks(
 ) -> Iterator[pd.DataFrame]:
     done = 0
     try:
-        blocks = csv_blocks(path, [*ids, *texts, *numbers], missing, reading, ids)
-        for block in ahead(of_rows(blocks, size)):
+        for block in ahead(of_rows(source.blocks([*ids, *texts, *numbers]), size)):
             yield typed_block(block, numbers, missing, reading, ids, path, done)
             done += len(block)
         if not done:
