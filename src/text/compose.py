@@ -18,6 +18,7 @@ from torch.nn import functional
 from src.core.errors import ConfigurationError
 from src.text.model import LanguageModel
 from src.text.preprocessing import BOS, INVISIBLE, Preprocessing, TextEncoder
+from src.text.tones import WITHOUT_FIRST_RHYME, fits, pattern
 from src.training.seeding import derived_seed
 
 POEMS_AT_ONCE = 256
@@ -38,6 +39,8 @@ class Composition:
         lines: of a poem; 2 are a quatrain, 4 an octave.
         length: of a verse in characters, 5 (五言) or 7 (七言).
         rhyme: all lines end in the same rhyme, with different characters.
+        tones: level and oblique tones follow a pattern of regulated verse (近体诗) and rhymes are level;
+            each poem draws one of the two patterns whose first verse does not rhyme.
         count: the number of poems.
         temperature: below 1, likely characters become more likely; 0 always takes the most likely one.
         top_k: sample from the k most likely characters; 0 samples from all.
@@ -51,6 +54,7 @@ class Composition:
     lines: int = 2
     length: Literal[5, 7] = 5
     rhyme: bool = False
+    tones: bool = False
     count: int = 1
     temperature: float = 0.8
     top_k: int = 0
@@ -115,6 +119,7 @@ class Slot(NamedTuple):
 
 
 FREE, RHYME = -1, -2
+PLACES = "中平仄"  # of a pattern: free, level, oblique
 
 
 def slots_of(composition: Composition, encoder: TextEncoder) -> list[Slot]:
@@ -189,6 +194,7 @@ def compose(
     temperature = composition.temperature or 1.0
     bias = network.output.bias.masked_fill(~writable, -math.inf) / temperature
     draws = torch.stack([_draws(composition.seed, poem, len(slots)) for poem in poems])  # (B, T, 2)
+    tones = Tones(preprocessing, slots, composition, poems) if composition.tones else None
     rhyme: Tensor | None = None
     used = torch.zeros(len(poems), len(writable), dtype=torch.bool)
     written, state = torch.full((len(poems), 1), BOS), None
@@ -200,8 +206,11 @@ def compose(
             else:
                 last = hidden[:, -1] / temperature
                 logits = functional.linear(last, network.output.weight, bias)  # (B, V)
+                if tones is not None:
+                    logits.masked_fill_(~tones.allowed(place), -math.inf)
                 if slot.number == RHYME:
-                    allowed = _rhyming(rhymes, writable, rhyme, composition.lines) & ~used
+                    ends = writable if tones is None else writable & tones.level
+                    allowed = _rhyming(rhymes, ends, rhyme, composition.lines) & ~used
                     logits.masked_fill_(~allowed, -math.inf)
                 chosen, sure = sample(logits, draws[:, place], composition)
                 if not sure.all():
@@ -213,6 +222,54 @@ def compose(
                     used.scatter_(1, chosen[:, None], True)
             written = torch.cat([written, chosen[:, None]], dim=1)
     return written[:, 1:]
+
+
+class Tones:
+    """The tokens that the patterns of regulated verse allow at each place of some poems.
+
+    Args:
+        preprocessing: of the model.
+        slots: the T places of a poem.
+        composition: the request.
+        poems: their numbers; each draws a pattern of its own, among those that given characters fit.
+
+    Raises:
+        ConfigurationError: the tones were not prepared, or the given characters fit no pattern.
+    """
+
+    def __init__(
+        self, preprocessing: Preprocessing, slots: list[Slot], composition: Composition, poems: range
+    ) -> None:
+        if preprocessing.tones is None:
+            raise ConfigurationError("compose.tones: the model knows no tones; it needs prepare.tones: true")
+        known = preprocessing.tones
+        fitting = torch.tensor([[fits(tone, wanted) for tone in known] for wanted in PLACES])  # (3, V)
+        self.level = fitting[PLACES.index("平")]  # (V,)
+        given = [slot.number for slot in slots]
+        patterns = []
+        for opening in range(WITHOUT_FIRST_RHYME):
+            wanted = _with_marks(pattern(opening, composition.lines, composition.length), composition.length)
+            numbers = [PLACES.index(place) for place in wanted]
+            pairs = zip(numbers, given, strict=True)
+            if all(number < 0 or fitting[place, number] for place, number in pairs):
+                patterns.append(numbers)
+        if not patterns:
+            raise ConfigurationError(
+                "compose.tones: the given characters fit no pattern of regulated verse; give others, or "
+                "compose.tones: false"
+            )
+        drawn = [derived_seed(composition.seed, poem, 1) % len(patterns) for poem in poems]
+        self.wanted = torch.tensor([patterns[number] for number in drawn])  # (B, T)
+        self.fitting = fitting
+
+    def allowed(self, place: int) -> Tensor:
+        """Which tokens may stand at a place, (B, V)."""
+        return self.fitting[self.wanted[:, place]]
+
+
+def _with_marks(places: str, length: int) -> str:
+    """The tones of a poem with a free place for the mark after each verse."""
+    return "".join(places[start : start + length] + "中" for start in range(0, len(places), length))
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from src.text.evaluate_classes import evaluate_classes
 from src.text.model import LanguageModel, TokenModel, WordVectors
 from src.text.neighbours import nearest
 from src.text.preprocessing import SPECIAL, UNK, Preprocessing, TextEncoder
+from src.text.tones import is_regulated
 
 ACCEPTS = (TokenModel, TextClassifier)  # other modules are evaluated by their own steps
 BASELINE_DOCUMENTS = 5000
@@ -37,6 +38,7 @@ SHOWN_WORDS = 24
 DRAWN_WORDS = 80
 NEIGHBOURS = 6
 ROWS_AT_ONCE = 256
+SHOWN = ("generated", "constrained", "corpus", "neighbours")  # the first words of other metrics
 # the baseline that ignores the input has the same name for all kinds of data
 TRIVIAL = {"unigram": "trivial"}
 SAMPLES = (
@@ -50,6 +52,8 @@ SAMPLES = (
     Composition(seed=8, acrostic="江山如画", acrostic_of="verse", length=7, rhyme=True),
     Composition(seed=9, lines=4, length=7, rhyme=True),
     Composition(seed=10, temperature=0.5, top_k=20, rhyme=True),
+    Composition(seed=11, lines=4, rhyme=True, tones=True),
+    Composition(seed=12, length=7, rhyme=True, tones=True),
 )
 
 Metrics = dict[str, float]
@@ -76,7 +80,7 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
     metrics["corpus/unknown_share"] = corpus["unknown_share"]["test"]
     write_metrics(metrics, folder)
     print_metrics("Test documents", metrics)
-    others = [name for name in sorted(metrics) if name.split("/")[0] in ("generated", "corpus", "neighbours")]
+    others = [name for name in sorted(metrics) if name.split("/")[0] in SHOWN]
     print(", ".join(f"{name} {metrics[name]:.4g}" for name in others))
 
 
@@ -107,16 +111,25 @@ def _evaluate_poems(
     pairs = zip(preprocessing.vocabulary, preprocessing.rhymes or [], strict=False)
     rhymes = {token: rhyme for token, rhyme in pairs if rhyme is not None}
     corpus = [encoder.decode(encoder.encode(document)) for document in documents["train"]]
-    poems: list[str] = []
-    for length in (5, 7):
-        wanted = Composition(length=length, lines=4, count=GENERATED_POEMS // 2)
-        poems += compose_poems(model, preprocessing, wanted)
+    poems = _generated(model, preprocessing)
     metrics["generated/format"] = sum(map(is_regular, poems)) / len(poems)
     for length in (1, 2):
         metrics[f"generated/distinct_{length}"] = distinct(poems, length)
     metrics["generated/copied_4grams"] = copied(poems, corpus, COPY_LENGTH)
     metrics["generated/rhyme"] = rhyme_rate(poems, rhymes)
-    metrics["corpus/rhyme"] = rhyme_rate([poem for poem in corpus if is_regular(poem)], rhymes)
+    regular = [poem for poem in corpus if is_regular(poem)]
+    metrics["corpus/rhyme"] = rhyme_rate(regular, rhymes)
+    # longer ones are in the old style
+    regular = [poem for poem in regular if len(verses_of(poem)) in (4, 8)]
+    if preprocessing.tones is not None:
+        pairs = zip(preprocessing.vocabulary, preprocessing.tones, strict=True)
+        tones = {token: tone for token, tone in pairs if tone is not None}
+        metrics["generated/regulated"] = regulated_rate(poems, tones)
+        metrics["corpus/regulated"] = regulated_rate(regular, tones)
+        constrained = _generated(model, preprocessing, tones=True, rhyme=bool(rhymes))
+        metrics["constrained/regulated"] = regulated_rate(constrained, tones)
+        metrics["constrained/rhyme"] = rhyme_rate(constrained, rhymes)
+        metrics["constrained/copied_4grams"] = copied(constrained, corpus, COPY_LENGTH)
     (tables / "samples.md").write_text(_samples(model, preprocessing), encoding="utf-8")
     _plot_perplexities(metrics, plots / "perplexity.png")
     return metrics
@@ -197,12 +210,29 @@ def rhyme_rate(poems: list[str], rhymes: dict[str, int]) -> float:
     return same / max(len(pairs), 1)
 
 
+def regulated_rate(poems: list[str], tones: dict[str, int]) -> float:
+    """Return the share of poems whose tones follow a pattern of regulated verse."""
+    found = sum(is_regulated(verses_of(poem), tones) for poem in poems)
+    return found / max(len(poems), 1)
+
+
+def _generated(model: LanguageModel, preprocessing: Preprocessing, **options: Any) -> list[str]:
+    """Write poems of eight verses, half of them of 5 and half of 7 characters."""
+    poems: list[str] = []
+    for length in (5, 7):
+        wanted = Composition(length=length, lines=4, count=GENERATED_POEMS // 2, **options)
+        poems += compose_poems(model, preprocessing, wanted)
+    return poems
+
+
 def _samples(model: LanguageModel, preprocessing: Preprocessing) -> str:
-    lines = ["# Ten poems with fixed seeds", ""]
+    lines = ["# Poems with fixed seeds", ""]
     default = Composition()
     can_rhyme = any(rhyme is not None for rhyme in preprocessing.rhymes or [])
     for wanted in SAMPLES:
         changed = {name: value for name, value in vars(wanted).items() if value != getattr(default, name)}
+        if wanted.tones and preprocessing.tones is None:
+            continue
         if not can_rhyme and changed.pop("rhyme", False):
             wanted = Composition(**changed)
         (poem,) = compose_poems(model, preprocessing, wanted)

@@ -41,6 +41,9 @@ def poem_form(model: LanguageModel, preprocessing: Preprocessing) -> Form:
             ),
             "lines": _whole("Lines (couplets)", default.lines, 1, MOST_LINES),
             "rhyme": gradio.Checkbox(default.rhyme, label="Rhyme"),
+            "tones": gradio.Checkbox(
+                default.tones, label="Tones of regulated verse", visible=preprocessing.tones is not None
+            ),
             "count": _whole("Poems", default.count, 1, MOST_POEMS),
             "temperature": gradio.Number(
                 default.temperature, minimum=0, maximum=2, step=0.1, label="Temperature"

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ from src.text.preprocessing import (
 )
 from src.text.reading import Unit, read_documents, text_files
 from src.text.rhymes import rhyme_of
+from src.text.tones import pingshui_rhyme, tone_of
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,10 @@ class Preparation:
         replace: regular expressions and their replacements, applied in this order.
         stopwords: tokens to leave out.
         min_count: the least count in the training documents; rarer tokens become `<UNK>`.
-        rhymes: save the rhyme of each character, so that poems can rhyme.
+        rhymes: save the rhyme of each character, so that poems can rhyme: true by modern Mandarin (中华新韵),
+            "pingshui" by the rhymes of the Tang (平水韵), false for none.
+        tones: save the level or oblique tone of each character by the Pingshui rhymes, so that poems can
+            follow the patterns of regulated verse.
         test_share: the share of the documents for the test.
         validation_share: the share of the remaining documents for the validation.
         folds: the number of folds of a cross-validation, one of which replaces `test_share`; 0 for none.
@@ -86,7 +90,8 @@ class Preparation:
     replace: dict[str, str] = field(default_factory=dict)
     stopwords: list[str] = field(default_factory=list)
     min_count: int = 1
-    rhymes: bool = False
+    rhymes: bool | Literal["pingshui"] = False
+    tones: bool = False
     test_share: float = 0.1
     validation_share: float = 0.1
     folds: int = 0
@@ -102,8 +107,10 @@ class Preparation:
         for name in ("text", "train", "test"):
             if getattr(self, name) is not None and self.label is None:
                 raise ConfigurationError(f"prepare.{name} is for texts with classes: set prepare.label, too")
-        if self.label is not None and self.rhymes:
-            raise ConfigurationError("prepare.rhymes must be false for texts with classes (prepare.label)")
+        if self.label is not None and (self.rhymes or self.tones):
+            raise ConfigurationError(
+                "prepare.rhymes and prepare.tones must be false for texts with classes (prepare.label)"
+            )
         if self.min_count < 1:
             raise ConfigurationError(f"prepare.min_count must be at least 1: {self.min_count}")
         try:
@@ -359,16 +366,18 @@ def _stratum_of(rest: Any, stratum: Any, share: float) -> Any:
 def _with_vocabulary(
     preprocessing: Preprocessing, counts: Counter[str], settings: Preparation
 ) -> Preprocessing:
-    """Add the vocabulary, its counts and rhymes: the special tokens, then the others by descending count."""
+    """Add the vocabulary with counts, rhymes and tones: special tokens, then others by descending count."""
     kept = [(token, count) for token, count in counts.items() if token not in SPECIAL]
     kept = [(token, count) for token, count in kept if count >= settings.min_count]
     kept.sort(key=lambda pair: (-pair[1], pair[0]))
     vocabulary = [*SPECIAL, *(token for token, _ in kept)]
+    rhyme = pingshui_rhyme if settings.rhymes == "pingshui" else rhyme_of
     return replace(
         preprocessing,
         vocabulary=vocabulary,
         counts=[counts[token] for token in SPECIAL] + [count for _, count in kept],
-        rhymes=[rhyme_of(token) for token in vocabulary] if settings.rhymes else None,
+        rhymes=[rhyme(token) for token in vocabulary] if settings.rhymes else None,
+        tones=[tone_of(token) for token in vocabulary] if settings.tones else None,
     )
 
 

@@ -64,6 +64,8 @@ class Preprocessing:
         vocabulary: the token of each number (V).
         counts: how often each token occurs in the training documents (V).
         rhymes: the rhyme of each token, None for tokens without one (V); None if they were not prepared.
+        tones: of each token LEVEL, OBLIQUE or EITHER of src.text.tones, None for others (V); None if they
+            were not prepared.
         lowercase: whether letters become small ones.
         labels: of texts with classes; None for others.
     """
@@ -75,6 +77,7 @@ class Preprocessing:
     vocabulary: list[str] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     rhymes: list[int | None] | None = None
+    tones: list[int | None] | None = None
     lowercase: bool = False
     labels: Labels | None = None
 
@@ -98,9 +101,9 @@ class Preprocessing:
             ) from None
 
     def save(self, folder: Path) -> None:
-        """Write preprocessing.json; `rhymes`, `lowercase` and `labels` only if they were prepared."""
+        """Write preprocessing.json; the last four keys only if they were prepared."""
         content = asdict(self)
-        for name in ("rhymes", "lowercase", "labels"):
+        for name in ("rhymes", "tones", "lowercase", "labels"):
             if not content[name]:
                 del content[name]
         write_json(folder / "preprocessing.json", content)

@@ -144,7 +144,8 @@ def _poems(documents: list[str], text: str) -> Parts:
     prepare: dict[str, Any] = {"tokenizer": Noted("char", "each character is a token")}
     if replace:
         prepare["replace"] = Noted(replace, "applied in this order")
-    prepare["rhymes"] = Noted(True, "so that poems can rhyme")
+    prepare["rhymes"] = Noted("pingshui", "so that poems can rhyme, as in the Tang; true: modern Mandarin")
+    prepare["tones"] = Noted(True, "so that poems can follow the tones of regulated verse")
     few, many = len(documents) < FEW_POEMS, len(documents) >= MANY_POEMS
     network = {
         "class_path": "src.text.networks.Recurrent",

@@ -196,7 +196,7 @@ def test_pictures_become_a_task(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 def test_poems_become_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
     new_task("verses", "text", write_poems(Path("verses/poems.txt")))
     prepared = section("verses")["prepare"]
-    assert (prepared["tokenizer"], prepared["rhymes"]) == ("char", True)
+    assert (prepared["tokenizer"], prepared["rhymes"]) == ("char", "pingshui")
     assert configuration("verses")["model"]["class_path"] == "src.text.model.LanguageModel"
     for name, fewer in (("GENERATED_POEMS", 4), ("SAMPLES", ())):
         monkeypatch.setattr(f"src.text.evaluate.{name}", fewer)

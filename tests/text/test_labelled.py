@@ -189,7 +189,7 @@ def test_folds_hold_each_text_once(tmp_path: Path) -> None:
         ),
         ({}, {"label": None, "text": "text"}, ConfigurationError, "prepare.text is for texts with classes"),
         ({}, {"longest": 0}, ConfigurationError, "prepare.longest must be at least 1"),
-        ({}, {"rhymes": True}, ConfigurationError, "prepare.rhymes must be false"),
+        ({}, {"rhymes": True}, ConfigurationError, "must be false for texts with classes"),
         ({"a": ["x"]}, {"test": "a"}, ConfigurationError, "prepare.train"),
     ],
 )

@@ -28,7 +28,7 @@ def settings(proposal: Proposal) -> tuple[Any, str]:
 def test_verses_of_one_length_are_poems(tmp_path: Path) -> None:
     proposal = proposed(tmp_path, POEMS)
     prepare, model = settings(proposal)
-    assert (prepare["tokenizer"], prepare["rhymes"], model) == ("char", True, "LanguageModel")
+    assert (prepare["tokenizer"], prepare["rhymes"], model) == ("char", "pingshui", "LanguageModel")
     assert not {"convert", "replace"} & set(prepare)
     assert "100% have verses of 5 or of 7 characters" in proposal.findings[-1]
     assert proposal.predict == "--data.compose.start 床 --data.compose.count 3"
