@@ -307,7 +307,7 @@ def _rhyming(rhymes: Tensor, writable: Tensor, rhyme: Tensor | None, lines: int)
     rhymed = writable & (rhymes >= 0)
     if rhyme is not None:
         return rhymed & (rhymes == rhyme)
-    sizes = rhymes[rhymed].bincount(minlength=1)
+    sizes = rhymes[rhymed].bincount(minlength=int(rhymes.max()) + 2)  # one at least, if there is no rhyme
     lasting = rhymed & (sizes[rhymes.clamp(min=0)] >= lines)
     if not lasting.any():
         raise ConfigurationError(

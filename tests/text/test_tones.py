@@ -79,7 +79,7 @@ PREPROCESSING = Preprocessing(
     tokenizer="char",
     vocabulary=VOCABULARY,
     counts=[0, 2, 0, 0, 0, 0, 9, 9, *range(18, 0, -1)],
-    rhymes=[None] * 8 + [0] * 9 + [1] * 9,
+    rhymes=[None] * 8 + [0] * 9 + [40] * 9,
     tones=KNOWN,
 )
 
