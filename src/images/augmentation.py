@@ -135,13 +135,14 @@ class Augmentation:
 
     def _coloured(self, images: Tensor, brightest: int) -> Tensor:
         """Change brightness, contrast and saturation, as torchvision's ColorJitter defines them."""
-        factors = 1 + self.colour * (2 * torch.rand(3, len(images), 1, 1, 1, device=images.device) - 1)
-        images = (images * factors[0]).clamp(max=brightest)
+        factors = 1 + self.colour * (2 * torch.rand(len(images), 3, 1, 1, device=images.device) - 1)
+        brightness, contrast, saturation = factors.chunk(3, dim=1)
+        images = (images * brightness).clamp(max=brightest)
         mean = _grey(images).mean(dim=(1, 2, 3), keepdim=True)
-        images = torch.lerp(mean.expand_as(images), images, factors[1].expand_as(images)).clamp(0, brightest)
+        images = (mean + contrast * (images - mean)).clamp(0, brightest)
         if images.shape[1] == len(GREY):
-            grey = _grey(images).expand_as(images)
-            images = torch.lerp(grey, images, factors[2].expand_as(images)).clamp(0, brightest)
+            grey = _grey(images)
+            images = (grey + saturation * (images - grey)).clamp(0, brightest)
         return images
 
     def _erased(self, images: Tensor) -> Tensor:

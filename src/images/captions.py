@@ -6,10 +6,12 @@ PICTURES = {
         "The number of test images of {name} by actual class (rows) and predicted class (columns); correct"
         " predictions are on the diagonal.",
     ),
+    "predictions": ("Predicted and actual", "The numbers of the test images of {name}."),
     "most_wrong": (
         "Most wrong",
         "The misclassified test images of {name} with the highest predicted probability: above each the"
-        " predicted class, its probability and, in brackets, the actual class.",
+        " predicted class, its probability and, in brackets, the actual class. Of a regression those with the"
+        " largest errors, with the actual number in brackets.",
     ),
     "occlusion": (
         "What the answer depends on",

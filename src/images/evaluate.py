@@ -26,10 +26,13 @@ from src.images.figures import (
     feature_maps,
     plot_confusion,
     plot_feature_maps,
+    plot_largest_errors,
     plot_most_wrong,
+    plot_numbers,
     plot_occlusion,
 )
 from src.images.model import ImageModel
+from src.images.regression import ImageRegressor
 from src.reporting.metrics import begin_report, write_metrics
 from src.reporting.noise import gains_of_classes, noise_of, write_losses
 from src.reporting.tables import markdown_table, print_metrics
@@ -55,6 +58,9 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
         folder: an empty folder, to which metrics.json, plots/ and tables/ are written.
     """
     model = bundle.model_of(ImageModel)
+    if isinstance(model, ImageRegressor):
+        _evaluate_regression(model, bundle, prepared, folder)
+        return
     splits = {name: load_split(prepared, name) for name in ("train", "validation", "test")}
     images, target = splits["test"]
     logits = _logits(model, images)
@@ -109,6 +115,37 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
     print(f"accuracy on shifted test images: {shifted}")
 
 
+def _evaluate_regression(model: ImageRegressor, bundle: Bundle, prepared: Path, folder: Path) -> None:
+    """Evaluate a model that finds numbers, as `evaluate` does."""
+    splits = {name: load_split(prepared, name) for name in ("train", "validation", "test")}
+    images, target = splits["test"]
+    outputs = _logits(model, images)
+    trivial = model.trivial_outputs(splits["train"][1]).expand(len(target), -1)
+    evaluated = {
+        "validation": (_logits(model, splits["validation"][0]), splits["validation"][1]),
+        "test": (outputs, target),
+        "baseline/trivial": (trivial, target),
+    }
+    metrics = {
+        f"{prefix}/{name}": float(value)
+        for prefix, (found, numbers) in evaluated.items()
+        for name, value in model.metrics_of(found, numbers).items()
+    }
+    numbers = model.predict(outputs)
+    squared = (numbers.double() - target.double()).square().numpy()
+    ignorant = (model.predict(trivial).double() - target.double()).square().numpy()
+    metrics |= noise_of(ignorant - squared)
+    plots, tables = begin_report(bundle.folder, folder)
+    write_losses(squared, tables)
+    shutil.copyfile(prepared / "sheet.png", plots / "sheet.png")
+    plot_numbers(target, numbers, model.quantity.name, plots / "predictions.png")
+    plot_largest_errors(images, target, numbers, plots / "most_wrong.png")
+    maps = feature_maps(model.network, model.scaled(images[:1]))
+    if maps:
+        plot_feature_maps(images[0].numpy(), maps, plots / "feature_maps.png")
+    print_metrics("Test images", write_metrics(metrics, folder))
+
+
 def samples(bundle: Bundle, prepared: Path) -> tuple[list[str], list[list[Any]]]:
     """The first test images with their predictions, for a table of W&B.
 
@@ -121,10 +158,15 @@ def samples(bundle: Bundle, prepared: Path) -> tuple[list[str], list[list[Any]]]
     """
     model = bundle.model_of(ImageModel)
     images, target = (part[:SAMPLES] for part in load_split(prepared, "test"))
+    if isinstance(model, ImageRegressor):
+        numbers = model.predict(_logits(model, images))
+        found = zip(images, target.tolist(), numbers.tolist(), strict=True)
+        rows = [[_as_shown(image), actual, number] for image, actual, number in found]
+        return ["image", model.quantity.name, "predicted"], rows
     likeliest, answers = model.predict(_logits(model, images)).max(dim=1)
     rows = [
         [
-            Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy()),  # (C, H, W) to (H, W) or (H, W, 3)
+            _as_shown(image),
             model.classes[actual],
             model.classes[answer],
             probability,
@@ -134,6 +176,11 @@ def samples(bundle: Bundle, prepared: Path) -> tuple[list[str], list[list[Any]]]
         )
     ]
     return ["image", "class", "predicted", "probability"], rows
+
+
+def _as_shown(image: Tensor) -> Image.Image:
+    """An image (C, H, W) as one of Pillow."""
+    return Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy())  # (H, W) or (H, W, 3)
 
 
 def _first_of_each_class(answers: NDArray[np.int64], most: int) -> NDArray[np.int64]:

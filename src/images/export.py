@@ -28,7 +28,7 @@ class Classifier(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) uint8 to probabilities (B, K)."""
+        """Images (B, C, H, W) uint8 to probabilities (B, K), or the numbers (B,) of a regression."""
         return self.model.predict(self.model(images))
 
 
@@ -37,12 +37,13 @@ def exportable(bundle: Bundle) -> Exportable:
     model = bundle.model_of(ImageModel)
     preprocessing: Preprocessing = bundle.preprocessing
     shape, brightest = preprocessing.shape, preprocessing.brightest
+    output = "probabilities" if preprocessing.quantity is None else "numbers"
 
     def sample(generator: np.random.Generator, rows: int) -> tuple[Arrays, Arrays]:
         images = generator.integers(brightest, size=(rows, *shape), dtype=np.uint8, endpoint=True)
         with torch.inference_mode():
             answers = model.predict(model(torch.from_numpy(images)))
-        return {"images": images}, {"probabilities": answers.numpy()}
+        return {"images": images}, {output: answers.numpy()}
 
     return Exportable(
         kind="images",
@@ -50,13 +51,14 @@ def exportable(bundle: Bundle) -> Exportable:
         module=Classifier(model).eval(),
         inputs={"images": torch.zeros(2, *shape, dtype=torch.uint8)},
         axes={"images": {0: "batch"}},
-        outputs=("probabilities",),
+        outputs=(output,),
         sample=sample,
         description={
             "shape": list(shape),
             "brightest": brightest,
             **asdict(preprocessing.decoding or Decoding()),
             "classes": preprocessing.classes,
+            "quantity": preprocessing.quantity.name if preprocessing.quantity else None,
             "example": {"brightness": brightest // 2},
         },
     )

@@ -79,6 +79,46 @@ def plot_most_wrong(
     save_figure(figure, path)
 
 
+def plot_largest_errors(images: Tensor, target: Tensor, numbers: Tensor, path: Path) -> None:
+    """Show the images whose number is furthest from the actual one.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        target: actual numbers (N,).
+        numbers: predicted ones (N,).
+        path: the PNG file to write.
+    """
+    rows, columns = MOST_WRONG
+    order = (numbers - target).abs().argsort(descending=True, stable=True)[: rows * columns]
+    figure = Figure(figsize=(1.6 * columns, 1.8 * rows), layout="constrained")
+    figure.suptitle("Largest errors: answer (actual)")
+    panels = figure.subplots(rows, columns).ravel()
+    for axes in panels:
+        axes.set_axis_off()
+    for axes, number in zip(panels, order.tolist(), strict=False):
+        axes.imshow(_for_display(images[number].numpy()), cmap="gray")
+        axes.set_title(f"{numbers[number]:.4g}\n({target[number]:.4g})", fontsize=8)
+    save_figure(figure, path)
+
+
+def plot_numbers(target: Tensor, numbers: Tensor, name: str, path: Path) -> None:
+    """Plot predicted over actual numbers of test images.
+
+    Args:
+        target: actual numbers (N,).
+        numbers: predicted ones (N,).
+        name: of the numbers.
+        path: the PNG file to write.
+    """
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.scatter(target.numpy(), numbers.numpy(), s=8, alpha=0.5)
+    ends = [float(target.min()), float(target.max())]
+    axes.plot(ends, ends, color="black", linewidth=1)
+    axes.set(xlabel=f"actual {name}", ylabel="predicted", title="Test images")
+    save_figure(figure, path)
+
+
 def occlusion(
     probabilities_of: Callable[[Tensor], Tensor], image: Tensor, cells: int = OCCLUDED
 ) -> NDArray[np.float32]:

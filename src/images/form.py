@@ -24,12 +24,15 @@ MOST_PIXELS = 4096 * 4096
 
 
 def image_form(model: ImageModel, preprocessing: Preprocessing) -> Form:
-    """Fields for a picture file and a drawing, and the function that computes the class probabilities.
+    """Fields for a picture file and a drawing, and the function that finds class probabilities or a number.
 
     A drawing is black on white; it is inverted if the training images are dark.
     """
     names = ", ".join(model.classes[:CLASSES_NAMED]) + (", ..." if len(model.classes) > CLASSES_NAMED else "")
-    gradio.Markdown(f"Says which of {len(model.classes)} classes a picture shows: {names}.")
+    if preprocessing.quantity is not None:
+        gradio.Markdown(f"Finds {preprocessing.quantity.name} in a picture.")
+    else:
+        gradio.Markdown(f"Says which of {len(model.classes)} classes a picture shows: {names}.")
     with gradio.Row():
         file = gradio.File(label="A picture (PNG, JPEG, GIF, WebP, BMP, TIFF)", type="filepath")
         drawing = gradio.Sketchpad(
@@ -53,6 +56,8 @@ def image_form(model: ImageModel, preprocessing: Preprocessing) -> Form:
         elif preprocessing.dark:
             picture = ImageOps.invert(picture)
         image, _ = from_picture(picture, preprocessing)
+        if preprocessing.quantity is not None:
+            return f"{preprocessing.quantity.name}: {probabilities(model, image[None]).item():.6g}"
         shares, codes = probabilities(model, image[None])[0].topk(min(CLASSES_SHOWN, len(model.classes)))
         pairs = zip(shares.tolist(), codes.tolist(), strict=True)
         return "\n".join(f"{model.classes[code]}: {share:.6f}" for share, code in pairs)

@@ -3,7 +3,9 @@
 import logging
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from src.core.errors import DataError
 from src.images.pictures import PICTURES, require_file
@@ -76,6 +78,25 @@ def labelled_pictures(folder: Path, path: Path, file: str, label: str) -> tuple[
             "%s: %d pictures have no row in %s and are left out: %s", folder, len(without), path.name, shown
         )
     return list(found), table[label].tolist()
+
+
+def as_numbers(labels: list[str], path: Path, label: str) -> NDArray[np.float32]:
+    """The labels as numbers (N,).
+
+    Args:
+        labels: in the order of the rows.
+        path: of the table, and the name of its column, for errors.
+        label: likewise.
+
+    Raises:
+        DataError: a label is no finite number.
+    """
+    numbers = pd.to_numeric(pd.Series(labels), errors="coerce").to_numpy(float)
+    wrong = ~np.isfinite(numbers)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(f"{path}: row {row + 1}, column '{label}': '{labels[row]}', expected a number")
+    return numbers.astype(np.float32)
 
 
 def in_order(labels: list[str]) -> list[str]:

@@ -4,7 +4,7 @@ B batch, C channels, H height, W width, K classes
 """
 
 import warnings
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jsonargparse.typing import NonNegativeFloat
@@ -57,6 +57,7 @@ class ImageModel(LightningModule):
             mixed classes or weights for a network with its own loss; weights of an unknown class.
     """
 
+    task: ClassVar[str] = "classification"
     class_weights: Tensor | None
 
     def __init__(
@@ -83,11 +84,17 @@ class ImageModel(LightningModule):
         self.lr_interval = lr_interval
         self.parameter_groups = parameter_groups
         self.epoch_outputs = EpochOutputs()
+        if preprocessing.task != self.task:
+            other = "regression.ImageRegressor" if preprocessing.quantity else "model.ImageModel"
+            raise ConfigurationError(
+                f"model: {type(self).__name__} is for {self.task}, found data of {preprocessing.task}; use "
+                f"src.images.{other}"
+            )
         channels, height, width = preprocessing.shape
         self.classes = preprocessing.classes
         # grey images become colour where the scaling has three channels
         channels_scaled = max(channels, len(preprocessing.center))
-        self.network = network((channels_scaled, height, width), len(self.classes))
+        self.network = network((channels_scaled, height, width), len(self.classes) or 1)
         self.frozen = Frozen(self.network, freeze, unfreeze_at) if freeze else None
         self.label_smoothing = label_smoothing
         self.brightest = preprocessing.brightest
@@ -173,8 +180,8 @@ class ImageModel(LightningModule):
     def on_train_epoch_end(self) -> None:
         """Log the training loss and accuracy, of the outputs at each step."""
         outputs, target = self.epoch_outputs.take("train")
-        accuracy = (outputs.argmax(dim=1) == target).float().mean()
-        log_epoch(self, "train", {"loss": self.loss_of(outputs, target), "accuracy": accuracy})
+        metrics = self.training_metrics_of(outputs, target)
+        log_epoch(self, "train", {"loss": self.loss_of(outputs, target), **metrics})
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation loss and metrics."""
@@ -223,6 +230,10 @@ class ImageModel(LightningModule):
         loss = getattr(self.network, "loss", functional.cross_entropy)
         mean: Tensor = loss(outputs, target, label_smoothing=self.label_smoothing)
         return mean
+
+    def training_metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """The accuracy."""
+        return {"accuracy": (outputs.argmax(dim=1) == target).float().mean()}
 
     def metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Accuracy; precision, recall and F1 as means over the classes; top-5 accuracy of many classes."""

@@ -37,7 +37,7 @@ def write_classes(
     unreadable: Literal["refuse", "skip"] = "refuse",
     escape_formulas: bool = False,
 ) -> int:
-    """Write the name, the class and the probability of the class of each image to a CSV file.
+    """Write the name, the class and the probability of the class of each image, or its number, to a CSV file.
 
     Args:
         model: trained, in evaluation mode.
@@ -65,12 +65,10 @@ def write_classes(
             input, preprocessing, images_at_once(*preprocessing.shape[1:]), unreadable == "skip"
         ):
             first = images[:1] if first is None else first
-            for name, label, probability in zip(
-                names, *_likeliest(model, preprocessing, images), strict=True
-            ):
-                texts = [str(name), label]
-                texts = [as_text(text) for text in texts] if escape_formulas else texts
-                writer.writerow([*texts, f"{probability:.6f}"][: len(columns)])
+            for name, *answer in zip(names, *_answers(model, preprocessing, images), strict=True):
+                row = [name, *(f"{part:.6f}" if isinstance(part, float) else part for part in answer)]
+                texts = [as_text(text) for text in row[:-1]] if escape_formulas else row[:-1]
+                writer.writerow([*texts, row[-1]][: len(columns)])
             done += len(images)
             adapted += different
             advance(len(images))
@@ -89,14 +87,16 @@ def write_classes(
 
 @torch.inference_mode()
 def probabilities(model: ImageModel, images: Pixels) -> Tensor:
-    """Images (N, C, H, W), uint8, to class probabilities (N, K)."""
+    """Images (N, C, H, W), uint8, to class probabilities (N, K), or the numbers (N,) of a regression."""
     return model.predict(model(torch.tensor(images, device=model.device))).cpu()
 
 
-def _likeliest(
+def _answers(
     model: ImageModel, preprocessing: Preprocessing, images: Pixels
-) -> tuple[list[str], list[float]]:
-    """The class and its probability of images (N, C, H, W)."""
+) -> tuple[list[str], list[float]] | tuple[list[float]]:
+    """The class and its probability of images (N, C, H, W), or the number of a regression."""
+    if preprocessing.quantity is not None:
+        return (probabilities(model, images).tolist(),)
     likeliest, codes = probabilities(model, images).max(dim=1)
     return [preprocessing.classes[code] for code in codes.tolist()], likeliest.tolist()
 
@@ -107,7 +107,7 @@ WRITERS = {ImageModel: write_classes}
 def predict_pictures(
     model: ImageModel, preprocessing: Preprocessing, pictures: Sequence[Image.Image | Path | str]
 ) -> pd.DataFrame:
-    """Find the classes of pictures in memory or in files, as `write_classes` does.
+    """Find the classes or numbers of pictures in memory or in files, as `write_classes` does.
 
     Args:
         model: trained, in evaluation mode.
@@ -131,7 +131,7 @@ def predict_pictures(
             str(number) if isinstance(picture, Image.Image) else Path(picture).name
             for number, picture in enumerate(part, start + 1)
         ]
-        found += list(zip(names, *_likeliest(model, preprocessing, images), strict=True))
+        found += list(zip(names, *_answers(model, preprocessing, images), strict=True))
     columns = preprocessing.prediction_columns
     return pd.DataFrame([row[: len(columns)] for row in found], columns=columns)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from sklearn.model_selection import train_test_split
 from src.core.atomic import written_whole
 from src.core.digests import write_manifest
 from src.core.errors import ConfigurationError, DataError
-from src.images.labels import in_order, labelled_pictures
+from src.images.labels import as_numbers, in_order, labelled_pictures
 from src.images.pictures import (
     WHITE,
     Decoding,
@@ -33,6 +33,7 @@ from src.images.pictures import (
 )
 from src.images.preprocessing import (
     Preprocessing,
+    Quantity,
     brightest_of,
     labels_path,
     read_idx,
@@ -46,6 +47,7 @@ logger = logging.getLogger(__name__)
 Codes = NDArray[np.int64]
 
 LEFT_OUT = "left_out.csv"
+PREDICTION_COLUMNS = ["id", "class", "probability"]
 NEARLY_ALIKE = 1 / 32  # of the brightest pixel: the largest difference of images that are nearly alike
 # mean and standard deviation (C, 1, 1) of ImageNet's pictures with values from 0 to 1, as in torchvision
 IMAGENET = [[[0.485]], [[0.456]], [[0.406]]], [[[0.229]], [[0.224]], [[0.225]]]
@@ -65,6 +67,7 @@ class Preparation:
             folders.
         file: the column of `labels` with the file names, relative to `train`.
         label: the column of `labels`, or of a CSV file of pixels, with the labels.
+        task: classification, or regression for labels of a table that are numbers.
         classes: the names of the classes in the order of their codes, as `{en: Dress, zh: 连衣裙}`; empty
             uses the codes, or the names of the class folders. Codes that do not count from 0 are ordered.
         resize: the height and width to which all images are resized; null keeps their size.
@@ -78,7 +81,8 @@ class Preparation:
             standardize (mean 0 and standard deviation 1 of each channel of the training images), imagenet
             (as torchvision's pretrained networks want it; grey images are shown in colour).
         weights: a raw file of pretrained weights, .safetensors or torch's .pt or .pth; null for none.
-        prediction_columns: of the file that predict writes: identifier, class and optionally probability.
+        prediction_columns: of the file that predict writes: identifier, class and optionally probability; of
+            a regression identifier and number, by default `id` and the value of `label`.
         test_share: the share of `train` that is the test set if `test` is null.
         validation_share: the share of the remaining images that is the validation set.
         folds: the number of folds of a cross-validation; one of them is the test set instead of `test` and
@@ -92,6 +96,7 @@ class Preparation:
     labels: str | None = None
     file: str = "file"
     label: str = "label"
+    task: Literal["classification", "regression"] = "classification"
     classes: list[dict[str, str]] = field(default_factory=list)
     resize: int | None = None
     background: str = "white"
@@ -99,7 +104,7 @@ class Preparation:
     unreadable: Literal["refuse", "skip"] = "refuse"
     scale: Literal["none", "range", "per_pixel", "standardize", "imagenet"] = "standardize"
     weights: str | None = None
-    prediction_columns: list[str] = field(default_factory=lambda: ["id", "class", "probability"])
+    prediction_columns: list[str] = field(default_factory=lambda: [*PREDICTION_COLUMNS])
     test_share: float = 0.2
     validation_share: float = 0.1
     folds: int = 0
@@ -120,6 +125,10 @@ class Preparation:
             raise ConfigurationError(
                 "prepare.test: the rows of prepare.labels are split by prepare.test_share; leave test out "
                 "or make class folders of both parts"
+            )
+        if self.task == "regression" and (self.labels is None or self.classes):
+            raise ConfigurationError(
+                "prepare.task: regression needs prepare.labels, a table of numbers, and no prepare.classes"
             )
         if self.grey_range is not None and not _is_range(self.grey_range):
             raise ConfigurationError(
@@ -149,8 +158,8 @@ class Labelled(NamedTuple):
 
     Args:
         images: (N, C, H, W).
-        target: the number of the class of each (N,).
-        names: of the classes.
+        target: the number of the class of each (N,) int64, or its label (N,) float32 for a regression.
+        names: of the classes; none for a regression.
         values: what stands for each class in the files: a label, or the name of a folder.
         files: the picture files (N,); none for idx and CSV files.
         decoding: of picture files.
@@ -158,7 +167,7 @@ class Labelled(NamedTuple):
     """
 
     images: Pixels
-    target: Codes
+    target: Codes | NDArray[np.float32]
     names: list[str]
     values: Sequence[int | str]
     files: list[Path]
@@ -172,9 +181,9 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     Args:
         raw: the folder with the raw files.
         prepared: the folder to write: `<split>_images.npy` (N, C, H, W) uint8 and `<split>_target.npy`
-            (N,) int64 for the splits train, validation and test; split.csv; preprocessing.json;
-            sheet.png, some training images with the names of their classes; left_out.csv, the unreadable
-            files, if there are any; manifest.json.
+            (N,) int64, or float32 for a regression, for the splits train, validation and test; split.csv;
+            preprocessing.json; sheet.png, some training images with their classes or numbers; left_out.csv,
+            the unreadable files, if there are any; manifest.json.
         settings: the section `prepare` of the task.
 
     Raises:
@@ -185,15 +194,17 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     official = _read(raw, settings.test, prepared.parent, settings, source) if settings.test else None
     target, names = source.target, source.names
     labels = {names_of["en"]: names_of for names_of in settings.classes}
-    _check_classes(target, names, raw / settings.train)
+    stratum = target if names else None
+    if stratum is not None:
+        _check_classes(stratum, names, raw / settings.train)
     _check_variety(source, raw / settings.train)
 
     rows, parts = np.arange(len(target)), {}
     if settings.folds:
-        rows, parts["test"] = cut_fold(rows, settings, target)
+        rows, parts["test"] = cut_fold(rows, settings, stratum)
     elif not official:
-        rows, parts["test"] = _cut(rows, target, settings.test_share, settings, raw, names)
-    parts["train"], parts["validation"] = _cut(rows, target, settings.validation_share, settings, raw, names)
+        rows, parts["test"] = _cut(rows, stratum, settings.test_share, settings, raw, names)
+    parts["train"], parts["validation"] = _cut(rows, stratum, settings.validation_share, settings, raw, names)
     splits = {name: (source, part) for name, part in parts.items()}
     if official:
         splits["test"] = official, np.arange(len(official.target))
@@ -217,7 +228,8 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
 
             copy_weights(raw / settings.weights, folder)
         shown = parts["train"][: math.prod(SHEET)]
-        _draw_sheet(source.images[shown], target[shown], largest, names, folder / "sheet.png")
+        captions = [names[code] if names else f"{code:g}" for code in target[shown].tolist()]
+        _draw_sheet(source.images[shown], captions, largest, folder / "sheet.png")
         write_manifest(folder)
 
 
@@ -316,9 +328,11 @@ def _class_folders(
 def _read_folders(
     folder: Path, store: Path, settings: Preparation, raw: Path, training: Labelled | None
 ) -> Labelled:
+    regression = settings.task == "regression"
     if settings.labels:
-        paths, labels = labelled_pictures(folder, raw / settings.labels, settings.file, settings.label)
-        values = in_order(labels)
+        table = raw / settings.labels
+        paths, labels = labelled_pictures(folder, table, settings.file, settings.label)
+        values = [] if regression else in_order(labels)
     else:
         paths, labels, values = _class_folders(folder, settings, training)
     names = _names(settings, values)
@@ -329,8 +343,11 @@ def _read_folders(
         logger.warning(
             "%s: %d pictures are links to outside the folder, such as %s", folder, len(outside), outside[0]
         )
-    numbers = {value: number for number, value in enumerate(values)}
-    codes = np.array([numbers[label] for label in labels])
+    if regression:
+        target: NDArray[Any] = as_numbers(labels, table, settings.label)
+    else:
+        numbers = {value: number for number, value in enumerate(values)}
+        target = np.array([numbers[label] for label in labels])
     if training is None:
         limits = settings.grey_range
         decoding = Decoding(settings.background, (limits[0], limits[1]) if limits else None)
@@ -343,7 +360,7 @@ def _read_folders(
             raise unreadable_error(found.unreadable, len(paths))
         logger.warning("left out, see %s: %s", LEFT_OUT, unreadable_files(found.unreadable, len(paths)))
     files = [paths[row] for row in found.rows]
-    return Labelled(found.images, codes[found.rows], names, values, files, found.decoding, found.unreadable)
+    return Labelled(found.images, target[found.rows], names, values, files, found.decoding, found.unreadable)
 
 
 def _check_classes(target: Codes, names: list[str], path: Path) -> None:
@@ -384,6 +401,8 @@ def _check_variety(source: Labelled, path: Path) -> None:
         logger.warning("%s: %d of %d images are of one colour%s", path, one_colour, number, way)
 
     target = source.target
+    if not source.names:  # numbers may differ a little
+        return
     copies = [rows for rows in rows_of.values() if len(set(target[rows].tolist())) > 1]
     if copies:
         first = copies[0][0]
@@ -408,15 +427,22 @@ def _white_of(source: Labelled, largest: int) -> int:
 
 
 def _cut(
-    rows: Codes, target: Codes, share: float, settings: Preparation, raw: Path, names: list[str]
+    rows: Codes,
+    stratum: NDArray[Any] | None,
+    share: float,
+    settings: Preparation,
+    raw: Path,
+    names: list[str],
 ) -> tuple[Codes, Codes]:
-    """Split a share of the rows off, stratified by class."""
+    """Split a share of the rows off, stratified by class if there are classes."""
+    classes = None if stratum is None else stratum[rows]
     try:
-        rest, part = train_test_split(
-            rows, test_size=share, random_state=settings.seed, stratify=target[rows]
-        )
+        rest, part = train_test_split(rows, test_size=share, random_state=settings.seed, stratify=classes)
     except ValueError as error:
-        code, number = min(Counter(target[rows].tolist()).items(), key=lambda item: item[1])
+        if classes is None:
+            path = raw / settings.train
+            raise DataError(f"{path}: {len(rows)} images are too few for the split: {error}") from None
+        code, number = min(Counter(classes.tolist()).items(), key=lambda item: item[1])
         raise DataError(
             f"{raw / settings.train}: {len(rows)} images, {number} of the rarest class, {names[code]}, "
             f"are too few for the split: {error}"
@@ -447,6 +473,15 @@ def _learn(
         "standardize": (mean, deviation),
         "imagenet": (brightest * np.array(IMAGENET[0]), brightest * np.array(IMAGENET[1])),
     }[settings.scale]
+    quantity, columns = None, settings.prediction_columns
+    if not source.names:
+        known = source.target[rows].astype(np.float64)
+        quantity = Quantity(settings.label, float(known.mean()), float(known.std()))
+        if quantity.standard_deviation == 0:
+            raise DataError(
+                f"prepare.label: all training images have the same '{settings.label}', {known[0]:g}"
+            )
+        columns = columns[:2] if columns != PREDICTION_COLUMNS else [columns[0], settings.label]
     learnt = Preprocessing(
         shape=(images.shape[1], images.shape[2], images.shape[3]),
         brightest=brightest,
@@ -457,8 +492,10 @@ def _learn(
         scale=np.where(scale == 0, 1.0, scale).tolist(),  # a constant pixel becomes 0
         classes=source.names,
         labels=labels,
-        prediction_columns=settings.prediction_columns,
+        prediction_columns=columns,
         decoding=source.decoding,
+        task=settings.task,
+        quantity=quantity,
     )
     return learnt, largest
 
@@ -481,16 +518,16 @@ def _moments(counts: Codes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return mean[:, None, None], deviation[:, None, None]
 
 
-def _draw_sheet(images: Pixels, target: Codes, largest: int, names: list[str], path: Path) -> None:
-    """Draw the first training images, 2 x 9 as in the course, each below the name of its class."""
+def _draw_sheet(images: Pixels, captions: list[str], largest: int, path: Path) -> None:
+    """Draw the first training images, 2 x 9 as in the course, each below its class or number."""
     rows, columns = SHEET
     line, font = 14, ImageFont.load_default(11)
     sheet = Image.new("RGB", (columns * SHEET_ZOOM, rows * (SHEET_ZOOM + line)), "white")
     draw = ImageDraw.Draw(sheet)
     brightest = max(largest, 1)
-    for number, (image, code) in enumerate(zip(images, target, strict=True)):
+    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
         left, top = number % columns * SHEET_ZOOM, number // columns * (SHEET_ZOOM + line)
-        draw.text((left + 2, top), names[code], fill="black", font=font)
+        draw.text((left + 2, top), caption, fill="black", font=font)
         shown = (image.astype(float) * (WHITE / brightest)).astype(np.uint8)
         picture = as_picture(shown).resize((SHEET_ZOOM - 4, SHEET_ZOOM - 4), Image.Resampling.NEAREST)
         sheet.paste(picture.convert("RGB"), (left + 2, top + line))

@@ -48,6 +48,21 @@ LARGEST = 1 << 53  # whole number that is exact as a float
 
 
 @dataclass(frozen=True)
+class Quantity:
+    """The number that a model of regression finds in an image.
+
+    Args:
+        name: of the column of labels.
+        mean: of the training images.
+        standard_deviation: likewise.
+    """
+
+    name: str
+    mean: float
+    standard_deviation: float
+
+
+@dataclass(frozen=True)
 class Preprocessing:
     """What the preparation has learnt from the training images: the content of preprocessing.json.
 
@@ -60,11 +75,12 @@ class Preprocessing:
         scaling: the name of the scaling, `prepare.scale` in params.yaml.
         center: subtracted from the pixels; nested lists that broadcast to (C, H, W).
         scale: the divisor after that, likewise.
-        classes: the names of the classes, in the order of their codes.
+        classes: the names of the classes, in the order of their codes; none of a regression.
         labels: the names of a class in each language, by its name in `classes`.
         prediction_columns: of the file that predict writes.
         decoding: of picture files; None for idx and CSV files, and then no key of preprocessing.json.
-        task: always classification.
+        task: classification or regression.
+        quantity: of a regression; None for classes, and then no key of preprocessing.json.
     """
 
     shape: Shape
@@ -79,6 +95,7 @@ class Preprocessing:
     prediction_columns: list[str] = field(default_factory=lambda: ["id", "class", "probability"])
     decoding: Decoding | None = None
     task: str = "classification"
+    quantity: Quantity | None = None
 
     @classmethod
     def load(cls, folder: Path) -> "Preprocessing":
@@ -93,13 +110,18 @@ class Preprocessing:
         if decoding is not None:
             limits = decoding["grey_range"]
             decoding = Decoding(decoding["background"], None if limits is None else (limits[0], limits[1]))
-        return cls(**content | {"shape": tuple(content["shape"]), "decoding": decoding})
+        quantity = content.get("quantity")
+        if quantity is not None:
+            quantity = Quantity(**quantity)
+        shape = tuple(content["shape"])
+        return cls(**content | {"shape": shape, "decoding": decoding, "quantity": quantity})
 
     def save(self, folder: Path) -> None:
         """Write preprocessing.json."""
         content = asdict(self)
-        if self.decoding is None:
-            del content["decoding"]
+        for name in ("decoding", "quantity"):
+            if content[name] is None:
+                del content[name]
         write_json(folder / FILE, content)
 
     @property

@@ -49,9 +49,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     for name in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             content = content[name]
-    wrong = not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values())
-    if wrong or not content:
+    pairs = content.items() if isinstance(content, dict) else ()
+    if not pairs or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in pairs):
         raise DataError(f"{path}: not a file of weights: expected a dictionary of names and tensors")
+    content = {name: value for name, value in pairs if name != "class_weights"}  # those of a bundle
     while prefix := next((each for each in PREFIXES if all(name.startswith(each) for name in content)), ""):
         content = {name.removeprefix(prefix): value for name, value in content.items()}
     weights: dict[str, Tensor] = content

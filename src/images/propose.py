@@ -38,6 +38,7 @@ FEWEST_EPOCHS = 6
 RATE = 0.01
 TRANSPARENT_LOOKED_AT = 32
 ROWS_LOOKED_AT = 10
+MOST_CLASSES = 50  # that are whole numbers
 MULTIPLICATIONS = 1e13  # of a training, about 5 minutes on one core
 
 
@@ -93,7 +94,9 @@ def propose(path: Path, target: str | None) -> Proposal:
         source=folder,
         files=seen.files,
         prepare=prepare,
-        configuration=_configuration(total, resize or max(next(iter(seen.sizes))), seen.colour),
+        configuration=_configuration(
+            total, resize or max(next(iter(seen.sizes))), seen.colour, "task" in seen.where
+        ),
         findings=_findings(path, seen, resize, why),
         predict=f"--data.input {shlex.quote(str(seen.example))}",
     )
@@ -107,10 +110,12 @@ def _findings(path: Path, seen: Seen, resize: int | None, why: str) -> list[str]
     training = " for training" if "test" in seen.where else ""
     findings = [
         f"{path.name or path}: {count(total, 'image')}{training}, {colour}, {_size_range(seen.sizes)}",
-        f"{count(len(seen.counts), 'class')} ({listed(list(seen.counts))}), {each} images each",
         *seen.findings,
     ]
-    if commonest > UNBALANCED * rarest:
+    if "task" not in seen.where:
+        classes = f"{count(len(seen.counts), 'class')} ({listed(list(seen.counts))}), {each} images each"
+        findings.insert(1, classes)
+    if "task" not in seen.where and commonest > UNBALANCED * rarest:
         findings.append("unbalanced classes: compare test/f1, the mean over classes, with test/accuracy")
     if resize:
         findings.append(f"resized to {resize} x {resize}: {why}")
@@ -227,10 +232,22 @@ def _labelled_pictures(tables: list[Path], target: str | None) -> Seen | None:
         inside = train.relative_to(path.parent).as_posix()
         where = {"train": Noted(inside, "the folder of the pictures"), "labels": path.name}
         where |= {"file": found, "label": label}
+        if _are_numbers(labels):
+            where["task"] = Noted("regression", "or classification, if the numbers are names of classes")
         files = [] if inside == "." else [inside, path.name]
-        counts = Counter({name: labels.count(name) for name in in_order(labels)})
+        counts = Counter(labels)
+        if "task" not in where:
+            counts = Counter({name: counts[name] for name in in_order(labels)})
         return _pictures(paths, where, files, counts, [f"labels: column '{label}' of {path.name}"], train)
     return None
+
+
+def _are_numbers(labels: list[str]) -> bool:
+    """Whether labels look like quantities: many different numbers, or numbers with a fraction."""
+    numbers = pd.to_numeric(pd.Series(labels), errors="coerce")
+    if numbers.isna().any():
+        return False
+    return bool((numbers % 1 != 0).any()) or numbers.nunique() > MOST_CLASSES
 
 
 def _background(headers: dict[Path, Header]) -> Noted | None:
@@ -325,8 +342,8 @@ def _multiplications(side: int, width: int) -> float:
     return 3 * 27 * side**2 * width**2
 
 
-def _configuration(images: int, side: int, colour: bool) -> dict[str, Any]:
-    """The network and its training for a number of images, their size and whether they have colours."""
+def _configuration(images: int, side: int, colour: bool, regression: bool) -> dict[str, Any]:
+    """The network and its training for a number of images, their size, their colours and the task."""
     cost = {width: images * _multiplications(side, width) for width in WIDTHS}
     width = next((width for width in WIDTHS if EPOCHS * cost[width] <= MULTIPLICATIONS), WIDTHS[-1])
     epochs = min(max(int(MULTIPLICATIONS / cost[width]), FEWEST_EPOCHS), EPOCHS)
@@ -339,7 +356,7 @@ def _configuration(images: int, side: int, colour: bool) -> dict[str, Any]:
         epochs,
         data={"class_path": "src.images.data.ImageData", "init_args": {"batch_size": batch_size}},
         model={
-            "class_path": "src.images.model.ImageModel",
+            "class_path": f"src.images.{'regression.ImageRegressor' if regression else 'model.ImageModel'}",
             "init_args": {
                 "network": Noted(
                     network,
@@ -350,7 +367,7 @@ def _configuration(images: int, side: int, colour: bool) -> dict[str, Any]:
                     "flip": Noted(0.0, "0.5 if a mirrored picture is of the same class"),
                     "crop": Noted(max(side // 16, 1), "largest shift of a picture in pixels"),
                 },
-                "label_smoothing": 0.1,
+                **({} if regression else {"label_smoothing": 0.1}),
                 **one_cycle("AdamW", RATE, weight_decay=0.05),
             },
         },
