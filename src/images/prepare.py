@@ -194,7 +194,7 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     official = _read(raw, settings.test, prepared.parent, settings, source) if settings.test else None
     target, names = source.target, source.names
     labels = {names_of["en"]: names_of for names_of in settings.classes}
-    stratum = target if names else None
+    stratum: NDArray[Any] | None = target if names else None
     if stratum is not None:
         _check_classes(stratum, names, raw / settings.train)
     _check_variety(source, raw / settings.train)
