@@ -516,6 +516,7 @@ def test_download_needs_url_and_hash(server: str, requests: list[str], missing: 
     assert requests == []
 
 
+@pytest.mark.tasks("fashion_mnist")
 def test_fashion_mnist_has_the_addresses_of_torchvision() -> None:
     parameters = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     expected = {
