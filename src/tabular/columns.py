@@ -5,8 +5,8 @@ One class a kind. Training data and the raw rows of a prediction become features
 
 import logging
 from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypedDict
@@ -15,24 +15,29 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
+from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, PowerTransformer, RobustScaler, StandardScaler
 
 from src.core.errors import DataError
+from src.tabular.dates import PARTS, Part, calendar, date_text, seconds_of
 from src.tabular.dialect import Reading, ReadingError
 from src.tabular.notation import code_text, is_date, missing_mark
 from src.tabular.values import (
     category_values,
+    cell_text,
     is_numeric,
     numeric_values,
     plain_texts,
     refuse_cells,
     refuse_other_notation,
+    text_values,
 )
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["numeric", "categorical"]
+Kind = Literal["numeric", "categorical", "boolean", "ordered", "date", "text"]
+Encoding = Literal["one_hot", "ordinal"]
 Impute = Literal["mean", "median", "most_frequent", "constant", "drop"]
 Scale = Literal["standard", "minmax", "robust", "none"]
 Transform = Literal["none", "auto", "log1p", "yeo_johnson", "quantile"]
@@ -48,6 +53,11 @@ SCALERS = {
     "robust": (RobustScaler, "center_"),
 }
 MOSTLY = 0.9  # a column whose cells are numbers beyond this share is a column of numbers
+TRUTH = dict.fromkeys(("true", "t", "yes", "y", "on", "1", "是"), 1.0) | dict.fromkeys(
+    ("false", "f", "no", "n", "off", "0", "否"), 0.0
+)
+MANY_CATEGORIES = 1000
+NGRAMS = (2, 4)  # characters
 HEAVY_TAIL = 0.75  # `transform: auto` is log1p for numbers of at least 0 beyond this skewness
 QUANTILES = 101  # of `transform: quantile`
 
@@ -62,6 +72,11 @@ class ColumnKeys(TypedDict, total=False):
         transform: of numbers.
         missing_indicators: of numbers.
         min_frequency: of categories.
+        encode: of categories: one_hot, a feature each; ordinal, the place in alphabetical order.
+        order: of `kind: ordered`: its texts from the lowest to the highest.
+        parts: of `kind: date`; left out, those that vary among the training rows.
+        day_first: of `kind: date` written as 3/4/2024: whether this is the 3rd of April.
+        width: of `kind: text`: the number of features.
     """
 
     kind: Kind
@@ -70,6 +85,11 @@ class ColumnKeys(TypedDict, total=False):
     transform: Transform
     missing_indicators: bool
     min_frequency: int | float
+    encode: Encoding
+    order: list[str | int | float | bool]
+    parts: list[Part]
+    day_first: bool
+    width: int
 
 
 @dataclass(frozen=True)
@@ -83,6 +103,14 @@ class Rules:
     transform: Transform = "none"
     missing_indicators: bool = False
     min_frequency: int | float = 1
+    encode: Encoding = "one_hot"
+    order: Sequence[str | int | float | bool] = ()
+    parts: Sequence[Part] = ()
+    day_first: bool | None = None
+    width: int = 128
+
+
+PLAIN = Rules()
 
 
 @dataclass(frozen=True)
@@ -105,6 +133,7 @@ class NumericColumn:
     """
 
     kind: ClassVar[Kind] = "numeric"
+    of_texts: ClassVar[bool] = False
 
     name: str
     fill: float | None
@@ -119,7 +148,7 @@ class NumericColumn:
     indicator: bool = False
 
     @staticmethod
-    def read(cells: "pd.Series[Any]", path: Path) -> Values:
+    def read(cells: "pd.Series[Any]", path: Path, rules: Rules = PLAIN) -> Values:
         """Convert raw cells (rows,) to numbers, NaN where missing.
 
         Raises:
@@ -182,6 +211,21 @@ class NumericColumn:
         if self.transform == "quantile":
             return np.interp(values, self.quantiles, self.scores)
         return values
+
+    def decoded(self, features: Features) -> Numbers:
+        """The numbers (rows,) of features (rows, 1 or 2); NaN where the indicator is 1."""
+        values = features[:, 0].astype(np.float64) * self.scale + self.center
+        if self.transform == "log1p":
+            values = np.copysign(np.expm1(np.abs(values)), values)
+        elif self.transform == "yeo_johnson":
+            values = yeo_johnson_inverse(values, self.power)
+        elif self.transform == "quantile":
+            values = np.interp(values, self.scores, self.quantiles)
+        return np.where(features[:, 1] == 1, np.nan, values) if self.indicator else values
+
+    def shown(self, features: Features) -> list[str]:
+        """The cells of features (rows, 1 or 2) as a reader knows them."""
+        return ["missing" if np.isnan(value) else f"{value:.4g}" for value in self.decoded(features)]
 
     def encode(self, values: Values, features: Features) -> int:
         """Write the features of values (rows,) to `features` (rows, 1 or 2); return 0, the unknown values."""
@@ -251,6 +295,305 @@ def yeo_johnson(values: Numbers, power: float) -> Numbers:
     return np.copysign(np.where(exponent == 0, size, raised), values)
 
 
+def yeo_johnson_inverse(values: Numbers, power: float) -> Numbers:
+    """The numbers of which `yeo_johnson` is `values` (rows,)."""
+    size = np.abs(values)
+    exponent = np.where(values < 0, 2 - power, power)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        logarithm = np.log1p(exponent * size) / exponent
+    return np.copysign(np.expm1(np.where(exponent == 0, size, logarithm)), values)
+
+
+@dataclass(frozen=True)
+class BooleanColumn(NumericColumn):
+    """A column of yes and no: 1 and 0, not scaled."""
+
+    kind: ClassVar[Kind] = "boolean"
+    of_texts: ClassVar[bool] = True
+
+    @staticmethod
+    def read(cells: "pd.Series[Any]", path: Path, rules: Rules = PLAIN) -> Values:
+        """Convert raw cells (rows,) to 1 and 0, NaN where missing.
+
+        Raises:
+            DataError: a cell is another text than those of `TRUTH`.
+        """
+        texts = text_values(cells)
+        codes, distinct = pd.factorize(texts)
+        known = np.array([*(TRUTH.get(text.lower(), np.inf) for text in distinct), np.nan])
+        values: Numbers = known[codes]
+        refuse_cells(
+            cells, np.isinf(values), path, "is neither yes nor no (true, t, yes, y, on, 1, 是 and so on)"
+        )
+        return values
+
+    @classmethod
+    def learn(cls, name: str, values: Values, rules: Rules) -> "BooleanColumn":
+        """Learn the replacement of missing values from the values of the training rows."""
+        missing = int(np.isnan(values).sum())
+        if np.nanmin(values) == np.nanmax(values):
+            logger.warning("column '%s' has only one value in the training rows", name)
+        fill, _ = _learn_fill(values, rules)
+        indicator = rules.missing_indicators and missing > 0
+        return cls(name, fill, 0.0, 1.0, missing, float(np.nanmedian(values) >= 0.5), indicator=indicator)
+
+    def shown(self, features: Features) -> list[str]:
+        """The cells of features (rows, 1 or 2) as a reader knows them."""
+        names = {0.0: "no", 1.0: "yes"}
+        return [names.get(value, "missing") for value in self.decoded(features).tolist()]
+
+
+@dataclass(frozen=True)
+class OrderedColumn(NumericColumn):
+    """A column of texts with an order: the place of the text as a number; an unknown one is missing.
+
+    Args:
+        order: the texts from the lowest to the highest.
+    """
+
+    kind: ClassVar[Kind] = "ordered"
+    of_texts: ClassVar[bool] = True
+
+    order: list[str] = field(default_factory=list)
+
+    @staticmethod
+    def read(cells: "pd.Series[Any]", path: Path, rules: Rules = PLAIN) -> Values:
+        """Convert raw cells (rows,) to texts, None where missing."""
+        return text_values(cells)
+
+    @classmethod
+    def learn(cls, name: str, values: Values, rules: Rules) -> "OrderedColumn":
+        """Learn the replacement of missing values and the scale from the values of the training rows.
+
+        Raises:
+            DataError: a text is not in the order.
+        """
+        texts = sorted(map(str, set(values[~pd.isna(values)])))
+        order = [code_text(cell_text(text)) for text in rules.order] or texts
+        if strange := [text for text in texts if text not in order]:
+            known = ", ".join(map(repr, order))
+            raise DataError(f"column '{name}': {strange[0]!r} is not in `order`: {known}")
+        ranks = _ranks(values, order)
+        learnt = NumericColumn.learn(name, ranks, replace(rules, transform="none"))
+        return cls(**{one.name: getattr(learnt, one.name) for one in fields(learnt)}, order=order)
+
+    @property
+    def learnt(self) -> str:
+        """What is learnt, for a table."""
+        return f"{len(self.order)} texts in order, {super().learnt}"
+
+    def parse(self, cells: "pd.Series[Any]", path: Path) -> Values:
+        """Convert raw cells (rows,) of a prediction, as `read`.
+
+        Raises:
+            DataError: a cell is missing while `fill` is None.
+        """
+        values = self.read(cells, path)
+        if self.fill is None:
+            refuse_cells(cells, pd.isna(values), path, "is missing; `impute: drop` learns no replacement")
+        return values
+
+    def ranks(self, values: Values) -> Numbers:
+        """The places of texts (rows,) in the order, NaN where missing or unknown."""
+        return _ranks(values, self.order)
+
+    def shown(self, features: Features) -> list[str]:
+        """The cells of features (rows, 1 or 2) as a reader knows them."""
+        ranks = self.decoded(features)
+        places = np.clip(np.nan_to_num(ranks).round().astype(int), 0, len(self.order) - 1)
+        missing = np.isnan(ranks).tolist()
+        return [
+            "missing" if no else self.order[place] for place, no in zip(places.tolist(), missing, strict=True)
+        ]
+
+    def encode(self, values: Values, features: Features) -> int:
+        """Write the features of values (rows,) to `features` (rows, 1 or 2); count the unknown values."""
+        ranks = self.ranks(values)
+        unknown = int(np.isnan(ranks).sum() - pd.isna(values).sum())
+        if self.fill is None:  # an unknown text, since a missing one is refused
+            ranks = np.where(np.isnan(ranks), self.typical, ranks)
+        super().encode(ranks, features)
+        return unknown
+
+
+def _ranks(values: Values, order: list[str]) -> Numbers:
+    places = pd.Index(order, dtype=object).get_indexer(pd.Index(values, dtype=object))
+    return np.where(places < 0, np.nan, places.astype(np.float64))
+
+
+@dataclass(frozen=True)
+class DateColumn:
+    """A column of dates and times; each part of the calendar is a feature, scaled as a number.
+
+    Args:
+        name: of the column.
+        parts: of the calendar.
+        fills: of each part, in its unit; empty if the column must not have missing values.
+        centers: of each part.
+        scales: of each part.
+        missing: the number of missing cells in the training rows.
+        typical: the median of the training rows.
+        day_first: whether 3/4/2024 is the 3rd of April; None if no date is written so.
+        indicator: whether a last feature is 1 where the cell is missing, and 0 elsewhere.
+    """
+
+    kind: ClassVar[Kind] = "date"
+    of_texts: ClassVar[bool] = True
+
+    name: str
+    parts: list[Part]
+    fills: list[float]
+    centers: list[float]
+    scales: list[float]
+    missing: int
+    typical: str
+    day_first: bool | None = None
+    indicator: bool = False
+
+    @staticmethod
+    def read(cells: "pd.Series[Any]", path: Path, rules: Rules = PLAIN) -> Values:
+        """Convert raw cells (rows,) to seconds since 1970, NaN where missing.
+
+        Raises:
+            DataError: a cell is no date.
+        """
+        return _seconds(cells, path, rules.day_first)
+
+    @classmethod
+    def learn(cls, name: str, values: Values, rules: Rules) -> "DateColumn":
+        """Learn the parts that vary, and of each the replacement and the scale, from the training rows."""
+        present = values[~np.isnan(values)]
+        found = {part: calendar(values, part) for part in PARTS}
+        varying = [part for part in PARTS if np.ptp(calendar(present, part)) > 0]
+        parts = list(rules.parts) or varying or ["elapsed"]
+        fills, centers, scales = list[float](), list[float](), list[float]()
+        for part in parts:
+            fill, filled = _learn_fill(found[part], rules)
+            center, scale = _learn_scale(filled, rules.scale)
+            fills += [] if fill is None else [fill]
+            centers.append(center)
+            scales.append(scale)
+        missing = len(values) - len(present)
+        typical = date_text(float(np.median(present)))
+        indicator = rules.missing_indicators and missing > 0
+        return cls(name, parts, fills, centers, scales, missing, typical, rules.day_first, indicator)
+
+    @property
+    def feature_names(self) -> list[str]:
+        """The names of the parts, and that of the indicator."""
+        return [f"{self.name}_{part}" for part in (*self.parts, *(["nan"] if self.indicator else []))]
+
+    @property
+    def learnt(self) -> str:
+        """What is learnt, for a table."""
+        return ", ".join(self.parts)
+
+    def parse(self, cells: "pd.Series[Any]", path: Path) -> Values:
+        """Convert raw cells (rows,) of a prediction, as `read`.
+
+        Raises:
+            DataError: as `read`, or a cell is missing while nothing replaces it.
+        """
+        values = _seconds(cells, path, self.day_first)
+        if not self.fills:
+            refuse_cells(cells, np.isnan(values), path, "is missing; `impute: drop` learns no replacement")
+        return values
+
+    def shown(self, features: Features) -> list[str]:
+        """The cells of features (rows, width) as a reader knows them: the date, or else the parts."""
+        units = features[:, : len(self.parts)].astype(np.float64) * self.scales + self.centers
+        if "elapsed" in self.parts:
+            return [date_text(round(days * 1440) * 60) for days in units[:, self.parts.index("elapsed")]]
+        return [
+            " ".join(f"{name} {value:.4g}" for name, value in zip(self.parts, row, strict=True))
+            for row in units
+        ]
+
+    def encode(self, values: Values, features: Features) -> int:
+        """Write the features of values (rows,) to `features` (rows, width); return 0, the unknown values."""
+        missing = np.isnan(values)
+        for place, part in enumerate(self.parts):
+            found = calendar(values, part)
+            if self.fills:
+                found = np.where(missing, self.fills[place], found)
+            features[:, place] = (found - self.centers[place]) / self.scales[place]
+        if self.indicator:
+            features[:, -1] = missing
+        return 0
+
+
+def _seconds(cells: "pd.Series[Any]", path: Path, day_first: bool | None) -> Numbers:
+    texts = text_values(cells)
+    codes, distinct = pd.factorize(texts)
+    found = [seconds_of(text, day_first) for text in distinct]
+    known = np.array([*(np.inf if one is None else one for one in found), np.nan])
+    values: Numbers = known[codes]
+    refuse_cells(
+        cells,
+        np.isinf(values),
+        path,
+        "is no date; of dates such as 3/4/2024 say `day_first` (`column_types: {NAME: {day_first: true}}`)",
+    )
+    return values
+
+
+@dataclass(frozen=True)
+class TextColumn:
+    """A column of free text: the hashed n-grams of 2 to 4 characters within words, of norm 1.
+
+    Args:
+        name: of the column.
+        width: the number of features.
+        missing: the number of missing cells in the training rows.
+        typical: None, there is no typical text.
+    """
+
+    kind: ClassVar[Kind] = "text"
+    of_texts: ClassVar[bool] = True
+
+    name: str
+    width: int
+    missing: int
+    typical: None = None
+
+    @staticmethod
+    def read(cells: "pd.Series[Any]", path: Path, rules: Rules = PLAIN) -> Values:
+        """Convert raw cells (rows,) to texts, None where missing."""
+        return text_values(cells)
+
+    @classmethod
+    def learn(cls, name: str, values: Values, rules: Rules) -> "TextColumn":
+        """Count the missing cells; hashing learns nothing."""
+        return cls(name, rules.width, int(pd.isna(values).sum()))
+
+    @property
+    def feature_names(self) -> list[str]:
+        """The name of the column and a number."""
+        return [f"{self.name}_{number}" for number in range(self.width)]
+
+    @property
+    def learnt(self) -> str:
+        """What is learnt, for a table."""
+        return f"n-grams hashed to {self.width} features"
+
+    def parse(self, cells: "pd.Series[Any]", path: Path) -> Values:
+        """Convert raw cells (rows,) of a prediction, as `read`."""
+        return self.read(cells, path)
+
+    def shown(self, features: Features) -> list[str]:
+        """What is known of the cells of features (rows, width)."""
+        return ["text" if row.any() else "missing" for row in features]
+
+    def encode(self, values: Values, features: Features) -> int:
+        """Write the features of values (rows,) to `features` (rows, width); return 0, the unknown values.
+
+        A missing text is all 0.
+        """
+        hashing = HashingVectorizer(analyzer="char_wb", ngram_range=NGRAMS, n_features=self.width)
+        features[:] = hashing.transform(["" if text is None else text for text in values]).toarray()
+        return 0
+
+
 @dataclass(frozen=True)
 class CategoricalColumn:
     """A column of categories, which becomes one feature of 0 or 1 per category.
@@ -264,6 +607,7 @@ class CategoricalColumn:
     """
 
     kind: ClassVar[Kind] = "categorical"
+    of_texts: ClassVar[bool] = True
 
     name: str
     categories: list[str | None]
@@ -272,14 +616,16 @@ class CategoricalColumn:
     typical: str | None
 
     @staticmethod
-    def read(cells: "pd.Series[Any]", path: Path) -> Values:
+    def read(cells: "pd.Series[Any]", path: Path, rules: Rules = PLAIN) -> Values:
         """Convert raw cells (rows,) to texts, None where missing, or to categories of pandas."""
         values: Any = category_values(cells)
         return values
 
     @classmethod
-    def learn(cls, name: str, values: Values, rules: Rules) -> "CategoricalColumn":
+    def learn(cls, name: str, values: Values, rules: Rules) -> "CategoricalColumn | OrderedColumn":
         """Learn the categories from the values of the training rows."""
+        if rules.encode == "ordinal":
+            return OrderedColumn.learn(name, values, rules)
         # scikit-learn counts numbers a hundred times faster than texts; missing is the last category
         codes, known = _sorted_codes(values)
         codes = np.where(codes < 0, len(known), codes)
@@ -301,7 +647,15 @@ class CategoricalColumn:
                 len(categories),
                 len(values),
             )
-        frequent = [category for category in categories if category not in rare]
+        elif len(categories) - len(rare) > MANY_CATEGORIES:
+            logger.warning(
+                "column '%s' has %d categories, %d bytes in each row of a batch: consider `min_frequency` or "
+                "`encode: ordinal`",
+                name,
+                len(categories),
+                4 * (len(categories) - len(rare)),
+            )
+        frequent = [category for category in categories if category not in set(rare)]
         return cls(name, frequent, rare, int(pd.isna(values).sum()), names[np.bincount(codes).argmax()])
 
     @property
@@ -314,6 +668,13 @@ class CategoricalColumn:
     def learnt(self) -> str:
         """What is learnt, for a table."""
         return f"{len(self.categories)} categories, {len(self.rare)} rare"
+
+    def shown(self, features: Features) -> list[str]:
+        """The cells of features (rows, width) as a reader knows them."""
+        names = ["missing" if name is None else name for name in self.categories]
+        names += ["rare"] if self.rare else []
+        codes, known = features.argmax(axis=1).tolist(), (features != 0).any(axis=1).tolist()
+        return [names[code] if there else "unknown" for code, there in zip(codes, known, strict=True)]
 
     @cached_property
     def codes(self) -> dict[str | None, int]:
@@ -352,8 +713,11 @@ class CategoricalColumn:
         return len(values) - len(rows)
 
 
-Column = NumericColumn | CategoricalColumn
-COLUMNS: dict[Kind, type[Column]] = {"numeric": NumericColumn, "categorical": CategoricalColumn}
+Column = NumericColumn | CategoricalColumn | DateColumn | TextColumn
+COLUMNS: dict[Kind, type[Column]] = {
+    column.kind: column
+    for column in (NumericColumn, CategoricalColumn, BooleanColumn, OrderedColumn, DateColumn, TextColumn)
+}
 
 
 def inferred_kind(column: "pd.Series[Any]", train: NDArray[np.int64], path: Path, reading: Reading) -> Kind:

@@ -141,14 +141,7 @@ def importance_table(found: list[Importance], model: TabularModel, rows: int, of
 
 def shown_cells(column: Column, block: Tensor) -> list[str]:
     """The cells of a column as a reader knows them, from its features (B, width)."""
-    if isinstance(column, NumericColumn):
-        return [f"{value:.4g}" for value in block[:, 0].double() * column.scale + column.center]
-    if isinstance(column, CategoricalColumn):
-        names = ["missing" if name is None else name for name in column.categories]
-        names += ["rare"] if column.rare else []
-        codes, known = block.argmax(dim=1).tolist(), block.any(dim=1).tolist()
-        return [names[code] if there else "unknown" for code, there in zip(codes, known, strict=True)]
-    return [" ".join(f"{value:.3g}" for value in row) for row in block.tolist()]
+    return column.shown(block.numpy())
 
 
 def plot_partial_dependence(
@@ -200,10 +193,11 @@ def _short(text: str) -> str:
 
 def _grid(column: Column, block: Tensor) -> tuple[Tensor, Numbers | list[str]]:
     """Points of a column as features (points, width), and their values: numbers, or texts of categories."""
-    if isinstance(column, NumericColumn):
+    if type(column) is NumericColumn:
         low, high = np.quantile(block[:, 0].double().numpy(), [0.02, 0.98])
-        values = np.linspace(low, high, POINTS)
-        return torch.from_numpy(values).to(block.dtype)[:, None], values * column.scale + column.center
+        points = torch.zeros(POINTS, block.shape[1], dtype=block.dtype)
+        points[:, 0] = torch.from_numpy(np.linspace(low, high, POINTS))
+        return points, column.decoded(points.numpy())
     points, counts = block.unique(dim=0, return_counts=True)
     points = points[counts.argsort(descending=True, stable=True)[: POINTS // 2]]
     return points, shown_cells(column, points)
@@ -330,6 +324,6 @@ def write_explanations(
     for name, text in documents.items():
         if text is not None:
             (tables / f"{name}.md").write_text(text, encoding="utf-8")
-    if len(preprocessing.columns) > 2 or preprocessing.categorical:
+    if len(preprocessing.columns) > 2 or not preprocessing.is_linear:
         label = preprocessing.label(preprocessing.target.name)
         plot_partial_dependence(model, few, found, label, plots / "partial_dependence.png")

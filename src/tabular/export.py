@@ -1,12 +1,11 @@
-"""Export of a model of tables: a module from raw numbers and codes of categories to predictions.
+"""Export of a model of tables: a module from raw numbers, categories, dates and texts to predictions.
 
 B batch, N numeric columns, K categorical columns, G one-hot features
 """
 
 from collections import Counter
-from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,14 +15,26 @@ from torch import Tensor, nn
 
 from src.bundle.bundle import Bundle
 from src.bundle.exportable import Arrays, Exportable
-from src.tabular.columns import CategoricalColumn, Column, NumericColumn
+from src.tabular.columns import (
+    NGRAMS,
+    BooleanColumn,
+    CategoricalColumn,
+    Column,
+    DateColumn,
+    NumericColumn,
+    OrderedColumn,
+    TextColumn,
+)
+from src.tabular.dates import calendar, date_text, seconds_of
 from src.tabular.model import TabularModel
-from src.tabular.preprocessing import Preprocessing, transform
+from src.tabular.preprocessing import Preprocessing, encode, transform
 from src.training.networks import Step
 
 UNKNOWN = -1  # the code of a category that no training row has; its features are all 0
 UNSEEN_CATEGORY = "a category that training has not seen"
 MISSING_SHARE = 0.05
+
+Kind = TypeVar("Kind")
 
 
 class RawTable(nn.Module):
@@ -44,6 +55,7 @@ class RawTable(nn.Module):
         self.scale = _constants([column.scale for column in numeric])  # (N,)
         self.numeric = numeric
         self.indicated = [place for place, column in enumerate(numeric) if column.indicator]
+        self.dates = _of_kind(preprocessing, DateColumn)
         widths = [len(column.feature_names) for column in preprocessing.categorical]
         repeats = torch.tensor(widths, dtype=torch.int64)
         self.column = nn.Buffer(torch.arange(len(widths)).repeat_interleave(repeats))  # (G,)
@@ -51,9 +63,20 @@ class RawTable(nn.Module):
         self.order = nn.Buffer(torch.tensor(_feature_order(preprocessing)))  # (N + G,)
 
     def forward(
-        self, numbers: Tensor | None = None, categories: Tensor | None = None
+        self,
+        numbers: Tensor | None = None,
+        categories: Tensor | None = None,
+        dates: Tensor | None = None,
+        texts: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, ...]:
-        """Map numbers (B, N) float64, NaN where missing, and codes (B, K) int64 to predictions."""
+        """Map raw rows to predictions.
+
+        Args:
+            numbers: (B, N) float64, NaN where missing; 1 or 0 for yes or no, and the places of ordered texts.
+            categories: (B, K) int64, their codes.
+            dates: (B, D) float64, seconds since 1970, NaN where missing.
+            texts: (B, H) float32, the hashed n-grams of the columns of texts.
+        """
         parts = []
         if numbers is not None:
             filled = torch.where(numbers.isnan(), self.fill, numbers)
@@ -63,6 +86,13 @@ class RawTable(nn.Module):
             parts.append(numbers[:, self.indicated].isnan().float())
         if categories is not None:
             parts.append((categories[:, self.column] == self.category).float())  # (B, G)
+        if dates is not None:
+            parts += [
+                _of_dates(seconds, column)
+                for seconds, column in zip(dates.unbind(1), self.dates, strict=True)
+            ]
+        if texts is not None:
+            parts.append(texts)
         features = torch.cat(parts, dim=1)[:, self.order]
         return with_decision(self.model, self.model(features))
 
@@ -109,6 +139,11 @@ def exportable(bundle: Bundle) -> Exportable:
         sample=sample,
         description={
             "numbers": [column.name for column in preprocessing.numeric],
+            "yes_or_no": [column.name for column in _of_kind(preprocessing, BooleanColumn)],
+            "orders": {column.name: column.order for column in _of_kind(preprocessing, OrderedColumn)},
+            "dates": [column.name for column in _of_kind(preprocessing, DateColumn)],
+            "texts": {column.name: column.width for column in _of_kind(preprocessing, TextColumn)},
+            "ngrams": NGRAMS,
             "categories": [{"name": column.name, **_codes(column)} for column in preprocessing.categorical],
             "missing_texts": preprocessing.missing,
             "unknown": UNKNOWN,
@@ -148,6 +183,23 @@ def _transformed(values: Tensor, column: NumericColumn) -> Tensor:
     return values
 
 
+def _of_dates(seconds: Tensor, column: DateColumn) -> Tensor:
+    """The features of dates (B,), as `DateColumn.encode`."""
+    missing = seconds.isnan()
+    features = []
+    for place, part in enumerate(column.parts):
+        found = calendar(seconds, part)
+        if column.fills:
+            found = torch.where(missing, column.fills[place], found)
+        features.append((found - column.centers[place]) / column.scales[place])
+    features += [missing.to(seconds.dtype)] if column.indicator else []
+    return torch.stack(features, 1).float()
+
+
+def _of_kind(preprocessing: Preprocessing, kind: type[Kind]) -> list[Kind]:
+    return [column for column in preprocessing.columns if isinstance(column, kind)]
+
+
 def _raised(size: Tensor, exponent: float) -> Tensor:
     return (exponent * size).expm1() / exponent if exponent else size
 
@@ -157,17 +209,23 @@ def _constants(values: list[float]) -> nn.Buffer:
 
 
 def _feature_order(preprocessing: Preprocessing) -> list[int]:
-    """The position of each feature in an array of numbers, indicators and categories."""
-    numeric = preprocessing.numeric
-    indicators = sum(column.indicator for column in numeric)
-    numbers, missing, ones = count(), count(len(numeric)), count(len(numeric) + indicators)
-    order = list[int]()
-    for column in preprocessing.columns:
-        if isinstance(column, NumericColumn):
-            order += [next(numbers), next(missing)] if column.indicator else [next(numbers)]
-        else:
-            order += [next(ones) for _ in column.feature_names]
-    return order
+    """The position of each feature in an array of numbers, indicators, categories, dates and texts."""
+    numeric, categorical = preprocessing.numeric, preprocessing.categorical
+    places: dict[str, list[int]] = {column.name: [place] for place, column in enumerate(numeric)}
+    start = len(numeric)
+    for place, name in enumerate([column.name for column in numeric if column.indicator], start=start):
+        places[name].append(place)
+        start = place + 1
+    others: list[Column] = [
+        *categorical,
+        *_of_kind(preprocessing, DateColumn),
+        *_of_kind(preprocessing, TextColumn),
+    ]
+    for column in others:
+        stop = start + len(column.feature_names)
+        places[column.name] = list(range(start, stop))
+        start = stop
+    return [place for column in preprocessing.columns for place in places[column.name]]
 
 
 def _codes(column: CategoricalColumn) -> dict[str, Any]:
@@ -177,10 +235,12 @@ def _codes(column: CategoricalColumn) -> dict[str, Any]:
 
 
 def _example(column: Column) -> float | str | None:
-    """A typical cell: the mean of numbers; missing if that is frequent; or the first category."""
+    """A typical cell, as the inputs have it; missing if that is frequent."""
     if isinstance(column, NumericColumn):
         return float(f"{_middle(column):.4g}")
-    if None in column.categories:
+    if isinstance(column, DateColumn):
+        return seconds_of(column.typical)
+    if isinstance(column, TextColumn) or None in column.categories:
         return None
     return next((text for text in column.codes if text is not None), None)
 
@@ -193,27 +253,60 @@ def random_rows(preprocessing: Preprocessing, generator: np.random.Generator, ro
     """Generate raw rows: numbers around the mean, all categories, missing cells and unseen categories."""
     cells: dict[str, NDArray[Any]] = {}
     for column in preprocessing.columns:
-        if isinstance(column, NumericColumn):
+        missing = generator.random(rows) < MISSING_SHARE
+        if isinstance(column, CategoricalColumn | OrderedColumn | BooleanColumn | TextColumn):
+            texts = _texts(column)
+            choices = np.array([*texts, None], dtype=object)
+            drawn = generator.integers(len(texts) + (column.kind in ("categorical", "text")), size=rows)
+            cells[column.name] = choices[np.where(missing & _may_miss(column), len(texts), drawn)]
+        elif isinstance(column, DateColumn):
+            seconds = (seconds_of(column.typical) or 0) + generator.normal(0, 1e8, rows).round()
+            dates = np.array([date_text(value) for value in seconds], dtype=object)
+            dates[missing & _may_miss(column)] = None
+            cells[column.name] = dates
+        else:
             spread = column.scale if column.transform == "none" else abs(column.typical) + 1
             values = generator.normal(_middle(column), spread, rows)
-            missing = generator.random(rows) < MISSING_SHARE
-            cells[column.name] = np.where(missing & (column.fill is not None), np.nan, values)
-        else:
-            texts = [text for text in column.codes if text is not None]
-            choices = np.array([*texts, UNSEEN_CATEGORY, None], dtype=object)
-            cells[column.name] = choices[generator.integers(len(choices), size=rows)]
+            cells[column.name] = np.where(missing & _may_miss(column), np.nan, values)
     return pd.DataFrame(cells)
+
+
+def _texts(column: CategoricalColumn | OrderedColumn | BooleanColumn | TextColumn) -> list[str]:
+    """Texts for cells of a column, one that training has not seen among them where it may be."""
+    if isinstance(column, CategoricalColumn):
+        return [*(text for text in column.codes if text is not None), UNSEEN_CATEGORY]
+    if isinstance(column, OrderedColumn):
+        return column.order
+    return ["yes", "no"] if isinstance(column, BooleanColumn) else ["a text", "another one", "一段文字"]
+
+
+def _may_miss(column: Column) -> bool:
+    if isinstance(column, NumericColumn):
+        return column.fill is not None
+    return bool(column.fills) if isinstance(column, DateColumn) else True
 
 
 def as_inputs(table: pd.DataFrame, preprocessing: Preprocessing) -> Arrays:
     """Convert raw rows to the inputs of `RawTable`; a kind without columns has no input."""
     inputs: Arrays = {}
-    if numeric := [column.name for column in preprocessing.numeric]:
-        inputs["numbers"] = table[numeric].to_numpy(np.float64, copy=True)
+    path = Path("rows")
+    if preprocessing.numeric:
+        numbers = [
+            column.ranks(column.parse(table[column.name], path))
+            if isinstance(column, OrderedColumn)
+            else column.parse(table[column.name], path)
+            for column in preprocessing.numeric
+        ]
+        inputs["numbers"] = np.stack(numbers, axis=1)
     if preprocessing.categorical:
         codes = [
             [column.codes.get(None if pd.isna(text) else text, UNKNOWN) for text in table[column.name]]
             for column in preprocessing.categorical
         ]
         inputs["categories"] = np.array(codes, dtype=np.int64).T.copy()
+    if dates := _of_kind(preprocessing, DateColumn):
+        inputs["dates"] = np.stack([column.parse(table[column.name], path) for column in dates], axis=1)
+    if texts := _of_kind(preprocessing, TextColumn):
+        values = {column.name: column.parse(table[column.name], path) for column in texts}
+        inputs["texts"] = encode(texts, values, Counter())
     return inputs

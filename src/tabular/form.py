@@ -10,7 +10,15 @@ import numpy as np
 import pandas as pd
 from gradio.components import Component
 
-from src.tabular.columns import NumericColumn
+from src.tabular.columns import (
+    BooleanColumn,
+    CategoricalColumn,
+    Column,
+    DateColumn,
+    NumericColumn,
+    OrderedColumn,
+    TextColumn,
+)
 from src.tabular.model import TabularModel
 from src.tabular.predict import predictions
 from src.tabular.preprocessing import Preprocessing
@@ -33,16 +41,17 @@ def table_form(model: TabularModel, preprocessing: Preprocessing) -> Form:
     with gradio.Row():
         for column in columns:
             label = preprocessing.label(column.name)
-            if isinstance(column, NumericColumn):
+            if isinstance(column, TextColumn | DateColumn):
+                fields.append(gradio.Textbox(column.typical or "", label=label, min_width=200))
+            elif type(column) is NumericColumn:
                 fields.append(gradio.Number(column.typical, label=label, min_width=200))
-                continue
-            choices = [MISSING if one is None else one for one in (*column.categories, *column.rare)]
-            value = MISSING if column.typical is None else column.typical
-            fields.append(gradio.Dropdown(choices, value=value, label=label, min_width=200))
+            else:
+                choices, value = _choices(column)
+                fields.append(gradio.Dropdown(choices, value=value, label=label, min_width=200))
 
     def predict(*values: Any) -> str:
         row = {column.name: value for column, value in zip(columns, values, strict=True)}
-        row = {name: np.nan if value in (None, MISSING) else value for name, value in row.items()}
+        row = {name: np.nan if value in (None, "", MISSING) else value for name, value in row.items()}
         if preprocessing.id:
             row[preprocessing.id] = ""
         (answer,) = predictions(model, preprocessing, [pd.DataFrame([row])], Path("the form"), Counter())
@@ -50,6 +59,18 @@ def table_form(model: TabularModel, preprocessing: Preprocessing) -> Form:
         return "\n".join(f"{name}: {answer[name].iloc[0]!s}" for name in names)
 
     return fields, predict
+
+
+def _choices(column: Column) -> tuple[list[str], str]:
+    """The texts that a column may have, and the typical one."""
+    if isinstance(column, BooleanColumn):
+        choices = ["no", "yes"]
+        return [*choices, MISSING], choices[int(column.typical)]
+    if isinstance(column, OrderedColumn):
+        return [*column.order, MISSING], column.order[round(column.typical)]
+    assert isinstance(column, CategoricalColumn)
+    texts = [MISSING if one is None else one for one in (*column.categories, *column.rare)]
+    return texts, MISSING if column.typical is None else column.typical
 
 
 FORMS = {TabularModel: table_form}

@@ -158,8 +158,9 @@ def _needed(preprocessing: Preprocessing) -> tuple[list[str], list[str], list[st
     """The columns of numbers, of texts and of ids that a prediction needs."""
     target, lags = preprocessing.target.name, preprocessing.lags
     lagged = {f"{target}_{lag}" for lag in range(1, lags + 1)}
-    numbers = [column.name for column in preprocessing.numeric if column.name not in lagged]
-    texts = [column.name for column in preprocessing.categorical if column.name not in lagged]
+    names = {column.name: column.of_texts for column in preprocessing.columns if column.name not in lagged}
+    numbers = [name for name, of_texts in names.items() if not of_texts]
+    texts = [name for name, of_texts in names.items() if of_texts]
     if lags:
         numbers.insert(0, target)
     return numbers, texts, [preprocessing.id] if preprocessing.id else []

@@ -22,6 +22,7 @@ from src.tabular.columns import (
     CategoricalColumn,
     Column,
     ColumnKeys,
+    Encoding,
     Impute,
     Kind,
     Rules,
@@ -79,8 +80,11 @@ class Preparation:
             interquartile range 1; the standard deviation where that range is 0) or none.
         min_frequency: categories with fewer training rows than this, or below 1 a smaller share of the
             training rows, share one feature.
-        column_types: by column, the kind where it is not to be inferred, such as codes written as numbers;
-            or keys of its own, such as `{transform: log1p, impute: median}` (class ColumnKeys).
+        column_types: by column, the kind where it is not to be inferred: numeric, categorical, boolean,
+            ordered, date or text; or keys of its own, such as `{kind: ordered, order: [low, high]}` or
+            `{transform: log1p, impute: median}` (class ColumnKeys).
+        encode: of categories: one_hot, a feature of 0 or 1 for each; ordinal, one feature, the place of the
+            category in alphabetical order.
         missing: the texts of cells without a value; they do not apply to `id`.
         reading: how the raw files hold their tables, for predictions too.
         missing_target: error refuses a table with rows that have no target; drop leaves them out.
@@ -118,6 +122,7 @@ class Preparation:
     scale: Scale = "standard"
     min_frequency: int | float = 1
     column_types: dict[str, Kind | ColumnKeys] = field(default_factory=dict)
+    encode: Encoding = "one_hot"
     missing: list[str] = field(default_factory=lambda: list(MISSING))
     reading: Reading = field(default_factory=Reading)
     missing_target: Literal["error", "drop"] = "error"
@@ -163,6 +168,13 @@ class Preparation:
                 "prepare.drop_rare_classes must be a number of rows, and 0 for regression: "
                 f"{self.drop_rare_classes}"
             )
+        for name in self.column_types:
+            rules = self.rules_of(name)
+            if rules.kind == "ordered" and not rules.order:
+                raise ConfigurationError(
+                    f"prepare.column_types.{name}: an ordered column needs `order`, its texts from the "
+                    "lowest to the highest"
+                )
         if self.folds:
             self.test = None
         if self.min_frequency >= 1:
@@ -178,13 +190,13 @@ class Preparation:
         """How a column is learnt."""
         given = self.column_types.get(column, {})
         keys: ColumnKeys = {"kind": given} if isinstance(given, str) else given
-        names = [one.name for one in fields(Rules) if one.name != "kind"]
+        names = [one.name for one in fields(Rules) if hasattr(self, one.name)]
         return replace(Rules(**{name: getattr(self, name) for name in names}), **keys)
 
     @property
     def text_columns(self) -> list[str]:
         """The columns of `train` to read as text."""
-        text = [name for name in self.column_types if self.rules_of(name).kind == "categorical"]
+        text = [name for name in self.column_types if COLUMNS[self.rules_of(name).kind or "numeric"].of_texts]
         return [*text, self.target] if self.task == "classification" else text
 
 
@@ -211,9 +223,9 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     sources = {"train": train, "validation": train, "test": test}
     rows = split_rows(train, test, settings)
     kinds: dict[str, Kind] = {}
-    if settings.impute == "drop":
+    if any(settings.rules_of(name).impute == "drop" for name in train.table.columns):
         kinds = column_kinds(train.table, rows["train"], train.path, settings)
-        rows = _complete_rows(sources, rows, kinds)
+        rows = _complete_rows(sources, rows, kinds, settings)
     with written_whole(prepared) as folder:
         arrays = SplitArrays(scratch, rows)
         columns: list[Column] = []
@@ -225,7 +237,7 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
                 arrays.append(column, values, ["train", "validation"])
                 if test is not train:
                     require_columns(test.table, [name], test.path)
-                    values = type(column).read(test.table[name], test.path)
+                    values = type(column).read(test.table[name], test.path, settings.rules_of(name))
                 arrays.append(column, values, ["test"])
         if not columns:
             raise DataError(
@@ -333,16 +345,21 @@ def _warn_of_missing(name: str) -> None:
 
 
 def _complete_rows(
-    sources: Mapping[str, Raw], rows: Mapping[str, NDArray[np.int64]], kinds: Mapping[str, Kind]
+    sources: Mapping[str, Raw],
+    rows: Mapping[str, NDArray[np.int64]],
+    kinds: Mapping[str, Kind],
+    settings: Preparation,
 ) -> dict[str, NDArray[np.int64]]:
-    """The rows of each split in which no number is missing."""
+    """The rows of each split in which no value of a column with `impute: drop` is missing."""
     found = {}
     for split, source in sources.items():
         require_columns(source.table, kinds, source.path)
         complete = np.ones(len(rows[split]), dtype=bool)
         for name, kind in kinds.items():
-            if kind != "categorical":
-                complete &= ~pd.isna(COLUMNS[kind].read(source.table[name], source.path)[rows[split]])
+            rules = settings.rules_of(name)
+            if rules.impute == "drop" and kind not in ("categorical", "text"):
+                values = COLUMNS[kind].read(source.table[name], source.path, rules)
+                complete &= ~pd.isna(values[rows[split]])
         if not complete.any():
             raise DataError(f"{source.path}: `impute: drop` leaves no row of a split")
         if not complete.all():
@@ -375,16 +392,16 @@ def learn_column(
     Raises:
         DataError: the column has a few texts among numbers, or a number that is not finite.
     """
-    cells = table[name]
+    cells, rules = table[name], settings.rules_of(name)
     kind = kind or _kind(cells, train, path, settings)
     if kind is None:
         return None
-    values = COLUMNS[kind].read(cells, path)
+    values = COLUMNS[kind].read(cells, path, rules)
     training = values[train]
     if pd.isna(training).all():
         _warn_of_missing(name)
         return None
-    return COLUMNS[kind].learn(name, training, settings.rules_of(name)), values
+    return COLUMNS[kind].learn(name, training, rules), values
 
 
 def _learn_target(training: Values, path: Path, settings: Preparation) -> Target:

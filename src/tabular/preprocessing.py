@@ -124,7 +124,7 @@ class Preprocessing:
     @property
     def is_linear(self) -> bool:
         """Whether each column is one of numbers and one feature, a linear function of them."""
-        return all(isinstance(column, NumericColumn) and column.is_linear for column in self.columns)
+        return all(type(column) is NumericColumn and column.is_linear for column in self.columns)
 
     def label(self, name: str) -> str:
         """The English label of a column, or its name."""
@@ -253,6 +253,7 @@ def transform_parts(
             category += 1
         else:
             stop = start + len(column.feature_names)
-            column.encode(values, numbers[:, start:stop])
+            if unknown := column.encode(values, numbers[:, start:stop]):
+                unseen[column.name] += unknown
             start = stop
     return numbers, codes

@@ -13,7 +13,9 @@ import pytest
 import torch
 from sklearn.preprocessing import PowerTransformer, QuantileTransformer
 
-from src.tabular.columns import NumericColumn, Rules, yeo_johnson
+from src.core.errors import ConfigurationError, DataError
+from src.tabular.columns import COLUMNS, NumericColumn, Rules, yeo_johnson, yeo_johnson_inverse
+from src.tabular.dates import PARTS, date_text, seconds_of
 from src.tabular.export import RawTable, as_inputs, random_rows
 from src.tabular.model import TabularModel
 from src.tabular.prepare import Preparation
@@ -126,10 +128,29 @@ def every_column() -> Preprocessing:
         {"transform": "quantile", "scale": "none", "impute": "median"},
         {"missing_indicators": True, "scale": "robust"},
     ]
-    columns = [
+    columns: list[Any] = [
         NumericColumn.learn(f"x{number}", values, Rules(**rules)) for number, rules in enumerate(kinds)
     ]
+    columns += [learnt_column(kind, cells, **rules) for kind, cells, rules in OTHERS]
     return Preprocessing(columns, Target("y"))
+
+
+OTHERS: list[tuple[Any, list[Any], dict[str, Any]]] = [
+    ("date", ["2024-01-31 10:30", "2024-03-01", None], {"missing_indicators": True}),
+    ("categorical", ["a", "b", None, "a"], {}),
+    ("date", ["31/1/2024", "1/3/2023", "2/3/2023", None], {"day_first": True, "parts": ["year", "weekday"]}),
+    ("boolean", ["yes", "no", None, "no"], {"missing_indicators": True}),
+    ("ordered", ["low", "high", None, "low"], {"order": ["low", "middle", "high"]}),
+    ("text", ["a long text", "another", None], {"width": 8}),
+    ("categorical", ["x", "y", "z", "y"], {"encode": "ordinal"}),
+]
+
+
+def learnt_column(kind: Any, cells: list[Any], **rules: Any) -> Any:
+    """What a column of a kind learns from raw cells, all of them training rows."""
+    chosen, path = Rules(kind, **rules), Path("train.csv")
+    values = COLUMNS[kind].read(pd.Series(cells, name="c", dtype=object), path, chosen)
+    return COLUMNS[kind].learn("c" + kind + str(len(cells)) + rules.get("encode", ""), values, chosen)
 
 
 def test_columns_are_loaded_as_they_were_saved_and_defaults_are_not_written(tmp_path: Path) -> None:
@@ -147,7 +168,115 @@ def test_an_exported_model_transforms_raw_cells_alike() -> None:
     model = TabularModel(learnt, partial(MLP, hidden_sizes=[4])).eval()
     table = random_rows(learnt, np.random.default_rng(0), 100)
     expected = torch.from_numpy(transform(table, learnt, Path("rows"), Counter()))
-    model.network = torch.nn.Identity()  # type: ignore[assignment]
+    model.network = torch.nn.Identity()
     model.predict = lambda outputs: outputs  # type: ignore[method-assign]
     inputs = {name: torch.from_numpy(array) for name, array in as_inputs(table, learnt).items()}
     torch.testing.assert_close(RawTable(model, learnt)(**inputs), expected)
+
+
+def test_cells_are_shown_as_they_were(tmp_path: Path) -> None:
+    for column in every_column().columns:
+        assert len(column.shown(np.zeros((3, len(column.feature_names)), dtype=np.float32))) == 3
+    for power in (-1.0, 0.0, 0.5, 2.0, 2.5):
+        values = np.array([-3.0, 0.0, 5.0])
+        np.testing.assert_allclose(yeo_johnson_inverse(yeo_johnson(values, power), power), values, rtol=1e-9)
+
+
+def test_the_parts_of_dates_are_numbers_of_the_calendar() -> None:
+    cells = ["2024-02-29 13:45", "2023-12-31 00:00"]
+    column = learnt_column("date", cells, parts=list(PARTS), scale="none")
+    assert column.feature_names == [f"cdate2_{part}" for part in PARTS]
+    assert features(column, [*cells, None]) == [
+        [2024, 2, 29, 3, 13, 19782.5723],  # a Thursday
+        [2023, 12, 31, 6, 0, 19722.0],  # a Sunday
+        [2023.5, 7, 30, 4.5, 6.5, 19752.2871],
+    ]
+    assert column.shown(np.array([[2024, 2, 29, 3, 13, 19783]], dtype=np.float32)) == ["2024-03-01"]
+
+
+def test_the_parts_are_those_that_vary_among_the_training_rows() -> None:
+    assert learnt_column("date", ["2024-01-31", "2024-03-31"]).parts == ["month", "weekday", "elapsed"]
+    assert learnt_column("date", ["2024-01-31"] * 2).parts == ["elapsed"]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("2024-05-17", "2024-05-17"),
+        ("2024/5/17 08:30", "2024-05-17 08:30:00"),
+        ("2024-05-17T08:30:15Z", "2024-05-17 08:30:15"),
+        ("2024-05-17 00:30:00+02:00", "2024-05-16 22:30:00"),
+        ("20240517", "2024-05-17"),
+        ("17.5.2024", "2024-05-17"),
+        ("17.5.69", "1969-05-17"),
+        ("17/5/2024", "2024-05-17"),
+        ("3/4/2024", "2024-04-03"),
+        ("3rd Apr 2024", "2024-04-03"),
+        ("Wed, April 3, 2024 1:05 pm", "2024-04-03 13:05:00"),
+        ("May 2024", "2024-05-01"),
+        ("2024-05", "2024-05-01"),
+        ("2024年5月3日", "2024-05-03"),
+        ("5/17/2024", None),  # there is no month 17 where the day comes first
+        ("2024-02-30", None),
+        ("2024-02-03 24:30", None),
+        ("10:35", None),
+        ("soon", None),
+    ],
+)
+def test_dates_are_read_as_they_are_written(text: str, found: str | None) -> None:
+    seconds = seconds_of(text, day_first=True)
+    assert (seconds if seconds is None else date_text(seconds)) == found
+
+
+def test_a_date_that_may_be_two_is_refused_by_row_without_the_key() -> None:
+    with pytest.raises(DataError, match=r"row 2, column 'c': '3/4/2024' is no date; .*`day_first`"):
+        learnt_column("date", ["2024-01-31", "3/4/2024"])
+
+
+def test_booleans_are_1_and_0_in_any_usual_spelling() -> None:
+    column = learnt_column("boolean", ["Yes", "no", "TRUE", "f", None, "是"], missing_indicators=True)
+    assert features(column, ["y", "0", None]) == [[1, 0], [0, 0], [0.6, 1]]
+    with pytest.raises(
+        DataError, match=r"rows\.csv: row 2, column 'cboolean6': 'maybe' is neither yes nor no"
+    ):
+        features(column, ["yes", "maybe"])
+
+
+def test_ordered_texts_are_places_and_an_unknown_one_is_counted_as_missing() -> None:
+    column = learnt_column("ordered", ["low", "high", "low"], order=["low", "middle", "high"], scale="none")
+    table, unseen = pd.DataFrame({column.name: ["middle", "huge", None]}), Counter[str]()
+    found = transform(table, Preprocessing([column], Target("y")), Path("rows.csv"), unseen)
+    assert np.round(found, 4).tolist() == [[1], [np.float32(0.6667)], [np.float32(0.6667)]]
+    assert unseen == {column.name: 1}
+    numbers = learnt_column("ordered", [1, 3, 2], order=[1, 2, 3], scale="none")
+    assert features(numbers, ["3", 1]) == [[2], [0]]
+    with pytest.raises(DataError, match="'hgih' is not in `order`: 'low', 'high'"):
+        learnt_column("ordered", ["low", "hgih"], order=["low", "high"])
+
+
+def test_an_ordinal_category_is_one_feature() -> None:
+    column = learnt_column("categorical", ["b", "a", "c", "a"], encode="ordinal", scale="none")
+    assert (column.kind, column.order) == ("ordered", ["a", "b", "c"])
+    assert features(column, ["c", "a"]) == [[2], [0]]
+
+
+def test_texts_are_hashed_to_a_width_and_a_missing_one_is_0() -> None:
+    column = learnt_column("text", ["some words", "other words"], width=16)
+    found = np.array(features(column, ["some words", "Some  words", None, "其他文字"]))
+    assert found.shape == (4, 16)
+    assert found[0].tolist() == found[1].tolist() != found[3].tolist()
+    assert np.round((found**2).sum(axis=1), 3).tolist() == [1, 1, 0, 1]
+
+
+def test_the_bytes_of_many_categories_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    cells = [f"city {number}" for number in range(2000)] * 3
+    learnt_column("categorical", cells)
+    assert caplog.messages == [
+        "column 'ccategorical6000' has 2000 categories, 8000 bytes in each row of a batch: consider "
+        "`min_frequency` or `encode: ordinal`"
+    ]
+
+
+def test_an_order_is_needed() -> None:
+    with pytest.raises(ConfigurationError, match=r"prepare\.column_types\.grade: .* needs `order`"):
+        Preparation(target="y", column_types={"grade": "ordered"})

@@ -598,7 +598,7 @@ def test_settings_are_read_with_their_defaults() -> None:
         ({"target": "Price", "impute": "guess"}, r"houses\.prepare\.impute"),
         ({"target": "Price", "scale": "log"}, r"houses\.prepare\.scale"),
         ({"target": "Price", "target_transform": ["log", "square"]}, r"houses\.prepare\.target_transform"),
-        ({"target": "Price", "column_types": {"Area": "text"}}, r"houses\.prepare\.column_types"),
+        ({"target": "Price", "column_types": {"Area": "words"}}, r"houses\.prepare\.column_types"),
         ({"target": "Price", "min_frequency": 0}, "min_frequency"),
         ({"target": "Price", "min_frequency": 2.5}, "min_frequency"),
         ({"target": "Price", "test_share": 1}, "test_share"),
