@@ -83,8 +83,8 @@ def outputs_of(
     if package == "catboost":
         options["cat_features"] = names
     else:  # the categories of both tables have the same numbers
-        known = {name: pd.CategoricalDtype(list(range(train[name].max() + 1))) for name in names}
-        train, test = train.astype(known), test.astype(known)
+        most = {name: int(train[name].max()) for name in names}
+        train, test = _with_categories(train, most), _with_categories(test, most)
     kind = "Regressor" if model.target.classes is None else "Classifier"
     estimator = getattr(importlib.import_module(package), PREFIXES[package] + kind)(**options)
     estimator.fit(train, target.flatten().numpy())
@@ -93,6 +93,18 @@ def outputs_of(
     probabilities: NDArray[Any] = np.zeros((len(test), len(model.target.classes)))
     probabilities[:, np.asarray(estimator.classes_, dtype=int)] = estimator.predict_proba(test)
     return log_odds(model, probabilities)
+
+
+def _with_categories(table: pd.DataFrame, most: dict[str, int]) -> pd.DataFrame:
+    """A table whose codes up to the largest ones of the training rows are categories; others are missing."""
+    return table.assign(
+        **{
+            name: pd.Categorical.from_codes(
+                np.where(table[name] <= last, table[name], -1), categories=list(range(last + 1))
+            )
+            for name, last in most.items()
+        }
+    )
 
 
 if __name__ == "__main__":
