@@ -97,14 +97,12 @@ def outputs_of(
 
 def _with_categories(table: pd.DataFrame, most: dict[str, int]) -> pd.DataFrame:
     """A table whose codes up to the largest ones of the training rows are categories; others are missing."""
-    return table.assign(
-        **{
-            name: pd.Categorical.from_codes(
-                np.where(table[name] <= last, table[name], -1), categories=list(range(last + 1))
-            )
-            for name, last in most.items()
-        }
-    )
+    categories = {}
+    for name, last in most.items():
+        codes = table[name].to_numpy(np.int64)
+        known = np.where(codes <= last, codes, -1).astype(np.int64)
+        categories[name] = pd.Categorical.from_codes(known, categories=pd.RangeIndex(last + 1))
+    return table.assign(**categories)
 
 
 if __name__ == "__main__":
