@@ -94,6 +94,10 @@ class Preparation:
         validation_share: the share of the other rows in the validation set, which chooses the best epoch.
         group: the column of the person, object or place that a row is about; the rows of one value stay in
             one part of the split. It is not a feature.
+        time: a column of numbers or dates: the latest rows are the test set, the latest of the others the
+            validation set; rows of the same time stay in one part.
+        split_column: a column that says the part of each row: train, validation or test. Without validation
+            rows they are cut from the training rows. It is not a feature.
         duplicates: whether equal rows (features and target) stay together in one part of the split, or fall
             apart as other rows do. auto: together, unless the columns have fewer combinations of values than
             there are rows, so that equal rows are no copies.
@@ -130,6 +134,8 @@ class Preparation:
     test_share: float = 0.2
     validation_share: float = 0.1
     group: str | None = None
+    time: str | None = None
+    split_column: str | None = None
     duplicates: Literal["auto", "together", "apart"] = "auto"
     drop_rare_classes: int = 0
     folds: int = 0
@@ -159,6 +165,18 @@ class Preparation:
                 "prepare.group must be another column than the target and the id, and null for a series: "
                 f"{self.group}"
             )
+        ways = ["group", "time", "split_column", "lags", "folds"]
+        if (self.time or self.split_column) and len(given := [way for way in ways if getattr(self, way)]) > 1:
+            raise ConfigurationError(
+                f"prepare.{given[0]} and prepare.{given[1]} exclude each other: each says how rows are split"
+            )
+        if self.split_column and (self.test or self.split_column in (self.target, self.id)):
+            raise ConfigurationError(
+                "prepare.split_column must be another column than the target and the id, and null with a "
+                f"test file: {self.split_column}"
+            )
+        if self.time == self.target:
+            raise ConfigurationError(f"prepare.time and prepare.target are the same column: {self.time}")
         if self.prediction_columns is not None and len(set(self.prediction_columns)) != 2:
             raise ConfigurationError(
                 f"prepare.prediction_columns must be two different names: {self.prediction_columns}"
@@ -277,8 +295,10 @@ def _read(path: Path, text_columns: Collection[str], settings: Preparation, fold
     if isinstance(table, pd.DataFrame):
         table = with_lags(table, settings.target, settings.lags)
     named = [*settings.drop, *settings.column_types, *settings.reading.units, *identifier]
-    require_columns(table, [*named, settings.group] if settings.group else named, path)
-    return Raw(path, table, _parse_target(table[settings.target], path, settings))
+    named += [name for name in (settings.group, settings.time, settings.split_column) if name]
+    require_columns(table, named, path)
+    rules = {settings.time: settings.rules_of(settings.time)} if settings.time else {}
+    return Raw(path, table, _parse_target(table[settings.target], path, settings), rules)
 
 
 def _parse_target(column: "pd.Series[Any]", path: Path, settings: Preparation) -> Values:
@@ -306,7 +326,7 @@ def _parse_target(column: "pd.Series[Any]", path: Path, settings: Preparation) -
 
 def feature_names(table: pd.DataFrame | StoredTable, settings: Preparation) -> list[str]:
     """The columns that are features."""
-    left_out = {settings.target, settings.id, settings.group, *settings.drop}
+    left_out = {settings.target, settings.id, settings.group, settings.split_column, *settings.drop}
     return [name for name in table.columns if name not in left_out]
 
 
@@ -329,6 +349,8 @@ def _kind(
     if cells.iloc[train].isna().all():
         _warn_of_missing(str(cells.name))
         return None
+    if cells.name == settings.time and not is_numeric(cells):
+        return "date"
     return settings.rules_of(str(cells.name)).kind or inferred_kind(cells, train, path, settings.reading)
 
 

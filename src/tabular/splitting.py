@@ -1,7 +1,9 @@
 """The split of a table: test and validation rows by classes, groups, equal rows or the order of a series."""
 
 import logging
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -13,10 +15,22 @@ from src.core.errors import DataError
 from src.preparation.proposals import listed
 from src.preparation.splits import Splitting, cut_fold, cut_share, repeated
 from src.tabular.column_files import StoredTable
-from src.tabular.columns import Values
-from src.tabular.values import text_values
+from src.tabular.columns import COLUMNS, PLAIN, Kind, Rules, Values
+from src.tabular.values import is_numeric, refuse_cells, text_values
 
 logger = logging.getLogger(__name__)
+
+# the spellings of the parts in a column that says the split, in any case
+SPELLINGS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
 
 
 class TableSplitting(Splitting, Protocol):
@@ -29,17 +43,23 @@ class TableSplitting(Splitting, Protocol):
     drop: list[str]
     lags: int
     group: str | None
+    time: str | None
+    split_column: str | None
     duplicates: Literal["auto", "together", "apart"]
     drop_rare_classes: int
 
 
 @dataclass(frozen=True)
 class Raw:
-    """A raw table and its parsed target (rows,): numbers or the texts of classes; NaN or None if missing."""
+    """A raw table, its parsed target (rows,), and the rules of columns that the split reads.
+
+    The target is numbers or the texts of classes; NaN or None if missing.
+    """
 
     path: Path
     table: pd.DataFrame | StoredTable
     target: Values
+    rules: Mapping[str, Rules] = field(default_factory=dict)
 
     @property
     def labelled(self) -> NDArray[np.int64]:
@@ -99,19 +119,78 @@ def split_rows(train: Raw, test: Raw, settings: TableSplitting) -> dict[str, NDA
             raise DataError(message) from None
         return rest, part
 
-    if settings.folds:
-        rows, held_out = cut_fold(rows, settings, stratum, groups)
-    elif not settings.test:
-        rows, held_out = cut(rows, settings.test_share)
-    training, validation = cut(rows, settings.validation_share)
+    if settings.split_column:
+        training, validation, held_out = _given(train, rows, settings.split_column)
+        if not len(validation):
+            training, validation = cut(training, settings.validation_share)
+    elif settings.time:
+        times = _times(train, settings.time)
+        if not settings.test:
+            rows, held_out = cut_last(rows, settings.test_share, times)
+        training, validation = cut_last(rows, settings.validation_share, times)
+    else:
+        if settings.folds:
+            rows, held_out = cut_fold(rows, settings, stratum, groups)
+        elif not settings.test:
+            rows, held_out = cut(rows, settings.test_share)
+        training, validation = cut(rows, settings.validation_share)
     parts = {"train": training, "validation": validation, "test": held_out}
     _check_parts(parts, train, test, settings)
+    if settings.time or settings.split_column:
+        _warn_of_known_rows(parts, train, settings)
     return parts
+
+
+def cut_last(
+    rows: NDArray[np.int64], share: float, times: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split off the rows of the latest times.
+
+    Args:
+        rows: (N,) numbers of rows, in increasing order.
+        share: of the rows; more where several have the earliest of the latest times, since equal times stay
+            together.
+        times: (all rows,).
+
+    Returns:
+        The other rows and the latest ones, each in increasing order.
+    """
+    of_rows = times[rows]
+    latest = math.ceil(share * len(rows))
+    late = of_rows >= np.sort(of_rows)[len(rows) - latest]
+    return rows[~late], rows[late]
+
+
+def _times(raw: Raw, name: str) -> NDArray[np.float64]:
+    """The times of all rows: numbers, or seconds of dates."""
+    cells = raw.table[name]
+    refuse_missing(cells, raw.path, f"the time '{name}'")
+    kind: Kind = "numeric" if is_numeric(cells) else "date"
+    return COLUMNS[kind].read(cells, raw.path, raw.rules.get(name, PLAIN))
+
+
+def _given(train: Raw, rows: NDArray[np.int64], name: str) -> list[NDArray[np.int64]]:
+    """The rows of train, validation and test as a column says."""
+    cells = train.table[name]
+    refuse_missing(cells, train.path, f"the part of the split '{name}'")
+    found = np.array([SPELLINGS.get(text.strip().lower(), "") for text in text_values(cells)])
+    refuse_cells(cells, found == "", train.path, f"is no part of a split: {', '.join(SPELLINGS)}")
+    return [rows[found[rows] == part] for part in ("train", "validation", "test")]
+
+
+def _warn_of_known_rows(parts: dict[str, NDArray[np.int64]], train: Raw, settings: TableSplitting) -> None:
+    """Count the rows outside of training that repeat a training row, features and target."""
+    left_out = {settings.id, settings.time, settings.split_column, *settings.drop}
+    numbers, _ = repeated(train.table, [name for name in train.table.columns if name not in left_out])
+    for name in ("validation", "test") if not settings.test else ("validation",):
+        known = int(np.isin(numbers[parts[name]], numbers[parts["train"]]).sum())
+        if known:
+            logger.warning("%s: %d %s rows repeat a training row", train.path, known, name)
 
 
 def _groups(train: Raw, test: Raw, settings: TableSplitting) -> Values | None:
     """What rows that stay together have in common (rows,): the group, or all their values."""
-    if settings.lags:
+    if settings.lags or settings.time or settings.split_column:
         return None
     if settings.group:
         column = train.table[settings.group]

@@ -1,5 +1,6 @@
 """The parts of a table: copies, groups, rare classes and tables that are too small."""
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -165,3 +166,75 @@ def test_a_class_without_test_rows_is_named(tmp_path: Path, caplog: pytest.LogCa
 def test_parts_of_one_row_are_refused(tmp_path: Path, rows: int) -> None:
     with pytest.raises(DataError, match=f"{rows} rows are too few for the split"):
         parts(tmp_path, numbers(rows))
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        [100 - row // 2 for row in range(50)],
+        [f"2024-{1 + (49 - row) // 10:02}-{1 + (49 - row) % 10 // 2:02}" for row in range(50)],
+    ],
+)
+def test_later_rows_are_the_test_part_and_equal_times_stay_together(tmp_path: Path, times: list[Any]) -> None:
+    table = numbers(50, when=times)
+    found = parts(tmp_path, table, time="when", test_share=0.1, validation_share=0.1)
+    latest = {part: table["when"][found == part] for part in ("train", "validation", "test")}
+    assert latest["train"].max() < latest["validation"].min()
+    assert latest["validation"].max() < latest["test"].min()
+    # 5 of 50 rows are to be tested and 5 of the others validated; pairs have the same time
+    assert found.value_counts().to_dict() == {"train": 38, "validation": 6, "test": 6}
+
+
+def test_the_time_is_a_feature_of_dates_unless_it_is_dropped(tmp_path: Path) -> None:
+    table = numbers(50, when=[f"2024-{1 + row // 5:02}-05" for row in range(50)])
+    parts(tmp_path, table, time="when")
+    learnt = json.loads((tmp_path / "prepared" / "preprocessing.json").read_text())
+    assert learnt["features"] == ["x", "when_month", "when_weekday", "when_elapsed"]
+    parts(tmp_path, table, time="when", drop=["when"])
+    assert json.loads((tmp_path / "prepared" / "preprocessing.json").read_text())["features"] == ["x"]
+
+
+def test_a_column_says_the_parts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    said = ["Train"] * 30 + ["val"] * 8 + [" TEST"] * 12
+    table = numbers(50, part=said)
+    table.loc[40, ["x", "y"]] = table.loc[3, ["x", "y"]]
+    found = parts(tmp_path, table, split_column="part")
+    assert found.tolist() == ["train"] * 30 + ["validation"] * 8 + ["test"] * 12
+    assert json.loads((tmp_path / "prepared" / "preprocessing.json").read_text())["features"] == ["x"]
+    assert "1 test rows repeat a training row" in caplog.text
+
+
+def test_without_validation_rows_in_the_column_they_are_cut_from_the_training_rows(tmp_path: Path) -> None:
+    table = numbers(50, part=["training"] * 40 + ["testing"] * 10)
+    found = parts(tmp_path, table, split_column="part")
+    assert found[40:].tolist() == ["test"] * 10
+    assert found[:40].value_counts().to_dict() == {"train": 36, "validation": 4}
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        ({"split_column": "part"}, "row 2, column 'part': 'tset' is no part of a split: train, training, "),
+        ({"time": "when"}, "row 3: the time 'when' is missing"),
+        ({"time": "word"}, "row 1, column 'word': 'soon' is no date"),
+    ],
+)
+def test_a_wrong_time_or_part_is_refused_by_row(tmp_path: Path, keys: dict[str, Any], complaint: str) -> None:
+    table = numbers(20, part=["train", "tset"] * 10, when=[1.0, 2.0, None, 3.0] * 5, word=["soon"] * 20)
+    with pytest.raises(DataError, match=complaint):
+        parts(tmp_path, table, **keys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        ({"time": "when", "group": "who"}, r"prepare\.group and prepare\.time exclude each other"),
+        ({"time": "when", "folds": 3}, r"prepare\.time and prepare\.folds exclude each other"),
+        ({"split_column": "part", "time": "when"}, r"prepare\.time and prepare\.split_column exclude"),
+        ({"split_column": "y"}, r"prepare\.split_column must be another column"),
+        ({"time": "y"}, r"prepare\.time and prepare\.target are the same"),
+    ],
+)
+def test_ways_to_split_exclude_each_other(keys: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigurationError, match=complaint):
+        Preparation(target="y", **keys)
