@@ -5,6 +5,7 @@ B rows of a batch, F features, N numbers, C columns of categories
 
 import warnings
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from src.bundle.bundle import Bundle
 from src.core.errors import ConfigurationError
 from src.tabular.preprocessing import Preprocessing
 from src.training.loading import BalancedBatches, Batches, BatchSize, WholeData
@@ -177,3 +179,70 @@ class TabularData(WholeData):
             self.preprocessing,
             trainer.strategy.root_device,
         )
+
+
+class FoldedData(TabularData):
+    """Batches of (features, target, position) of the training and validation rows together.
+
+    Both loaders have all of these rows. The position of a row in a random order of them says in which folds
+    it is (`TabularEnsemble.held_out`). Rows of one class have neighbouring positions, so that each fold has
+    its share of every class. The test batches are those of `TabularData`.
+    """
+
+    evaluation_size = 4096  # each row has the activations of all members
+
+    def setup(self, stage: str) -> None:
+        """Refuse a model that has no members.
+
+        Raises:
+            ConfigurationError: it would be validated on the rows that it is trained on.
+        """
+        assert self.trainer is not None
+        if not hasattr(self.trainer.lightning_module, "held_out"):
+            raise ConfigurationError(
+                "data: FoldedData leaves no row to the validation of one network; use TabularData, or "
+                "src.tabular.ensemble.TabularEnsemble"
+            )
+
+    def tensors(self, split: str) -> tuple[Tensor, ...]:
+        """Features (rows, F), target and position (rows,) of the rows; of the test rows no position."""
+        if split == "test":
+            return super().tensors(split)
+        parts = zip(super().tensors("train"), super().tensors("validation"), strict=True)
+        features, target = map(torch.cat, parts)
+        return features, target, fold_positions(target, self.order_seed)
+
+    def targets(self, split: str) -> Tensor:
+        """The target of a split, (rows, ...)."""
+        return self.tensors(split)[1]
+
+    def batches(self, split: str, batch_size: BatchSize, seed: int | None = None) -> Batches:
+        """The batches of a split, of whole tensors: an ensemble is for tables that are not large."""
+        return WholeData.batches(self, split, batch_size, seed)
+
+
+def fold_positions(target: Tensor, seed: int) -> Tensor:
+    """The position (rows,) of each row in a random order, in which the rows of a class lie together.
+
+    Args:
+        target: (rows, 1) float32 or, for classes, (rows,) int64.
+        seed: of the order.
+    """
+    generator = torch.Generator().manual_seed(derived_seed(seed, -1))  # from 0 on they are those of epochs
+    order = torch.randperm(len(target), generator=generator)
+    if target.ndim == 1:
+        order = order[target[order].argsort(stable=True)]
+    return torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
+
+
+def data_of(bundle: Bundle, prepared: Path) -> TabularData:
+    """The rows that a model was trained with.
+
+    Args:
+        bundle: of the model.
+        prepared: data/prepared/<task>.
+    """
+    configuration = bundle.configuration
+    module, _, name = (configuration.get("data") or {}).get("class_path", "").rpartition(".")
+    folded = module and issubclass(getattr(import_module(module), name), FoldedData)
+    return (FoldedData if folded else TabularData)(prepared, order_seed=configuration["seed_everything"])

@@ -16,7 +16,7 @@ from src.reporting.metrics import begin_report, write_metrics
 from src.reporting.noise import gains_of_classes, noise_of, write_losses
 from src.reporting.tables import markdown_table, print_metrics
 from src.tabular.baselines import ROWS_AT_ONCE, baseline_outputs, sampled_rows
-from src.tabular.data import load_rows, load_split, mapped_split
+from src.tabular.data import FoldedData, data_of, load_rows, load_split, mapped_split
 from src.tabular.explanations import write_explanations
 from src.tabular.figures import plot_function, plot_predictions
 from src.tabular.linear import linear_layer, separable, weights_table
@@ -49,11 +49,15 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
         "train": (features, train if sample is None else train[sample]),
         **{name: load_split(prepared, name) for name in ("validation", "test")},
     }
+    data = data_of(bundle, prepared)
+    if isinstance(data, FoldedData) and sample is None:  # the model was trained on the validation rows, too
+        features, train, _ = data.tensors("train")
+        splits["train"] = features, train
     test, target = splits["test"]
     with torch.inference_mode():
         outputs = torch.cat([model(part) for part in test.split(ROWS_AT_ONCE)])
     rare = rare_class(train) if classes is not None and len(classes) == 2 else None
-    metrics = scores(model, *model.validation_outputs(prepared), rare, "validation")
+    metrics = scores(model, *model.validation_outputs(data), rare, "validation")
     metrics |= scores(model, outputs, target, rare, "test")
     # one thread: the sums are the same on every machine, and a training at the same time keeps its cores
     with threadpool_limits(limits=1):

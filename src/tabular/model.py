@@ -5,7 +5,6 @@ B batch, F features, O outputs, C classes
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,7 +16,7 @@ from torch.nn import functional
 from torchmetrics.functional import mean_absolute_error, mean_squared_error, r2_score
 
 from src.core.errors import ConfigurationError
-from src.tabular.data import load_split
+from src.tabular.data import TabularData
 from src.tabular.decisions import (
     ThresholdMetric,
     balanced_weights,
@@ -34,10 +33,10 @@ from src.training.metrics import classification_metrics
 from src.training.optimizers import ParameterGroups, optimizer_and_schedule
 from src.training.overhead import log_epoch
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]  # features, target and, of FoldedData, positions
 NetworkCallable = Callable[[int, int], nn.Module]  # inputs, outputs
 
-REGRESSION_LOSSES = ("mse", "mae", "smooth_l1", "log_rmse", "quantile")
+REGRESSION_LOSSES = ("mse", "mae", "smooth_l1", "huber", "log_rmse", "quantile")
 EVALUATED_AT_ONCE = 8192  # rows
 
 
@@ -205,7 +204,7 @@ class TabularModel(LightningModule):
         """Learn what is decided from the validation rows, with the weights that are kept."""
         if self.temperature is None and self.threshold_metric is None and self.margin is None:
             return
-        outputs, target = self.validation_outputs(self.trainer.datamodule.prepared)  # type: ignore[attr-defined]
+        outputs, target = self.validation_outputs(self.trainer.datamodule)  # type: ignore[attr-defined]
         if self.temperature is not None:
             logits = outputs if outputs.shape[1] > 1 else torch.cat([torch.zeros_like(outputs), outputs], 1)
             self.temperature.fill_(fit_temperature(logits, target))
@@ -216,23 +215,29 @@ class TabularModel(LightningModule):
             self.margin.fill_(fit_margin(target[:, 0] - outputs[:, 0], self.interval))
 
     @torch.inference_mode()
-    def validation_outputs(self, prepared: Path) -> tuple[Tensor, Tensor]:
+    def validation_outputs(self, data: TabularData) -> tuple[Tensor, Tensor]:
         """Outputs (N, O) for the rows by which decisions are learnt, and their prepared target (N, ...).
 
         Args:
-            prepared: data/prepared/<task>.
+            data: of the training.
         """
-        features, target = load_split(prepared, "validation")
+        features, target, *positions = data.tensors("validation")
         training = self.training
         self.eval()
-        outputs = [self(part.to(self.device)).cpu() for part in features.split(EVALUATED_AT_ONCE)]
+        batches = zip(*(part.split(EVALUATED_AT_ONCE) for part in (features, *positions)), strict=True)
+        outputs = [self.unseen_outputs(*(part.to(self.device) for part in batch)).cpu() for batch in batches]
         self.train(training)
         return torch.cat(outputs), target
 
+    def unseen_outputs(self, features: Tensor, *positions: Tensor) -> Tensor:
+        """Outputs (B, O) for validation rows, features (B, F), by what was not trained on them."""
+        outputs: Tensor = self(features)
+        return outputs
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the outputs for the metrics of the epoch."""
-        features, target = batch
-        self.epoch_outputs.add("validation", self(features), target)
+        features, target, *positions = batch
+        self.epoch_outputs.add("validation", self.unseen_outputs(features, *positions), target)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the outputs for the metrics of the epoch."""

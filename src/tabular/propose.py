@@ -59,7 +59,7 @@ MOST_CLASSES = 200
 MOST_CODES = 50
 MOST_CATEGORIES = 200
 LEAST_ROWS_EACH = 5
-RARE_ROWS = 5
+RARE_ROWS = 10
 MOST_STRAY = 3
 MOST_SEEN = 3
 FEW_ROWS, MANY_ROWS = 1000, 10_000
@@ -70,6 +70,9 @@ LEAST_GROUP_ROWS, MOST_GROUP_ROWS = 2, 50  # on average
 LINEAR = 1e-9
 
 Task = Literal["regression", "classification"]
+
+MOST_CELLS = 1_000_000  # above, one network takes less time
+ENSEMBLE_ROWS, ENSEMBLE_BATCHES = 4000, 8
 
 STEPS = 2000
 BATCHES = 16  # per epoch, within the bounds of the batch size
@@ -173,7 +176,7 @@ def propose(path: Path, target: str | None, task: Task | None = None, reading: R
         source=file.parent,
         files=[file.name, *([official.name] if official else [])],
         prepare=prepare,
-        configuration=_configuration(len(table), classes),
+        configuration=_configuration(table, classes, bool(features.group)),
         findings=findings,
         predict=f"--data.input {shlex.quote(str(test or file))}",
     )
@@ -538,7 +541,11 @@ def _column_keys(table: pd.DataFrame, features: Features, unknown: list[str]) ->
         keys["drop"] = list(features.drop)
     if features.codes:
         keys["column_types"] = {name: Noted("categorical", why) for name, why in features.codes.items()}
-    keys |= {"impute": "mean", "scale": "standard"}
+    if table.size < MOST_CELLS:  # as the ensemble wants it
+        keys |= {"impute": "median", "missing_indicators": True}
+        keys |= {"transform": Noted("auto", "the logarithm of counts with a heavy tail"), "scale": "robust"}
+    else:
+        keys |= {"impute": "mean", "scale": "standard"}
     rare = RARE_ROWS if _categorical(table, features) else 1
     keys["min_frequency"] = Noted(rare, "categories with fewer training rows become one")
     if unknown:
@@ -565,12 +572,65 @@ def _column_findings(table: pd.DataFrame, features: Features, unknown: list[str]
     findings.append(f"features: {count(numbers, 'number')}, {categorical} categorical")
     missing = [name for name in table.columns if name not in features.drop and table[name].isna().any()]
     if missing:
-        findings[-1] += f"; missing cells in {listed(missing)} become the mean, or a category of their own"
+        findings[-1] += f"; missing cells in {listed(missing)} are filled, or a category of their own"
     return findings
 
 
-def _configuration(rows: int, classes: int) -> dict[str, Any]:
-    """The configuration of the training by the numbers of rows and of classes, 0 for regression."""
+def _configuration(table: pd.DataFrame, classes: int, grouped: bool) -> dict[str, Any]:
+    """The configuration of the training: an ensemble of small networks, or one network for a large table.
+
+    Args:
+        table: all rows.
+        classes: their number, 0 for regression.
+        grouped: whether the rows of a group stay together.
+    """
+    if table.size < MOST_CELLS:
+        return _ensemble(len(table), classes, grouped)
+    return _one_network(len(table), classes)
+
+
+def _ensemble(rows: int, classes: int, grouped: bool) -> dict[str, Any]:
+    most = 128 if rows < ENSEMBLE_ROWS else 256
+    batch_size = min(max(2 ** int(math.log2(rows / ENSEMBLE_BATCHES)), 16), most)
+    # folds are cut by rows: the best epoch would be that of known groups
+    data = "TabularData" if grouped else "FoldedData"
+    averaging = {
+        "class_path": "lightning.pytorch.callbacks.EMAWeightAveraging",
+        "init_args": {"decay": 0.98, "use_buffers": False},
+    }
+    stopping = {
+        "class_path": "lightning.pytorch.callbacks.EarlyStopping",
+        "init_args": {"monitor": "validation/loss", "patience": 15},
+    }
+    return configuration(
+        300,
+        callbacks=[averaging, stopping],
+        data={"class_path": f"src.tabular.data.{data}", "init_args": {"batch_size": batch_size}},
+        model={
+            "class_path": "src.tabular.ensemble.TabularEnsemble",
+            "init_args": {
+                "members": Noted(16, "networks; each leaves out one of 8 folds of the rows"),
+                "hidden_sizes": Noted([64, 64], "units of each hidden layer"),
+                "dropout": 0.25,
+                "loss": "cross_entropy" if classes else "huber",
+                "optimizer": {
+                    "class_path": "torch.optim.Adam",
+                    "init_args": {"lr": 0.01, "betas": [0.9, 0.95], "fused": True},
+                },
+                "lr_scheduler": {
+                    "class_path": "torch.optim.lr_scheduler.LinearLR",
+                    "init_args": {"start_factor": 0.1, "total_iters": Noted(10, "steps of warm-up")},
+                },
+                "lr_interval": "step",
+                "parameter_groups": Noted(
+                    [{"pattern": "scale", "lr": 0.06}], "the factors of the inputs learn more quickly"
+                ),
+            },
+        },
+    )
+
+
+def _one_network(rows: int, classes: int) -> dict[str, Any]:
     batch_size = int(min(max(2 ** round(math.log2(rows / BATCHES)), 16), 256))
     epochs = min(max(round(STEPS * batch_size / rows), 10), 100)
     hidden_sizes = [64, 64] if rows < MANY_ROWS else [256, 128]

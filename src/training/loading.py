@@ -110,7 +110,7 @@ class BalancedBatches(Batches):
         if self.seed is None:
             return None
         generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch))
-        target = self.tensors[-1].cpu()
+        target = self.tensors[1].cpu()
         classes = target.argsort(stable=True).split(target.bincount().tolist())
         classes = [rows for rows in classes if len(rows)]
         parts = []

@@ -67,7 +67,7 @@ def test_the_target_and_what_it_is(
         ("z", [*ROWS[2:], "not seen", "not seen"], "missing", [*MISSING, "not seen"]),
         ("z", [f"{row}" if row % 3 else f"A{row}" for row in ROWS], "missing", None),
         ("z", ["none" if row % 2 else "some" for row in ROWS], "missing", None),
-        ("z", ["none" if row % 2 else "some" for row in ROWS], "min_frequency", 5),
+        ("z", ["none" if row % 2 else "some" for row in ROWS], "min_frequency", 10),
         ("z", [1.5 * row for row in ROWS], "min_frequency", 1),
     ],
 )
@@ -123,15 +123,36 @@ def test_other_kinds_of_tables(ending: str, tmp_path: Path) -> None:
     assert plain(proposal.prepare)["target_transform"] == "standardize"
 
 
-def test_more_rows_have_larger_batches_and_layers(tmp_path: Path) -> None:
-    found = []
-    for times in (1, 500):
-        table = pd.DataFrame({name: values * times for name, values in COLUMNS.items()})
-        table.to_csv(tmp_path / "t.csv", index=False)
-        proposed = plain(propose(tmp_path / "t.csv", None).configuration)
-        sizes = proposed["model"]["init_args"]["network"]["init_args"]["hidden_sizes"]
-        found.append((proposed["data"]["init_args"]["batch_size"], proposed["trainer"]["max_epochs"], sizes))
-    assert found == [(16, 100, [64, 64]), (256, 17, [256, 128])]
+def configuration(folder: Path, times: int) -> Any:
+    """The configuration that is proposed for a table of 60 rows, each repeated."""
+    table = pd.DataFrame({name: values * times for name, values in COLUMNS.items()})
+    table.to_csv(folder / "t.csv", index=False)
+    return plain(propose(folder / "t.csv", None).configuration)
+
+
+def test_more_rows_have_larger_batches(tmp_path: Path) -> None:
+    found = [configuration(tmp_path, times)["data"] for times in (1, 30, 100)]
+    assert [data["init_args"]["batch_size"] for data in found] == [16, 128, 256]
+    assert {data["class_path"] for data in found} == {"src.tabular.data.FoldedData"}
+
+
+def test_a_large_table_has_one_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = configuration(tmp_path, 500)
+    assert small["model"]["class_path"] == "src.tabular.ensemble.TabularEnsemble"
+    monkeypatch.setattr("src.tabular.propose.MOST_CELLS", 60 * 500 * len(COLUMNS))
+    large = configuration(tmp_path, 500)
+    assert large["model"]["class_path"] == "src.tabular.model.TabularModel"
+    assert large["data"]["init_args"]["batch_size"] == 256
+    assert large["model"]["init_args"]["network"]["init_args"]["hidden_sizes"] == [256, 128]
+
+
+def test_groups_are_not_cut_into_folds(tmp_path: Path) -> None:
+    table = pd.DataFrame({name: values * 2 for name, values in COLUMNS.items()})
+    table["patient"] = [f"P{row // 4}" for row in range(len(table))]
+    table.to_csv(tmp_path / "t.csv", index=False)
+    found = propose(tmp_path / "t.csv", "price")
+    assert "group" in found.prepare
+    assert plain(found.configuration)["data"]["class_path"] == "src.tabular.data.TabularData"
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_the_kind_of_the_target_and_the_other_way_where_it_is_a_guess(
 
 
 def test_the_kind_of_the_target_can_be_told(tmp_path: Path) -> None:
-    for task, loss in (("regression", "smooth_l1"), ("classification", "cross_entropy")):
+    for task, loss in (("regression", "huber"), ("classification", "cross_entropy")):
         found = proposal(tmp_path, {"y": ROWS % 8}, task)  # type: ignore[arg-type]
         assert plain(found.prepare)["task"] == task
         assert plain(found.configuration)["model"]["init_args"]["loss"] == loss
@@ -158,7 +158,17 @@ def test_the_folder_of_a_competition(test: str, tmp_path: Path) -> None:
 
 def test_keys_that_are_often_varied_are_written_out(tmp_path: Path) -> None:
     prepared = plain(proposal(tmp_path, {"y": X * 2 % 7}).prepare)
-    usual = {"impute", "scale", "min_frequency", "test_share", "validation_share", "seed", "target_transform"}
+    usual = {
+        "impute",
+        "missing_indicators",
+        "transform",
+        "scale",
+        "min_frequency",
+        "test_share",
+        "validation_share",
+        "seed",
+        "target_transform",
+    }
     assert usual <= set(prepared)
 
 
