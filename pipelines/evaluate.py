@@ -21,13 +21,17 @@ def evaluate(model: str) -> None:
     Args:
         model: the name of a trained model, whose bundle is models/<model>.
     """
-    from src.bundle.bundle import Bundle  # not needed for --help
+    import torch  # not needed for --help
+
+    from src.bundle.bundle import Bundle
     from src.training.tracking import log_report
 
     require_name(model, "model")
     bundle = Bundle.open(MODELS / model)
     prepared = PREPARED / bundle.task
     bundle.require_data(prepared)
+    # as in the training, on any number of cores: threads add up in another order
+    torch.set_num_threads(bundle.configuration["threads"])
     kind = bundle.part("evaluate")
     require_ours(REPORTS / model, dict.fromkeys(REPORT_FILES))
     samples = None
