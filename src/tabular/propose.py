@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shlex
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,13 +14,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src.core.errors import ConfigurationError, DataError
-from src.preparation.proposals import Noted, Proposal, configuration, count, listed, one_cycle
+from src.preparation.proposals import Noted, Proposal, configuration, count, listed, one_cycle, plain
 from src.preparation.splits import repeated
 from src.reporting.noise import UNBALANCED
+from src.tabular.columns import TRUTH
+from src.tabular.dates import seconds_of
 from src.tabular.dialect import DEFAULT, Reading, ReadingError, as_flow, delimiter_of, format_of
 from src.tabular.notation import is_date, missing_mark, plain_number
 from src.tabular.reading import CSV_ENDINGS, EXCEL_ENDINGS, JSON_ENDINGS, found_reading, read_table
 from src.tabular.sources import ARROW_ENDINGS
+from src.tabular.splitting import SPELLINGS
 from src.tabular.values import MISSING, is_numeric, plain_texts, text_values
 
 ENDINGS = (".csv", ".tsv", ".xlsx", ".json")
@@ -54,6 +58,21 @@ COUNT_NAME = re.compile(
 SUBMISSION = re.compile(r"(?i:.*submission)")
 CODE_NAME = re.compile(r".*(code|class|type|zip|postal|region|district|zone|sector|categor|kind|group)", re.I)
 
+SPLIT_NAME = re.compile(r"(?i:(.*[ _.-])?(split|subset|partition|set|part|usage))")
+SCALES = (
+    ("very low", "low", "medium", "middle", "moderate", "high", "very high"),
+    ("xs", "s", "m", "l", "xl", "xxl"),
+    ("tiny", "small", "medium", "large", "huge"),
+    ("very poor", "poor", "fair", "average", "good", "very good", "excellent"),
+    ("none", "mild", "moderate", "severe"),
+    ("never", "rarely", "sometimes", "often", "always"),
+    ("很低", "低", "中", "高", "很高"),
+    ("小", "中", "大"),
+    ("差", "中", "良", "优"),
+)
+KIND_NAMES = {"date": "of dates", "boolean": "of yes and no", "ordered": "ordered", "text": "of free text"}
+LONG_TEXT = 40  # bytes
+
 MOST_NUMBER_CLASSES = 20
 MOST_CLASSES = 200
 MOST_CODES = 50
@@ -87,13 +106,20 @@ class Features:
         id: the column that identifies the rows, and the reason; None if there is no such column.
         group: the column of the person or thing that several rows are about, and the reason; None for none.
         drop: the reason by column to leave out.
-        codes: the reason by column of numbers that are categories.
+        kinds: by column, its entry in `column_types` and the reason.
+        split_column: the column that says the part of each row, and the reason.
     """
 
     id: tuple[str, str] | None = None
     group: tuple[str, str] | None = None
     drop: dict[str, str] = field(default_factory=dict)
-    codes: dict[str, str] = field(default_factory=dict)
+    kinds: dict[str, Noted] = field(default_factory=dict)
+    split_column: tuple[str, str] | None = None
+
+    @property
+    def others(self) -> list[str]:
+        """The columns that are read and are no features."""
+        return [found[0] for found in (self.id, self.group, self.split_column) if found]
 
 
 def propose(path: Path, target: str | None, task: Task | None = None, reading: Reading = DEFAULT) -> Proposal:
@@ -176,7 +202,7 @@ def propose(path: Path, target: str | None, task: Task | None = None, reading: R
         source=file.parent,
         files=[file.name, *([official.name] if official else [])],
         prepare=prepare,
-        configuration=_configuration(table, classes, bool(features.group)),
+        configuration=_configuration(table, classes, bool(features.group or features.split_column)),
         findings=findings,
         predict=f"--data.input {shlex.quote(str(test or file))}",
     )
@@ -392,7 +418,7 @@ def _rare_classes(table: pd.DataFrame, target: str) -> list[str]:
 def _suspicious(table: pd.DataFrame, target: str, features: Features, classes: int) -> list[str]:
     """Questions about rows and columns that make a score too good."""
     findings = []
-    left_out = {target, *features.drop} | {found[0] for found in (features.id, features.group) if found}
+    left_out = {target, *features.drop, *features.others}
     answer = table[target]
     for name in (name for name in table.columns if name not in left_out):
         column = table[name]
@@ -424,27 +450,71 @@ def _features(table: pd.DataFrame) -> Features:
             found.drop[name] = "no row has a value"
         elif column.nunique(dropna=False) == 1:
             found.drop[name] = "all rows have the same value"
+        elif found.split_column is None and (why := _split_reason(column)):
+            found.split_column = (name, why)
+        elif kind := _plain_kind(column):
+            found.kinds[name] = kind
         elif why := _id_reason(column):
             ids[name] = why
         elif found.group is None and (why := _group_reason(column)):
             found.group = (name, why)
         elif is_numeric(column):
             if _is_code(column):
-                found.codes[name] = f"{column.nunique()} whole numbers that look like codes"
+                why = f"{column.nunique()} whole numbers that look like codes"
+                found.kinds[name] = Noted("categorical", why)
         elif why := _text_reason(column):
             found.drop[name] = why
         elif mark := _marked_number(column):
-            found.codes[name] = f"whole numbers and texts such as {mark!r}"
+            found.kinds[name] = Noted("categorical", f"whole numbers and texts such as {mark!r}")
         elif column.dropna().astype(str).str.fullmatch(r"\d+").all():
-            found.codes[name] = "numbers with leading zeros are codes"
+            found.kinds[name] = Noted("categorical", "numbers with leading zeros are codes")
     numbered = [name for name in ids if is_numeric(table[name])]
-    if len(ids) + len(found.drop) + bool(found.group) == len(table.columns) and numbered:
+    if len(ids) + len(found.drop) + len(found.others) == len(table.columns) and numbered:
         del ids[numbered[0]]  # the only possible feature
     # of several, the one with the name of an id
     named = sorted(ids, key=lambda name: not ID_NAME.fullmatch(name))
     found.id = (named[0], ids[named[0]]) if named else None
     found.drop |= {name: f"{ids[name]}, as '{named[0]}' does" for name in named[1:]}
     return found
+
+
+def _split_reason(column: "pd.Series[Any]") -> str | None:
+    """Why a column says the part of each row, if it does."""
+    if not SPLIT_NAME.fullmatch(str(column.name)) or is_numeric(column) or column.isna().any():
+        return None
+    parts = {SPELLINGS.get(text.strip().lower()) for text in column.astype(str).unique()}
+    return "it says the part of each row" if None not in parts and parts >= {"train", "test"} else None
+
+
+def _plain_kind(column: "pd.Series[Any]") -> Noted | None:
+    """The entry in `column_types` of a column of dates, of yes and no, of ordered texts or of free text."""
+    if is_numeric(column):
+        return None
+    texts = column.dropna().astype(str)
+    distinct = [text.strip() for text in texts.unique()]
+    if _is_date(column):
+        why = f"dates; `time: {column.name}` would test on the latest rows"
+        ways = [order for order in (None, True, False) if all(_reads(text, order) for text in distinct)]
+        if None in ways:
+            return Noted("date", why)
+        return Noted({"kind": "date", "day_first": ways[0]}, why) if len(ways) == 1 else None
+    if len(distinct) == 2 and {TRUTH.get(text.lower()) for text in distinct} == {0.0, 1.0}:
+        return Noted("boolean", "yes or no")
+    for scale in SCALES:
+        known = {text.lower(): text for text in distinct}
+        if len(known) == len(distinct) > 2 and set(known) <= set(scale):
+            order = [known[text] for text in scale if text in known]
+            return Noted({"kind": "ordered", "order": order}, "the usual words of a scale")
+    many = len(distinct) > min(MOST_CATEGORIES, max(len(column) / LEAST_ROWS_EACH, 2))
+    if many and np.median([len(text.encode()) for text in distinct]) >= LONG_TEXT:
+        words = np.mean([" " in text or not text.isascii() for text in distinct])
+        if words > MOSTLY and not GROUP_NAME.fullmatch(str(column.name)):
+            return Noted("text", f"{len(distinct):,} different long texts; or add it to `drop`")
+    return None
+
+
+def _reads(text: str, day_first: bool | None) -> bool:
+    return seconds_of(text, day_first) is not None
 
 
 def _id_reason(column: "pd.Series[Any]") -> str | None:
@@ -486,7 +556,10 @@ def _is_date(column: "pd.Series[Any]") -> bool:
 def _text_reason(column: "pd.Series[Any]") -> str | None:
     """Why a column of texts is not one of categories, if it is not."""
     if _is_date(column):
-        return "dates; add columns of numbers such as year, month or days if they matter"
+        if all(_reads(str(text), day_first=True) for text in column.dropna().unique()):
+            keys = f"column_types: {{{column.name}: {{kind: date, day_first: true}}}}"
+            return f"dates in which the day or the month may be first; say it by `{keys}`, or false"
+        return "times, or dates in several notations; add columns of numbers if they matter"
     if column.nunique() > min(MOST_CATEGORIES, max(len(column) / LEAST_ROWS_EACH, 2)):
         return "too many different texts for categories"
     return None
@@ -525,9 +598,14 @@ def _skewness(values: Any) -> float:
 
 def _categorical(table: pd.DataFrame, features: Features) -> list[str]:
     used = [name for name in table.columns if name not in features.drop]
-    others = {found[0] for found in (features.id, features.group) if found}
-    used = [name for name in used if name not in others]
-    return [name for name in used if name in features.codes or not is_numeric(table[name])]
+    used = [name for name in used if name not in features.others]
+    given = {name: plain(kind) for name, kind in features.kinds.items()}
+    return [name for name in used if given.get(name, "") == "categorical" or _is_inferred(table[name], given)]
+
+
+def _is_inferred(column: "pd.Series[Any]", given: Collection[str]) -> bool:
+    """Whether a column becomes one of categories without a key."""
+    return column.name not in given and not is_numeric(column)
 
 
 def _column_keys(table: pd.DataFrame, features: Features, unknown: list[str]) -> dict[str, Any]:
@@ -539,8 +617,10 @@ def _column_keys(table: pd.DataFrame, features: Features, unknown: list[str]) ->
         keys["group"] = Noted(*features.group)
     if features.drop:
         keys["drop"] = list(features.drop)
-    if features.codes:
-        keys["column_types"] = {name: Noted("categorical", why) for name, why in features.codes.items()}
+    if features.split_column:
+        keys["split_column"] = Noted(*features.split_column)
+    if features.kinds:
+        keys["column_types"] = features.kinds
     if table.size < MOST_CELLS:  # as the ensemble wants it
         keys |= {"impute": "median", "missing_indicators": True}
         keys |= {"transform": Noted("auto", "the logarithm of counts with a heavy tail"), "scale": "robust"}
@@ -568,8 +648,14 @@ def _column_findings(table: pd.DataFrame, features: Features, unknown: list[str]
     if unknown:
         findings.append(f"also read as missing: {listed(unknown)}; change `missing` if one is a value")
     categorical = len(_categorical(table, features))
-    numbers = len(table.columns) - len(features.drop) - bool(features.id) - bool(features.group) - categorical
-    findings.append(f"features: {count(numbers, 'number')}, {categorical} categorical")
+    kinds = [plain(kind) for kind in features.kinds.values()]
+    kinds = [kind if isinstance(kind, str) else kind["kind"] for kind in kinds]
+    more = {kind: kinds.count(kind) for kind in ("date", "boolean", "ordered", "text") if kind in kinds}
+    numbers = (
+        len(table.columns) - len(features.drop) - len(features.others) - categorical - sum(more.values())
+    )
+    named = [f"{found} {KIND_NAMES[kind]}" for kind, found in more.items()]
+    findings.append(", ".join([f"features: {count(numbers, 'number')}, {categorical} categorical", *named]))
     missing = [name for name in table.columns if name not in features.drop and table[name].isna().any()]
     if missing:
         findings[-1] += f"; missing cells in {listed(missing)} are filled, or a category of their own"
@@ -582,7 +668,7 @@ def _configuration(table: pd.DataFrame, classes: int, grouped: bool) -> dict[str
     Args:
         table: all rows.
         classes: their number, 0 for regression.
-        grouped: whether the rows of a group stay together.
+        grouped: whether a column says which rows stay together, or their part.
     """
     if table.size < MOST_CELLS:
         return _ensemble(len(table), classes, grouped)

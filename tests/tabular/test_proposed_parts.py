@@ -269,11 +269,18 @@ def test_rows_without_a_target_are_left_out_and_counted(tmp_path: Path) -> None:
     prepare(tmp_path, tmp_path / "prepared", Preparation(**plain(found.prepare)))
 
 
-@pytest.mark.parametrize("form", ["{} Jan 2024", "2024年5月{}日", "5/{}/2024", "10:{}"])
-def test_dates_are_no_feature(form: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["{} Jan 2024", "2024年5月{}日", "5/{}/2024"])
+def test_dates_are_features_of_the_calendar(form: str, tmp_path: Path) -> None:
+    found = proposal(tmp_path, {"z": [form.format(row % 19 + 10) for row in ROWS], "y": X * 2 % 7})
+    assert "dates; `time: z` would test on the latest rows" in found.prepare["column_types"]["z"].note
+    assert "features: 1 number, 0 categorical, 1 of dates" in found.findings
+
+
+@pytest.mark.parametrize("form", ["10:{}"])
+def test_times_are_no_feature(form: str, tmp_path: Path) -> None:
     found = proposal(tmp_path, {"z": [form.format(row % 19 + 10) for row in ROWS], "y": X * 2 % 7})
     assert plain(found.prepare)["drop"] == ["z"]
-    assert any(finding.startswith("left out: 'z': dates") for finding in found.findings)
+    assert any(finding.startswith("left out: 'z': times") for finding in found.findings)
 
 
 @pytest.mark.parametrize(
