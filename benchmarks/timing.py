@@ -86,6 +86,16 @@ def fit(config: str, *options: str, wandb_mode: str = "disabled") -> float:
     return TimedCLI.seconds
 
 
+def write_sample(path: Path, rows: int, sample: Path = Path("data/samples/house_prices/train.csv")) -> int:
+    """Write the rows of a table with an Id over and over, with Ids of their own; the size in bytes."""
+    header, *lines = sample.read_text(encoding="utf-8").splitlines()
+    cells = [line.split(",", 1)[1] for line in lines]
+    with path.open("w", encoding="utf-8") as file:
+        print(header, file=file)
+        file.writelines(f"{number},{cells[number % len(cells)]}\n" for number in range(rows))
+    return path.stat().st_size
+
+
 def measured(code: str, folder: Path) -> tuple[float, float]:
     """Seconds and peak MiB of a piece of Python in a process of its own."""
     answer = subprocess.run(

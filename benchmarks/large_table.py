@@ -1,0 +1,107 @@
+"""A table larger than the memory: prepare, an epoch of training and predictions under a limit of the memory.
+
+    python -m benchmarks.large_table [--rows 9000000] [--limit 2048]
+
+The table is the house-price sample over and over, with Ids of its own. The limit is that of the data that a
+process may allocate (RLIMIT_DATA); arrays that are memory-mapped for reading are files and do not count. Each
+command runs in its own process, and the disk needs four times the size of the table.
+"""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+from jsonargparse import auto_cli
+
+from benchmarks.timing import write_sample
+
+COMMANDS = {
+    "fetch": "pipelines.fetch house_prices",
+    "prepare": "pipelines.prepare house_prices",
+    "train": "src.cli fit --config configs/house_prices.yaml --trainer.max_epochs=1 --data.batch_size=1024",
+    "predict": "src.cli predict --bundle models/house_prices --data.input data/raw/house_prices/train.csv "
+    "--data.output predictions.csv",
+}
+
+
+def run(rows: int = 9_000_000, limit: int = 2048) -> None:
+    """Print the sizes, and for each command its time and the largest memory that it allocated.
+
+    Args:
+        rows: of the table.
+        limit: of the memory, in MiB.
+    """
+    project = Path.cwd()
+    with tempfile.TemporaryDirectory(dir=project) as name:
+        folder = Path(name)
+        (folder / "configs").symlink_to(project / "configs")
+        (folder / "table").mkdir()
+        parameters = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+        parameters["house_prices"] |= {"source": "table", "files": {}}
+        parameters["house_prices"]["prepare"] |= {"test_share": 0.02, "validation_share": 0.02}
+        (folder / "params.yaml").write_text(yaml.safe_dump(parameters), encoding="utf-8")
+        size = write_sample(folder / "table/train.csv", rows)
+        print(f"{rows:,} rows, {size >> 20:,} MiB of CSV, limit {limit:,} MiB", flush=True)
+        for label, command in COMMANDS.items():
+            seconds, allocated, resident = limited(command.split(), folder, project, limit)
+            print(
+                f"{label:8} {seconds:7.1f} s  allocated {allocated:6.0f} MiB  with mapped files "
+                f"{resident:6.0f} MiB",
+                flush=True,
+            )
+            if label == "fetch":
+                shutil.rmtree(folder / "table")
+            if label == "prepare":
+                prepared = folder / "data/prepared/house_prices"
+                arrays = sum(path.stat().st_size for path in prepared.glob("*.npy"))
+                learnt = json.loads((prepared / "preprocessing.json").read_text(encoding="utf-8"))
+                dense = 4 * rows * len(learnt["features"])
+                print(f"prepared {arrays >> 20:,} MiB, as features {dense >> 20:,} MiB", flush=True)
+                print(f"features are {dense / (limit << 20):.1f} times the limit", flush=True)
+
+
+def limited(arguments: list[str], folder: Path, project: Path, limit: int) -> tuple[float, float, float]:
+    """Run `python -m ...` under a limit of its memory in MiB.
+
+    Returns:
+        Its seconds, the largest memory that it allocated, and the largest resident memory, in MiB.
+    """
+    environment = os.environ | {"PYTHONPATH": str(project), "WANDB_MODE": "disabled"}
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit << 20, limit << 20)),
+    )
+    allocated = resident = 0
+    while process.poll() is None:
+        memory = memory_of(process.pid)
+        allocated = max(allocated, memory.get("RssAnon", 0))
+        resident = max(resident, memory.get("VmHWM", 0))
+        time.sleep(0.05)
+    if process.returncode:
+        sys.exit(f"{' '.join(arguments)}: exit code {process.returncode}")
+    return time.perf_counter() - start, allocated / 1024, resident / 1024
+
+
+def memory_of(process: int) -> dict[str, int]:
+    """The memory of a process in KiB, by the name of Linux; empty when it has ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    fields = [line.split() for line in lines if line.endswith("kB")]
+    return {field[0].rstrip(":"): int(field[1]) for field in fields}
+
+
+if __name__ == "__main__":
+    auto_cli(run)
