@@ -195,7 +195,7 @@ def _large_corpus(poems: list[str], settings: dict[str, object], folder: Path) -
             shuffled = [characters.pop() if character.isalpha() else character for character in poem]
             print("".join(shuffled), file=file)
     with contextlib.chdir(folder):
-        took, peak = measured(PREPARE.format(settings=repr(settings)), folder)
+        took, peak, _ = measured(PREPARE.format(settings=repr(settings)), folder)
     print(f"preparing {MANY:,} poems: {took:.1f} s, peak {peak:,.0f} MiB")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jsonargparse import auto_cli
 
-from benchmarks.timing import measured
+from benchmarks.timing import measured, write_sample
 
 BARE = """
 import pandas, torch
@@ -52,18 +52,16 @@ def compare(rows: int = 1_000_000, source: Path = Path("data/raw/house_prices"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "bundle").symlink_to(bundle.folder.absolute())
-        header, *lines = (source / "test.csv").read_text(encoding="utf-8").splitlines()
-        cells = [line.split(",", 1)[1] for line in lines]
-        with (folder / "rows.csv").open("w", encoding="utf-8") as file:
-            print(header, file=file)
-            file.writelines(f"{number},{cells[number % len(cells)]}\n" for number in range(rows))
-        megabytes = (folder / "rows.csv").stat().st_size / 1e6
-        print(f"{rows:,} rows x {header.count(',') + 1} columns, {megabytes:.0f} MB")
+        size = write_sample(folder / "rows.csv", rows, source / "test.csv")
+        print(f"{rows:,} rows, {size / 1e6:.0f} MB")
         by_hand = measured(bare, folder)
         predicted = measured(PREDICT, folder)
-    for label, (seconds, peak) in {"read_csv and forward pass": by_hand, "predict": predicted}.items():
-        print(f"{label:26} {seconds:6.1f} s  peak {peak:6.0f} MiB")
-    print(f"predict needs {predicted[0] / by_hand[0]:.2f} times the time")
+    for label, one in {"read_csv and forward pass": by_hand, "predict": predicted}.items():
+        print(f"{label:26} {one.cpu:6.1f} s CPU  {one.seconds:6.1f} s  peak {one.peak:6.0f} MiB")
+    print(
+        f"predict needs {predicted.seconds / by_hand.seconds:.2f} times the time, "
+        f"{predicted.cpu / by_hand.cpu:.2f} times the processor time"
+    )
 
 
 if __name__ == "__main__":

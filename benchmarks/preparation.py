@@ -1,8 +1,9 @@
-"""Peak memory and time of preparing a large table against pandas.read_csv of the same file.
+"""Time and memory of preparing a large table in blocks, as a whole by pandas, and of pandas.read_csv alone.
 
-    python -m benchmarks.preparation [--rows 1000000]
+    python -m benchmarks.preparation [--rows 1000000] [--whole false]
 
-The table is the house-price sample over and over, with Ids of its own; each way runs in its own process.
+The table is the house-price sample over and over, with Ids of its own; each way runs in its own process. Both
+preparations must give the same bytes.
 """
 
 import tempfile
@@ -11,42 +12,44 @@ from pathlib import Path
 import yaml
 from jsonargparse import auto_cli
 
-from benchmarks.timing import measured
+from benchmarks.timing import measured, write_sample
+from src.core.digests import file_digest
 
 READ = "import pandas; pandas.read_csv('train.csv')"
 PREPARE = """
+import src.tabular.reading
 from pathlib import Path
 from pipelines.parameters import checked
 from src.tabular.prepare import Preparation, prepare
 settings = checked(Preparation, {settings}, "prepare")
-prepare(Path("."), Path("prepared"), settings)
+src.tabular.reading.LARGE = {large}
+prepare(Path("."), Path("{name}"), settings)
 """
 
 
-def compare(rows: int = 1_000_000) -> None:
-    """Print time and peak memory of both, and the ratio.
+def compare(rows: int = 1_000_000, whole: bool = True) -> None:
+    """Print processor time, time and peak memory of each, and the ratios.
 
     Args:
         rows: of the generated CSV.
+        whole: prepare the table as a whole, too.
     """
     parameters = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     settings = parameters["house_prices"]["prepare"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        sample = Path("data/samples/house_prices/train.csv")
-        header, *lines = sample.read_text(encoding="utf-8").splitlines()
-        cells = [line.split(",", 1)[1] for line in lines]
-        table = folder / "train.csv"
-        with table.open("w", encoding="utf-8") as file:
-            print(header, file=file)
-            file.writelines(f"{number},{cells[number % len(cells)]}\n" for number in range(rows))
-        megabytes = table.stat().st_size / 1e6
-        print(f"{rows:,} rows x {header.count(',') + 1} columns, {megabytes:.0f} MB")
-        read = measured(READ, folder)
-        prepared = measured(PREPARE.format(settings=settings), folder)
-    for label, (seconds, peak) in {"pandas.read_csv": read, "prepare": prepared}.items():
-        print(f"{label:16} {seconds:6.1f} s  peak {peak:6.0f} MiB")
-    print(f"prepare needs {prepared[1] / read[1]:.2f} times the memory of pandas.read_csv")
+        size = write_sample(folder / "train.csv", rows)
+        print(f"{rows:,} rows, {size / 1e6:.0f} MB")
+        ways = {"pandas.read_csv": READ, "prepare": PREPARE.format(settings=settings, large=0, name="blocks")}
+        if whole:
+            ways["prepare by pandas"] = PREPARE.format(settings=settings, large=1 << 60, name="whole")
+        found = {label: measured(code, folder) for label, code in ways.items()}
+        for label, one in found.items():
+            print(f"{label:18} {one.cpu:6.1f} s CPU  {one.seconds:6.1f} s  peak {one.peak:6.0f} MiB")
+        if whole:
+            ratio = found["prepare"].cpu / found["prepare by pandas"].cpu
+            same = file_digest(folder / "blocks/manifest.json") == file_digest(folder / "whole/manifest.json")
+            print(f"the same bytes: {same}; prepare needs {ratio:.2f} times the processor time")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from src.cli import LockstepCLI, main
 
@@ -19,7 +19,8 @@ import resource, time
 start = time.perf_counter()
 {code}
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(time.perf_counter() - start, peak)
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(time.perf_counter() - start, peak, used.ru_utime + used.ru_stime)
 """
 
 
@@ -96,8 +97,16 @@ def write_sample(path: Path, rows: int, sample: Path = Path("data/samples/house_
     return path.stat().st_size
 
 
-def measured(code: str, folder: Path) -> tuple[float, float]:
-    """Seconds and peak MiB of a piece of Python in a process of its own."""
+class Measured(NamedTuple):
+    """Seconds, peak MiB and processor seconds of a process."""
+
+    seconds: float
+    peak: float
+    cpu: float
+
+
+def measured(code: str, folder: Path) -> Measured:
+    """Measure a piece of Python in a process of its own."""
     answer = subprocess.run(
         [sys.executable, "-c", MEASURE.format(code=code)],
         cwd=folder,
@@ -106,5 +115,5 @@ def measured(code: str, folder: Path) -> tuple[float, float]:
         capture_output=True,
         text=True,
     )
-    seconds, kibibytes = map(float, answer.stdout.split()[-2:])
-    return seconds, kibibytes / 1024
+    seconds, kibibytes, cpu = map(float, answer.stdout.split()[-3:])
+    return Measured(seconds, kibibytes / 1024, cpu)
