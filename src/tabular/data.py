@@ -123,8 +123,9 @@ class MappedBatches(Batches):
 class TabularData(WholeData):
     """Batches of (features, target) as `load_split` returns them.
 
-    Up to `whole_bytes` the features of a split are kept on the device that trains. Those of a larger one stay
-    on the disk as numbers and codes, and each batch is made from them; a balanced order keeps them all.
+    Where the features of the training rows take up to `whole_bytes`, each split is kept on the device that
+    trains. Larger ones stay on the disk as numbers and codes, and each batch is made from them; a balanced
+    order keeps the features of all training rows.
 
     Args:
         prepared: the folder data/prepared/<task>; the command line gives it.
@@ -164,14 +165,14 @@ class TabularData(WholeData):
         return _load(self.prepared, split, "target")
 
     def batches(self, split: str, batch_size: BatchSize, seed: int | None = None) -> Batches:
-        """The batches of a split, of memory-mapped ones where its features are large."""
-        mapped = mapped_split(self.prepared, split)
-        size = 4 * len(mapped[0]) * len(self.preprocessing.features)
+        """The batches of a split, of memory-mapped arrays where the table is large."""
+        rows = len(mapped_split(self.prepared, "train")[0])
+        size = 4 * rows * len(self.preprocessing.features)
         if size <= self.whole_bytes or self.kind(split) is not Batches:
             return super().batches(split, batch_size, seed)
         trainer: Any = self.trainer
         return MappedBatches(
-            mapped,
+            mapped_split(self.prepared, split),
             batch_size,
             seed,
             trainer.global_rank,
