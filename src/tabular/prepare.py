@@ -514,5 +514,12 @@ class SplitArrays:
 def _write_split(path: Path, rows: dict[str, NDArray[np.int64]], settings: Preparation) -> None:
     """Write the row (from 1, below the header) and the split of each prepared row of `train`."""
     names = ["train", "validation"] if settings.test else ["train", "validation", "test"]
-    parts = [pd.DataFrame({"row": rows[name] + 1, "split": name}) for name in names]
-    pd.concat(parts).sort_values("row", kind="stable").to_csv(path, index=False, lineterminator="\n")
+    numbers = np.concatenate([rows[name] for name in names])
+    places = np.repeat(np.arange(len(names)), [len(rows[name]) for name in names])
+    order = np.argsort(numbers, kind="stable")
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write("row,split\n")
+        for start in range(0, len(order), CHUNK_ROWS):
+            part = order[start : start + CHUNK_ROWS]
+            cells = zip((numbers[part] + 1).tolist(), places[part].tolist(), strict=True)
+            file.writelines(f"{row},{names[place]}\n" for row, place in cells)

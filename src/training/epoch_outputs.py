@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, distributed
 from torchmetrics.utilities.distributed import gather_all_tensors
 
+JOINED = 64  # batches that are kept as one
+
 
 class EpochOutputs(dict[str, list[tuple[Tensor, Tensor]]]):
     """Keep outputs and targets batch by batch; hand out those of all batches and processes at once.
@@ -14,7 +16,12 @@ class EpochOutputs(dict[str, list[tuple[Tensor, Tensor]]]):
 
     def add(self, stage: str, outputs: Tensor, target: Tensor) -> None:
         """Keep a batch: outputs (B, ...) and target (B, ...) of `train`, `validation` or `test`."""
-        self.setdefault(stage, []).append((outputs.detach(), target))
+        kept = self.setdefault(stage, [])
+        kept.append((outputs.detach(), target))
+        if len(kept) >= JOINED and len(kept[-JOINED][1]) == len(target):  # no joined one is among them
+            # many small tensors that stay between large ones that go would leave holes in the memory
+            all_outputs, targets = map(torch.cat, zip(*kept[-JOINED:], strict=True))
+            kept[-JOINED:] = [(all_outputs, targets)]
 
     def take(self, stage: str) -> tuple[Tensor, Tensor]:
         """Outputs (N, ...) and targets (N, ...) of an epoch of a stage, which is then forgotten."""
