@@ -122,8 +122,8 @@ def test_a_table_becomes_a_task(
             "task": "classification",
             "train": "list.csv",
             "id": "Nr",
-            "drop": ["Day", "Ship", "Ticket", "Name"],
-            "column_types": {"Zip": "categorical"},
+            "drop": ["Ship", "Ticket", "Name"],
+            "column_types": {"Day": "date", "Zip": "categorical"},
             "impute": "median",
             "missing_indicators": True,
             "transform": "auto",
@@ -138,10 +138,64 @@ def test_a_table_becomes_a_task(
     metrics = use("ships", monkeypatch, "--data.input", str(table))
     assert {"test/accuracy", "baseline/logistic/accuracy"} <= set(metrics)
     learnt = json.loads(Path("models/ships/preprocessing.json").read_text(encoding="utf-8"))
-    assert {column["name"] for column in learnt["columns"]} == {"Zip", "Age.years", "Deck"}
+    assert {column["name"] for column in learnt["columns"]} == {"Day", "Zip", "Age.years", "Deck"}
     with Path("predictions/ships.csv").open(encoding="utf-8") as file:
         predicted = list(csv.DictReader(file))
     assert (len(predicted), predicted[0]["Nr"]) == (120, "7")
+
+
+def write_visits(path: Path) -> Path:
+    """Visits of patients: dates with the day first, notes, a scale, yes and no, gaps, few sick ones."""
+    draws = random.Random(0)  # noqa: S311
+    words = ["no", "fever", "feels well", "after two weeks", "of rest", "and tea"]
+    rows = []
+    for row in range(300):
+        age = draws.randint(20, 90)
+        rows.append(
+            {
+                "patient": f"p{row // 5:02}",
+                "visit": f"{draws.randint(1, 28):02}/{draws.randint(1, 12):02}/2023",
+                "age": age if row % 11 else "",
+                "income": round(draws.lognormvariate(0, 1.5), 2),
+                "smokes": draws.choice(["Yes", "No", ""]),
+                "pain": draws.choice(["low", "medium", "high"]),
+                "note": " ".join(draws.choices(words, k=9)),
+                "sick": "yes" if age > 80 and draws.random() < 0.9 else "no",
+            }
+        )
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path
+
+
+def test_a_table_with_dates_notes_and_patients_becomes_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = write_visits(Path("visits.csv"))
+    new_task("visits", "tabular", table)
+    prepared = section("visits")["prepare"]
+    assert prepared["group"] == "patient"
+    assert prepared["column_types"] == {
+        "visit": {"kind": "date", "day_first": True},
+        "smokes": "boolean",
+        "pain": {"kind": "ordered", "order": ["low", "medium", "high"]},
+        "note": "text",
+    }
+    assert "visit: # dates; `time: visit` would test on the latest rows" in Path("params.yaml").read_text()
+    metrics = use("visits", monkeypatch, "--data.input", str(table))
+    assert "test/recall" in metrics
+    split = pd.read_csv("data/prepared/visits/split.csv").set_index("row")["split"]
+    patients = pd.read_csv(table)["patient"].set_axis(range(1, 301))
+    assert (split.groupby(patients).nunique() == 1).all()
+    learnt = json.loads(Path("models/visits/preprocessing.json").read_text(encoding="utf-8"))
+    columns = {column["name"]: column for column in learnt["columns"]}
+    assert (columns["income"]["transform"], columns["age"]["indicator"]) == ("log1p", True)
+    assert [name for name in learnt["features"] if name.startswith("visit_")] == [
+        "visit_month",
+        "visit_day",
+        "visit_weekday",
+        "visit_elapsed",
+    ]
+    assert len(pd.read_csv("predictions/visits.csv")) == 300
+    table_of_columns = Path("reports/visits/tables/columns.md").read_text(encoding="utf-8")
+    assert "| visit |  |  | date | 0 | month, day, weekday, elapsed |" in table_of_columns
 
 
 def test_the_rest_of_the_parameters_stays_as_it_is() -> None:
