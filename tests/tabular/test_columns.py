@@ -280,3 +280,18 @@ def test_the_bytes_of_many_categories_are_told(caplog: pytest.LogCaptureFixture)
 def test_an_order_is_needed() -> None:
     with pytest.raises(ConfigurationError, match=r"prepare\.column_types\.grade: .* needs `order`"):
         Preparation(target="y", column_types={"grade": "ordered"})
+
+
+def test_the_form_has_a_field_for_every_column() -> None:
+    import gradio
+
+    from src.tabular.form import table_form
+
+    learnt = every_column()
+    model = TabularModel(learnt, partial(MLP, hidden_sizes=[4])).eval()
+    with gradio.Blocks():
+        fields, predict = table_form(model, learnt)
+    shown: list[Any] = [field.value for field in fields]  # type: ignore[attr-defined]
+    assert shown[4:] == ["2024-02-15 05:15:00", "a", "2023-03-02", "no", "low", "", "y"]
+    assert predict(*shown).startswith("y: ")
+    assert predict(*[None] * len(shown)).startswith("y: ")
