@@ -6,6 +6,7 @@ B poems, T tokens, V vocabulary
 import copy
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -287,6 +288,16 @@ def _all_cores(poems: int) -> Iterator[None]:
 def _draws(seed: int, poem: int, count: int) -> Tensor:
     generator = torch.Generator().manual_seed(derived_seed(seed, poem))
     return torch.rand(count, 2, generator=generator, dtype=torch.float64)
+
+
+def most_rhyming(preprocessing: Preprocessing, tones: bool) -> int:
+    """How many characters the largest rhyme has; with tones, of those that may end in a level tone."""
+    found = Counter(
+        rhyme
+        for number, rhyme in enumerate(preprocessing.rhymes or [])
+        if rhyme is not None and (not tones or fits((preprocessing.tones or [])[number], "平"))
+    )
+    return max(found.values(), default=0)
 
 
 def _rhyming(rhymes: Tensor, writable: Tensor, rhyme: Tensor | None, lines: int) -> Tensor:

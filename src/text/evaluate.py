@@ -22,7 +22,7 @@ from src.reporting.noise import noise_of, write_losses
 from src.reporting.tables import markdown_table, print_metrics
 from src.text.baselines import CountedVectors, bits, ngram_models
 from src.text.classifier import TextClassifier
-from src.text.compose import Composition, compose_poems
+from src.text.compose import Composition, compose_poems, most_rhyming
 from src.text.data import DocumentBatches, contexts, load_split
 from src.text.evaluate_classes import evaluate_classes
 from src.text.model import LanguageModel, TokenModel, WordVectors
@@ -33,6 +33,7 @@ from src.text.tones import is_regulated
 ACCEPTS = (TokenModel, TextClassifier)  # other modules are evaluated by their own steps
 BASELINE_DOCUMENTS = 5000
 GENERATED_POEMS = 200
+LINES = 4  # of each of them
 COPY_LENGTH = 4
 SHOWN_WORDS = 24
 DRAWN_WORDS = 80
@@ -126,7 +127,8 @@ def _evaluate_poems(
         tones = {token: tone for token, tone in pairs if tone is not None}
         metrics["generated/regulated"] = regulated_rate(poems, tones)
         metrics["corpus/regulated"] = regulated_rate(regular, tones)
-        constrained = _generated(model, preprocessing, tones=True, rhyme=bool(rhymes))
+        can_rhyme = most_rhyming(preprocessing, tones=True) >= LINES
+        constrained = _generated(model, preprocessing, tones=True, rhyme=can_rhyme)
         metrics["constrained/regulated"] = regulated_rate(constrained, tones)
         metrics["constrained/rhyme"] = rhyme_rate(constrained, rhymes)
         metrics["constrained/copied_4grams"] = copied(constrained, corpus, COPY_LENGTH)
@@ -220,7 +222,7 @@ def _generated(model: LanguageModel, preprocessing: Preprocessing, **options: An
     """Write poems of eight verses, half of them of 5 and half of 7 characters."""
     poems: list[str] = []
     for length in (5, 7):
-        wanted = Composition(length=length, lines=4, count=GENERATED_POEMS // 2, **options)
+        wanted = Composition(length=length, lines=LINES, count=GENERATED_POEMS // 2, **options)
         poems += compose_poems(model, preprocessing, wanted)
     return poems
 
@@ -228,12 +230,12 @@ def _generated(model: LanguageModel, preprocessing: Preprocessing, **options: An
 def _samples(model: LanguageModel, preprocessing: Preprocessing) -> str:
     lines = ["# Poems with fixed seeds", ""]
     default = Composition()
-    can_rhyme = any(rhyme is not None for rhyme in preprocessing.rhymes or [])
     for wanted in SAMPLES:
         changed = {name: value for name, value in vars(wanted).items() if value != getattr(default, name)}
         if wanted.tones and preprocessing.tones is None:
             continue
-        if not can_rhyme and changed.pop("rhyme", False):
+        if wanted.rhyme and most_rhyming(preprocessing, wanted.tones) < wanted.lines:
+            del changed["rhyme"]
             wanted = Composition(**changed)
         (poem,) = compose_poems(model, preprocessing, wanted)
         options = " ".join(f"--data.compose.{name} {str(value).lower()}" for name, value in changed.items())
