@@ -686,7 +686,7 @@ def _ensemble(rows: int, classes: int, grouped: bool) -> dict[str, Any]:
     }
     stopping = {
         "class_path": "lightning.pytorch.callbacks.EarlyStopping",
-        "init_args": {"monitor": "validation/loss", "patience": 15},
+        "init_args": {"monitor": "validation/loss", "patience": 10},
     }
     return configuration(
         300,
