@@ -15,10 +15,12 @@ from typing import Any, NamedTuple
 from src.cli import LockstepCLI, main
 
 MEASURE = """
-import resource, time
+import os, re, resource, time
 start = time.perf_counter()
 {code}
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+if os.path.exists("/proc/self/status"):  # ru_maxrss is at least the memory of the parent at its fork
+    peak = int(re.search("VmHWM:[^0-9]*([0-9]+)", open("/proc/self/status").read())[1])
 used = resource.getrusage(resource.RUSAGE_SELF)
 print(time.perf_counter() - start, peak, used.ru_utime + used.ru_stime)
 """
