@@ -763,9 +763,11 @@ def _sorted_codes(values: Values) -> tuple[NDArray[np.int64], Any]:
     if not isinstance(values, pd.Categorical):
         return pd.factorize(values, sort=True)
     used = np.unique(values.codes[values.codes >= 0])
+    texts = np.asarray(values.categories, dtype=object)[used]
+    order = np.argsort(texts)
     renumbered = np.full(len(values.categories) + 1, -1)
-    renumbered[used] = np.arange(len(used))
-    return renumbered[values.codes], values.categories[used]
+    renumbered[used[order]] = np.arange(len(used))
+    return renumbered[values.codes], texts[order]
 
 
 def warn_of_case(column: str, texts: Collection[str]) -> None:

@@ -309,11 +309,17 @@ def _block_chunks(
     reading: Reading,
     ids: Collection[str],
 ) -> Iterator[pd.DataFrame]:
+    def typed() -> Iterator[pd.DataFrame]:
+        start = 0
+        for block in ahead(of_rows(source.blocks([*ids, *texts, *numbers]), size)):
+            yield typed_block(block, numbers, missing, reading, ids, path, start)
+            start += len(block)
+
     done = 0
     try:
-        for block in ahead(of_rows(source.blocks([*ids, *texts, *numbers]), size)):
-            yield typed_block(block, numbers, missing, reading, ids, path, done)
-            done += len(block)
+        for chunk in ahead(typed()):
+            yield chunk
+            done += len(chunk)
         if not done:
             raise DataError(f"{path}: there are no rows below the header")
     except UnusualError:

@@ -187,6 +187,10 @@ def numeric_values(column: "pd.Series[Any]", path: Path) -> NDArray[np.float64]:
     Raises:
         DataError: a cell is text, infinite or beyond float32; the message has its row, counted from 1.
     """
+    if column.dtype == np.float64:
+        values = column.to_numpy()
+        if not (np.abs(values) > LARGEST).any():
+            return values
     numbers = pd.to_numeric(column, errors="coerce")
     values = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
     refuse_cells(column, np.isnan(values) & column.notna().to_numpy(), path, "is not a number")
@@ -223,14 +227,16 @@ def text_values(column: "pd.Series[Any]") -> NDArray[np.object_]:
 
 
 def category_values(column: "pd.Series[Any]") -> NDArray[np.object_] | pd.Categorical:
-    """Convert a column (rows,) as `text_values`, one of pandas' categories to sorted ones without a copy."""
-    if not isinstance(column.dtype, pd.CategoricalDtype):
+    """Convert a column (rows,) as `text_values`; one of pandas' categories stays one."""
+    cells: Any = column.array
+    if not isinstance(cells, pd.Categorical):
         return text_values(column)
-    texts = [code_text(str(text)) for text in column.cat.categories]
-    categories = sorted(set(texts))
-    number = {text: place for place, text in enumerate(categories)}
-    codes = np.array([*(number[text] for text in texts), -1])[column.cat.codes.to_numpy()]
-    return pd.Categorical.from_codes(codes, pd.Index(categories, dtype=object))
+    texts = [code_text(str(text)) for text in cells.categories]
+    if texts == list(cells.categories):
+        return cells
+    number = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+    codes = np.array([*(number[text] for text in texts), -1])[cells.codes]
+    return pd.Categorical.from_codes(codes, pd.Index(list(number), dtype=object))
 
 
 def require_columns(table: Any, names: Collection[str], path: Path) -> None:
