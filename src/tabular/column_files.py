@@ -142,6 +142,7 @@ class StoredTable:
         missing: the texts of cells without a value.
         reading: how numbers are written.
         folder: of the temporary file.
+        ids: the columns of texts whose cells always have a value.
     """
 
     def __init__(
@@ -152,12 +153,14 @@ class StoredTable:
         missing: Collection[str],
         reading: Reading,
         folder: Path,
+        ids: Collection[str] = (),
     ) -> None:
         self.path = path
         self.columns = columns
         self.texts = texts
         self.missing = missing
         self.reading = reading
+        self.ids = ids
         self.rows = 0
         self.file = ColumnFile(folder)
 
@@ -199,7 +202,8 @@ class StoredTable:
     def _text_column(self, name: str) -> "pd.Series[Any]":
         codes, few = self.texts_of(name)
         as_text = name in self.texts
-        typed = typed_cells(few.sort_index(), as_text, self.missing, self.reading, self.path)[few.index]
+        missing = () if name in self.ids else self.missing
+        typed = typed_cells(few.sort_index(), as_text, missing, self.reading, self.path)[few.index]
         if is_numeric(typed):
             return pd.Series(typed.to_numpy()[codes], name=name, copy=False)
         renumbered, categories = pd.factorize(typed)
@@ -227,6 +231,7 @@ def stored_table(
     missing: Collection[str],
     reading: Reading,
     folder: Path,
+    ids: Collection[str] = (),
 ) -> StoredTable:
     """Read a table into columns on the disk.
 
@@ -237,13 +242,15 @@ def stored_table(
         missing: the texts of cells without a value.
         reading: how the file holds the table.
         folder: of the temporary file.
+        ids: columns to keep as text whose cells always have a value.
 
     Raises:
         UnusualError: the file is not plain enough.
         DataError: as `read_table`.
     """
     columns = source.columns
-    table = StoredTable(path, columns, texts, missing, reading, folder)
+    texts = [*texts, *ids]
+    table = StoredTable(path, columns, texts, missing, reading, folder, ids)
     marks = _numbers_among(missing)
     as_text = set(texts) if reading.plain else set(columns)
     has_numbers, has_texts, spaced, ungrouped = set[str](), set[str](), set[str](), set[str]()

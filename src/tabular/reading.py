@@ -95,8 +95,8 @@ def read_table(
             fewer cells than the header.
     """
     if (source := _source(path, list(missing), reading, ids)) is not None:
-        texts = [*text_columns, *ids]
-        return stored_table(path, source, texts, missing, reading, Path(tempfile.gettempdir())).frame()
+        scratch = Path(tempfile.gettempdir())
+        return stored_table(path, source, text_columns, missing, reading, scratch, ids).frame()
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
     kind = format_of(path)
@@ -134,11 +134,10 @@ def open_table(
     Raises:
         DataError: as `read_table`.
     """
-    texts = [*text_columns, *ids]
     with suppress(UnusualError):
         if folder and (source := _source(path, list(missing), reading, ids, LARGE)) is not None:
             table: StoredTable = refusing_damage(
-                path, lambda: stored_table(path, source, texts, missing, reading, folder)
+                path, lambda: stored_table(path, source, text_columns, missing, reading, folder, ids)
             )
             return table
     return read_table(path, text_columns, missing, reading, ids)

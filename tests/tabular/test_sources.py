@@ -112,6 +112,14 @@ def test_a_prediction_reads_parts_in_chunks(tmp_path: Path) -> None:
     assert table["area"].isna().sum() == 8
 
 
+@pytest.mark.parametrize("name", ["rows.parquet", "*.csv"])
+def test_marks_of_missing_cells_do_not_apply_to_ids(name: str, tmp_path: Path) -> None:
+    write(tmp_path / name.replace("*", "rows"), pd.DataFrame({"id": ["NA", "7"], "kind": ["NA", "b"]}))
+    table = read_table(tmp_path / name, ids=["id"])
+    assert table["id"].tolist() == ["NA", "7"]
+    assert table["kind"].isna().tolist() == [True, False]
+
+
 def test_cells_of_parquet_are_those_of_csv(tmp_path: Path) -> None:
     table = pd.DataFrame(
         {
