@@ -86,7 +86,7 @@ def test_a_feature_of_one_value_is_embedded_as_nothing() -> None:
 
 def test_only_numbers_are_embedded() -> None:
     assert ensemble().network.numeric == [0, 3]
-    assert ensemble().network.hidden[0].weight.shape == (4, 4 + 2 * 2, 5)
+    assert ensemble().network.layers[0].get_parameter("weight").shape == (4, 4 + 2 * 2, 5)
     assert ensemble(embedding_size=0).network.embedding is None
 
 
@@ -108,7 +108,7 @@ def test_a_member_does_not_learn_from_the_rows_that_it_leaves_out() -> None:
         changed[0] = target_of_first  # row 0 is left out by the members 0 and 2
         model.zero_grad()
         model.training_step((features, changed, position), 0).backward()
-        gradient = model.network.output.bias.grad
+        gradient = model.network.layers[-1].get_parameter("bias").grad
         assert gradient is not None
         gradients.append(gradient[:, 0, 0].clone())
     assert (gradients[0] == gradients[1]).tolist() == [True, False, True, False]
@@ -117,7 +117,7 @@ def test_a_member_does_not_learn_from_the_rows_that_it_leaves_out() -> None:
 def test_out_of_fold_answers_are_those_of_members_that_left_the_row_out() -> None:
     model = ensemble().eval()
     with torch.no_grad():  # weights of the output are 0 at first
-        model.network.output.bias[:, 0, 0] = torch.tensor([1.0, 2.0, 30.0, 40.0])
+        model.network.layers[-1].get_parameter("bias")[:, 0, 0] = torch.tensor([1.0, 2.0, 30.0, 40.0])
         features, _, position = random_batch(4)
         found = model.unseen_outputs(features, position)
         together = model(features)
