@@ -77,8 +77,9 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
         for prefix, (outputs, codes) in evaluated.items()
         for name, value in model.metrics_of(outputs, codes).items()
     }
+    for prefix, (outputs, codes) in evaluated.items():
+        metrics[f"{prefix}/ece"] = calibration_error(model.predict(outputs), codes)
     answers, ignorant = (outputs.argmax(dim=1).numpy() for outputs in (logits, trivial))
-    metrics["test/ece"] = calibration_error(model.predict(logits), target)
     metrics |= noise_of(gains_of_classes(answers, ignorant, target.numpy()))
     for pixels in SHIFTS:
         metrics[f"shifted/{pixels}/accuracy"] = _accuracy_of_shifted(model, images, target, pixels)
