@@ -87,8 +87,12 @@ class BagOfEmbeddings(nn.Module):
         present = (tokens != PAD).unsqueeze(2)  # (B, T, 1)
         pooled = self.pool(self.dropout(self.embedding(tokens)), present)
         if self.pairs is not None:
-            buckets = (tokens[:, :-1] * HASH + tokens[:, 1:]) % self.pairs.num_embeddings  # (B, T - 1)
-            pooled = pooled + self.pool(self.dropout(self.pairs(buckets)), present[:, 1:])
+            # of all T places, since torch.export makes a case of T - 1 = 1; the last token has none behind it
+            following = tokens.roll(-1, dims=1)  # (B, T)
+            both = present & present.roll(-1, dims=1)
+            both = both & (torch.arange(tokens.shape[1], device=tokens.device) < tokens.shape[1] - 1)[:, None]
+            buckets = (tokens * HASH + following) % self.pairs.num_embeddings
+            pooled = pooled + self.pool(self.dropout(self.pairs(buckets)), both)
         if self.hidden is not None:
             pooled = functional.relu(self.hidden(pooled))
         logits: Tensor = self.output(self.dropout(pooled))
