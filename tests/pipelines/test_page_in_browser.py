@@ -132,7 +132,7 @@ def test_every_task_study_and_picture_is_there(
         assert loaded == [[True, True, True]] * len(pictures)
     assert page.locator("#overview").is_visible()
     assert page.locator(".overview tbody tr").count() == len(parameters["models"])
-    assert page.locator(".poem .vertical").count() == 10
+    assert page.locator(".poem .vertical").count() == 12
     assert page.locator(".poem .vertical").first.evaluate("one => one.clientHeight > one.clientWidth")
 
 
