@@ -192,6 +192,22 @@ class FoldedData(TabularData):
 
     evaluation_size = 4096  # each row has the activations of all members
 
+    def load_preprocessing(self) -> Preprocessing:
+        """Read what the preparation has learnt.
+
+        Raises:
+            ConfigurationError: the rows were split by a group, a time or a column. Folds of single rows would
+                have neighbours of a row on both sides, and the out-of-fold metrics would be too good.
+        """
+        preprocessing = super().load_preprocessing()
+        way = "lags" if preprocessing.lags else preprocessing.split_by
+        if way:
+            raise ConfigurationError(
+                f"data: FoldedData folds single rows, but prepare.{way} keeps rows together; use "
+                "src.tabular.data.TabularData, which validates on the rows of the split"
+            )
+        return preprocessing
+
     def setup(self, stage: str) -> None:
         """Refuse a model that has no members.
 

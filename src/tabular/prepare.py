@@ -51,6 +51,7 @@ logger = logging.getLogger(__name__)
 TargetTransform = Literal["none", "log", "standardize"]
 
 CHUNK_ROWS = 50_000
+SPLIT_BY = ("group", "time", "split_column")  # the keys that say which rows are in one part
 
 
 @dataclass
@@ -269,6 +270,7 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
             id=settings.id,
             prediction_columns=settings.prediction_columns,
             lags=settings.lags,
+            split_by=next((way for way in SPLIT_BY if getattr(settings, way)), None),
             truth=_document(raw / "truth.json").get(settings.target),
             labels=_document(raw / "labels.json"),
         )

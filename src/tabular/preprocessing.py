@@ -73,6 +73,7 @@ class Preprocessing:
         truth: of a generated table: the true weights by column.
         labels: of columns, by name and language.
         prediction_columns: the names of the two columns of predictions; None for the usual ones.
+        split_by: the key of `prepare` by which rows are in one part, such as `group`; None for single rows.
         reading: how raw files hold their tables.
     """
 
@@ -84,6 +85,7 @@ class Preprocessing:
     truth: dict[str, float] | None = None
     labels: dict[str, dict[str, str]] = field(default_factory=dict)
     prediction_columns: list[str] | None = None
+    split_by: str | None = None
     reading: Reading = DEFAULT
 
     @cached_property
@@ -148,6 +150,8 @@ class Preprocessing:
         }
         if self.prediction_columns:
             content["prediction_columns"] = self.prediction_columns
+        if self.split_by:
+            content["split_by"] = self.split_by
         if reading := self.reading.changes():
             content["reading"] = reading
         write_json(folder / FILE, content)
@@ -168,6 +172,7 @@ class Preprocessing:
                 reading=Reading(**content.get("reading", {})),
                 **{name: content[name] for name in ("missing", "id", "lags", "truth", "labels")},
                 prediction_columns=content.get("prediction_columns"),
+                split_by=content.get("split_by"),
             )
         except (KeyError, TypeError, AttributeError, ConfigurationError) as error:
             raise IntegrityError(

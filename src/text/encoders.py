@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from src.core.errors import ConfigurationError
-from src.text.networks import positions, token_embedding
+from src.text.networks import positions, token_embedding, transformer_layers
 from src.text.preprocessing import PAD
 
 EncoderCallable = Callable[[int, int], nn.Module]  # V, K
@@ -229,17 +229,8 @@ class TransformerEncoder(nn.Module):
         dropout: float = 0.3,
     ) -> None:
         super().__init__()
-        if embedding_size % heads or embedding_size % 2:
-            raise ConfigurationError(
-                f"network.embedding_size {embedding_size} must be even and a multiple of heads {heads}"
-            )
         self.embedding = token_embedding(vocabulary, embedding_size)
-        layer = nn.TransformerEncoderLayer(
-            embedding_size, heads, 4 * embedding_size, dropout, batch_first=True, norm_first=True
-        )
-        self.encoder = nn.TransformerEncoder(
-            layer, layers, nn.LayerNorm(embedding_size), enable_nested_tensor=False
-        )
+        self.encoder = transformer_layers(embedding_size, heads, layers, dropout)
         self.dropout = nn.Dropout(dropout)
         self.pool = Pool(embedding_size, pooling)
         self.output = nn.Linear(embedding_size, classes)

@@ -91,17 +91,8 @@ class Transformer(nn.Module):
         tied: bool = True,
     ) -> None:
         super().__init__()
-        if embedding_size % heads or embedding_size % 2:
-            raise ConfigurationError(
-                f"network.embedding_size {embedding_size} must be even and a multiple of heads {heads}"
-            )
         self.embedding = token_embedding(vocabulary, embedding_size)
-        layer = nn.TransformerEncoderLayer(
-            embedding_size, heads, 4 * embedding_size, dropout, batch_first=True, norm_first=True
-        )
-        self.decoder = nn.TransformerEncoder(
-            layer, layers, nn.LayerNorm(embedding_size), enable_nested_tensor=False
-        )
+        self.decoder = transformer_layers(embedding_size, heads, layers, dropout)
         self.dropout = nn.Dropout(dropout)
         self.output = _output(embedding_size, vocabulary, self.embedding if tied else None)
 
@@ -144,6 +135,20 @@ class ContinuousBagOfWords(nn.Module):
         total = (self.embedding(contexts) * present).sum(dim=1)  # (B, E)
         logits: Tensor = self.output(self.dropout(total / present.sum(dim=1).clamp(min=1)))
         return logits
+
+
+def transformer_layers(size: int, heads: int, layers: int, dropout: float) -> nn.TransformerEncoder:
+    """Attention layers with pre-norm (Xiong et al. 2020), whose feedforward part is four times as wide.
+
+    Raises:
+        ConfigurationError: the size is odd, or no multiple of the heads.
+    """
+    if size % heads or size % 2:
+        raise ConfigurationError(
+            f"network.embedding_size {size} must be even and a multiple of heads {heads}"
+        )
+    layer = nn.TransformerEncoderLayer(size, heads, 4 * size, dropout, batch_first=True, norm_first=True)
+    return nn.TransformerEncoder(layer, layers, nn.LayerNorm(size), enable_nested_tensor=False)
 
 
 def token_embedding(vocabulary: int, size: int) -> nn.Embedding:

@@ -7,6 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from src.cli import main
 from src.core.errors import ConfigurationError
 from src.tabular.columns import CategoricalColumn, Column, NumericColumn
-from src.tabular.data import FoldedData, fold_positions, load_split
+from src.tabular.data import FoldedData, TabularData, fold_positions, load_split
 from src.tabular.ensemble import (
     EnsembleMLP,
     PiecewiseLinearEmbedding,
@@ -22,6 +23,7 @@ from src.tabular.ensemble import (
     bin_edges,
     smooth_clip,
 )
+from src.tabular.prepare import Preparation, prepare
 from src.tabular.preprocessing import Preprocessing, Target
 
 PREPARED = Path("data/prepared/houses")
@@ -203,6 +205,19 @@ def test_each_fold_has_its_share_of_each_class() -> None:
     held_out = ensemble(members=8, folds=4).held_out(fold_positions(target, 0))
     for code, rows in ((0, 10), (1, 2), (2, 1)):
         assert held_out[:, target == code].sum(dim=1).tolist() == [rows] * 8
+
+
+@pytest.mark.parametrize("way", ["group", "time", "split_column", "lags"])
+def test_rows_that_belong_together_are_not_folded(way: str, tmp_path: Path) -> None:
+    parts = ["train"] * 20 + ["validation"] * 5 + ["test"] * 5
+    by = parts if way == "split_column" else range(30)
+    table = pd.DataFrame({"x": range(30), "y": range(1, 31), "by": by})
+    table.to_csv(tmp_path / "train.csv", index=False)
+    settings: dict[str, Any] = {way: 2 if way == "lags" else "by"}
+    prepare(tmp_path, tmp_path / "prepared", Preparation(target="y", **settings))
+    with pytest.raises(ConfigurationError, match=rf"prepare\.{way} keeps rows together"):
+        FoldedData(tmp_path / "prepared")
+    TabularData(tmp_path / "prepared")
 
 
 @pytest.mark.usefixtures("houses")
