@@ -183,7 +183,7 @@ def boosted(name: str, table: Table, train: NDArray[np.int64], test: NDArray[np.
         options: dict[str, Any] = {"categorical_features": "from_dtype"} if texts else {}
         model = kind(max_iter=TREES, learning_rate=RATE, random_state=0, **options)
     elif name == "CatBoost":
-        import catboost  # type: ignore[import-untyped]
+        import catboost
 
         kind = catboost.CatBoostClassifier if classes else catboost.CatBoostRegressor
         model = kind(cat_features=texts, verbose=0, random_seed=0, thread_count=1, allow_writing_files=False)
