@@ -3,7 +3,6 @@
 B batch, C channels, H height, W width, K classes
 """
 
-import warnings
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -18,9 +17,10 @@ from src.images.augmentation import Augmentation
 from src.images.data import ImageData
 from src.images.networks import NetworkCallable
 from src.images.preprocessing import Preprocessing
-from src.images.pretrained import Frozen, load_pretrained
+from src.images.pretrained import load_pretrained
 from src.training.distributed import mean_over_processes
 from src.training.epoch_outputs import EpochOutputs
+from src.training.freezing import frozen_of
 from src.training.metrics import classification_metrics
 from src.training.optimizers import ParameterGroups, optimizer_and_schedule
 from src.training.overhead import log_epoch
@@ -53,7 +53,7 @@ class ImageModel(LightningModule):
         unfreeze_at: the epoch, counted from 0, from which on they are trained, too; null for never.
 
     Raises:
-        ConfigurationError: as `src.images.pretrained.Frozen`, or `unfreeze_at` below 1 or without `freeze`;
+        ConfigurationError: as `src.training.freezing.frozen_of`;
             mixed classes or weights for a network with its own loss; weights of an unknown class.
     """
 
@@ -75,10 +75,6 @@ class ImageModel(LightningModule):
         class_weights: Literal["auto"] | dict[str, NonNegativeFloat] | None = None,
     ) -> None:
         super().__init__()
-        if unfreeze_at is not None and (freeze is None or unfreeze_at < 1):
-            raise ConfigurationError(
-                f"model.unfreeze_at: {unfreeze_at}, expected at least 1, and model.freeze to name parameters"
-            )
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.lr_interval = lr_interval
@@ -95,7 +91,7 @@ class ImageModel(LightningModule):
         # grey images become colour where the scaling has three channels
         channels_scaled = max(channels, len(preprocessing.center))
         self.network = network((channels_scaled, height, width), len(self.classes) or 1)
-        self.frozen = Frozen(self.network, freeze, unfreeze_at) if freeze else None
+        self.frozen = frozen_of(self.network, freeze, unfreeze_at)
         self.label_smoothing = label_smoothing
         self.brightest = preprocessing.brightest
         # not persistent: the bundle has them in preprocessing.json; both broadcast to (C, H, W)
@@ -136,13 +132,7 @@ class ImageModel(LightningModule):
         if weights:  # those of a checkpoint replace them later
             load_pretrained(self.network, weights)
         if self.frozen is not None:
-            if self.frozen.unfreeze_at is not None and self.trainer.world_size > 1:
-                raise ConfigurationError(
-                    f"model.unfreeze_at: found {self.trainer.world_size} processes, expected one, "
-                    "since they agree on the trained parameters once; set trainer.devices: 1"
-                )
-            warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")  # on purpose
-            self.frozen.apply(self.network, 0)
+            self.frozen.begin(self.network, self.trainer)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Freeze or unfreeze as the epoch wants it, also in a training that begins in the middle of one."""

@@ -1,10 +1,9 @@
-"""Pretrained weights, and the layers of a network that stay as they are.
+"""Pretrained weights of a network.
 
-The weights come from a file of the raw data, so that `fetch` pins them and DVC tracks them; a training reads
+They come from a file of the raw data, so that `fetch` pins them and DVC tracks them; a training reads
 their copy in data/prepared/<task>/, and a bundle needs neither.
 """
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from src.core.errors import ConfigurationError, DataError
+from src.training.freezing import belongs, head_of
 
 WEIGHTS = "weights.safetensors"
-BODY = "body"
 WRAPPERS = ("state_dict", "model")  # under which training scripts put the weights
 PREFIXES = ("network.", "module.")  # of a bundle, and of networks that several processes have trained
 COUNTER = "num_batches_tracked"  # of batch norm; files of old networks have none, and nothing reads it
@@ -65,18 +64,6 @@ def copy_weights(path: Path, folder: Path) -> None:
     save_file(weights, folder / WEIGHTS)
 
 
-def head_of(network: nn.Module) -> str:
-    """The name of the layer that gives the logits: the last one with parameters.
-
-    Raises:
-        ConfigurationError: the network has no parameters.
-    """
-    layers = [name for name, layer in network.named_modules() if any(True for _ in layer.parameters(False))]
-    if not layers:
-        raise ConfigurationError(f"model.network: {type(network).__name__} has no parameters")
-    return layers[-1]
-
-
 def load_pretrained(network: nn.Module, weights: dict[str, Tensor]) -> None:
     """Load pretrained weights into all layers but the head, which is new.
 
@@ -91,8 +78,8 @@ def load_pretrained(network: nn.Module, weights: dict[str, Tensor]) -> None:
     head = head_of(network)
     inner = "network." if all(name.startswith("network.") for name in network.state_dict()) else ""
     given = {inner + name: value for name, value in weights.items()}
-    own = {name: value for name, value in network.state_dict().items() if not _belongs(name, head)}
-    given = {name: value for name, value in given.items() if not _belongs(name, head)}
+    own = {name: value for name, value in network.state_dict().items() if not belongs(name, head)}
+    given = {name: value for name, value in given.items() if not belongs(name, head)}
     problems = [
         f"{name} {'is not in the file' if name not in given else _shapes(given[name], value)}"
         for name, value in own.items()
@@ -109,63 +96,5 @@ def load_pretrained(network: nn.Module, weights: dict[str, Tensor]) -> None:
     network.load_state_dict(given, strict=False)
 
 
-def _belongs(name: str, layer: str) -> bool:
-    return name.startswith(f"{layer}.")
-
-
 def _shapes(found: Tensor, expected: Tensor) -> str:
     return f"has the shape {tuple(found.shape)}, expected {tuple(expected.shape)}"
-
-
-class Frozen:
-    """The parameters that are not trained in the first epochs, or in none.
-
-    Modules all of whose parameters are frozen are in evaluation mode, so that batch norm keeps its statistics
-    and dropout does nothing. What is frozen is a function of the epoch alone.
-
-    Args:
-        network: its parameters.
-        pattern: a regular expression that is searched in their names, or `body`, all but the head.
-        unfreeze_at: the epoch from which on all are trained; None for never.
-
-    Raises:
-        ConfigurationError: the pattern is none, or matches no parameter or all.
-    """
-
-    def __init__(self, network: nn.Module, pattern: str, unfreeze_at: int | None) -> None:
-        names = [name for name, _ in network.named_parameters()]
-        if pattern == BODY:
-            head = head_of(network)
-            chosen = {name for name in names if not _belongs(name, head)}
-        else:
-            try:
-                chosen = {name for name in names if re.search(pattern, name)}
-            except re.error as error:
-                raise ConfigurationError(f"model.freeze: {pattern}: {error}") from None
-        if not chosen or len(chosen) == len(names):
-            found = "no parameter" if not chosen else "all parameters"
-            raise ConfigurationError(
-                f"model.freeze: {pattern} matches {found}; expected `{BODY}` or a pattern for some of "
-                f"{', '.join(names)}"
-            )
-        self.names = frozenset(chosen)
-        self.unfreeze_at = unfreeze_at
-        self.applied: bool | None = None
-
-    def in_epoch(self, epoch: int) -> bool:
-        """Whether the parameters are frozen in an epoch, counted from 0."""
-        return self.unfreeze_at is None or epoch < self.unfreeze_at
-
-    def apply(self, network: nn.Module, epoch: int) -> None:
-        """Freeze or unfreeze the network for an epoch."""
-        frozen = self.in_epoch(epoch)
-        if frozen == self.applied:
-            return
-        self.applied = frozen
-        parameters = dict(network.named_parameters())
-        for name in self.names:
-            parameters[name].requires_grad_(not frozen)
-        for name, module in network.named_modules():
-            below = [f"{name}.{each}".removeprefix(".") for each, _ in module.named_parameters()]
-            if below and self.names.issuperset(below):
-                module.train(not frozen)

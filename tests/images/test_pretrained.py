@@ -19,7 +19,8 @@ from src.images.model import ImageModel
 from src.images.networks import ConvNet, TorchvisionNetwork
 from src.images.prepare import Preparation, prepare
 from src.images.preprocessing import Preprocessing
-from src.images.pretrained import Frozen, head_of, load_pretrained, read_weights
+from src.images.pretrained import load_pretrained, read_weights
+from src.training.freezing import Frozen, head_of
 from tests.support import cli
 
 NAME = "shufflenet_v2_x0_5"
