@@ -3,11 +3,10 @@
 B batch, C channels, H height, W width, K classes
 """
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from jsonargparse.typing import NonNegativeFloat
-from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional
@@ -19,19 +18,14 @@ from src.images.networks import NetworkCallable
 from src.images.preprocessing import Preprocessing
 from src.images.pretrained import load_pretrained
 from src.training.distributed import mean_over_processes
-from src.training.epoch_outputs import EpochOutputs
 from src.training.freezing import frozen_of
-from src.training.metrics import classification_metrics
-from src.training.optimizers import ParameterGroups, optimizer_and_schedule
-from src.training.overhead import log_epoch
-
-Batch = tuple[Tensor, Tensor]
-
+from src.training.optimizers import ParameterGroups
+from src.training.supervised import Batch, Supervised
 
 MANY_CLASSES = 20
 
 
-class ImageModel(LightningModule):
+class ImageModel(Supervised):
     """A classifier of images. Batches are uint8 and scaled here, on the device.
 
     Args:
@@ -74,12 +68,7 @@ class ImageModel(LightningModule):
         unfreeze_at: int | None = None,
         class_weights: Literal["auto"] | dict[str, NonNegativeFloat] | None = None,
     ) -> None:
-        super().__init__()
-        self.optimizer = optimizer
-        self.lr_scheduler = lr_scheduler
-        self.lr_interval = lr_interval
-        self.parameter_groups = parameter_groups
-        self.epoch_outputs = EpochOutputs()
+        super().__init__(optimizer, lr_scheduler, lr_interval, parameter_groups)
         if preprocessing.task != self.task:
             other = "regression.ImageRegressor" if preprocessing.quantity else "model.ImageModel"
             raise ConfigurationError(
@@ -157,58 +146,6 @@ class ImageModel(LightningModule):
         self.epoch_outputs.add("train", outputs, target)
         return mean_over_processes(self.loss_of(outputs, shares), len(target))
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep the outputs for the metrics of the epoch."""
-        images, target = batch
-        self.epoch_outputs.add("validation", self(images), target)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep the outputs for the metrics of the epoch."""
-        images, target = batch
-        self.epoch_outputs.add("test", self(images), target)
-
-    def on_train_epoch_end(self) -> None:
-        """Log the training loss and accuracy, of the outputs at each step."""
-        outputs, target = self.epoch_outputs.take("train")
-        metrics = self.training_metrics_of(outputs, target)
-        log_epoch(self, "train", {"loss": self.loss_of(outputs, target), **metrics})
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the validation loss and metrics."""
-        self._log_metrics("validation")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the test loss and metrics."""
-        self._log_metrics("test")
-
-    def _log_metrics(self, stage: str) -> None:
-        outputs, target = self.epoch_outputs.take(stage)
-        log_epoch(self, stage, {"loss": self.loss_of(outputs, target), **self.metrics_of(outputs, target)})
-
-    def configure_optimizers(self) -> Any:
-        """The optimizer and schedule of the configuration."""
-        return optimizer_and_schedule(
-            self, self.optimizer, self.lr_scheduler, self.lr_interval, self.parameter_groups
-        )
-
-    def predict(self, outputs: Tensor) -> Tensor:
-        """Logits (B, K) to probabilities (B, K)."""
-        return outputs.softmax(dim=1)
-
-    def trivial_outputs(self, target: Tensor) -> Tensor:
-        """Logits (1, K) whose softmax is the frequency of each class in the target (B,)."""
-        return target.bincount(minlength=len(self.classes)).log()[None]
-
-    def trivial_metrics(self, train: Tensor, test: Tensor) -> dict[str, float]:
-        """The metrics of `trivial_outputs`.
-
-        Args:
-            train: the training target (N,).
-            test: the test target (M,).
-        """
-        outputs = self.trivial_outputs(train).expand(len(test), -1)
-        return {name: float(value) for name, value in self.metrics_of(outputs, test).items()}
-
     def loss_of(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Mean cross-entropy, or the loss that the network brings; target (B,) or shares (B, K)."""
         if self.class_weights is not None:
@@ -221,13 +158,9 @@ class ImageModel(LightningModule):
         mean: Tensor = loss(outputs, target, label_smoothing=self.label_smoothing)
         return mean
 
-    def training_metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """The accuracy."""
-        return {"accuracy": (outputs.argmax(dim=1) == target).float().mean()}
-
     def metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Accuracy; precision, recall and F1 as means over the classes; top-5 accuracy of many classes."""
-        metrics = classification_metrics(outputs, target)
+        metrics = super().metrics_of(outputs, target)
         if len(self.classes) >= MANY_CLASSES:
             found = outputs.topk(5, dim=1).indices == target[:, None]
             metrics["top5_accuracy"] = found.any(dim=1).float().mean()

@@ -3,10 +3,9 @@
 B batch, T tokens, V vocabulary, K classes
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,15 +14,11 @@ from src.core.errors import ConfigurationError
 from src.text.encoders import EncoderCallable
 from src.text.preprocessing import SPECIAL, UNK, Preprocessing
 from src.training.distributed import mean_over_processes
-from src.training.epoch_outputs import EpochOutputs
-from src.training.metrics import classification_metrics
-from src.training.optimizers import ParameterGroups, optimizer_and_schedule
-from src.training.overhead import log_epoch
-
-Batch = tuple[Tensor, Tensor]
+from src.training.optimizers import ParameterGroups
+from src.training.supervised import Batch, Supervised
 
 
-class TextClassifier(LightningModule):
+class TextClassifier(Supervised):
     """A classifier of texts. Batches are token numbers (B, T), padded at the end, and classes (B,) int64.
 
     Args:
@@ -56,12 +51,7 @@ class TextClassifier(LightningModule):
         lr_interval: Literal["epoch", "step"] = "epoch",
         parameter_groups: ParameterGroups | None = None,
     ) -> None:
-        super().__init__()
-        self.optimizer = optimizer
-        self.lr_scheduler = lr_scheduler
-        self.lr_interval = lr_interval
-        self.parameter_groups = parameter_groups
-        self.epoch_outputs = EpochOutputs()
+        super().__init__(optimizer, lr_scheduler, lr_interval, parameter_groups)
         if preprocessing.labels is None:
             raise ConfigurationError("TextClassifier needs texts with classes: set prepare.label")
         if not 0 <= unknown_share <= 1:
@@ -97,52 +87,11 @@ class TextClassifier(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the outputs for the metrics of the epoch."""
-        self.epoch_outputs.add("validation", self(batch[0].long()), batch[1])
+        super().validation_step((batch[0].long(), batch[1]), batch_idx)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the outputs for the metrics of the epoch."""
-        self.epoch_outputs.add("test", self(batch[0].long()), batch[1])
-
-    def on_train_epoch_end(self) -> None:
-        """Log the training loss and accuracy, of the outputs at each step."""
-        outputs, target = self.epoch_outputs.take("train")
-        accuracy = (outputs.argmax(dim=1) == target).float().mean()
-        log_epoch(self, "train", {"loss": self.loss_of(outputs, target), "accuracy": accuracy})
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the validation loss and metrics."""
-        self._log_metrics("validation")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the test loss and metrics."""
-        self._log_metrics("test")
-
-    def _log_metrics(self, stage: str) -> None:
-        log_epoch(self, stage, self.metrics_of(*self.epoch_outputs.take(stage)))
-
-    def configure_optimizers(self) -> Any:
-        """The optimizer and schedule of the configuration."""
-        return optimizer_and_schedule(
-            self, self.optimizer, self.lr_scheduler, self.lr_interval, self.parameter_groups
-        )
-
-    def predict(self, outputs: Tensor) -> Tensor:
-        """Logits to class probabilities, both (B, K)."""
-        return outputs.softmax(dim=1)
-
-    def trivial_outputs(self, target: Tensor) -> Tensor:
-        """Constant logits (1, K): the shares of the classes of (B,)."""
-        return target.bincount(minlength=len(self.classes)).log()[None]
-
-    def trivial_metrics(self, train: Tensor, test: Tensor) -> dict[str, float]:
-        """The metrics of `trivial_outputs`.
-
-        Args:
-            train: the classes (B,) of the training documents.
-            test: those of the test documents.
-        """
-        outputs = self.trivial_outputs(train).expand(len(test), -1)
-        return {name: float(value) for name, value in self.metrics_of(outputs, test).items()}
+        super().test_step((batch[0].long(), batch[1]), batch_idx)
 
     def loss_of(self, outputs: Tensor, target: Tensor) -> Tensor:
         """The cross-entropy of logits (B, K) and classes (B,)."""
@@ -150,4 +99,4 @@ class TextClassifier(LightningModule):
 
     def metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
         """The loss, accuracy, and precision, recall and F1 as means over the classes."""
-        return {"loss": self.loss_of(outputs, target), **classification_metrics(outputs, target)}
+        return {"loss": self.loss_of(outputs, target), **super().metrics_of(outputs, target)}

@@ -89,7 +89,9 @@ def test_trivial_outputs_are_the_class_frequencies() -> None:
 def test_training_accuracy_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     model = passing_on(shape=(1, 1, 2))
     rows: list[dict[str, Tensor]] = []
-    monkeypatch.setattr("src.images.model.log_epoch", lambda model, stage, metrics: rows.append(metrics))
+    monkeypatch.setattr(
+        "src.training.supervised.log_epoch", lambda model, stage, metrics: rows.append(metrics)
+    )
     model.training_step((LOGITS[:1], torch.tensor([0])), 0)
     model.training_step((LOGITS[1:], torch.tensor([1, 1])), 1)
     model.on_train_epoch_end()
