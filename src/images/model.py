@@ -3,6 +3,7 @@
 B batch, C channels, H height, W width, K classes
 """
 
+import math
 from typing import ClassVar, Literal
 
 import torch
@@ -30,11 +31,13 @@ class ImageModel(Supervised):
 
     Args:
         preprocessing: of the prepared data; it has the shape, the classes and the scaling.
-        network: LeNet, ConvNet, MLP or TorchvisionNetwork of src.images.networks, or a module of your own
-            that is built from (C, H, W) and K; it maps (B, C, H, W) to logits (B, K). If it has a method
-            `loss(logits, target, label_smoothing)`, that replaces the cross-entropy.
+        network: LeNet, ConvNet, ResidualNet, MLP or TorchvisionNetwork of src.images.networks, or a module of
+            your own that is built from (C, H, W) and K; it maps (B, C, H, W) to logits (B, K). If it has a
+            method `loss(logits, target, label_smoothing)`, that replaces the cross-entropy.
         augmentation: of training images; null for none.
         label_smoothing: of the cross-entropy.
+        flip_averaging: whether an answer is the mean of those for the image and for its mirror image, in
+            validation, test, prediction and export; it takes twice the time there and none in training.
         class_weights: factors of the losses of the images of each class, `{cat: 5}`, where a class that is
             not named has 1; `auto` counts all classes alike: images / (classes * images of the class).
         optimizer: one of torch.optim.
@@ -67,6 +70,7 @@ class ImageModel(Supervised):
         freeze: str | None = None,
         unfreeze_at: int | None = None,
         class_weights: Literal["auto"] | dict[str, NonNegativeFloat] | None = None,
+        flip_averaging: bool = False,
     ) -> None:
         super().__init__(optimizer, lr_scheduler, lr_interval, parameter_groups)
         if preprocessing.task != self.task:
@@ -82,6 +86,7 @@ class ImageModel(Supervised):
         self.network = network((channels_scaled, height, width), len(self.classes) or 1)
         self.frozen = frozen_of(self.network, freeze, unfreeze_at)
         self.label_smoothing = label_smoothing
+        self.flip_averaging = flip_averaging
         self.brightest = preprocessing.brightest
         # not persistent: the bundle has them in preprocessing.json; both broadcast to (C, H, W)
         self.center = nn.Buffer(torch.tensor(preprocessing.center, dtype=torch.float32), persistent=False)
@@ -133,9 +138,16 @@ class ImageModel(Supervised):
         return (images - self.center) / self.scale
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) uint8 to logits (B, K)."""
-        logits: Tensor = self.network(self.scaled(images))
+        """Images (B, C, H, W) uint8 to logits (B, K), which no training step calls."""
+        images = self.scaled(images)
+        logits: Tensor = self.network(images)
+        if self.flip_averaging:
+            logits = self.mean_of(torch.stack([logits, self.network(images.flip(3))]))
         return logits
+
+    def mean_of(self, outputs: Tensor) -> Tensor:
+        """The logits (B, K) whose softmax is the mean of those of some logits (A, B, K)."""
+        return outputs.log_softmax(dim=2).logsumexp(dim=0) - math.log(len(outputs))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch after its augmentation."""

@@ -55,6 +55,10 @@ class ImageRegressor(ImageModel):
         """Outputs (B, 1) to numbers (B,)."""
         return outputs[:, 0] * self.quantity.standard_deviation + self.quantity.mean
 
+    def mean_of(self, outputs: Tensor) -> Tensor:
+        """The mean (B, 1) of some outputs (A, B, 1)."""
+        return outputs.mean(dim=0)
+
     def trivial_outputs(self, target: Tensor) -> Tensor:
         """The output (1, 1) for the mean of the target (B,)."""
         return self._standardized(target.double().mean()).float().reshape(1, 1)

@@ -56,6 +56,17 @@ def test_each_channel_has_its_own_scale() -> None:
     assert model(torch.full((1, 3, 1, 1), 10, dtype=torch.uint8)).tolist() == [[10, 4.5, 2]]
 
 
+def test_flip_averaging_is_the_mean_of_the_probabilities_of_both_images() -> None:
+    model = passing_on(shape=(1, 1, 2), scale=[[[10.0]]])
+    images = torch.tensor([[[[5, 2]]], [[[1, 8]]]], dtype=torch.uint8)
+    both = (model.predict(model(images)) + model.predict(model(images.flip(3)))) / 2
+    model.flip_averaging = True
+    assert torch.allclose(model.predict(model(images)), both)
+    assert torch.allclose(both, torch.full((2, 2), 0.5))
+    loss = model.loss_of(model(images), torch.tensor([0, 1]))
+    assert loss.item() == pytest.approx(math.log(2))
+
+
 LOGITS = torch.tensor([[[[5, 2]]], [[[1, 8]]], [[[3, 1]]]], dtype=torch.uint8)
 
 

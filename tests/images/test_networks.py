@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from src.core.errors import ConfigurationError
-from src.images.networks import MLP, ConvNet, LeNet, TorchvisionNetwork
+from src.images.networks import MLP, ConvNet, LeNet, ResidualBlock, ResidualNet, TorchvisionNetwork
 
 
 def parameters_of(network: nn.Module) -> int:
@@ -38,9 +38,10 @@ def test_activation_and_pooling_of_lenet() -> None:
     [
         lambda: LeNet((1, 11, 28), 10),
         lambda: ConvNet((1, 28, 3), 10),
+        lambda: ResidualNet((1, 3, 28), 10),
         lambda: TorchvisionNetwork((1, 8, 8), 10, "squeezenet1_0"),
     ],
-    ids=["LeNet", "ConvNet", "squeezenet"],
+    ids=["LeNet", "ConvNet", "ResidualNet", "squeezenet"],
 )
 def test_images_that_are_too_small_are_rejected(build: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"set prepare\.resize or choose another network") as caught:
@@ -49,10 +50,20 @@ def test_images_that_are_too_small_are_rejected(build: Any) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 20), (1, 4, 4)])
-def test_convnet_accepts_images_of_any_size(shape: tuple[int, int, int]) -> None:
-    network = ConvNet(shape, 10)
+@pytest.mark.parametrize("kind", [ConvNet, ResidualNet])
+def test_convolutions_accept_images_of_any_size(kind: Any, shape: tuple[int, int, int]) -> None:
+    network = kind(shape, 10)
     assert network(torch.zeros(2, *shape)).shape == (2, 10)
     assert parameters_of(network) < 1_000_000
+
+
+def test_a_residual_block_adds_a_change_to_its_input() -> None:
+    block = ResidualBlock(3)
+    input = torch.randn(2, 3, 4, 4)
+    assert (block(input) >= input).all()  # the change ends with ReLU
+    assert not torch.equal(block(input), input)
+    nn.init.zeros_(block[-2].weight)  # of the last batch norm
+    assert torch.equal(block(input), input)
 
 
 def test_torchvision_networks_are_built_by_name() -> None:
