@@ -10,17 +10,18 @@ from hashlib import sha256
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from jsonargparse import auto_cli
 
 from pipelines.parameters import checked, kind_of, task_section
 from src.core.atomic import written_whole
-from src.core.digests import file_digest, folder_digest
+from src.core.digests import content_digest, file_digest, folder_digest
 from src.core.errors import ConfigurationError, DataError, IntegrityError, ResourceError, exit_with_message
 from src.core.outputs import check_source, require_ours
 from src.core.paths import RAW, SAMPLES, SOURCE
 
+DOWNLOAD = "download"
 DOWNLOADS = Path("data/downloads")
 LABELS = "labels.json"  # {column: {language: label}}
 MOST_SHOWN = 6
@@ -37,13 +38,14 @@ class RawFile:
     Args:
         url: a public address.
         hash: the digest of the content, such as `sha1:585e...` or `sha256:...`.
-        source: `download` for a file that is downloaded whatever the source of the others is, such as
-            pretrained weights for pictures of one's own; null for that of the task.
+        source: where this file is, whatever the source of the others is, such as pretrained weights for data
+            of one's own: `download`, or the path of the file or folder, whose sha256 is compared if `hash`
+            is given; null for the source of the task.
     """
 
     url: str | None = None
     hash: str | None = None
-    source: Literal["download"] | None = None
+    source: str | None = None
 
 
 @dataclass
@@ -77,24 +79,27 @@ def fetch(task: str) -> None:
     wanted = checked(Source, {key: section.get(key) for key in ("source", "files")}, task)
     files = wanted.files
     if isinstance(files, str):
-        files = _registry(task, Path(files)) if wanted.source == "download" else {}
+        files = _registry(task, Path(files)) if wanted.source == DOWNLOAD else {}
     for name in files:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise ConfigurationError(f"{task}.files: {name!r} leads out of the task's folder")
     require_ours(RAW / task, fetched(RAW / task))
-    downloaded = {name: file for name, file in files.items() if file.source == "download"}
+    downloaded = {name: file for name, file in files.items() if file.source == DOWNLOAD}
+    elsewhere = {name: file for name, file in files.items() if file.source not in (None, DOWNLOAD)}
     with written_whole(RAW / task) as folder:
         if wanted.source == "sample":
             _write_sample(task, folder)
         elif wanted.source == "none":  # the data module brings its data
             pass
-        elif wanted.source == "download":
-            _download(task, files, folder)
+        elif wanted.source == DOWNLOAD:
+            _download(task, {name: file for name, file in files.items() if name not in elsewhere}, folder)
         else:
-            others = {name: file for name, file in files.items() if name not in downloaded}
+            others = {name: file for name, file in files.items() if file.source is None}
             _copy(task, Path(wanted.source).expanduser(), others, folder)
-        if wanted.source != "download" and downloaded:
+        if wanted.source != DOWNLOAD and downloaded:
             _download(task, downloaded, folder)
+        for name, file in elsewhere.items():
+            _copy_one(task, name, file, folder)
         absent = [name for name in files if not (folder / name).exists()]
         if absent:
             raise ConfigurationError(f"{task}.files: the source {wanted.source} has no file {absent[0]}")
@@ -199,6 +204,18 @@ def _copy(task: str, source: Path, files: dict[str, RawFile], folder: Path) -> N
             raise DataError(f"{source / name}: the file does not exist; {task}.files names it")
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         copy_raw(source / name, folder / name, source.resolve())
+
+
+def _copy_one(task: str, name: str, file: RawFile, folder: Path) -> None:
+    """Copy a file or folder that has a source of its own."""
+    source = Path(file.source or "").expanduser()
+    if not source.exists():
+        raise DataError(f"{task}.files.{name}: {source} does not exist; source is download or its path")
+    check_source(task, source.parent, [source.name])
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    copy_raw(source.resolve(), folder / name, source.resolve())
+    if file.hash and (found := f"sha256:{content_digest(folder / name)}") != file.hash:
+        raise IntegrityError(f"{task}.files.{name}: {source} has the digest {found}, expected {file.hash}")
 
 
 def copy_raw(path: Path, copy: Path, root: Path) -> None:

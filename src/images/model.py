@@ -128,11 +128,6 @@ class ImageModel(Supervised):
         if self.frozen is not None:
             self.frozen.begin(self.network, self.trainer)
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Freeze or unfreeze as the epoch wants it, also in a training that begins in the middle of one."""
-        if self.frozen is not None:
-            self.frozen.apply(self.network, self.current_epoch)
-
     def scaled(self, images: Tensor) -> Tensor:
         """Scale images (B, C, H, W) uint8 as the preparation has learnt; grey becomes colour if that has."""
         return (images - self.center) / self.scale

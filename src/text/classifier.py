@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from src.core.errors import ConfigurationError
-from src.text.encoders import EncoderCallable
+from src.text.data import LabelledData
+from src.text.encoders import EncoderCallable, begin_with
 from src.text.preprocessing import SPECIAL, UNK, Preprocessing
 from src.training.distributed import mean_over_processes
+from src.training.freezing import frozen_of
 from src.training.optimizers import ParameterGroups
 from src.training.supervised import Batch, Supervised
 
@@ -34,9 +36,13 @@ class TextClassifier(Supervised):
         lr_interval: "epoch" or "step", when the scheduler steps.
         parameter_groups: settings of the optimizer for parameters by name, such as
             `[{pattern: 'bias|Norm', weight_decay: 0}]` (src.training.optimizers.grouped).
+        freeze: the parameters of the network that are not trained: `body` (all but the last layer), or a
+            pattern that is searched in their names, such as `embedding`.
+        unfreeze_at: the epoch, counted from 0, from which on they are trained, too; null for never.
 
     Raises:
-        ConfigurationError: the texts have no classes, or a share is out of range.
+        ConfigurationError: the texts have no classes, a share is out of range, or as
+            `src.training.freezing.frozen_of`.
     """
 
     def __init__(
@@ -50,6 +56,8 @@ class TextClassifier(Supervised):
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
         parameter_groups: ParameterGroups | None = None,
+        freeze: str | None = None,
+        unfreeze_at: int | None = None,
     ) -> None:
         super().__init__(optimizer, lr_scheduler, lr_interval, parameter_groups)
         if preprocessing.labels is None:
@@ -67,7 +75,19 @@ class TextClassifier(Supervised):
         # not persistent, as a bundle has it in preprocessing.json
         self.rare = nn.Buffer((counts == 1) & (torch.arange(len(counts)) >= len(SPECIAL)), persistent=False)
         self.network = network(len(preprocessing.vocabulary), len(self.classes))
+        self.frozen = frozen_of(self.network, freeze, unfreeze_at)
         self.example_input_array = torch.full((2, 8), UNK)
+
+    def setup(self, stage: str) -> None:
+        """Begin with the pretrained vectors of the prepared data, if any, and freeze."""
+        if stage != "fit":
+            return
+        data = getattr(self.trainer, "datamodule", None)
+        vectors = data.vectors() if isinstance(data, LabelledData) else None
+        if vectors is not None:  # those of a checkpoint replace them later
+            begin_with(self.network, vectors)
+        if self.frozen is not None:
+            self.frozen.begin(self.network, self.trainer)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (B, T) to logits (B, K)."""

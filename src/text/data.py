@@ -16,6 +16,7 @@ from torch import Tensor
 
 from src.core.errors import ConfigurationError
 from src.text.preprocessing import PAD, UNK, Preprocessing
+from src.text.vectors import VECTORS, Vectors
 from src.training.loading import Batches, BatchSize, WholeData
 from src.training.seeding import derived_seed
 
@@ -215,6 +216,11 @@ class LabelledData(TextData):
     def targets(self, split: str) -> Tensor:
         """Return the codes of the classes (N,) int64."""
         return torch.from_numpy(np.load(self.prepared / f"{split}_labels.npy"))
+
+    def vectors(self) -> Vectors | None:
+        """Return the vectors (V, E) with which a training begins; None if the preparation was given none."""
+        path = self.prepared / VECTORS
+        return np.load(path) if path.exists() else None
 
     def kind(self, split: str) -> type[Batches]:
         """Return the batches of documents of similar length."""

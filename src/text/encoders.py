@@ -9,7 +9,9 @@ B batch, T tokens, V vocabulary, E embedding, H hidden, K classes
 from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -246,6 +248,26 @@ class TransformerEncoder(nn.Module):
         hidden = self.encoder(embedded, src_key_padding_mask=mask)
         logits: Tensor = self.output(self.dropout(self.pool(hidden, ~absent.unsqueeze(2))))
         return logits
+
+
+def begin_with(network: nn.Module, vectors: NDArray[np.float32]) -> None:
+    """Put pretrained vectors (V, E) into the layer `embedding` of a network.
+
+    Raises:
+        ConfigurationError: it has no such layer, or one of another size.
+    """
+    layer = getattr(network, "embedding", None)
+    if not isinstance(layer, nn.Embedding):
+        raise ConfigurationError(
+            f"model.network: {type(network).__name__} has no layer `embedding` for prepare.vectors"
+        )
+    if layer.weight.shape != vectors.shape:
+        raise ConfigurationError(
+            f"model.network.embedding_size: found {layer.embedding_dim}, expected {vectors.shape[1]}, the "
+            "size of prepare.vectors"
+        )
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(vectors))
 
 
 def _taken(vectors: Tensor, places: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ from src.text.preprocessing import (
 from src.text.reading import Unit, read_documents, text_files
 from src.text.rhymes import rhyme_of
 from src.text.tones import pingshui_rhyme, tone_of
+from src.text.vectors import VECTORS, Vectors, read_vectors
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,10 @@ class Preparation:
         replace: regular expressions and their replacements, applied in this order.
         stopwords: tokens to leave out.
         min_count: the least count in the training documents; rarer tokens become `<UNK>`.
+        vectors: a raw file of pretrained word vectors, .txt or .vec, which may be compressed (.gz), for texts
+            with classes; null for none.
+        further_words: how many words of that file, the first ones, join those of the training documents in
+            the vocabulary, so that predictions know them.
         rhymes: save the rhyme of each character, so that poems can rhyme: true by modern Mandarin (中华新韵),
             "pingshui" by the rhymes of the Tang (平水韵), false for none.
         tones: save the level or oblique tone of each character by the Pingshui rhymes, so that poems can
@@ -90,6 +95,8 @@ class Preparation:
     replace: dict[str, str] = field(default_factory=dict)
     stopwords: list[str] = field(default_factory=list)
     min_count: int = 1
+    vectors: str | None = None
+    further_words: int = 20_000
     rhymes: bool | Literal["pingshui"] = False
     tones: bool = False
     test_share: float = 0.1
@@ -104,15 +111,16 @@ class Preparation:
             self.test = None
         if self.longest < 1:
             raise ConfigurationError(f"prepare.longest must be at least 1: {self.longest}")
-        for name in ("text", "train", "test"):
+        for name in ("text", "train", "test", "vectors"):
             if getattr(self, name) is not None and self.label is None:
                 raise ConfigurationError(f"prepare.{name} is for texts with classes: set prepare.label, too")
         if self.label is not None and (self.rhymes or self.tones):
             raise ConfigurationError(
                 "prepare.rhymes and prepare.tones must be false for texts with classes (prepare.label)"
             )
-        if self.min_count < 1:
-            raise ConfigurationError(f"prepare.min_count must be at least 1: {self.min_count}")
+        for name, least in (("min_count", 1), ("further_words", 0)):
+            if getattr(self, name) < least:
+                raise ConfigurationError(f"prepare.{name} must be at least {least}: {getattr(self, name)}")
         try:
             "x".encode(self.encoding or "utf-8")
         except (LookupError, ValueError):
@@ -183,8 +191,9 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
 
     Writes, for each split (train, validation, test), `<split>_tokens.npy` with all its documents in one int32
     array, each from `<BOS>` to `<EOS>`, and `<split>_offsets.npy` (N + 1,) int64 with the place where each
-    begins; of texts with classes `<split>_labels.npy` (N,) int64, and test_texts.json for the report;
-    split.csv; preprocessing.json; corpus.json with statistics of the corpus; manifest.json.
+    begins; of texts with classes `<split>_labels.npy` (N,) int64 and test_texts.json for the report;
+    vectors.npy (V, E) float32 of pretrained word vectors; split.csv; preprocessing.json; corpus.json with
+    statistics of the corpus; manifest.json.
 
     Args:
         raw: the folder with the raw files.
@@ -219,6 +228,9 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
 
     counts = Counter(token for number in parts["train"] for token in documents[number])
     preprocessing = _with_vocabulary(preprocessing, counts, settings)
+    vectors, known = None, dict[str, Any]()
+    if settings.vectors:
+        preprocessing, vectors, known = _with_vectors(preprocessing, raw / settings.vectors, settings)
     encoder = TextEncoder(preprocessing)
     encoded = {
         name: [encoder.document(documents[number], longest) for number in part]
@@ -233,6 +245,7 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         "tokens": {name: _inner(rows) for name, rows in encoded.items()},
         "unknown_share": unknown,
         "vocabulary": len(preprocessing.vocabulary),
+        **known,
     }
     with written_whole(prepared) as folder:
         for name, rows in encoded.items():
@@ -246,6 +259,8 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         text = "".join(f"{number},{name}\n" for number, name in lines)
         (folder / "split.csv").write_text(f"document,split\n{text}", encoding="utf-8")
         preprocessing.save(folder)
+        if vectors is not None:
+            np.save(folder / VECTORS, vectors)
         if codes is not None:
             write_json(folder / "test_texts.json", [read.texts[number] for number in parts["test"]])
         write_json(folder / "corpus.json", corpus)
@@ -254,6 +269,11 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         f"{len(documents):,} documents ({empty} empty ones skipped, {doubled} duplicates kept in one split), "
         f"{len(preprocessing.vocabulary):,} different tokens, unknown in the test part: {unknown['test']:.2%}"
     )
+    if known:
+        print(
+            "word vectors for {words:.1%} of the words of the training texts, {tokens:.1%} of their tokens, "
+            "and {further:,} further words".format(**known["vectors"])
+        )
     if invisible:
         print(f"{count(invisible, 'invisible character')} left out (zero-width and control characters)")
 
@@ -379,6 +399,38 @@ def _with_vocabulary(
         rhymes=[rhyme(token) for token in vocabulary] if settings.rhymes else None,
         tones=[tone_of(token) for token in vocabulary] if settings.tones else None,
     )
+
+
+def _with_vectors(
+    preprocessing: Preprocessing, path: Path, settings: Preparation
+) -> tuple[Preprocessing, Vectors, dict[str, Any]]:
+    """Add further words of a file of vectors to the vocabulary.
+
+    Returns:
+        The preprocessing, the vectors (V, E), and for corpus.json the shares of the words and tokens of the
+        training documents that have one.
+
+    Raises:
+        DataError: as `read_vectors`, or no word of the training documents has a vector.
+    """
+    encoder = TextEncoder(preprocessing)
+    vocabulary, counts = preprocessing.vocabulary, preprocessing.counts
+    added, vectors = read_vectors(
+        path,
+        vocabulary,
+        settings.further_words,
+        lambda word: encoder.tokens(encoder.clean(word)) == [word] and word not in SPECIAL,
+    )
+    words = np.array(counts[len(SPECIAL) :])
+    has = vectors[len(SPECIAL) : len(vocabulary)].any(axis=1)
+    if not has.any():
+        raise DataError(
+            f"{path}: it has none of the {len(words):,} words of the training texts, such as "
+            f"{listed(vocabulary[len(SPECIAL) :][:3])}; the tokenizer {settings.tokenizer} may be another one"
+        )
+    known = {"words": has.mean().item(), "tokens": (words @ has / words.sum()).item(), "further": len(added)}
+    grown = replace(preprocessing, vocabulary=vocabulary + added, counts=counts + [0] * len(added))
+    return grown, vectors, {"vectors": known}
 
 
 def _inner(rows: list[list[int]]) -> int:

@@ -7,9 +7,10 @@ from typing import Any
 
 from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Tensor
+from torch import Tensor, nn
 
 from src.training.epoch_outputs import EpochOutputs
+from src.training.freezing import Frozen
 from src.training.metrics import classification_metrics
 from src.training.optimizers import ParameterGroups, optimizer_and_schedule
 from src.training.overhead import log_epoch
@@ -20,7 +21,8 @@ Batch = tuple[Tensor, Tensor]
 class Supervised(LightningModule):
     """A classifier whose batches are inputs and targets; its metrics are of all examples of an epoch.
 
-    A subclass has the network, `forward`, `training_step`, `loss_of(outputs, target)` and `classes`.
+    A subclass has the network, `forward`, `training_step`, `loss_of(outputs, target)` and `classes`;
+    `frozen` if a part of the network is, which its `setup` begins.
 
     Args:
         optimizer: one of torch.optim.
@@ -30,6 +32,8 @@ class Supervised(LightningModule):
     """
 
     classes: list[str]
+    network: nn.Module
+    frozen: Frozen | None = None
 
     def __init__(
         self,
@@ -44,6 +48,11 @@ class Supervised(LightningModule):
         self.lr_interval = lr_interval
         self.parameter_groups = parameter_groups
         self.epoch_outputs = EpochOutputs()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Freeze or unfreeze as the epoch wants it, also in a training that begins in the middle of one."""
+        if self.frozen is not None:
+            self.frozen.apply(self.network, self.current_epoch)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the outputs for the metrics of the epoch."""

@@ -24,6 +24,7 @@ from pipelines.parameters import kind_of
 from src.core.errors import ConfigurationError, DataError, IntegrityError, ResourceError, reported_error
 
 ROOT = Path(__file__).parents[2]
+LINE = b"a 1\n"
 CONTENT = {"train.csv": b"a,b\n1,2\n3,4\n", "notes.txt": b"two rows\n"}
 OFFLINE = "set `source` to sample, or to a folder"
 LABELS = '{"a": {"en": "Number", "zh": "号"}}'
@@ -375,6 +376,26 @@ def test_one_file_is_downloaded_beside_those_of_a_folder(
         "SOURCE.json": raw("SOURCE.json").read_bytes(),
     }
     assert record()["files"][name]["sha256"] == sha256(CONTENT[name])
+
+
+def test_a_file_and_a_folder_with_sources_of_their_own(source: Path, tmp_path: Path) -> None:
+    other = tmp_path / "elsewhere"
+    (other / "net").mkdir(parents=True)
+    (other / "words.vec").write_bytes(LINE)
+    (other / "net/config.json").write_bytes(b"{}")
+    own = {"source": str(other / "words.vec"), "hash": f"sha256:{sha256(LINE)}"}
+    write_parameters(str(source), {"train.csv": {}, "my.vec": own, "net": {"source": str(other / "net")}})
+    fetch("tiny")
+    assert raw("my.vec").read_bytes() == LINE
+    assert raw("net/config.json").read_bytes() == b"{}"
+    assert set(record()["files"]) == {"my.vec", "net", "train.csv"}
+    (other / "words.vec").write_bytes(b"a 2\n")
+    with pytest.raises(IntegrityError, match=r"tiny\.files\.my\.vec: .*words\.vec has the digest sha256:"):
+        fetch("tiny")
+    assert raw("my.vec").read_bytes() == LINE
+    write_parameters(str(source), {"my.vec": {"source": "nowhere.vec"}})
+    with pytest.raises(DataError, match=r"tiny\.files\.my\.vec: nowhere\.vec does not exist"):
+        fetch("tiny")
 
 
 def test_only_damaged_downloads_are_requested_again(server: str, requests: list[str]) -> None:
