@@ -229,6 +229,10 @@ class Captions(lightning.LightningModule):
         return DataLoader(["a dog", "two, cats", "三只鸟"], batch_size=2)  # type: ignore[arg-type]
 
 
+ROWS = 'text,length\na dog,5\n"two, cats",9\n三只鸟,3\n'
+RENAMED = "text,length", "prediction_0,prediction_1"
+
+
 def predictions_of(model: lightning.LightningModule, output: Path) -> str:
     configuration = {"trainer": {"accelerator": "cpu"}, "seed_everything": 1}
     write_module_predictions(SimpleNamespace(model=model, configuration=configuration), None, output)  # type: ignore[arg-type]
@@ -241,11 +245,18 @@ def predictions_of(model: lightning.LightningModule, output: Path) -> str:
         (lambda texts: texts, 'prediction\na dog\n"two, cats"\n三只鸟\n'),
         (
             lambda texts: {"text": texts, "length": torch.tensor([len(text) for text in texts])},
-            'text,length\na dog,5\n"two, cats",9\n三只鸟,3\n',
+            ROWS,
         ),
         (lambda texts: texts[0], "prediction\na dog\n三只鸟\n"),
+        (lambda texts: [len(text) for text in texts], "prediction\n5\n9\n3\n"),
+        (
+            lambda texts: np.array([[len(text), 1] for text in texts]),
+            "prediction_0,prediction_1\n5,1\n9,1\n3,1\n",
+        ),
+        (lambda texts: [{"text": text, "length": len(text)} for text in texts], ROWS),
+        (lambda texts: (texts, torch.tensor([len(text) for text in texts])), ROWS.replace(*RENAMED)),
     ],
-    ids=["texts", "texts and numbers", "one text a batch"],
+    ids=["texts", "texts and numbers", "one text a batch", "numbers", "array", "rows", "tuple"],
 )
 def test_predictions_may_be_texts(answer: Any, text: str, tmp_path: Path) -> None:
     assert predictions_of(Captions(answer), tmp_path / "out.csv") == text
@@ -256,11 +267,24 @@ def test_predictions_may_be_texts(answer: Any, text: str, tmp_path: Path) -> Non
     [
         (lambda texts: None, "predict_step returns NoneType; tensors"),
         (lambda texts: {"text": texts, "one": torch.zeros(1)}, "different lengths: 'text' 3, 'one' 2 rows"),
-        (lambda texts: [texts[0], 1], "predict_step returns int; tensors or lists of texts are needed"),
+        (lambda texts: {1, 2}, "predict_step returns set; tensors, arrays, numbers or texts are needed"),
+        (lambda texts: {texts[0]: 1}, "predict_step returns a dog at first, and then 三只鸟"),
+        (lambda texts: torch.zeros(1, len(texts)), "predict_step returns parts of different shapes"),
+        (lambda texts: torch.zeros(1, 2, 2), "--output predictions/NAME.npz takes arrays of any shape"),
     ],
-    ids=["nothing", "lengths", "mixed"],
+    ids=["nothing", "lengths", "a set", "names", "shapes", "masks"],
 )
 def test_predictions_that_are_no_table_are_refused(answer: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=message):
         predictions_of(Captions(answer), tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_arrays_of_any_shape_are_written_as_npz(tmp_path: Path) -> None:
+    model = Captions(lambda texts: {"mask": torch.ones(len(texts), 2, 2), "text": texts})
+    configuration = {"trainer": {"accelerator": "cpu"}, "seed_everything": 1}
+    bundle: Any = SimpleNamespace(model=model, configuration=configuration)
+    assert write_module_predictions(bundle, None, tmp_path / "out.npz") == 3
+    with np.load(tmp_path / "out.npz") as found:  # without pickle
+        assert found["mask"].shape == (3, 2, 2)
+        assert found["text"].tolist() == ["a dog", "two, cats", "三只鸟"]

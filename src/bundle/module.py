@@ -155,7 +155,7 @@ def module_scores(bundle: Bundle, callbacks: list[Callback]) -> dict[str, float]
 def add_data_arguments(parser: ArgumentParser, bundle: Bundle) -> None:
     """Add the arguments of the bundle's data module, with the values of the training as defaults."""
     default = PREDICTIONS / f"{bundle.name}.csv"
-    parser.add_argument("--output", type=Path, default=default, help="A CSV file.")
+    parser.add_argument("--output", type=Path, default=default, help="A CSV file, or .npz for arrays.")
     if data := bundle.configuration.get("data"):
         kind = _class_of(data["class_path"])
         parser.add_class_arguments(kind, "data")
@@ -175,7 +175,8 @@ def write_module_predictions(bundle: Bundle, data: LightningDataModule | None, o
     Args:
         bundle: of the module.
         data: its data module; None if the module has the loader.
-        output: CSV, one row a prediction and one column for each number of it.
+        output: CSV, one row a prediction and one column for each number of it; `.npz`, an array of any
+            shape for each name.
 
     Returns:
         The number of rows.
@@ -201,14 +202,22 @@ def write_module_predictions(bundle: Bundle, data: LightningDataModule | None, o
     if isinstance(trainer.predict_dataloaders, list | tuple | dict):
         raise ConfigurationError("predict_dataloader returns several loaders; predict takes one")
     batches = [dict(_named(batch)) for batch in found or []]
-    arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    if not batches:
+        raise ConfigurationError("predict_dataloader has no batches: there is nothing to predict")
+    arrays = _joined(batches)
     counts = {name: len(array) for name, array in arrays.items()}
     rows = max(counts.values())
     if len(set(counts.values())) > 1:
         found_rows = ", ".join(f"'{name}' {count}" for name, count in counts.items())
         raise ConfigurationError(f"predict_step returns columns of different lengths: {found_rows} rows")
     with file_written_whole(output) as file:
-        pd.DataFrame(_columns(arrays)).to_csv(file, index=False)
+        if output.suffix == ".npz":
+            arrays = {
+                name: array.astype(str) if array.dtype == object else array for name, array in arrays.items()
+            }
+            np.savez_compressed(file.buffer, **arrays)  # type: ignore[arg-type]
+        else:
+            pd.DataFrame(_columns(arrays)).to_csv(file, index=False)
     return rows
 
 
@@ -235,13 +244,19 @@ def _class_of(path: str) -> Any:
 
 
 def _named(prediction: Any, name: str = "prediction") -> Iterator[tuple[str, NDArray[Any]]]:
-    """The arrays of a batch: of a tensor, of texts, or of the parts of a mapping or sequence."""
+    """The arrays of a batch: of tensors, texts or numbers, or of the parts of a mapping or sequence."""
     if isinstance(prediction, torch.Tensor):
         yield name, np.atleast_1d(prediction.detach().cpu().numpy())
+    elif isinstance(prediction, np.ndarray | int | float):
+        yield name, np.atleast_1d(prediction)
     elif isinstance(prediction, str):
         yield name, np.array([prediction], dtype=object)
     elif isinstance(prediction, list) and prediction and all(isinstance(each, str) for each in prediction):
         yield name, np.array(prediction, dtype=object)
+    elif isinstance(prediction, list) and all(isinstance(each, int | float) for each in prediction):
+        yield name, np.array(prediction)
+    elif isinstance(prediction, list) and all(isinstance(each, Mapping) for each in prediction):
+        yield from _joined([dict(_named(each, name)) for each in prediction]).items()
     elif isinstance(prediction, Mapping):
         for key, part in prediction.items():
             yield from _named(part, str(key))
@@ -250,9 +265,22 @@ def _named(prediction: Any, name: str = "prediction") -> Iterator[tuple[str, NDA
             yield from _named(part, f"{name}_{number}")
     else:
         raise ConfigurationError(
-            f"predict_step returns {type(prediction).__name__}; tensors or lists of texts are needed, or "
-            "lists and mappings of them"
+            f"predict_step returns {type(prediction).__name__}; tensors, arrays, numbers or texts are "
+            "needed, or lists and mappings of them"
         )
+
+
+def _joined(batches: list[Arrays]) -> Arrays:
+    """The arrays of all batches, by name."""
+    for batch in batches:
+        if batch.keys() != batches[0].keys():
+            raise ConfigurationError(
+                f"predict_step returns {', '.join(batches[0])} at first, and then {', '.join(batch)}"
+            )
+    try:
+        return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    except ValueError as error:
+        raise ConfigurationError(f"predict_step returns parts of different shapes: {error}") from None
 
 
 def _columns(arrays: Arrays) -> Arrays:
@@ -260,7 +288,8 @@ def _columns(arrays: Arrays) -> Arrays:
     for name, array in arrays.items():
         if array.ndim > 2:
             raise ConfigurationError(
-                f"predict_step returns '{name}' of shape {array.shape}; a table needs (rows, columns)"
+                f"predict_step returns '{name}' of shape {array.shape}; a table needs (rows, columns): "
+                "--output predictions/NAME.npz takes arrays of any shape"
             )
         parts = {name: array} if array.ndim == 1 else {f"{name}_{i}": part for i, part in enumerate(array.T)}
         columns |= parts

@@ -16,10 +16,12 @@ import torch
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.optim import Optimizer
 
 from src.core.errors import ConfigurationError, NonFiniteError
+from src.training.attributes import Attributes
 from src.training.epoch_state import epoch_state, restore_epoch
 from src.training.tracking import Tracker
 
@@ -37,10 +39,15 @@ HYPERPARAMETERS = {
     LightningDataModule.CHECKPOINT_HYPER_PARAMS_KEY,
 }
 CHECKPOINT = "last.ckpt"
+RELOADS = "reload_dataloaders_every_n_epochs"
 HISTORY = "history.csv"
 logger = logging.getLogger(__name__)
 
-HIGHER_IS_BETTER = re.compile(r"acc|f1|auc|auroc|r2|recall|precision|iou|dice|psnr|ssim|bleu", re.IGNORECASE)
+HIGHER_IS_BETTER = re.compile(
+    r"acc|f1|auc|r2|recall|precision|specificity|sensitivity|kappa|matthews|mcc|corr|iou|jaccard|dice|psnr|ssim|"
+    r"bleu|rouge|ndcg|mrr|reward",
+    re.IGNORECASE,
+)
 USUAL_MONITORS = ("validation/loss", "val_loss", "val/loss", "valid_loss", "validation_loss")
 MOST_OF_THE_TIME = 0.01  # the share of the time that checkpoints may take
 FIRST_GUESS = 0.01  # seconds to save a checkpoint, until one was saved
@@ -157,6 +164,8 @@ class ResumableCheckpoint(Checkpoint):
         self.optimizer_states: list[dict[str, Any]] = []
         self.latest: dict[str, Tensor] = {}
         self.trained: dict[str, bool] = {}
+        self.attributes: Attributes | None = None
+        self.plain: dict[str, Any] | None = None
 
     @property
     def epochs(self) -> int:
@@ -213,6 +222,13 @@ class ResumableCheckpoint(Checkpoint):
                 f"checkpoint_steps: found {trainer.world_size} processes, which save at ends of epochs only; "
                 "leave it out"
             )
+        data, reloads = getattr(trainer, "datamodule", None), getattr(trainer, RELOADS)
+        if reloads and is_overridden("state_dict", data, LightningDataModule):
+            raise ConfigurationError(
+                f"checkpoint_steps: {type(data).__name__}.state_dict with {RELOADS} goes on at ends of "
+                "epochs only: a state within one is that after its loaders were made; leave "
+                "checkpoint_steps out"
+            )
         loop = trainer.fit_loop.epoch_loop
         end = loop.on_advance_end
 
@@ -256,9 +272,11 @@ class ResumableCheckpoint(Checkpoint):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the latest metrics, what an unfinished epoch has gathered, and which parameters are trained."""
+        """Add the latest metrics, attributes, what an unfinished epoch has gathered, and what is trained."""
         checkpoint["callback_metrics"] = dict(trainer.callback_metrics)
         checkpoint["within_epoch"] = self.within
+        if self.attributes is not None:
+            checkpoint["attributes"] = self.attributes.state(within=self.within is not None)
         checkpoint["trained"] = {name: getattr(*place) for name, place in _trained(pl_module).items()}
 
     def on_load_checkpoint(
@@ -268,6 +286,7 @@ class ResumableCheckpoint(Checkpoint):
         self.optimizer_states = checkpoint["optimizer_states"]
         self.latest = checkpoint["callback_metrics"]
         self.within = checkpoint["within_epoch"]
+        self.plain = checkpoint.get("attributes")
         self.trained = checkpoint["trained"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -293,9 +312,7 @@ class ResumableCheckpoint(Checkpoint):
         trainer.callback_metrics.update(self.latest)
         self.steps_before = trainer.fit_loop.epoch_loop._batches_that_stepped
         after_epoch = self.epochs > 0 and self.within is None
-        if self.within is not None:
-            restore_epoch(trainer, pl_module, self.within)
-            self.within, self.resuming = None, True
+        self._restore_after_start(trainer, pl_module)
         for config in trainer.lr_scheduler_configs if after_epoch else []:
             # Lightning updates these after the checkpoint of an epoch, which has the state before the update
             due = config.interval == "epoch" and self.epochs % config.frequency == 0
@@ -309,10 +326,30 @@ class ResumableCheckpoint(Checkpoint):
             if isinstance(tracker, Tracker):
                 tracker.follow(trainer, self.rows)
 
+    def _restore_after_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restore attributes, metrics and an unfinished epoch after the module's hook, which may reset."""
+        self.attributes = attributes = Attributes(trainer, pl_module)
+        start, plain, within = pl_module.on_train_start, self.plain, self.within
+        self.plain = self.within = None
+        self.resuming = within is not None
+
+        def start_and_restore() -> None:
+            vars(pl_module).pop("on_train_start")
+            start()
+            if plain is not None:
+                attributes.restore(plain)
+            attributes.begin_epoch()
+            if within is not None:
+                restore_epoch(trainer, pl_module, within)
+
+        pl_module.on_train_start = start_and_restore  # type: ignore[method-assign]
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the learning rate at the start of the epoch."""
         rates = [group["lr"] for optimizer in trainer.optimizers[:1] for group in optimizer.param_groups]
         self.learning_rate = float(rates[0]) if rates else 0.0
+        if self.attributes is not None:
+            self.attributes.begin_epoch()
         self.validated = False
         self.averaged = {}
 
@@ -372,6 +409,8 @@ class ResumableCheckpoint(Checkpoint):
             self.best_row = row
             self.best_weights = self.averaged or _copy(pl_module)
         self.stopped = trainer.should_stop
+        if self.attributes is not None:
+            self.attributes.warn_of_others()
         if trainer.is_global_zero:
             if set(self.columns).issuperset(row):
                 self._write_history([row], "a")

@@ -1,8 +1,7 @@
 """What a training has gathered since an epoch began, for a checkpoint within it.
 
 Lightning's checkpoint has the weights, optimizers, schedules, callbacks and the positions of the loops. It
-has neither the means that `self.log` takes over an epoch, nor the states of metrics, nor the gradients of a
-manual optimization.
+has neither the means that `self.log` takes over an epoch nor the gradients of a manual optimization.
 """
 
 import builtins
@@ -13,7 +12,9 @@ from lightning import LightningModule, Trainer
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import Metric
+
+from src.training.attributes import named_metrics
 
 
 def epoch_state(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
@@ -23,23 +24,12 @@ def epoch_state(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
         trainer: after all of a batch, outside the accumulation of gradients.
         module: that is trained.
     """
-    for collection in module.modules():
-        if isinstance(collection, MetricCollection):
-            list(
-                collection.items()
-            )  # metrics that share their updates get the state of the one that has them
     manual = not module.automatic_optimization
     state = {
         "accumulate_grad_batches": trainer.accumulate_grad_batches,
         "logged_metrics": dict(trainer.logged_metrics),
         "results": [_saved(item) for item in _results(trainer).values() if not item.has_reset],
-        "metrics": {name: (metric._update_count, metric.metric_state) for name, metric in _metrics(module)},
         "gradients": {name: p.grad for name, p in module.named_parameters() if manual and p.grad is not None},
-        "collected": {
-            name: dict(value) if isinstance(value, dict) else value
-            for name, value in vars(module).items()
-            if isinstance(value, list | dict) and not name.startswith("_") and _storable(value)
-        },
     }
     copied: dict[str, Any] = apply_to_collection(state, Tensor, lambda tensor: tensor.detach().clone())
     return copied
@@ -56,11 +46,7 @@ def restore_epoch(trainer: Trainer, module: LightningModule, state: dict[str, An
     state = move_data_to_device(state, module.device)
     trainer.accumulate_grad_batches = state["accumulate_grad_batches"]
     trainer.logged_metrics.update(state["logged_metrics"])
-    metrics = dict(_metrics(module))
-    for name, (updates, states) in state["metrics"].items():
-        metrics[name]._update_count = updates
-        for attribute, value in states.items():
-            setattr(metrics[name], attribute, value)
+    metrics = dict(named_metrics(module))
     for saved in state["results"]:
         _restore(trainer, saved, metrics)
     # otherwise Lightning resets what was logged at the first batch
@@ -68,15 +54,6 @@ def restore_epoch(trainer: Trainer, module: LightningModule, state: dict[str, An
     parameters = dict(module.named_parameters())
     for name, gradient in state["gradients"].items():
         parameters[name].grad = gradient
-    for name, value in state["collected"].items():
-        present = getattr(module, name, None)
-        if isinstance(present, list):
-            present[:] = value
-        elif isinstance(present, dict):
-            present.clear()
-            present.update(value)
-        else:
-            setattr(module, name, value)
 
 
 def _results(trainer: Trainer) -> Any:
@@ -124,16 +101,3 @@ def _restore(trainer: Trainer, saved: dict[str, Any], metrics: dict[str, Metric]
         item.value = saved["value"]
     if saved["rows"] is not None:
         item.cumulated_batch_size = saved["rows"]
-
-
-def _metrics(module: LightningModule) -> list[tuple[str, Metric]]:
-    return [(name, part) for name, part in module.named_modules() if isinstance(part, Metric)]
-
-
-def _storable(value: Any) -> bool:
-    """Whether a value is made of tensors, numbers, lists and dictionaries, as outputs of steps are."""
-    if isinstance(value, dict):
-        return all(isinstance(name, str | int) and _storable(item) for name, item in value.items())
-    if isinstance(value, list | tuple):
-        return all(map(_storable, value))
-    return value is None or isinstance(value, Tensor | int | float)

@@ -112,8 +112,11 @@ class Tracker(WandbLogger):
                     self.experiment.define_metric(name, step_metric=STEP, step_sync=True)
                     self.by_step.add(name)
             if self.kept is not None:
+                kept = {name: _number(value) for name, value in row.items()}
                 with self.kept.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row, default=float) + "\n")
+                    file.write(
+                        json.dumps({name: kept[name] for name in kept if kept[name] is not None}) + "\n"
+                    )
         self.experiment.log(row)
 
     def log_hyperparams(self, params: Any) -> None:
@@ -326,6 +329,14 @@ def run_name(model: str, arguments: Sequence[str]) -> str:
         values = [re.sub(r"^(?:\w+\.)+(?=[A-Z])", "", value) for value in values]
         parts.append(" ".join([word.removeprefix("--").rpartition(".")[2], *values]))
     return ", ".join(parts)[:LONGEST_NAME]
+
+
+def _number(value: Any) -> float | None:
+    """A metric as it is kept; None for the pictures, tables and so on that `log_image` and the like log."""
+    try:
+        return value if isinstance(value, int) else float(value)
+    except (TypeError, ValueError):
+        return None
 
 
 def _parameters() -> dict[str, Any]:

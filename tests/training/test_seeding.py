@@ -12,6 +12,8 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, GradientAccumulation
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from src.core.errors import ConfigurationError
+from src.training import attributes
 from src.training.checkpoint import CHECKPOINT, HISTORY, DurableCheckpointIO, ResumableCheckpoint
 from src.training.exactness import Exactness
 from src.training.gradient_norms import GradientNorms
@@ -27,6 +29,8 @@ from tests.training.ordinary import (
     OneCycle,
     Points,
     PointsData,
+    Replaying,
+    Stateful,
 )
 
 EPOCHS = 4
@@ -119,6 +123,8 @@ CASES: dict[str, tuple[type[lightning.LightningModule], dict[str, Any], dict[str
     "a schedule over all steps": (OneCycle, {}, {}),
     "a plateau of steps": (ByStep, {}, {}),
     "two optimizers": (GAN, {}, {"monitor": "g_loss"}),
+    "attributes and metrics over epochs": (Stateful, {"sampler": "by age"}, {"monitor": "val_loss"}),
+    "such a sampler of two workers": (Stateful, {"sampler": "by age", "workers": 2}, {}),
 }
 
 
@@ -133,6 +139,7 @@ QUICK = (
     "accumulation and validation together",
     "a schedule over all steps",
     "two optimizers",
+    "attributes and metrics over epochs",
 )
 
 
@@ -163,6 +170,40 @@ def within_epoch(folder: Path) -> bool:
     """Whether the checkpoint of a folder is of the last epoch, before its end."""
     checkpoint = torch.load(folder / CHECKPOINT, weights_only=True)
     return checkpoint["epoch"] == 3 and checkpoint["within_epoch"]["batches"] > 0
+
+
+def test_what_no_checkpoint_has_is_named_after_the_first_epoch(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(tmp_path, Replaying, {})
+    (line,) = [record.getMessage() for record in caplog.records if "no checkpoint has" in record.getMessage()]
+    assert line.startswith("agent.buffer (deque): the training changes what no checkpoint has")
+
+
+def test_a_data_set_in_memory_is_in_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attributes, "LARGE", 100)
+    train(tmp_path, Stateful, {"sampler": "by age"})
+    stored = dict(torch.load(tmp_path / CHECKPOINT, weights_only=True)["attributes"]["values"])
+    assert stored["", "steps"] == ["", 24]
+    assert stored["helper", "recent"][0] == "deque"
+    assert len(stored["", "losses"][1]) == 24  # large, and changed
+    assert not [name for owner, name in stored if "dataset" in owner]
+
+
+class Counting(PointsData):
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+
+def test_a_state_of_the_data_that_would_be_another_within_an_epoch_is_refused(tmp_path: Path) -> None:
+    record = ResumableCheckpoint(tmp_path, None, "min", 0, steps=1)
+    trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]
+    trainer.datamodule = Counting()  # type: ignore[attr-defined]
+    with pytest.raises(
+        ConfigurationError, match=r"Counting\.state_dict with reload_dataloaders_every_n_epochs"
+    ):
+        record.setup(trainer, Classifier(), "fit")
 
 
 def test_the_batches_of_an_epoch_depend_on_its_number_alone() -> None:

@@ -189,6 +189,28 @@ def test_offline_run_of_wandb_itself(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert warnings_of(caplog) == []
 
 
+def test_pictures_and_tables_that_a_module_logs_reach_wandb(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "run").mkdir()
+    tracker = start_tracker(tmp_path, "boxes", {}, tmp_path / "run")
+    assert tracker is not None
+    tracker.follow(Trainer(logger=False, accelerator="cpu"), [])
+    tracker.log_image("samples", [Image.new("L", (4, 4))], caption=["grey"])
+    tracker.log_table("rows", columns=["a"], data=[[1]])
+    tracker.log_metrics({"train/loss": 1.0})
+    tracker.finish({"best_epoch": 1})
+    wandb.teardown()
+    assert sorted(path.suffix for path in tmp_path.rglob("media/**/*.*")) == [".json", ".png"]
+    kept = (tmp_path / "run" / UNFINISHED).read_text(encoding="utf-8").splitlines()[1:]
+    assert [json.loads(line) for line in kept] == [
+        {"epoch": 1},
+        {"epoch": 1},
+        {"train/loss": 1.0, "epoch": 1},
+    ]
+    assert warnings_of(caplog) == []
+
+
 def test_each_run_of_a_process_has_its_own_name(tmp_path: Path) -> None:
     # a worker of a study trains one cell after the other
     names = []
