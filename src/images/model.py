@@ -142,7 +142,8 @@ class ImageModel(Supervised):
 
     def mean_of(self, outputs: Tensor) -> Tensor:
         """The logits (B, K) whose softmax is the mean of those of some logits (A, B, K)."""
-        return outputs.log_softmax(dim=2).logsumexp(dim=0) - math.log(len(outputs))
+        precise = torch.promote_types(outputs.dtype, torch.float32)
+        return outputs.log_softmax(dim=2, dtype=precise).logsumexp(dim=0) - math.log(len(outputs))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch after its augmentation."""
