@@ -8,7 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src.core.errors import DataError
-from src.images.pictures import PICTURES, require_file
+from src.images.folders import PICTURES
+from src.images.pictures import require_file
 
 logger = logging.getLogger(__name__)
 

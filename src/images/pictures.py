@@ -1,4 +1,4 @@
-"""Picture files: which are read, and one rule for each of Pillow's modes, in training and in prediction.
+"""Picture files: how they are read, one rule for each of Pillow's modes, in training and in prediction.
 
 N images, C channels, H height, W width
 """
@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError
 
 from src.core.errors import DataError
+from src.images.folders import MOST_SHOWN
 
 logger = logging.getLogger(__name__)
 
@@ -31,11 +32,6 @@ T = TypeVar("T")
 
 # no other formats: some, such as EPS, are programs
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
-PICTURES = (
-    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".webp", ".bmp", ".tif", ".tiff"),
-    *(".pbm", ".pgm", ".ppm"),
-)
-CLUTTER = ("thumbs.db", "desktop.ini", "__macosx")  # beside all names that begin with a dot
 MOST_PIXELS = 89_478_485  # of a picture, as it is Pillow's own bound; in colour a quarter of a gigabyte
 WHITE = 255  # of a picture file
 GREY = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
@@ -52,7 +48,6 @@ UPRIGHT = {  # by the EXIF orientation
     8: Image.Transpose.ROTATE_90,
 }
 TURNED = (5, 6, 7, 8)  # those that exchange width and height
-MOST_SHOWN = 3
 AT_ONCE = 64  # picture files
 BLOCK_BYTES = 8 << 20  # of decoded images
 
@@ -89,25 +84,6 @@ class Header(NamedTuple):
         return self.mode not in GREY or (self.transparent and not _is_grey(decoding.background))
 
 
-@dataclass
-class LeftOut:
-    """The files of a folder that are not read, counted by ending and by subfolder."""
-
-    hidden: int = 0
-    others: Counter[str] = field(default_factory=Counter)
-    folders: Counter[str] = field(default_factory=Counter)
-
-    def __str__(self) -> str:
-        parts = [f"{number:,} {ending}" for ending, number in sorted(self.others.items())]
-        if self.hidden:
-            parts.append(f"{self.hidden:,} hidden")
-        if self.folders:
-            inside, names = sum(self.folders.values()), sorted(self.folders)
-            more = f" and {len(names) - MOST_SHOWN:,} more" if len(names) > MOST_SHOWN else ""
-            parts.append(f"{inside:,} pictures in the subfolders {', '.join(names[:MOST_SHOWN])}{more}")
-        return ", ".join(parts)
-
-
 class Pictures(NamedTuple):
     """Decoded picture files.
 
@@ -122,77 +98,6 @@ class Pictures(NamedTuple):
     rows: list[int]
     decoding: Decoding
     unreadable: dict[Path, str]
-
-
-def class_folders(folder: Path) -> tuple[dict[str, list[Path]], LeftOut]:
-    """The picture files of each class folder, all sorted by name, and what is left out.
-
-    Raises:
-        DataError: there are no class folders, or one has no pictures.
-    """
-    left = LeftOut()
-    beside = pictures_of(folder, LeftOut())
-    if beside:
-        left.others["pictures outside the class folders"] = len(beside)
-    below = sorted(path for path in folder.iterdir() if path.is_dir())
-    for path in below:
-        if path.name.startswith("_") and _pictures_below(path):
-            left.folders[f"{path.name}/"] = _pictures_below(path)
-    names = [path.name for path in below if path.name[0] not in "._"]
-    if not names and beside:
-        raise DataError(
-            f"{folder}: the pictures lie together; move those of each class into a folder with its name"
-        )
-    if not names:
-        raise DataError(f"{folder}: no folders, expected one per class")
-    files = {name: require_pictures(folder / name, left, "class folder") for name in names}
-    return files, left
-
-
-def require_pictures(folder: Path, left: LeftOut, kind: str = "folder") -> list[Path]:
-    """The picture files in a folder, sorted by name.
-
-    Raises:
-        DataError: there are none; the message names what was found instead.
-    """
-    found = LeftOut()
-    paths = pictures_of(folder, found)
-    if not paths:
-        instead = f", found {found}" if str(found) else ""
-        raise DataError(f"{folder}: no {', '.join(PICTURES)} files in this {kind}{instead}")
-    left.hidden += found.hidden
-    left.others += found.others
-    left.folders += found.folders
-    return paths
-
-
-def pictures_of(folder: Path, left: LeftOut) -> list[Path]:
-    """The picture files in a folder, sorted by name; everything else is counted in `left`."""
-    paths = []
-    for path in sorted(folder.iterdir()):
-        ending = path.suffix.lower()
-        if path.name.startswith(".") or path.name.lower() in CLUTTER:
-            left.hidden += 1
-        elif path.is_dir():
-            if inside := _pictures_below(path):
-                left.folders[f"{folder.name}/{path.name}/"] += inside
-        elif ending not in PICTURES:
-            left.others[ending or "files without an ending"] += 1
-        elif not path.is_file():  # opening a pipe would wait for ever
-            left.others[f"{ending} that are no regular files"] += 1
-        else:
-            paths.append(path)
-    return paths
-
-
-def _pictures_below(folder: Path) -> int:
-    return sum(path.suffix.lower() in PICTURES and path.name[0] != "." for path in folder.rglob("*"))
-
-
-def links_to_outside(folder: Path, paths: list[Path]) -> list[Path]:
-    """Those of the paths that lead out of the folder by a link."""
-    home = folder.resolve()
-    return [path for path in paths if not path.resolve().is_relative_to(home)]
 
 
 def read_pictures(

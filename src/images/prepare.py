@@ -6,27 +6,25 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageColor, ImageDraw, ImageFont
+from PIL import Image, ImageColor
 from sklearn.model_selection import train_test_split
 
 from src.core.atomic import written_whole
 from src.core.digests import write_manifest
 from src.core.errors import ConfigurationError, DataError
+from src.images.folders import class_folders, links_to_outside
+from src.images.labelled import Codes, Labelled, check_classes, check_variety, white_of
 from src.images.labels import as_numbers, in_order, labelled_pictures
 from src.images.pictures import (
     WHITE,
     Decoding,
     Pixels,
-    as_picture,
     blocks,
-    class_folders,
-    links_to_outside,
     read_pictures,
     unreadable_error,
     unreadable_files,
@@ -34,25 +32,20 @@ from src.images.pictures import (
 from src.images.preprocessing import (
     Preprocessing,
     Quantity,
-    brightest_of,
     labels_path,
     read_idx,
     read_pixel_csv,
     resized,
 )
+from src.images.sheet import SHEET, draw_sheet
 from src.preparation.splits import check_splitting, cut_fold
 
 logger = logging.getLogger(__name__)
 
-Codes = NDArray[np.int64]
-
 LEFT_OUT = "left_out.csv"
 PREDICTION_COLUMNS = ["id", "class", "probability"]
-NEARLY_ALIKE = 1 / 32  # of the brightest pixel: the largest difference of images that are nearly alike
 # mean and standard deviation (C, 1, 1) of ImageNet's pictures with values from 0 to 1, as in torchvision
 IMAGENET = [[[0.485]], [[0.456]], [[0.406]]], [[[0.229]], [[0.224]], [[0.225]]]
-SHEET = (2, 9)
-SHEET_ZOOM = 84
 
 
 @dataclass
@@ -153,28 +146,6 @@ def _is_range(limits: list[float]) -> bool:
     return len(limits) == 2 and all(map(math.isfinite, limits)) and limits[0] < limits[1]
 
 
-class Labelled(NamedTuple):
-    """Labelled images.
-
-    Args:
-        images: (N, C, H, W).
-        target: the number of the class of each (N,) int64, or its label (N,) float32 for a regression.
-        names: of the classes; none for a regression.
-        values: what stands for each class in the files: a label, or the name of a folder.
-        files: the picture files (N,); none for idx and CSV files.
-        decoding: of picture files.
-        unreadable: files that are left out, each with the reason.
-    """
-
-    images: Pixels
-    target: Codes | NDArray[np.float32]
-    names: list[str]
-    values: Sequence[int | str]
-    files: list[Path]
-    decoding: Decoding | None
-    unreadable: dict[Path, str]
-
-
 def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     """Split the raw images of a task and learn their scaling from the training images.
 
@@ -196,8 +167,8 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     labels = {names_of["en"]: names_of for names_of in settings.classes}
     stratum: NDArray[Any] | None = target if names else None
     if stratum is not None:
-        _check_classes(stratum, names, raw / settings.train)
-    _check_variety(source, raw / settings.train)
+        check_classes(stratum, names, raw / settings.train)
+    check_variety(source, raw / settings.train)
 
     rows, parts = np.arange(len(target)), {}
     if settings.folds:
@@ -229,7 +200,7 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
             copy_weights(raw / settings.weights, folder)
         shown = parts["train"][: math.prod(SHEET)]
         captions = [names[code] if names else f"{code:g}" for code in target[shown].tolist()]
-        _draw_sheet(source.images[shown], captions, largest, folder / "sheet.png")
+        draw_sheet(source.images[shown], captions, largest, folder / "sheet.png")
         write_manifest(folder)
 
 
@@ -363,69 +334,6 @@ def _read_folders(
     return Labelled(found.images, target[found.rows], names, values, files, found.decoding, found.unreadable)
 
 
-def _check_classes(target: Codes, names: list[str], path: Path) -> None:
-    absent = sorted(set(range(len(names))) - set(target.tolist()))
-    if len(set(target.tolist())) < 2:
-        raise DataError(f"{path}: all images are of one class, {names[target[0]]}, expected at least two")
-    if absent:
-        raise DataError(f"{path}: no image of class {names[absent[0]]} ({absent[0]})")
-
-
-def _check_variety(source: Labelled, path: Path) -> None:
-    """Refuse or warn of images that tell no class: alike, of one colour, or also in another class.
-
-    Raises:
-        DataError: all images are alike, or each has a copy in another class.
-    """
-    number, way = len(source.images), ""
-    if source.files:
-        way = "; transparent or deep pictures need prepare.background or prepare.grey_range"
-    low = high = np.array(source.images[0])
-    one_colour = row = 0
-    rows_of: dict[bytes, list[int]] = {}
-    for block in blocks(source.images):
-        low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
-        pixels = block.reshape(*block.shape[:2], -1)
-        one_colour += int((pixels.max(axis=2) == pixels.min(axis=2)).all(axis=1).sum())
-        for image in block:
-            rows_of.setdefault(sha256(image.data).digest(), []).append(row)
-            row += 1
-    difference = int((high - low).max())
-    if difference == 0:
-        raise DataError(f"{path}: all {number} images are the same{way}")
-    if difference <= NEARLY_ALIKE * _white_of(source, int(high.max())):
-        logger.warning(
-            "%s: the images are nearly alike: no pixel differs by more than %d%s", path, difference, way
-        )
-    if one_colour:
-        logger.warning("%s: %d of %d images are of one colour%s", path, one_colour, number, way)
-
-    target = source.target
-    if not source.names:  # numbers may differ a little
-        return
-    copies = [rows for rows in rows_of.values() if len(set(target[rows].tolist())) > 1]
-    if copies:
-        first = copies[0][0]
-        other = next(row for row in copies[0] if target[row] != target[first])
-        with_copies = sum(map(len, copies))
-        message = (
-            f"{path}: {with_copies} of {number} images have a copy in another class, such as "
-            f"{_place(source, first)} and {_place(source, other)}"
-        )
-        if with_copies == number:
-            raise DataError(f"{message}: nothing tells the classes apart{way}")
-        logger.warning("%s", message)
-
-
-def _place(source: Labelled, row: int) -> str:
-    return str(source.files[row]) if source.files else f"image {row + 1} ({source.names[source.target[row]]})"
-
-
-def _white_of(source: Labelled, largest: int) -> int:
-    """The pixel value of white: 255 in picture files; else by the largest value."""
-    return WHITE if source.files else brightest_of(largest)
-
-
 def _cut(
     rows: Codes,
     stratum: NDArray[Any] | None,
@@ -463,7 +371,7 @@ def _learn(
         for channel, count in enumerate(counts):
             count += _histogram(block[:, channel])
     largest = int(np.flatnonzero(counts.any(axis=0))[-1])
-    brightest = _white_of(source, largest)
+    brightest = white_of(source, largest)
     mean, deviation = _moments(counts)
     low, high = low.astype(float), high.astype(float)
     center, scale = {
@@ -516,19 +424,3 @@ def _moments(counts: Codes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         moments.append((mean, float(shares @ (values - mean) ** 2) ** 0.5))
     mean, deviation = np.array(moments).T
     return mean[:, None, None], deviation[:, None, None]
-
-
-def _draw_sheet(images: Pixels, captions: list[str], largest: int, path: Path) -> None:
-    """Draw the first training images, 2 x 9 as in the course, each below its class or number."""
-    rows, columns = SHEET
-    line, font = 14, ImageFont.load_default(11)
-    sheet = Image.new("RGB", (columns * SHEET_ZOOM, rows * (SHEET_ZOOM + line)), "white")
-    draw = ImageDraw.Draw(sheet)
-    brightest = max(largest, 1)
-    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        left, top = number % columns * SHEET_ZOOM, number // columns * (SHEET_ZOOM + line)
-        draw.text((left + 2, top), caption, fill="black", font=font)
-        shown = (image.astype(float) * (WHITE / brightest)).astype(np.uint8)
-        picture = as_picture(shown).resize((SHEET_ZOOM - 4, SHEET_ZOOM - 4), Image.Resampling.NEAREST)
-        sheet.paste(picture.convert("RGB"), (left + 2, top + line))
-    sheet.save(path)

@@ -21,18 +21,15 @@ from PIL import Image
 
 from src.core.documents import read_json, write_json
 from src.core.errors import DataError
+from src.images.folders import PICTURES, LeftOut, links_to_outside, require_pictures
 from src.images.pictures import (
-    PICTURES,
     WHITE,
     Decoding,
-    LeftOut,
     Pixels,
     Shape,
     as_picture,
-    links_to_outside,
     read_picture,
     require_file,
-    require_pictures,
     to_shape,
     unreadable_files,
     warn_of_losses,

@@ -8,18 +8,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from src.core.errors import ConfigurationError, DataError
+from src.images.folders import PICTURES, LeftOut, class_folders, pictures_of
 from src.images.labels import in_order, labelled_pictures, read_label_table
-from src.images.pictures import (
-    PICTURES,
-    Decoding,
-    Header,
-    LeftOut,
-    class_folders,
-    pictures_of,
-    read_headers,
-    read_picture,
-    unreadable_error,
-)
+from src.images.pictures import Decoding, Header, read_headers, read_picture, unreadable_error
 from src.images.preprocessing import labels_path, read_idx, read_pixel_csv, refuse_names_of_pictures
 from src.preparation.proposals import Noted, Proposal, configuration, count, listed, one_cycle
 

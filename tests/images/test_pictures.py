@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from src.core.errors import ConfigurationError, DataError
-from src.images.pictures import Decoding, LeftOut, decoded, depth_of, pictures_of, read_headers, read_picture
+from src.images.folders import LeftOut, pictures_of
+from src.images.pictures import Decoding, decoded, depth_of, read_headers, read_picture
 from src.images.prepare import Preparation, prepare
 from src.images.preprocessing import Preprocessing, read_inputs
 from src.images.propose import propose

@@ -1,0 +1,108 @@
+"""Labelled images, and checks that something in them can tell their labels.
+
+N images, C channels, H height, W width
+"""
+
+import logging
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.core.errors import DataError
+from src.images.pictures import WHITE, Decoding, Pixels, blocks
+from src.images.preprocessing import brightest_of
+
+logger = logging.getLogger(__name__)
+
+Codes = NDArray[np.int64]
+NEARLY_ALIKE = 1 / 32  # of the brightest pixel: the largest difference of images that are nearly alike
+
+
+class Labelled(NamedTuple):
+    """Labelled images.
+
+    Args:
+        images: (N, C, H, W).
+        target: the number of the class of each (N,) int64, or its label (N,) float32 for a regression.
+        names: of the classes; none for a regression.
+        values: what stands for each class in the files: a label, or the name of a folder.
+        files: the picture files (N,); none for idx and CSV files.
+        decoding: of picture files.
+        unreadable: files that are left out, each with the reason.
+    """
+
+    images: Pixels
+    target: Codes | NDArray[np.float32]
+    names: list[str]
+    values: Sequence[int | str]
+    files: list[Path]
+    decoding: Decoding | None
+    unreadable: dict[Path, str]
+
+
+def check_classes(target: Codes, names: list[str], path: Path) -> None:
+    """Raise a DataError if there are images of one class only, or none of a class."""
+    absent = sorted(set(range(len(names))) - set(target.tolist()))
+    if len(set(target.tolist())) < 2:
+        raise DataError(f"{path}: all images are of one class, {names[target[0]]}, expected at least two")
+    if absent:
+        raise DataError(f"{path}: no image of class {names[absent[0]]} ({absent[0]})")
+
+
+def check_variety(source: Labelled, path: Path) -> None:
+    """Refuse or warn of images that tell no class: alike, of one colour, or also in another class.
+
+    Raises:
+        DataError: all images are alike, or each has a copy in another class.
+    """
+    number, way = len(source.images), ""
+    if source.files:
+        way = "; transparent or deep pictures need prepare.background or prepare.grey_range"
+    low = high = np.array(source.images[0])
+    one_colour = row = 0
+    rows_of: dict[bytes, list[int]] = {}
+    for block in blocks(source.images):
+        low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
+        pixels = block.reshape(*block.shape[:2], -1)
+        one_colour += int((pixels.max(axis=2) == pixels.min(axis=2)).all(axis=1).sum())
+        for image in block:
+            rows_of.setdefault(sha256(image.data).digest(), []).append(row)
+            row += 1
+    difference = int((high - low).max())
+    if difference == 0:
+        raise DataError(f"{path}: all {number} images are the same{way}")
+    if difference <= NEARLY_ALIKE * white_of(source, int(high.max())):
+        logger.warning(
+            "%s: the images are nearly alike: no pixel differs by more than %d%s", path, difference, way
+        )
+    if one_colour:
+        logger.warning("%s: %d of %d images are of one colour%s", path, one_colour, number, way)
+
+    target = source.target
+    if not source.names:  # numbers may differ a little
+        return
+    copies = [rows for rows in rows_of.values() if len(set(target[rows].tolist())) > 1]
+    if copies:
+        first = copies[0][0]
+        other = next(row for row in copies[0] if target[row] != target[first])
+        with_copies = sum(map(len, copies))
+        message = (
+            f"{path}: {with_copies} of {number} images have a copy in another class, such as "
+            f"{_place(source, first)} and {_place(source, other)}"
+        )
+        if with_copies == number:
+            raise DataError(f"{message}: nothing tells the classes apart{way}")
+        logger.warning("%s", message)
+
+
+def _place(source: Labelled, row: int) -> str:
+    return str(source.files[row]) if source.files else f"image {row + 1} ({source.names[source.target[row]]})"
+
+
+def white_of(source: Labelled, largest: int) -> int:
+    """The pixel value of white: 255 in picture files; else by the largest value."""
+    return WHITE if source.files else brightest_of(largest)
