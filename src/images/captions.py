@@ -10,8 +10,8 @@ PICTURES = {
     "most_wrong": (
         "Most wrong",
         "The misclassified test images of {name} with the highest predicted probability: above each the"
-        " predicted class, its probability and, in brackets, the actual class. Of a regression those with the"
-        " largest errors, with the actual number in brackets.",
+        " predicted class, its probability and, in brackets, the actual class. Of a regression or several"
+        " labels an image those with the largest errors, with the actual numbers or labels in brackets.",
     ),
     "occlusion": (
         "What the answer depends on",

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from src.core.errors import ConfigurationError
 from src.images.preprocessing import Preprocessing
 from src.images.pretrained import WEIGHTS, read_weights
 from src.training.loading import BalancedBatches, Batches, BatchSize, WholeData
@@ -22,7 +23,8 @@ def images_at_once(height: int, width: int) -> int:
 
 
 def load_split(prepared: Path, split: str) -> tuple[Tensor, Tensor]:
-    """Read a split: images (N, C, H, W) uint8, target (N,) int64.
+    """Read a split: images (N, C, H, W) uint8, target (N,) int64, of a
+    regression float32, of several labels an image (N, K) uint8.
 
     Images of more than `WHOLE_BYTES` are a memory map: they are read from the disk where they are used.
     """
@@ -51,7 +53,15 @@ class ImageData(WholeData):
         self.balanced = balanced
 
     def kind(self, split: str) -> type[Batches]:
-        """The class that cuts the batches of a split."""
+        """The class that cuts the batches of a split.
+
+        Raises:
+            ConfigurationError: `balanced` without classes.
+        """
+        if self.balanced and self.preprocessing.task != "classification":
+            raise ConfigurationError(
+                f"data.balanced: it is for one class an image, found {self.preprocessing.task}; leave it out"
+            )
         return BalancedBatches if self.balanced and split == "train" else Batches
 
     def load_preprocessing(self) -> Preprocessing:

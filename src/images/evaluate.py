@@ -14,7 +14,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import classification_report
+from sklearn.metrics import (
+    average_precision_score,
+    classification_report,
+    precision_recall_fscore_support,
+)
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn import functional
@@ -26,6 +30,7 @@ from src.images.figures import (
     feature_maps,
     plot_confusion,
     plot_feature_maps,
+    plot_largest,
     plot_largest_errors,
     plot_most_wrong,
     plot_numbers,
@@ -33,10 +38,13 @@ from src.images.figures import (
 )
 from src.images.model import ImageModel
 from src.images.regression import ImageRegressor
+from src.images.tags import ImageTagger
 from src.reporting.metrics import begin_report, write_metrics
 from src.reporting.noise import gains_of_classes, noise_of, write_losses
 from src.reporting.tables import markdown_table, print_metrics
 from src.training.metrics import calibration_error
+
+Evaluated = dict[str, tuple[Tensor, Tensor]]
 
 ACCEPTS = ImageModel  # other modules are evaluated by their own steps
 BASELINE_IMAGES = 5000
@@ -58,35 +66,70 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
         folder: an empty folder, to which metrics.json, plots/ and tables/ are written.
     """
     model = bundle.model_of(ImageModel)
-    if isinstance(model, ImageRegressor):
-        _evaluate_regression(model, bundle, prepared, folder)
-        return
     splits = {name: load_split(prepared, name) for name in ("train", "validation", "test")}
     images, target = splits["test"]
-    logits = _logits(model, images)
-    baseline = _logistic_regression(*splits["train"], images, len(model.classes))
-    trivial = model.trivial_outputs(splits["train"][1]).expand(len(target), -1)
     evaluated = {
         "validation": (_logits(model, splits["validation"][0]), splits["validation"][1]),
-        "test": (logits, target),
-        "baseline/logistic": (baseline, target),
-        "baseline/trivial": (trivial, target),
+        "test": (_logits(model, images), target),
     }
+    if model.task == "classification":
+        baseline = _logistic_regression(*splits["train"], images, len(model.classes))
+        evaluated["baseline/logistic"] = baseline, target
+    trivial = model.trivial_outputs(splits["train"][1]).expand(len(target), -1)
+    evaluated["baseline/trivial"] = trivial, target
     metrics = {
         f"{prefix}/{name}": float(value)
-        for prefix, (outputs, codes) in evaluated.items()
-        for name, value in model.metrics_of(outputs, codes).items()
+        for prefix, (outputs, targets) in evaluated.items()
+        for name, value in model.metrics_of(outputs, targets).items()
     }
-    for prefix, (outputs, codes) in evaluated.items():
-        metrics[f"{prefix}/ece"] = calibration_error(model.predict(outputs), codes)
+    plots, tables = begin_report(bundle.folder, folder)
+    shutil.copyfile(prepared / "sheet.png", plots / "sheet.png")
+    maps = feature_maps(model.network, model.scaled(images[:1]))
+    if maps:
+        plot_feature_maps(images[0].numpy(), maps, plots / "feature_maps.png")
+    if isinstance(model, ImageRegressor):
+        metrics |= _report_numbers(model, evaluated, images, plots, tables)
+    elif isinstance(model, ImageTagger):
+        metrics |= _report_labels(model, evaluated, images, plots, tables)
+    else:
+        metrics |= _report_classes(model, evaluated, images, plots, tables, bundle.preprocessing.labels)
+    metrics = write_metrics(metrics, folder)
+    print_metrics("Test images", metrics)
+    if model.task == "classification":
+        shifted = ", ".join(f"{pixels} px {metrics[f'shifted/{pixels}/accuracy']:.4f}" for pixels in SHIFTS)
+        print(f"accuracy on shifted test images: {shifted}")
+
+
+def _report_classes(
+    model: ImageModel,
+    evaluated: Evaluated,
+    images: Tensor,
+    plots: Path,
+    tables: Path,
+    labels: dict[str, dict[str, str]],
+) -> dict[str, float]:
+    """Further metrics, plots and tables of one class an image.
+
+    Args:
+        model: trained.
+        evaluated: outputs and targets by the prefix of their metrics.
+        images: those of the test, (N, C, H, W) uint8.
+        plots: a folder to write to.
+        tables: likewise.
+        labels: the names of a class in each language, by its name.
+    """
+    metrics = {
+        f"{prefix}/ece": calibration_error(model.predict(outputs), codes)
+        for prefix, (outputs, codes) in evaluated.items()
+    }
+    logits, target = evaluated["test"]
+    trivial, _ = evaluated["baseline/trivial"]
     answers, ignorant = (outputs.argmax(dim=1).numpy() for outputs in (logits, trivial))
     metrics |= noise_of(gains_of_classes(answers, ignorant, target.numpy()))
     for pixels in SHIFTS:
         metrics[f"shifted/{pixels}/accuracy"] = _accuracy_of_shifted(model, images, target, pixels)
 
-    plots, tables = begin_report(bundle.folder, folder)
     write_losses(answers != target.numpy(), tables)
-    shutil.copyfile(prepared / "sheet.png", plots / "sheet.png")
     probabilities = model.predict(logits)
     plot_confusion(target, probabilities, model.classes, plots / "confusion_matrix.png")
     plot_most_wrong(images, target, probabilities, model.classes, plots / "most_wrong.png")
@@ -97,10 +140,7 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
         [model.classes[code] for code in answers[shown]],
         plots / "occlusion.png",
     )
-    maps = feature_maps(model.network, model.scaled(images[:1]))
-    if maps:
-        plot_feature_maps(images[0].numpy(), maps, plots / "feature_maps.png")
-    report = _classes_table(target, probabilities, model.classes, bundle.preprocessing.labels)
+    report = _classes_table(target, probabilities, model.classes, labels)
     (tables / "classes.md").write_text(report, encoding="utf-8")
     confused = _confused_table(answers, target.numpy(), model.classes)
     if confused:
@@ -109,42 +149,63 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
         inputs = model.scaled(images[:GRADIENT_IMAGES])
         gradients = _gradients_table(model.network, inputs, target[:GRADIENT_IMAGES])
         (tables / "gradients.md").write_text(gradients, encoding="utf-8")
-
-    metrics = write_metrics(metrics, folder)
-    print_metrics("Test images", metrics)
-    shifted = ", ".join(f"{pixels} px {metrics[f'shifted/{pixels}/accuracy']:.4f}" for pixels in SHIFTS)
-    print(f"accuracy on shifted test images: {shifted}")
+    return metrics
 
 
-def _evaluate_regression(model: ImageRegressor, bundle: Bundle, prepared: Path, folder: Path) -> None:
-    """Evaluate a model that finds numbers, as `evaluate` does."""
-    splits = {name: load_split(prepared, name) for name in ("train", "validation", "test")}
-    images, target = splits["test"]
-    outputs = _logits(model, images)
-    trivial = model.trivial_outputs(splits["train"][1]).expand(len(target), -1)
-    evaluated = {
-        "validation": (_logits(model, splits["validation"][0]), splits["validation"][1]),
-        "test": (outputs, target),
-        "baseline/trivial": (trivial, target),
-    }
-    metrics = {
-        f"{prefix}/{name}": float(value)
-        for prefix, (found, numbers) in evaluated.items()
-        for name, value in model.metrics_of(found, numbers).items()
-    }
-    numbers = model.predict(outputs)
-    squared = (numbers.double() - target.double()).square().numpy()
-    ignorant = (model.predict(trivial).double() - target.double()).square().numpy()
-    metrics |= noise_of(ignorant - squared)
-    plots, tables = begin_report(bundle.folder, folder)
+def _report_numbers(
+    model: ImageRegressor, evaluated: Evaluated, images: Tensor, plots: Path, tables: Path
+) -> dict[str, float]:
+    """Further metrics, plots and tables of a regression, as `_report_classes`."""
+    outputs, target = evaluated["test"]
+    numbers, trivial = (model.predict(part) for part in (outputs, evaluated["baseline/trivial"][0]))
+    squared, ignorant = ((part.double() - target.double()).square().numpy() for part in (numbers, trivial))
     write_losses(squared, tables)
-    shutil.copyfile(prepared / "sheet.png", plots / "sheet.png")
     plot_numbers(target, numbers, model.quantity.name, plots / "predictions.png")
     plot_largest_errors(images, target, numbers, plots / "most_wrong.png")
-    maps = feature_maps(model.network, model.scaled(images[:1]))
-    if maps:
-        plot_feature_maps(images[0].numpy(), maps, plots / "feature_maps.png")
-    print_metrics("Test images", write_metrics(metrics, folder))
+    return noise_of(ignorant - squared)
+
+
+def _report_labels(
+    model: ImageTagger, evaluated: Evaluated, images: Tensor, plots: Path, tables: Path
+) -> dict[str, float]:
+    """Further metrics, plots and tables of several labels an image, as `_report_classes`."""
+    outputs, target = evaluated["test"]
+    trivial, _ = evaluated["baseline/trivial"]
+    # the share of the labels of each image that are wrong
+    wrong, ignorant = (
+        ((part > 0) != target.bool()).double().mean(dim=1).numpy() for part in (outputs, trivial)
+    )
+    write_losses(wrong, tables)
+    probabilities = model.predict(outputs)
+    surprise = (probabilities - target).abs().amax(dim=1)
+    names = [
+        f"{_listed(probabilities[row] > 0.5, model.classes)}\n({_listed(target[row], model.classes)})"
+        for row in range(len(target))
+    ]
+    plot_largest(images, surprise, names, plots / "most_wrong.png")
+    report = _labels_table(target, probabilities, model.classes)
+    (tables / "classes.md").write_text(report, encoding="utf-8")
+    return noise_of(ignorant - wrong)
+
+
+def _listed(marks: Tensor, classes: list[str]) -> str:
+    """The labels (K,) of an image that are marked, in words."""
+    return ", ".join(classes[label] for label in marks.nonzero()[:, 0].tolist()) or "-"
+
+
+def _labels_table(target: Tensor, probabilities: Tensor, classes: list[str]) -> str:
+    """Precision, recall, F1 and average precision of each label."""
+    known, found = target.numpy(), (probabilities > 0.5).numpy()
+    rows = []
+    for number, name in enumerate(classes):
+        scores = precision_recall_fscore_support(
+            known[:, number], found[:, number], average="binary", zero_division=0
+        )
+        occurs = known[:, number].any()
+        precise = average_precision_score(known[:, number], probabilities[:, number]) if occurs else np.nan
+        numbers = [f"{value:.4f}" for value in (*scores[:3], precise)]
+        rows.append([name, str(int(known[:, number].sum())), *numbers])
+    return markdown_table(["label", "images", "precision", "recall", "F1", "average precision"], rows)
 
 
 def samples(bundle: Bundle, prepared: Path) -> tuple[list[str], list[list[Any]]]:
@@ -164,7 +225,14 @@ def samples(bundle: Bundle, prepared: Path) -> tuple[list[str], list[list[Any]]]
         found = zip(images, target.tolist(), numbers.tolist(), strict=True)
         rows = [[_as_shown(image), actual, number] for image, actual, number in found]
         return ["image", model.quantity.name, "predicted"], rows
-    likeliest, answers = model.predict(_logits(model, images)).max(dim=1)
+    probabilities = model.predict(_logits(model, images))
+    if isinstance(model, ImageTagger):
+        rows = [
+            [_as_shown(image), _listed(marks, model.classes), _listed(chances > 0.5, model.classes)]
+            for image, marks, chances in zip(images, target, probabilities, strict=True)
+        ]
+        return ["image", "labels", "predicted"], rows
+    likeliest, answers = probabilities.max(dim=1)
     rows = [
         [
             _as_shown(image),

@@ -17,7 +17,7 @@ from src.images.preprocessing import Preprocessing
 
 
 class Classifier(nn.Module):
-    """The scaling, the network and the softmax.
+    """The scaling, the network, and the softmax or what else makes answers of its outputs.
 
     Args:
         model: in evaluation mode.

@@ -88,8 +88,21 @@ def plot_largest_errors(images: Tensor, target: Tensor, numbers: Tensor, path: P
         numbers: predicted ones (N,).
         path: the PNG file to write.
     """
+    names = [f"{found:.4g}\n({actual:.4g})" for found, actual in zip(numbers, target, strict=True)]
+    plot_largest(images, (numbers - target).abs(), names, path)
+
+
+def plot_largest(images: Tensor, errors: Tensor, names: list[str], path: Path) -> None:
+    """Show the images with the largest errors.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        errors: (N,), at least 0.
+        names: above each image: its predicted and its actual answer.
+        path: the PNG file to write.
+    """
     rows, columns = MOST_WRONG
-    order = (numbers - target).abs().argsort(descending=True, stable=True)[: rows * columns]
+    order = errors.argsort(descending=True, stable=True)[: rows * columns]
     figure = Figure(figsize=(1.6 * columns, 1.8 * rows), layout="constrained")
     figure.suptitle("Largest errors: answer (actual)")
     panels = figure.subplots(rows, columns).ravel()
@@ -97,7 +110,7 @@ def plot_largest_errors(images: Tensor, target: Tensor, numbers: Tensor, path: P
         axes.set_axis_off()
     for axes, number in zip(panels, order.tolist(), strict=False):
         axes.imshow(_for_display(images[number].numpy()), cmap="gray")
-        axes.set_title(f"{numbers[number]:.4g}\n({target[number]:.4g})", fontsize=8)
+        axes.set_title(names[number], fontsize=8)
     save_figure(figure, path)
 
 

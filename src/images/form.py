@@ -31,6 +31,8 @@ def image_form(model: ImageModel, preprocessing: Preprocessing) -> Form:
     names = ", ".join(model.classes[:CLASSES_NAMED]) + (", ..." if len(model.classes) > CLASSES_NAMED else "")
     if preprocessing.quantity is not None:
         gradio.Markdown(f"Finds {preprocessing.quantity.name} in a picture.")
+    elif preprocessing.task == "multilabel":
+        gradio.Markdown(f"Says which of {len(model.classes)} labels fit a picture: {names}.")
     else:
         gradio.Markdown(f"Says which of {len(model.classes)} classes a picture shows: {names}.")
     with gradio.Row():

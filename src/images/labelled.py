@@ -27,7 +27,8 @@ class Labelled(NamedTuple):
 
     Args:
         images: (N, C, H, W).
-        target: the number of the class of each (N,) int64, or its label (N,) float32 for a regression.
+        target: the number of the class of each (N,) int64, its number (N,) float32 for a regression, or 1 for
+            each of its labels (N, K) uint8.
         names: of the classes; none for a regression.
         values: what stands for each class in the files: a label, or the name of a folder.
         files: the picture files (N,); none for idx and CSV files.
@@ -36,7 +37,7 @@ class Labelled(NamedTuple):
     """
 
     images: Pixels
-    target: Codes | NDArray[np.float32]
+    target: Codes | NDArray[np.float32] | NDArray[np.uint8]
     names: list[str]
     values: Sequence[int | str]
     files: list[Path]
@@ -83,7 +84,7 @@ def check_variety(source: Labelled, path: Path) -> None:
         logger.warning("%s: %d of %d images are of one colour%s", path, one_colour, number, way)
 
     target = source.target
-    if not source.names:  # numbers may differ a little
+    if not source.names or target.ndim > 1:  # numbers and lists of labels may differ a little
         return
     copies = [rows for rows in rows_of.values() if len(set(target[rows].tolist())) > 1]
     if copies:

@@ -14,6 +14,7 @@ from src.images.pictures import require_file
 logger = logging.getLogger(__name__)
 
 MOST_SHOWN = 3
+MARKS = ("0", "1")
 
 
 def read_label_table(path: Path) -> pd.DataFrame:
@@ -42,11 +43,81 @@ def labelled_pictures(folder: Path, path: Path, file: str, label: str) -> tuple[
         label: the column of labels.
 
     Raises:
-        DataError: a column is missing; a row has no label, a picture that does not exist, or one of another
-            row.
+        DataError: as `named_pictures`, or a row has no label.
+    """
+    paths, table = named_pictures(folder, path, file, [label])
+    for row, cell in enumerate(table[label], 1):
+        if not cell:
+            raise DataError(f"{path}: row {row} has no '{label}'; write the label, or remove the row")
+    return paths, table[label].tolist()
+
+
+def marked_pictures(
+    folder: Path, path: Path, file: str, label: str | list[str], separator: str
+) -> tuple[list[Path], list[str], NDArray[np.uint8]]:
+    """The pictures that a table names, all labels, and which of them each picture has.
+
+    Args:
+        folder: with the pictures.
+        path: a CSV file.
+        file: the column of file names, as for `labelled_pictures`.
+        label: a column of lists of labels, empty for none; or the columns of the labels, with 0 and 1.
+        separator: between the labels of a list.
+
+    Returns:
+        The pictures (N,), the names of the labels (K,), and 1 for each label of a picture (N, K).
+
+    Raises:
+        DataError: as `named_pictures`; another cell than 0 and 1; fewer than two labels, or one of no
+            picture.
+    """
+    columns = [label] if isinstance(label, str) else label
+    paths, table = named_pictures(folder, path, file, columns)
+    if isinstance(label, str):
+        lists = [list_of(cell, separator) for cell in table[label]]
+        names = in_order([name for each in lists for name in each])
+        marks = np.array([[name in each for name in names] for each in map(set, lists)])
+    else:
+        names = columns
+        for column in columns:
+            wrong = ~table[column].isin(MARKS)
+            if wrong.any():
+                row = int(wrong.to_numpy().argmax())
+                found = table[column].iloc[row]
+                raise DataError(f"{path}: row {row + 1}, column '{column}': '{found}', expected 0 or 1")
+        marks = table[columns].isin(MARKS[1:]).to_numpy()
+    if len(names) < 2:
+        raise DataError(
+            f"{path}: {len(names)} labels in {', '.join(columns)}, expected at least two; "
+            f"prepare.separator is '{separator}'"
+        )
+    for number, name in enumerate(names):
+        if not marks[:, number].any():
+            raise DataError(f"{path}: no picture has the label '{name}'; leave it out of prepare.label")
+    return paths, names, marks.astype(np.uint8)
+
+
+def list_of(cell: str, separator: str) -> list[str]:
+    """The labels in a cell, without spaces around them and empty ones."""
+    return [part.strip() for part in cell.split(separator) if part.strip()]
+
+
+def named_pictures(
+    folder: Path, path: Path, file: str, columns: list[str]
+) -> tuple[list[Path], pd.DataFrame]:
+    """The pictures that a table names, and the table, in the order of its rows.
+
+    Args:
+        folder: with the pictures.
+        path: a CSV file.
+        file: the column of file names, as for `labelled_pictures`.
+        columns: of labels.
+
+    Raises:
+        DataError: a column is missing; a row has a picture that does not exist, or one of another row.
     """
     table = read_label_table(path)
-    for column in (file, label):
+    for column in (file, *columns):
         if column not in table.columns:
             raise DataError(
                 f"{path}: there is no column '{column}', found {', '.join(table.columns)}; set prepare.file "
@@ -63,9 +134,7 @@ def labelled_pictures(folder: Path, path: Path, file: str, label: str) -> tuple[
         for key in {name.as_posix(), name.with_suffix("").as_posix()}:
             known.setdefault(key, []).append(picture)
     found: dict[Path, int] = {}
-    for row, (name, cell) in enumerate(zip(table[file], table[label], strict=True), 1):
-        if not cell:
-            raise DataError(f"{path}: row {row} has no '{label}'; write the label, or remove the row")
+    for row, name in enumerate(table[file], 1):
         matching = known.get(name, [])
         if len(matching) != 1:
             many = "is the name of several pictures" if matching else f"is no picture in {folder}"
@@ -78,7 +147,7 @@ def labelled_pictures(folder: Path, path: Path, file: str, label: str) -> tuple[
         logger.warning(
             "%s: %d pictures have no row in %s and are left out: %s", folder, len(without), path.name, shown
         )
-    return list(found), table[label].tolist()
+    return list(found), table
 
 
 def as_numbers(labels: list[str], path: Path, label: str) -> NDArray[np.float32]:

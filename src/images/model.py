@@ -16,7 +16,7 @@ from src.core.errors import ConfigurationError
 from src.images.augmentation import Augmentation
 from src.images.data import ImageData
 from src.images.networks import NetworkCallable
-from src.images.preprocessing import Preprocessing
+from src.images.preprocessing import MODELS, Preprocessing
 from src.images.pretrained import load_pretrained
 from src.training.distributed import mean_over_processes
 from src.training.freezing import frozen_of
@@ -74,7 +74,7 @@ class ImageModel(Supervised):
     ) -> None:
         super().__init__(optimizer, lr_scheduler, lr_interval, parameter_groups)
         if preprocessing.task != self.task:
-            other = "regression.ImageRegressor" if preprocessing.quantity else "model.ImageModel"
+            other = MODELS[preprocessing.task]
             raise ConfigurationError(
                 f"model: {type(self).__name__} is for {self.task}, found data of {preprocessing.task}; use "
                 f"src.images.{other}"
@@ -113,6 +113,17 @@ class ImageModel(Supervised):
                     f"model.class_weights: found {name}, expected one of {', '.join(self.classes)}"
                 )
         return torch.tensor([float(given.get(name, 1)) for name in self.classes])
+
+    def refuse_settings(self, task: str, *more: str) -> None:
+        """Raise a ConfigurationError for settings that are for one class an image, and for `more`."""
+        given = {
+            "class_weights": self.class_weights is not None,
+            "augmentation.mixup": self.augmentation.mixup,
+            "augmentation.cutmix": self.augmentation.cutmix,
+        }
+        for name in (*more, *given):
+            if given.get(name, getattr(self, name, None)):
+                raise ConfigurationError(f"model.{name}: it is for classes, found {task}; leave it out")
 
     def setup(self, stage: str) -> None:
         """Weigh the classes, begin with the pretrained weights of the prepared data, if any, freeze."""

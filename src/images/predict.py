@@ -7,7 +7,7 @@ import csv
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,9 @@ def write_classes(
     unreadable: Literal["refuse", "skip"] = "refuse",
     escape_formulas: bool = False,
 ) -> int:
-    """Write the name, the class and the probability of the class of each image, or its number, to a CSV file.
+    """Write the name of each image and its answer to a CSV file.
+
+    An answer is the class and its probability, the number of a regression, or the probability of each label.
 
     Args:
         model: trained, in evaluation mode.
@@ -91,14 +93,19 @@ def probabilities(model: ImageModel, images: Pixels) -> Tensor:
     return model.predict(model(torch.tensor(images, device=model.device))).cpu()
 
 
-def _answers(
-    model: ImageModel, preprocessing: Preprocessing, images: Pixels
-) -> tuple[list[str], list[float]] | tuple[list[float]]:
-    """The class and its probability of images (N, C, H, W), or the number of a regression."""
-    if preprocessing.quantity is not None:
-        return (probabilities(model, images).tolist(),)
-    likeliest, codes = probabilities(model, images).max(dim=1)
-    return [preprocessing.classes[code] for code in codes.tolist()], likeliest.tolist()
+def _answers(model: ImageModel, preprocessing: Preprocessing, images: Pixels) -> list[list[Any]]:
+    """The columns of answers after the first: class and probability, a number, or those of each label.
+
+    Args:
+        model: trained.
+        preprocessing: of its training data.
+        images: (N, C, H, W).
+    """
+    found = probabilities(model, images)
+    if preprocessing.task != "classification":
+        return found.reshape(len(found), -1).T.tolist()
+    likeliest, codes = found.max(dim=1)
+    return [[preprocessing.classes[code] for code in codes.tolist()], likeliest.tolist()]
 
 
 WRITERS = {ImageModel: write_classes}

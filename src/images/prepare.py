@@ -19,7 +19,7 @@ from src.core.digests import write_manifest
 from src.core.errors import ConfigurationError, DataError
 from src.images.folders import class_folders, links_to_outside
 from src.images.labelled import Codes, Labelled, check_classes, check_variety, white_of
-from src.images.labels import as_numbers, in_order, labelled_pictures
+from src.images.labels import as_numbers, in_order, labelled_pictures, marked_pictures
 from src.images.pictures import (
     WHITE,
     Decoding,
@@ -59,8 +59,11 @@ class Preparation:
         labels: a CSV file with the labels of the pictures in the folder `train`, which then needs no class
             folders.
         file: the column of `labels` with the file names, relative to `train`.
-        label: the column of `labels`, or of a CSV file of pixels, with the labels.
-        task: classification, or regression for labels of a table that are numbers.
+        label: the column of `labels`, or of a CSV file of pixels, with the labels; for several labels an
+            image that of their lists, or the columns of all labels, with 0 and 1.
+        separator: between the labels of a list.
+        task: classification; for `labels` also regression (they are numbers) or multilabel (several or none
+            an image).
         classes: the names of the classes in the order of their codes, as `{en: Dress, zh: 连衣裙}`; empty
             uses the codes, or the names of the class folders. Codes that do not count from 0 are ordered.
         resize: the height and width to which all images are resized; null keeps their size.
@@ -75,7 +78,8 @@ class Preparation:
             (as torchvision's pretrained networks want it; grey images are shown in colour).
         weights: a raw file of pretrained weights, .safetensors or torch's .pt or .pth; null for none.
         prediction_columns: of the file that predict writes: identifier, class and optionally probability; of
-            a regression identifier and number, by default `id` and the value of `label`.
+            a regression identifier and number, by default `id` and the value of `label`; of several labels an
+            image the identifier and then the name of each label, whatever follows here.
         test_share: the share of `train` that is the test set if `test` is null.
         validation_share: the share of the remaining images that is the validation set.
         folds: the number of folds of a cross-validation; one of them is the test set instead of `test` and
@@ -88,8 +92,9 @@ class Preparation:
     test: str | None = None
     labels: str | None = None
     file: str = "file"
-    label: str = "label"
-    task: Literal["classification", "regression"] = "classification"
+    label: str | list[str] = "label"
+    separator: str = ";"
+    task: Literal["classification", "regression", "multilabel"] = "classification"
     classes: list[dict[str, str]] = field(default_factory=list)
     resize: int | None = None
     background: str = "white"
@@ -119,10 +124,16 @@ class Preparation:
                 "prepare.test: the rows of prepare.labels are split by prepare.test_share; leave test out "
                 "or make class folders of both parts"
             )
-        if self.task == "regression" and (self.labels is None or self.classes):
+        if self.task != "classification" and (self.labels is None or self.classes):
             raise ConfigurationError(
-                "prepare.task: regression needs prepare.labels, a table of numbers, and no prepare.classes"
+                f"prepare.task: {self.task} needs prepare.labels, a table, and no prepare.classes"
             )
+        if self.task != "multilabel" and not isinstance(self.label, str):
+            raise ConfigurationError(
+                f"prepare.label: {self.label}, expected one column for prepare.task: {self.task}"
+            )
+        if not self.separator:
+            raise ConfigurationError("prepare.separator: found nothing, expected a text such as ;")
         if self.grey_range is not None and not _is_range(self.grey_range):
             raise ConfigurationError(
                 f"prepare.grey_range: {self.grey_range}, expected two numbers, the smaller one first"
@@ -152,9 +163,9 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     Args:
         raw: the folder with the raw files.
         prepared: the folder to write: `<split>_images.npy` (N, C, H, W) uint8 and `<split>_target.npy`
-            (N,) int64, or float32 for a regression, for the splits train, validation and test; split.csv;
-            preprocessing.json; sheet.png, some training images with their classes or numbers; left_out.csv,
-            the unreadable files, if there are any; manifest.json.
+            (N,) int64, float32 for a regression, or (N, K) uint8 for several labels, for the splits train,
+            validation and test; split.csv; preprocessing.json; sheet.png, some training images with their
+            classes or numbers; left_out.csv, the unreadable files, if there are any; manifest.json.
         settings: the section `prepare` of the task.
 
     Raises:
@@ -165,7 +176,7 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     official = _read(raw, settings.test, prepared.parent, settings, source) if settings.test else None
     target, names = source.target, source.names
     labels = {names_of["en"]: names_of for names_of in settings.classes}
-    stratum: NDArray[Any] | None = target if names else None
+    stratum: NDArray[Any] | None = target if settings.task == "classification" else None
     if stratum is not None:
         check_classes(stratum, names, raw / settings.train)
     check_variety(source, raw / settings.train)
@@ -199,9 +210,16 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
 
             copy_weights(raw / settings.weights, folder)
         shown = parts["train"][: math.prod(SHEET)]
-        captions = [names[code] if names else f"{code:g}" for code in target[shown].tolist()]
+        captions = [_caption(each, names) for each in target[shown]]
         draw_sheet(source.images[shown], captions, largest, folder / "sheet.png")
         write_manifest(folder)
+
+
+def _caption(target: Any, names: list[str]) -> str:
+    """The class, number or labels of an image in words."""
+    if np.ndim(target):
+        return ", ".join(names[label] for label in np.flatnonzero(target)) or "-"
+    return names[target] if names else f"{target:g}"
 
 
 def _save_images(images: Pixels, rows: Codes, path: Path) -> None:
@@ -231,6 +249,7 @@ def _read(
     if settings.labels:
         raise DataError(f"{path}: not a folder, expected that of the pictures of prepare.labels")
     if ".csv" in path.name.lower():
+        assert isinstance(settings.label, str)
         images, labels = read_pixel_csv(path, settings.label)
         assert labels is not None
     else:
@@ -296,16 +315,32 @@ def _class_folders(
     return paths, [name for name, members in folders.items() for _ in members], values
 
 
+def _labels(
+    folder: Path, settings: Preparation, raw: Path, training: Labelled | None
+) -> tuple[list[Path], NDArray[Any], list[str]]:
+    """Picture files, the target of each, and all classes or labels; none of a regression."""
+    if settings.labels:
+        table = raw / settings.labels
+        if settings.task == "multilabel":
+            paths, values, marks = marked_pictures(
+                folder, table, settings.file, settings.label, settings.separator
+            )
+            return paths, marks, values
+        assert isinstance(settings.label, str)
+        paths, labels = labelled_pictures(folder, table, settings.file, settings.label)
+        if settings.task == "regression":
+            return paths, as_numbers(labels, table, settings.label), []
+        values = in_order(labels)
+    else:
+        paths, labels, values = _class_folders(folder, settings, training)
+    numbers = {value: number for number, value in enumerate(values)}
+    return paths, np.array([numbers[label] for label in labels]), values
+
+
 def _read_folders(
     folder: Path, store: Path, settings: Preparation, raw: Path, training: Labelled | None
 ) -> Labelled:
-    regression = settings.task == "regression"
-    if settings.labels:
-        table = raw / settings.labels
-        paths, labels = labelled_pictures(folder, table, settings.file, settings.label)
-        values = [] if regression else in_order(labels)
-    else:
-        paths, labels, values = _class_folders(folder, settings, training)
+    paths, target, values = _labels(folder, settings, raw, training)
     names = _names(settings, values)
     if len(names) != len(values):
         what = "labels" if settings.labels else "class folders"
@@ -314,11 +349,6 @@ def _read_folders(
         logger.warning(
             "%s: %d pictures are links to outside the folder, such as %s", folder, len(outside), outside[0]
         )
-    if regression:
-        target: NDArray[Any] = as_numbers(labels, table, settings.label)
-    else:
-        numbers = {value: number for number, value in enumerate(values)}
-        target = np.array([numbers[label] for label in labels])
     if training is None:
         limits = settings.grey_range
         decoding = Decoding(settings.background, (limits[0], limits[1]) if limits else None)
@@ -382,7 +412,10 @@ def _learn(
         "imagenet": (brightest * np.array(IMAGENET[0]), brightest * np.array(IMAGENET[1])),
     }[settings.scale]
     quantity, columns = None, settings.prediction_columns
-    if not source.names:
+    if settings.task == "multilabel":
+        columns = [columns[0], *source.names]
+    if settings.task == "regression":
+        assert isinstance(settings.label, str)
         known = source.target[rows].astype(np.float64)
         quantity = Quantity(settings.label, float(known.mean()), float(known.std()))
         if quantity.standard_deviation == 0:

@@ -37,6 +37,12 @@ from src.images.pictures import (
 
 logger = logging.getLogger(__name__)
 
+# the class of src.images for each task
+MODELS = {
+    "classification": "model.ImageModel",
+    "multilabel": "tags.ImageTagger",
+    "regression": "regression.ImageRegressor",
+}
 FILE = "preprocessing.json"
 CSV_CHUNK_ROWS = 5000
 BYTE_TYPE = 0x08
@@ -72,11 +78,11 @@ class Preprocessing:
         scaling: the name of the scaling, `prepare.scale` in params.yaml.
         center: subtracted from the pixels; nested lists that broadcast to (C, H, W).
         scale: the divisor after that, likewise.
-        classes: the names of the classes, in the order of their codes; none of a regression.
+        classes: the names of the classes or labels, in the order of their codes; none of a regression.
         labels: the names of a class in each language, by its name in `classes`.
         prediction_columns: of the file that predict writes.
         decoding: of picture files; None for idx and CSV files, and then no key of preprocessing.json.
-        task: classification or regression.
+        task: classification, regression or multilabel.
         quantity: of a regression; None for classes, and then no key of preprocessing.json.
     """
 

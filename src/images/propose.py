@@ -9,14 +9,16 @@ import pandas as pd
 
 from src.core.errors import ConfigurationError, DataError
 from src.images.folders import PICTURES, LeftOut, class_folders, pictures_of
-from src.images.labels import in_order, labelled_pictures, read_label_table
+from src.images.labels import MARKS, in_order, labelled_pictures, list_of, marked_pictures, read_label_table
 from src.images.pictures import Decoding, Header, read_headers, read_picture, unreadable_error
-from src.images.preprocessing import labels_path, read_idx, read_pixel_csv, refuse_names_of_pictures
-from src.preparation.proposals import Noted, Proposal, configuration, count, listed, one_cycle
+from src.images.preprocessing import MODELS, labels_path, read_idx, read_pixel_csv, refuse_names_of_pictures
+from src.preparation.proposals import Noted, Proposal, configuration, count, listed, one_cycle, plain
 
 TRAIN_NAMES = ("train", "training")
 TEST_NAMES = ("test", "testing", "t10k", "validation", "val", "valid", "dev")
-LABEL_NAMES = ("label", "class", "target", "y")
+LABEL_NAMES = ("label", "class", "target", "y", "labels", "tags")
+LISTS = ("labels", "tags")  # columns whose labels may be separated by spaces
+SEPARATORS = (";", "|", ",", " ")
 
 SIZES = (16, 32, 48, 64)
 LARGEST_KEPT = 64
@@ -72,7 +74,7 @@ def propose(path: Path, target: str | None) -> Proposal:
     else:
         raise DataError(f"{path}: expected an idx or CSV file, or the folder above the class folders")
 
-    total = sum(seen.counts.values())
+    total = sum(seen.sizes.values())
     resize, why = _resize(seen.sizes)
     prepare = dict(seen.where)
     if resize:
@@ -86,7 +88,10 @@ def propose(path: Path, target: str | None) -> Proposal:
         files=seen.files,
         prepare=prepare,
         configuration=_configuration(
-            total, resize or max(next(iter(seen.sizes))), seen.colour, "task" in seen.where
+            total,
+            resize or max(next(iter(seen.sizes))),
+            seen.colour,
+            str(plain(seen.where.get("task", "classification"))),
         ),
         findings=_findings(path, seen, resize, why),
         predict=f"--data.input {shlex.quote(str(seen.example))}",
@@ -94,7 +99,7 @@ def propose(path: Path, target: str | None) -> Proposal:
 
 
 def _findings(path: Path, seen: Seen, resize: int | None, why: str) -> list[str]:
-    total, rarest = sum(seen.counts.values()), min(seen.counts.values())
+    total, rarest = sum(seen.sizes.values()), min(seen.counts.values())
     commonest = max(seen.counts.values())
     colour = "colour" if seen.colour else "grey"
     each = f"{rarest:,} to {commonest:,}" if rarest != commonest else f"{rarest:,}"
@@ -103,6 +108,9 @@ def _findings(path: Path, seen: Seen, resize: int | None, why: str) -> list[str]
         f"{path.name or path}: {count(total, 'image')}{training}, {colour}, {_size_range(seen.sizes)}",
         *seen.findings,
     ]
+    if seen.where.get("task") == "multilabel":
+        labels = f"{count(len(seen.counts), 'label')} ({listed(list(seen.counts))}), {each} images each"
+        findings.insert(1, f"{labels}; an image may have several or none")
     if "task" not in seen.where:
         classes = f"{count(len(seen.counts), 'class')} ({listed(list(seen.counts))}), {each} images each"
         findings.insert(1, classes)
@@ -206,12 +214,7 @@ def _labelled_pictures(tables: list[Path], target: str | None) -> Seen | None:
         if found is None:
             continue
         others = [column for column in table.columns if column != found]
-        label = target if target is not None else next((c for c in others if c.lower() in LABEL_NAMES), None)
-        if label is None and len(others) == 1:
-            label = others[0]
-        if label not in others:
-            wrong = "several columns of labels" if target is None else f"no column '{target}'"
-            raise ConfigurationError(f"--target: {path} has {wrong}; name one of {listed(others)}")
+        label, separator = _labels_of(table, others, path, target)
         first = str(table[found].iloc[0])
         picture = names[Path(first).name]
         train = next(
@@ -219,18 +222,56 @@ def _labelled_pictures(tables: list[Path], target: str | None) -> Seen | None:
             for parent in picture.parents
             if (parent / first).exists() or parent / first == picture.with_suffix("")
         )
-        paths, labels = labelled_pictures(train, path, found, label)
         inside = train.relative_to(path.parent).as_posix()
         where = {"train": Noted(inside, "the folder of the pictures"), "labels": path.name}
         where |= {"file": found, "label": label}
-        if _are_numbers(labels):
-            where["task"] = Noted("regression", "or classification, if the numbers are names of classes")
+        if separator is not None:
+            where |= {"task": "multilabel", "separator": separator}
+            paths, labels, marks = marked_pictures(train, path, found, label, separator)
+            counts = Counter(dict(zip(labels, marks.sum(axis=0).tolist(), strict=True)))
+        else:
+            assert isinstance(label, str)
+            paths, labels = labelled_pictures(train, path, found, label)
+            counts = Counter(labels)
+            if _are_numbers(labels):
+                where["task"] = Noted("regression", "or classification, if the numbers are names of classes")
+            else:
+                counts = Counter({name: counts[name] for name in in_order(labels)})
         files = [] if inside == "." else [inside, path.name]
-        counts = Counter(labels)
-        if "task" not in where:
-            counts = Counter({name: counts[name] for name in in_order(labels)})
-        return _pictures(paths, where, files, counts, [f"labels: column '{label}' of {path.name}"], train)
+        columns = f"column '{label}'" if isinstance(label, str) else f"columns {listed(label)}"
+        return _pictures(paths, where, files, counts, [f"labels: {columns} of {path.name}"], train)
     return None
+
+
+def _labels_of(
+    table: pd.DataFrame, columns: list[str], path: Path, target: str | None
+) -> tuple[str | list[str], str | None]:
+    """The column of labels, or several ones with 0 and 1, and the separator of several labels an image.
+
+    Args:
+        table: all cells are texts.
+        columns: those that may have labels.
+        path: of the table.
+        target: the column that the user has named.
+
+    Raises:
+        ConfigurationError: it cannot be told, or there is no such column.
+    """
+    label = target if target is not None else next((c for c in columns if c.lower() in LABEL_NAMES), None)
+    if label is None and len(columns) == 1:
+        label = columns[0]
+    if label is None and len(columns) > 1 and table[columns].isin(MARKS).all(axis=None):
+        return columns, SEPARATORS[0]
+    if label not in columns:
+        wrong = "several columns of labels" if target is None else f"no column '{target}'"
+        raise ConfigurationError(f"--target: {path} has {wrong}; name one of {listed(columns)}")
+    for separator in SEPARATORS if label.lower() in LISTS else SEPARATORS[:-1]:
+        counts = Counter(name for cell in table[label] for name in list_of(cell, separator))
+        # a text with a comma is no list: its parts do not come back
+        lists = table[label].str.contains(separator, regex=False).any()
+        if lists and min(counts.values()) > 1 and len(counts) <= MOST_CLASSES:
+            return label, separator
+    return label, None
 
 
 def _are_numbers(labels: list[str]) -> bool:
@@ -333,7 +374,7 @@ def _multiplications(side: int, width: int) -> float:
     return 3 * 27 * side**2 * width**2
 
 
-def _configuration(images: int, side: int, colour: bool, regression: bool) -> dict[str, Any]:
+def _configuration(images: int, side: int, colour: bool, task: str) -> dict[str, Any]:
     """The network and its training for a number of images, their size, their colours and the task."""
     cost = {width: images * _multiplications(side, width) for width in WIDTHS}
     width = next((width for width in WIDTHS if EPOCHS * cost[width] <= MULTIPLICATIONS), WIDTHS[-1])
@@ -347,7 +388,7 @@ def _configuration(images: int, side: int, colour: bool, regression: bool) -> di
         epochs,
         data={"class_path": "src.images.data.ImageData", "init_args": {"batch_size": batch_size}},
         model={
-            "class_path": f"src.images.{'regression.ImageRegressor' if regression else 'model.ImageModel'}",
+            "class_path": f"src.images.{MODELS[task]}",
             "init_args": {
                 "network": Noted(
                     network,
@@ -358,7 +399,7 @@ def _configuration(images: int, side: int, colour: bool, regression: bool) -> di
                     "flip": Noted(0.0, "0.5 if a mirrored picture is of the same class"),
                     "crop": Noted(max(side // 16, 1), "largest shift of a picture in pixels"),
                 },
-                **({} if regression else {"label_smoothing": 0.1}),
+                **({"label_smoothing": 0.1} if task == "classification" else {}),
                 **one_cycle("AdamW", RATE, weight_decay=0.05),
             },
         },

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics.functional import mean_absolute_error, mean_squared_error, r2_score
 
-from src.core.errors import ConfigurationError
 from src.images.model import ImageModel
 from src.images.networks import NetworkCallable
 from src.images.preprocessing import Preprocessing
@@ -37,15 +36,7 @@ class ImageRegressor(ImageModel):
         super().__init__(preprocessing, network, *arguments, **settings)
         assert preprocessing.quantity is not None
         self.quantity = preprocessing.quantity
-        given = {
-            "label_smoothing": self.label_smoothing,
-            "class_weights": self.class_weights is not None,
-            "augmentation.mixup": self.augmentation.mixup,
-            "augmentation.cutmix": self.augmentation.cutmix,
-        }
-        for name, value in given.items():
-            if value:
-                raise ConfigurationError(f"model.{name}: it is for classes, found a regression; leave it out")
+        self.refuse_settings("a regression", "label_smoothing")
 
     def loss_of(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Mean squared error of outputs (B, 1) and numbers (B,)."""
