@@ -88,6 +88,15 @@ class Exactness(Callback):
 
         # Lightning's place for changing loaders; a strategy is chosen by the user
         trainer.strategy.process_dataloader = seeded  # type: ignore[method-assign, assignment]
+        loop = trainer.fit_loop
+        set_up = loop.setup_data
+
+        def once_an_epoch() -> None:
+            # Lightning counts the epoch of a checkpoint after it has asked for loaders, and then asks again
+            loop.epoch_progress.current.completed = loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+            set_up()
+
+        loop.setup_data = once_an_epoch  # type: ignore[method-assign]
         # no operation here reads uninitialised memory, and filling it takes a part of each step
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

@@ -84,6 +84,13 @@ class PointsData(L.LightningDataModule):
         super().__init__()
         self.save_hyperparameters()
         self.generator = torch.Generator().manual_seed(7)
+        self.served = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"served": self.served}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.served = state_dict["served"]
 
     def setup(self, stage: str) -> None:
         self.train = Points(self.hparams["augment"])
@@ -91,6 +98,11 @@ class PointsData(L.LightningDataModule):
 
     def train_dataloader(self) -> Any:
         sampler = self.hparams["sampler"]
+        self.served += 1
+        if sampler == "more each epoch":
+            return DataLoader(
+                torch.utils.data.Subset(self.train, range(8 * self.served)), batch_size=4, shuffle=True
+            )
         if sampler == "stream":
             return DataLoader(Stream(), batch_size=8, num_workers=self.hparams["workers"])
         if sampler == "own rngs":

@@ -172,6 +172,20 @@ def within_epoch(folder: Path) -> bool:
     return checkpoint["epoch"] == 3 and checkpoint["within_epoch"]["batches"] > 0
 
 
+def test_data_that_are_loaded_anew_in_each_epoch_are_loaded_as_often(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"data": {"sampler": "more each epoch"}, "reload_dataloaders_every_n_epochs": 1}
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir()
+    cut.mkdir()
+    expected, history = train(whole, Classifier, **options)
+    for place in ((1, 0), (2, 3)):
+        with pytest.raises(PowerFailureError):
+            train(cut, Classifier, fail_in=place, **options)
+    found, resumed = train(cut, Classifier, **options)
+    assert resumed == history
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
 def test_what_no_checkpoint_has_is_named_after_the_first_epoch(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -190,18 +204,13 @@ def test_a_data_set_in_memory_is_in_no_checkpoint(tmp_path: Path, monkeypatch: p
     assert not [name for owner, name in stored if "dataset" in owner]
 
 
-class Counting(PointsData):
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-
 def test_a_state_of_the_data_that_would_be_another_within_an_epoch_is_refused(tmp_path: Path) -> None:
     record = ResumableCheckpoint(tmp_path, None, "min", 0, steps=1)
     trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]
-    trainer.datamodule = Counting()  # type: ignore[attr-defined]
+    trainer.datamodule = PointsData()  # type: ignore[attr-defined]
     with pytest.raises(
-        ConfigurationError, match=r"Counting\.state_dict with reload_dataloaders_every_n_epochs"
+        ConfigurationError, match=r"PointsData\.state_dict with reload_dataloaders_every_n_epochs"
     ):
         record.setup(trainer, Classifier(), "fit")
 
