@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from src.core.errors import ConfigurationError
@@ -37,6 +38,7 @@ def load_split(prepared: Path, split: str) -> tuple[Tensor, Tensor]:
 class ImageData(WholeData):
     """Batches of (images, target) as `load_split` reads them: uint8, the model scales them.
 
+    If the model has features of images that its training does not change, the batches have those instead.
     A memory map stays where it is, and the batches that are cut from it are moved to the device.
 
     Args:
@@ -72,10 +74,13 @@ class ImageData(WholeData):
 
     def batches(self, split: str, batch_size: BatchSize, seed: int | None = None) -> Batches:
         """The batches of a split, shuffled in each epoch if there is a seed."""
-        tensors = self.tensors(split)
-        if tensors[0].nbytes <= WHOLE_BYTES:
-            return super().batches(split, batch_size, seed)
         trainer: Any = self.trainer
+        tensors = self.tensors(split)
+        features_of = getattr(trainer.lightning_module, "features_of", None)
+        if trainer.state.fn == TrainerFn.FITTING and features_of is not None:
+            tensors = features_of(tensors[0]), *tensors[1:]
+        if tensors[0].nbytes <= WHOLE_BYTES:
+            tensors = tuple(tensor.to(trainer.strategy.root_device) for tensor in tensors)
         return self.kind(split)(tensors, batch_size, seed, trainer.global_rank, trainer.world_size)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:

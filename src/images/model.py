@@ -3,6 +3,7 @@
 B batch, C channels, H height, W width, K classes
 """
 
+import copy
 import math
 from typing import ClassVar, Literal
 
@@ -14,12 +15,12 @@ from torch.nn import functional
 
 from src.core.errors import ConfigurationError
 from src.images.augmentation import Augmentation
-from src.images.data import ImageData
+from src.images.data import ImageData, images_at_once
 from src.images.networks import NetworkCallable
 from src.images.preprocessing import MODELS, Preprocessing
 from src.images.pretrained import load_pretrained
 from src.training.distributed import mean_over_processes
-from src.training.freezing import frozen_of
+from src.training.freezing import belongs, frozen_of, head_of
 from src.training.optimizers import ParameterGroups
 from src.training.supervised import Batch, Supervised
 
@@ -139,16 +140,54 @@ class ImageModel(Supervised):
         if self.frozen is not None:
             self.frozen.begin(self.network, self.trainer)
 
+    @torch.no_grad()
+    def features_of(self, images: Tensor) -> Tensor:
+        """The inputs of the last layer for images, which a training of that layer alone needs once.
+
+        Args:
+            images: (N, C, H, W) uint8.
+
+        Returns:
+            Floating-point features (N, ...); or the images, if the training changes more than the last layer
+            or the images, or if the features depend on anything but an image, as with dropout.
+        """
+        changed = self.augmentation != Augmentation() or self.flip_averaging
+        if self.frozen is None or self.frozen.unfreeze_at is not None or changed:
+            return images
+        network = copy.deepcopy(self.network)  # whose mode may change
+        name = head_of(network)
+        if any(value.requires_grad and not belongs(each, name) for each, value in network.named_parameters()):
+            return images
+        head, found = network.get_submodule(name), list[Tensor]()
+        parts = images.split(images_at_once(*images.shape[2:]))
+        with self.trainer.precision_plugin.forward_context():
+            in_training = network.forward(self.scaled(parts[0].to(self.device)))
+            network.eval()
+            head.register_forward_pre_hook(lambda layer, inputs: found.append(inputs[0]))
+            for part in parts:
+                outputs = network.forward(self.scaled(part.to(self.device)))
+                if len(found) == 1 and not (
+                    torch.equal(outputs, in_training) and torch.equal(outputs, head.forward(found[0]))
+                ):
+                    return images
+        return torch.cat(found)
+
     def scaled(self, images: Tensor) -> Tensor:
         """Scale images (B, C, H, W) uint8 as the preparation has learnt; grey becomes colour if that has."""
         return (images - self.center) / self.scale
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) uint8 to logits (B, K), which no training step calls."""
+        """Images (B, C, H, W) uint8, or what `features_of` has made of them, to logits (B, K)."""
+        if images.is_floating_point():
+            return self._head_outputs(images)
         images = self.scaled(images)
         logits: Tensor = self.network(images)
         if self.flip_averaging:
             logits = self.mean_of(torch.stack([logits, self.network(images.flip(3))]))
+        return logits
+
+    def _head_outputs(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.network.get_submodule(head_of(self.network))(features)
         return logits
 
     def mean_of(self, outputs: Tensor) -> Tensor:
@@ -159,6 +198,10 @@ class ImageModel(Supervised):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch after its augmentation."""
         images, target = batch
+        if images.is_floating_point():
+            outputs = self._head_outputs(images)
+            self.epoch_outputs.add("train", outputs, target)
+            return mean_over_processes(self.loss_of(outputs, target), len(target))
         images = self.augmentation.changed(images, self.brightest)
         images, shares = self.augmentation.mixed(self.scaled(images), target, len(self.classes))
         outputs = self.network(images)

@@ -1,5 +1,6 @@
 """A small network of torchvision is trained further, from weights that the test makes."""
 
+import functools
 import itertools
 import json
 import shutil
@@ -11,10 +12,12 @@ import pytest
 import torch
 import torchvision
 import yaml
+from lightning import Trainer
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from src.core.errors import ConfigurationError, DataError
+from src.images.augmentation import Augmentation
 from src.images.model import ImageModel
 from src.images.networks import ConvNet, TorchvisionNetwork
 from src.images.prepare import Preparation, prepare
@@ -231,6 +234,49 @@ def test_a_training_that_was_killed_around_the_unfreezing_ends_with_the_same_wei
     with pytest.raises(PowerFailureError):
         trained(last_step, monkeypatch, **settings)
     assert trained(None, monkeypatch, **settings) == expected
+
+
+@pytest.mark.usefixtures("photos", "settings_of_the_process")
+def test_features_of_a_frozen_body_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: dict[str, Any] = {"freeze": "body", "augmentation": None}
+    expected = trained(None, monkeypatch, **settings)
+    with_features = load_file("models/photos/model.safetensors")
+    shutil.rmtree("models")
+    shutil.rmtree("runs")
+    with pytest.raises(PowerFailureError):
+        trained(5, monkeypatch, **settings)
+    assert trained(None, monkeypatch, **settings) == expected
+    shutil.rmtree("models")
+    shutil.rmtree("runs")
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageModel, "features_of", lambda self, images: images)
+        trained(None, monkeypatch, **settings)
+    for name, value in load_file("models/photos/model.safetensors").items():
+        assert torch.allclose(value, with_features[name], rtol=1e-3, atol=1e-5), name
+
+
+@pytest.mark.usefixtures("photos")
+def test_features_are_those_before_the_last_layer_where_it_alone_is_trained() -> None:
+    images = torch.from_numpy(np.load(PREPARED / "train_images.npy"))
+    learnt = Preprocessing.load(PREPARED)
+
+    def features(part: Any = lambda shape, classes: ConvNet(shape, classes, 4), **settings: Any) -> Any:
+        model = ImageModel(learnt, part, **settings)
+        model.trainer = Trainer(logger=False, enable_checkpointing=False)
+        if model.frozen is not None:
+            model.frozen.apply(model.network, 0)
+        return model, model.features_of(images)
+
+    model, found = features(freeze="body")
+    assert found.shape == (len(images), 16)
+    assert torch.equal(model(found), model.eval()(images))
+    assert features(freeze="body", unfreeze_at=1)[1] is images
+    assert features(freeze="body", augmentation=Augmentation(crop=1))[1] is images
+    assert features(freeze="body", flip_averaging=True)[1] is images
+    assert features(freeze="^0")[1] is images
+    assert features()[1] is images
+    with_dropout = functools.partial(ConvNet, width=4, dropout=0.5)
+    assert features(with_dropout, freeze="body")[1] is images
 
 
 @pytest.mark.usefixtures("photos", "settings_of_the_process")
