@@ -1,10 +1,10 @@
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lightning import Trainer
 
 from src.core.errors import ConfigurationError
 from src.images.data import ImageData, images_at_once, load_split
@@ -16,9 +16,7 @@ PREPARED = Path("data/prepared/marks")
 def data(**settings: Any) -> ImageData:
     """The data module with a trainer of one process on the CPU."""
     module = ImageData(PREPARED, **settings)
-    strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    trainer = SimpleNamespace(global_rank=0, world_size=1, strategy=strategy)
-    module.trainer = trainer  # type: ignore[assignment]
+    module.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     return module
 
 
