@@ -91,7 +91,11 @@ def _write_programs(exportable: "Exportable", folder: Path) -> None:
     """
     import torch
 
-    dimensions = {name: torch.export.Dim(name) for axes in exportable.axes.values() for name in axes.values()}
+    dimensions = {
+        name: torch.export.Dim(name, max=exportable.largest.get(name))
+        for axes in exportable.axes.values()
+        for name in axes.values()
+    }
     free = {
         input: {axis: dimensions[name] for axis, name in axes.items()}
         for input, axes in exportable.axes.items()

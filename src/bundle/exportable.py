@@ -1,7 +1,7 @@
 """A trained model in a form that can be exported, and a way to check the export."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ class Exportable:
         description: the content of inputs.json: how to make the inputs, and an `example`.
         vocabulary: the content of vocabulary.json; for texts only.
         jumps: the module has a step, where rounding may change single predictions.
+        largest: the largest size of the axes of a name; those that are not named have any.
     """
 
     kind: str
@@ -39,3 +40,4 @@ class Exportable:
     description: dict[str, Any]
     vocabulary: list[str] | None = None
     jumps: bool = False
+    largest: dict[str, int] = field(default_factory=dict)

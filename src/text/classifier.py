@@ -13,6 +13,7 @@ from torch.nn import functional
 from src.core.errors import ConfigurationError
 from src.text.data import LabelledData
 from src.text.encoders import EncoderCallable, begin_with
+from src.text.language_models import PretrainedTransformer
 from src.text.preprocessing import SPECIAL, UNK, Preprocessing
 from src.training.distributed import mean_over_processes
 from src.training.freezing import frozen_of
@@ -25,7 +26,8 @@ class TextClassifier(Supervised):
 
     Args:
         preprocessing: of the data; gives the vocabulary and the classes.
-        network: a class of src.text.encoders, or one with the same call.
+        network: a class of src.text.encoders, src.text.language_models.PretrainedTransformer, or one with the
+            same call.
         unknown_share: the share of the tokens occurring only once that training replaces by `<UNK>`, so that
             the network learns to read it.
         token_dropout: the share of all tokens that training replaces by `<UNK>` (Iyyer et al. 2015, section
@@ -72,20 +74,28 @@ class TextClassifier(Supervised):
         self.label_smoothing = label_smoothing
         self.classes = preprocessing.labels.classes
         counts = torch.tensor(preprocessing.counts)
+        rare = (counts == 1) & (torch.arange(len(counts)) >= len(SPECIAL))
+        if preprocessing.language_model is not None:  # which knows them
+            rare = torch.zeros_like(rare)
         # not persistent, as a bundle has it in preprocessing.json
-        self.rare = nn.Buffer((counts == 1) & (torch.arange(len(counts)) >= len(SPECIAL)), persistent=False)
+        self.rare = nn.Buffer(rare, persistent=False)
         self.network = network(len(preprocessing.vocabulary), len(self.classes))
+        if isinstance(self.network, PretrainedTransformer):
+            self.network.build(preprocessing.language_model)
         self.frozen = frozen_of(self.network, freeze, unfreeze_at)
         self.example_input_array = torch.full((2, 8), UNK)
 
     def setup(self, stage: str) -> None:
-        """Begin with the pretrained vectors of the prepared data, if any, and freeze."""
+        """Begin with the pretrained vectors or weights of the prepared data, if any, and freeze."""
         if stage != "fit":
             return
         data = getattr(self.trainer, "datamodule", None)
-        vectors = data.vectors() if isinstance(data, LabelledData) else None
-        if vectors is not None:  # those of a checkpoint replace them later
-            begin_with(self.network, vectors)
+        if isinstance(data, LabelledData):  # the weights of a checkpoint replace them later
+            vectors = data.vectors()
+            if vectors is not None:
+                begin_with(self.network, vectors)
+            if isinstance(self.network, PretrainedTransformer):
+                self.network.load(data.prepared)
         if self.frozen is not None:
             self.frozen.begin(self.network, self.trainer)
 

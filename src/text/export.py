@@ -16,6 +16,7 @@ from src.bundle.bundle import Bundle
 from src.bundle.exportable import Arrays, Exportable
 from src.text.classifier import TextClassifier
 from src.text.encoders import Bidirectional, Directions
+from src.text.language_models import PretrainedTransformer
 from src.text.model import LanguageModel, WordVectors
 from src.text.neighbours import nearest
 from src.text.networks import Recurrent
@@ -153,10 +154,13 @@ def exportable(bundle: Bundle) -> Exportable:
 
 
 def _classifier(model: TextClassifier, preprocessing: Preprocessing) -> Exportable:
-    assert preprocessing.labels is not None
+    labels, largest = preprocessing.labels, {}
+    assert labels is not None
+    if isinstance(model.network, PretrainedTransformer):  # its positions end there
+        largest["time"] = labels.longest + 2
 
     def sample(generator: np.random.Generator, rows: int) -> tuple[Arrays, Arrays]:
-        length = int(generator.integers(2, LONGEST, endpoint=True))
+        length = int(generator.integers(2, min(LONGEST, labels.longest + 2), endpoint=True))
         tokens = generator.integers(len(SPECIAL), len(preprocessing.vocabulary), size=(rows, length))
         lengths = generator.integers(2, length, size=rows, endpoint=True)
         tokens[np.arange(length) >= lengths[:, None]] = PAD
@@ -177,11 +181,13 @@ def _classifier(model: TextClassifier, preprocessing: Preprocessing) -> Exportab
             "lowercase": preprocessing.lowercase,
             "begin": BOS,
             "end": EOS,
-            "longest": preprocessing.labels.longest,
-            "classes": preprocessing.labels.classes,
-            "target": preprocessing.labels.name,
+            "longest": labels.longest,
+            "classes": labels.classes,
+            "target": labels.name,
+            **({} if preprocessing.subwords is None else {"subwords": preprocessing.subwords}),
         },
         vocabulary=preprocessing.vocabulary,
+        largest=largest,
     )
 
 

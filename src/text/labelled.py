@@ -17,11 +17,12 @@ MOST_NAMED = 8
 Rows = list[tuple[str, str, str]]  # place, text, class
 
 
-def class_folders(place: Path) -> list[Path]:
-    """The folders with .txt files in a folder, by name; empty if there is none."""
+def class_folders(place: Path, besides: str | None = None) -> list[Path]:
+    """The folders with .txt files in a folder, by name, but for the one `besides`; empty if there is none."""
     if not place.is_dir():
         return []
     folders = [path for path in sorted(place.iterdir()) if path.is_dir() and not is_hidden(path)]
+    folders = [path for path in folders if path.name != besides]
     return [folder for folder in folders if any(is_text(path) for path in folder.iterdir())]
 
 
@@ -45,7 +46,9 @@ def labelled_files(place: Path) -> list[Path]:
     return files
 
 
-def read_labelled(place: Path, text: str | None, label: str, encoding: str | None = None) -> tuple[Rows, int]:
+def read_labelled(
+    place: Path, text: str | None, label: str, encoding: str | None = None, besides: str | None = None
+) -> tuple[Rows, int]:
     """Read texts and their classes.
 
     Args:
@@ -54,6 +57,7 @@ def read_labelled(place: Path, text: str | None, label: str, encoding: str | Non
         text: the column or key of the text; None where folders are the classes.
         label: the column or key of the class.
         encoding: of the files that are not UTF-8; None refuses them.
+        besides: the name of a folder that is no class.
 
     Returns:
         Place, text and class of each document, file by file in the order of the names; and the number of
@@ -63,7 +67,7 @@ def read_labelled(place: Path, text: str | None, label: str, encoding: str | Non
         ConfigurationError: a file has no column of that name.
         DataError: a file cannot be read, or a class is missing.
     """
-    folders = class_folders(place)
+    folders = class_folders(place, besides)
     if folders:
         rows = [
             (str(path), read_text(path, encoding), folder.name)

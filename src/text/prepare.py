@@ -24,7 +24,6 @@ from src.preparation.splits import check_splitting, cut_fold
 from src.text.labelled import read_labelled
 from src.text.preprocessing import (
     INVISIBLE,
-    SPECIAL,
     UNK,
     Labels,
     Preprocessing,
@@ -32,9 +31,9 @@ from src.text.preprocessing import (
     Tokenizer,
 )
 from src.text.reading import Unit, read_documents, text_files
-from src.text.rhymes import rhyme_of
-from src.text.tones import pingshui_rhyme, tone_of
-from src.text.vectors import VECTORS, Vectors, read_vectors
+from src.text.subwords import learn_subwords
+from src.text.vectors import VECTORS, Vectors
+from src.text.vocabulary import with_language_model, with_vectors, with_vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +60,12 @@ class Preparation:
         encoding: of the raw files that are not UTF-8, such as gb18030, big5 or utf-16; null refuses them.
         document: what is one document of a .txt file: each "line", each "paragraph" (the lines between two
             blank lines), or each "file".
-        tokenizer: "char" (each character is a token), "jieba" (words), or "word" (words between spaces, and
-            signs).
+        tokenizer: "char" (each character is a token), "jieba" (words), "word" (words between spaces, and
+            signs), or "subwords" (parts of words, for texts with classes: byte-pair encoding that is learnt
+            from the training texts, or those of `language_model`).
+        subwords: how many different subwords are learnt, at most.
+        language_model: a raw folder with a pretrained language model in the format of Hugging Face, for texts
+            with classes; null for none.
         convert: an OpenCC configuration such as t2s (traditional to simplified characters); null for none.
         replace: regular expressions and their replacements, applied in this order.
         stopwords: tokens to leave out.
@@ -91,6 +94,8 @@ class Preparation:
     encoding: str | None = None
     document: Unit = "line"
     tokenizer: Tokenizer = "char"
+    subwords: int = 8000
+    language_model: str | None = None
     convert: str | None = None
     replace: dict[str, str] = field(default_factory=dict)
     stopwords: list[str] = field(default_factory=list)
@@ -111,14 +116,21 @@ class Preparation:
             self.test = None
         if self.longest < 1:
             raise ConfigurationError(f"prepare.longest must be at least 1: {self.longest}")
-        for name in ("text", "train", "test", "vectors"):
+        for name in ("text", "train", "test", "vectors", "language_model"):
             if getattr(self, name) is not None and self.label is None:
                 raise ConfigurationError(f"prepare.{name} is for texts with classes: set prepare.label, too")
         if self.label is not None and (self.rhymes or self.tones):
             raise ConfigurationError(
                 "prepare.rhymes and prepare.tones must be false for texts with classes (prepare.label)"
             )
-        for name, least in (("min_count", 1), ("further_words", 0)):
+        if self.tokenizer == "subwords" and self.label is None:
+            raise ConfigurationError("prepare.tokenizer: subwords is for texts with classes (prepare.label)")
+        if self.language_model is not None and (self.tokenizer != "subwords" or self.vectors is not None):
+            raise ConfigurationError(
+                "prepare.language_model needs its own tokens and no vectors: set prepare.tokenizer: subwords "
+                "and leave prepare.vectors out"
+            )
+        for name, least in (("min_count", 1), ("further_words", 0), ("subwords", 1)):
             if getattr(self, name) < least:
                 raise ConfigurationError(f"prepare.{name} must be at least {least}: {getattr(self, name)}")
         try:
@@ -172,7 +184,8 @@ def _read(raw: Path, settings: Preparation) -> Documents:
         return Documents(files[0] if len(files) == 1 else raw, texts, empty)
     place = raw / settings.train if settings.train else raw
     how = (settings.text, settings.label, settings.encoding)
-    rows, empty = read_labelled(place, *how)
+    besides = settings.language_model
+    rows, empty = read_labelled(place, *how, besides)
     test: list[int] = []
     if settings.test is not None:
         if not settings.train:
@@ -215,7 +228,6 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         lowercase=settings.lowercase,
         labels=_labels(read, settings),
     )
-    longest = settings.longest if preprocessing.labels else None
     encoder = _encoder(preprocessing)
     # interned, so that a large corpus has each character only once in memory
     documents = [list(map(sys.intern, encoder.tokens(encoder.clean(text)))) for text in texts]
@@ -226,11 +238,13 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     parts = _split(keys, read, settings)
     codes = _codes(read, parts, preprocessing.labels)
 
+    learnt = _Learnt(preprocessing)
+    if settings.tokenizer == "subwords":
+        documents = learnt.subwords(raw, settings, [encoder.clean(text) for text in read.texts], parts)
     counts = Counter(token for number in parts["train"] for token in documents[number])
-    preprocessing = _with_vocabulary(preprocessing, counts, settings)
-    vectors, known = None, dict[str, Any]()
-    if settings.vectors:
-        preprocessing, vectors, known = _with_vectors(preprocessing, raw / settings.vectors, settings)
+    learnt.vocabulary(raw, settings, counts)
+    preprocessing = learnt.preprocessing
+    longest = preprocessing.labels.longest if preprocessing.labels else None
     encoder = TextEncoder(preprocessing)
     encoded = {
         name: [encoder.document(documents[number], longest) for number in part]
@@ -245,7 +259,7 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         "tokens": {name: _inner(rows) for name, rows in encoded.items()},
         "unknown_share": unknown,
         "vocabulary": len(preprocessing.vocabulary),
-        **known,
+        **learnt.known,
     }
     with written_whole(prepared) as folder:
         for name, rows in encoded.items():
@@ -258,9 +272,7 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         lines = sorted((number, name) for name, part in parts.items() for number in part)
         text = "".join(f"{number},{name}\n" for number, name in lines)
         (folder / "split.csv").write_text(f"document,split\n{text}", encoding="utf-8")
-        preprocessing.save(folder)
-        if vectors is not None:
-            np.save(folder / VECTORS, vectors)
+        learnt.save(folder)
         if codes is not None:
             write_json(folder / "test_texts.json", [read.texts[number] for number in parts["test"]])
         write_json(folder / "corpus.json", corpus)
@@ -269,16 +281,79 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         f"{len(documents):,} documents ({empty} empty ones skipped, {doubled} duplicates kept in one split), "
         f"{len(preprocessing.vocabulary):,} different tokens, unknown in the test part: {unknown['test']:.2%}"
     )
-    if known:
-        print(
-            "word vectors for {words:.1%} of the words of the training texts, {tokens:.1%} of their tokens, "
-            "and {further:,} further words".format(**known["vectors"])
-        )
+    learnt.tell()
     if invisible:
         print(f"{count(invisible, 'invisible character')} left out (zero-width and control characters)")
 
 
+class _Learnt:
+    """What is learnt from the training documents, or read from raw files beside the texts."""
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self.preprocessing = preprocessing
+        self.known: dict[str, Any] = {}  # for corpus.json
+        self.vectors: Vectors | None = None
+        self.tokens: list[str] = []  # of a language model
+        self.weights: dict[str, Any] = {}  # tensors of a language model
+
+    def subwords(
+        self, raw: Path, settings: Preparation, texts: list[str], parts: dict[str, list[int]]
+    ) -> list[list[str]]:
+        """The subwords of clean texts: of the language model, or learnt from the training part."""
+        preprocessing = self.preprocessing
+        if settings.language_model is None:
+            content = learn_subwords((texts[number] for number in parts["train"]), settings.subwords)
+        else:
+            from src.text.language_models import read_language_model  # needs torch, which takes two seconds
+
+            model, content, self.tokens, self.weights = read_language_model(raw / settings.language_model)
+            preprocessing = replace(preprocessing, language_model=model)
+            labels = preprocessing.labels
+            if labels is not None and model.longest is not None:
+                labels = replace(labels, longest=min(labels.longest, model.longest))
+                preprocessing = replace(preprocessing, labels=labels)
+        self.preprocessing = replace(preprocessing, subwords=content)
+        encoder = TextEncoder(self.preprocessing)
+        return [encoder.tokens(text) for text in texts]
+
+    def vocabulary(self, raw: Path, settings: Preparation, counts: Counter[str]) -> None:
+        """Add the vocabulary to the preprocessing."""
+        if self.tokens:
+            self.preprocessing = with_language_model(self.preprocessing, self.tokens, counts)
+            return
+        how = (settings.min_count, settings.rhymes, settings.tones)
+        self.preprocessing = with_vocabulary(self.preprocessing, counts, *how)
+        if settings.vectors is not None:
+            self.preprocessing, self.vectors, self.known["vectors"] = with_vectors(
+                self.preprocessing, raw / settings.vectors, settings.further_words
+            )
+
+    def save(self, folder: Path) -> None:
+        """Write preprocessing.json, and the vectors or weights with which a training begins."""
+        self.preprocessing.save(folder)
+        if self.vectors is not None:
+            np.save(folder / VECTORS, self.vectors)
+        if self.weights:
+            from src.text.language_models import save_weights
+
+            save_weights(self.weights, folder)
+
+    def tell(self) -> None:
+        """Print which words have a vector, and how long texts may be."""
+        if "vectors" in self.known:
+            print(
+                "word vectors for {words:.1%} of the words of the training texts, {tokens:.1%} of their "
+                "tokens, and {further:,} further words".format(**self.known["vectors"])
+            )
+        if self.preprocessing.language_model and self.preprocessing.labels:
+            kind = self.preprocessing.language_model.configuration["model_type"]
+            print(f"language model {kind}; texts are cut to {self.preprocessing.labels.longest:,} tokens")
+
+
 def _encoder(preprocessing: Preprocessing) -> TextEncoder:
+    """The encoder that tells documents apart: before there are subwords, by characters."""
+    if preprocessing.tokenizer == "subwords":
+        preprocessing = replace(preprocessing, tokenizer="char")
     encoder = TextEncoder(preprocessing)
     try:
         encoder.clean("")
@@ -381,56 +456,6 @@ def _stratum_of(rest: Any, stratum: Any, share: float) -> Any:
     part = math.ceil(share * len(rest))
     fits = min(sizes.values()) >= 2 and min(part, len(rest) - part) >= len(sizes)
     return stratum if fits else None
-
-
-def _with_vocabulary(
-    preprocessing: Preprocessing, counts: Counter[str], settings: Preparation
-) -> Preprocessing:
-    """Add the vocabulary with counts, rhymes and tones: special tokens, then others by descending count."""
-    kept = [(token, count) for token, count in counts.items() if token not in SPECIAL]
-    kept = [(token, count) for token, count in kept if count >= settings.min_count]
-    kept.sort(key=lambda pair: (-pair[1], pair[0]))
-    vocabulary = [*SPECIAL, *(token for token, _ in kept)]
-    rhyme = pingshui_rhyme if settings.rhymes == "pingshui" else rhyme_of
-    return replace(
-        preprocessing,
-        vocabulary=vocabulary,
-        counts=[counts[token] for token in SPECIAL] + [count for _, count in kept],
-        rhymes=[rhyme(token) for token in vocabulary] if settings.rhymes else None,
-        tones=[tone_of(token) for token in vocabulary] if settings.tones else None,
-    )
-
-
-def _with_vectors(
-    preprocessing: Preprocessing, path: Path, settings: Preparation
-) -> tuple[Preprocessing, Vectors, dict[str, Any]]:
-    """Add further words of a file of vectors to the vocabulary.
-
-    Returns:
-        The preprocessing, the vectors (V, E), and for corpus.json the shares of the words and tokens of the
-        training documents that have one.
-
-    Raises:
-        DataError: as `read_vectors`, or no word of the training documents has a vector.
-    """
-    encoder = TextEncoder(preprocessing)
-    vocabulary, counts = preprocessing.vocabulary, preprocessing.counts
-    added, vectors = read_vectors(
-        path,
-        vocabulary,
-        settings.further_words,
-        lambda word: encoder.tokens(encoder.clean(word)) == [word] and word not in SPECIAL,
-    )
-    words = np.array(counts[len(SPECIAL) :])
-    has = vectors[len(SPECIAL) : len(vocabulary)].any(axis=1)
-    if not has.any():
-        raise DataError(
-            f"{path}: it has none of the {len(words):,} words of the training texts, such as "
-            f"{listed(vocabulary[len(SPECIAL) :][:3])}; the tokenizer {settings.tokenizer} may be another one"
-        )
-    known = {"words": has.mean().item(), "tokens": (words @ has / words.sum()).item(), "further": len(added)}
-    grown = replace(preprocessing, vocabulary=vocabulary + added, counts=counts + [0] * len(added))
-    return grown, vectors, {"vectors": known}
 
 
 def _inner(rows: list[list[int]]) -> int:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from src.core.documents import read_json, write_json
 from src.core.errors import IntegrityError
+from src.text.subwords import Subwords
 
 SPECIAL = ("<PAD>", "<UNK>", "<BOS>", "<EOS>", "<LINE>", "<STANZA>")
 PAD, UNK, BOS, EOS, LINE, STANZA = range(len(SPECIAL))
@@ -31,7 +32,7 @@ INVISIBLE = re.compile(
 # words of languages with spaces, as in don't, and single signs
 WORD = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]")
 
-Tokenizer = Literal["char", "jieba", "word"]
+Tokenizer = Literal["char", "jieba", "word", "subwords"]
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,27 @@ class Labels:
 
 
 @dataclass(frozen=True)
+class LanguageModelFolder:
+    """A pretrained language model, without its weights.
+
+    Args:
+        configuration: the content of its config.json.
+        special: its numbers of `<PAD>`, `<UNK>`, `<BOS>` and `<EOS>`, by their names here.
+        longest: the number of tokens that it reads beside the last two; None for any.
+    """
+
+    configuration: dict[str, Any]
+    special: dict[str, int]
+    longest: int | None
+
+
+@dataclass(frozen=True)
 class Preprocessing:
     """How text becomes token numbers: the content of preprocessing.json.
 
     Args:
-        tokenizer: "char" (each character is a token), "jieba" (words), or "word" (words between spaces, and
-            signs).
+        tokenizer: "char" (each character is a token), "jieba" (words), "word" (words between spaces, and
+            signs), or "subwords" (parts of words).
         convert: an OpenCC configuration such as t2s (traditional to simplified characters), or None.
         replace: pairs of a regular expression and its replacement, applied in this order.
         stopwords: tokens that are left out.
@@ -68,6 +84,8 @@ class Preprocessing:
             were not prepared.
         lowercase: whether letters become small ones.
         labels: of texts with classes; None for others.
+        subwords: the tokenizer of subwords, as src.text.subwords has it; None for other tokenizers.
+        language_model: whose tokens these are: the vocabulary is SPECIAL and then its own.
     """
 
     tokenizer: Tokenizer
@@ -80,6 +98,8 @@ class Preprocessing:
     tones: list[int | None] | None = None
     lowercase: bool = False
     labels: Labels | None = None
+    subwords: dict[str, Any] | None = None
+    language_model: LanguageModelFolder | None = None
 
     @classmethod
     def load(cls, folder: Path) -> "Preprocessing":
@@ -92,8 +112,10 @@ class Preprocessing:
         path, stage = folder / "preprocessing.json", f"prepare@{folder.name}"
         content = read_json(path, stage)
         try:
-            labels = content.pop("labels", None)
-            return cls(**content, labels=None if labels is None else Labels(**labels))
+            for name, kind in (("labels", Labels), ("language_model", LanguageModelFolder)):
+                if name in content:
+                    content[name] = kind(**content[name])
+            return cls(**content)
         except (TypeError, AttributeError) as error:
             raise IntegrityError(
                 f"{path}: expected the preprocessing of texts, found another content ({error}); "
@@ -101,9 +123,9 @@ class Preprocessing:
             ) from None
 
     def save(self, folder: Path) -> None:
-        """Write preprocessing.json; the last four keys only if they were prepared."""
+        """Write preprocessing.json; the last six keys only if they were prepared."""
         content = asdict(self)
-        for name in ("rhymes", "tones", "lowercase", "labels"):
+        for name in ("rhymes", "tones", "lowercase", "labels", "subwords", "language_model"):
             if not content[name]:
                 del content[name]
         write_json(folder / "preprocessing.json", content)
@@ -133,6 +155,7 @@ class TextEncoder:
         self.lowercase = preprocessing.lowercase
         self.stopwords = frozenset(preprocessing.stopwords)
         self.replace = [(re.compile(pattern), by) for pattern, by in preprocessing.replace]
+        self.subwords = None if preprocessing.subwords is None else Subwords(preprocessing.subwords)
         self.vocabulary = preprocessing.vocabulary
         self.numbers = {token: number for number, token in enumerate(self.vocabulary)}
 
@@ -155,6 +178,8 @@ class TextEncoder:
 
     def tokens(self, text: str) -> list[str]:
         """Tokenize a clean text; stop words and spaces are left out; /, // and □ become special tokens."""
+        if self.subwords is not None:
+            return self.subwords.cut(text)
         found: list[str] = []
         for part in MARK.split(text):
             if part in MARKS:

@@ -217,7 +217,7 @@ def test_vectors_that_do_not_fit(raw: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"prepare\.further_words must be at least 0: -1"):
         Preparation(further_words=-1)
     (raw / "other.vec").write_text("甲 1 2\n乙 1 2\n")
-    with pytest.raises(DataError, match=r"other\.vec: it has none of the 19 words .* such as 'the'"):
+    with pytest.raises(DataError, match=r"other\.vec: it has none of the 19 words"):
         prepared(raw, vectors="other.vec")
     prepared(raw)
     configure(embedding_size=4)
