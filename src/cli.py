@@ -48,11 +48,9 @@ from src.core.paths import MODELS, PREPARED, RECORD, RUNS, require_name
 from src.training.checkpoint import (
     CHECKPOINT,
     HISTORY,
-    DurableCheckpointIO,
     ResumableCheckpoint,
     averages_at_the_end,
     chosen_by,
-    unstorable,
 )
 from src.training.compilation import compile_training, require_compilable, require_precision
 from src.training.distributed import Termination, launched_by, require_all_processes
@@ -67,7 +65,7 @@ from src.training.overhead import NoProfiler
 from src.training.ownership import only_trainer, require_stage, require_writable
 from src.training.progress import TrainingProgress
 from src.training.provenance import environment, provenance
-from src.training.stored import load_weights, place_in
+from src.training.stored import DurableCheckpointIO, load_weights, place_in, unstorable
 from src.training.tracking import UNFINISHED, described, run_name, start_tracker
 
 TRAINER_DEFAULTS = {

@@ -1,10 +1,5 @@
-"""A LightningModule and a LightningDataModule that know nothing of this project go through all commands."""
+"""What an ordinary LightningModule lacks, stores and predicts."""
 
-import csv
-import json
-import re
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,80 +14,36 @@ from torch.utils.data import DataLoader
 from src.bundle.bundle import trusted_packages
 from src.bundle.module import write_module_predictions
 from src.core.errors import ConfigurationError
-from src.training.checkpoint import DurableCheckpointIO, unstorable
-
-ROOT = Path(__file__).parents[1]
-PARAMETERS = (
-    "tasks: {mine: mine}\nmodels: {mine: data/prepared/mine}\nmine: {source: none, files: {}, prepare: {}}\n"
-)
-CONFIGURATION = """\
-task: mine
-trainer: {max_epochs: 3}
-model: {class_path: src.mine.model.Classifier}
-data: {class_path: src.mine.model.PointsData}
-"""
+from src.training.stored import DurableCheckpointIO, unstorable
+from tests.support import cli
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose only task is one file with an ordinary module and its data."""
-    folder = tmp_path_factory.mktemp("own")
-    for part in ("src", "pipelines"):
-        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "src" / "mine").mkdir()
-    (folder / "src" / "mine" / "__init__.py").write_text("")
-    module = (ROOT / "tests" / "training" / "ordinary.py").read_text(encoding="utf-8")
-    (folder / "src" / "mine" / "model.py").write_text(module, encoding="utf-8")
-    (folder / "params.yaml").write_text(PARAMETERS)
-    (folder / "configs").mkdir()
-    (folder / "configs" / "mine.yaml").write_text(CONFIGURATION)
-    return folder
-
-
-@pytest.mark.slow
-def test_an_ordinary_module_goes_through_all_stages(project: Path, python: Callable[..., Any]) -> None:
-    for stage in ("fetch", "prepare"):
-        assert python("-m", f"pipelines.{stage}", "mine", cwd=project).returncode == 0
-    done = python("-m", "src.cli", "fit", "--config", "configs/mine.yaml", cwd=project)
-    assert done.returncode == 0, done.stdout
-    assert "test_loss" in done.stdout
-    first = json.loads((project / "models/mine/manifest.json").read_text())["tensors"]
-
-    done = python("-m", "pipelines.evaluate", "mine", cwd=project)
-    assert done.returncode == 0, done.stdout
-    metrics = json.loads((project / "reports/mine/metrics.json").read_text())
-    assert set(metrics) == {"val_loss", "test_loss"}
-    assert (project / "reports/mine/plots/learning_curve.png").is_file()
-    history = list(csv.DictReader((project / "models/mine/history.csv").open()))
-    assert metrics["val_loss"] == pytest.approx(min(float(row["val_loss"]) for row in history), rel=1e-5)
-
-    done = python("-m", "src.cli", "predict", "--config", "configs/mine.yaml", cwd=project)
-    assert done.returncode == 0, done.stdout
-    rows = list(csv.DictReader((project / "predictions" / "mine.csv").open()))
-    assert len(rows) == 24
-    assert all(sum(map(float, row.values())) == pytest.approx(1, abs=1e-5) for row in rows)
-
-    shutil.rmtree(project / "runs")
-    python("-m", "src.cli", "fit", "--config", "configs/mine.yaml", cwd=project)
-    assert json.loads((project / "models/mine/manifest.json").read_text())["tensors"] == first
-
-
-@pytest.mark.slow
+@pytest.mark.usefixtures("settings_of_the_process")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--monitor=val_acc"], "monitor: there is no metric 'val_acc'; there are: val_loss"),
-        (["--model=src.mine.model.Absent"], "src.mine.model.Absent"),
+        (["--model=tests.training.ordinary.Absent"], "tests.training.ordinary.Absent"),
         (["--model=os.system"], "os.system"),
     ],
 )
 def test_what_is_missing_is_said_before_training(
-    project: Path, python: Callable[..., Any], options: list[str], message: str
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = python("-m", "src.cli", "fit", "--config", "configs/mine.yaml", *options, cwd=project)
-    assert done.returncode == 2
-    assert message in done.stdout
-    assert "Traceback" not in done.stdout
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("tasks: {mine: mine}\ntrusted: [tests]\nmine: {source: none}\n")
+    ordinary = "tests.training.ordinary"
+    Path("mine.yaml").write_text(
+        f"task: mine\nportable: true\nmodel: {ordinary}.Classifier\ndata: {ordinary}.PointsData\n"
+    )
+    assert cli("fit", "--config=mine.yaml", *options) == 2
+    (line,) = [text for text in capsys.readouterr().err.splitlines() if text.startswith("error: ")]
+    assert message in line
+    assert not Path("models/mine").exists()
 
 
 class WithNetwork(lightning.LightningModule):
@@ -155,64 +106,6 @@ def test_trusted_must_be_a_list_of_names(value: str, tmp_path: Path, monkeypatch
     Path("params.yaml").write_text(f"trusted: {value}\n")
     with pytest.raises(ConfigurationError, match="trusted must be a list of packages"):
         trusted_packages()
-
-
-@pytest.mark.slow
-def test_the_page_of_results_shows_a_module_of_other_names(project: Path, python: Callable[..., Any]) -> None:
-    done = python("-m", "pipelines.report", cwd=project)
-    assert done.returncode == 0, done.stdout
-    assert "test loss" in (project / "report.html").read_text(encoding="utf-8")
-
-
-LAYERS = '''"""A module that makes its layers in {hook}."""
-
-import pytorch_lightning as pl
-import torch
-from torch.utils.data import DataLoader, TensorDataset
-
-
-class Net(pl.LightningModule):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = None
-
-    def {hook}(self{argument}):
-        if self.layer is None:
-            self.layer = torch.nn.Linear(3, 1)
-
-    def training_step(self, batch, batch_idx):
-        return self.layer(batch[0]).square().mean()
-
-    def test_step(self, batch, batch_idx):
-        self.log("test_loss", self.training_step(batch, batch_idx) + torch.rand(1))
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-    def train_dataloader(self):
-        return DataLoader(TensorDataset(torch.randn(16, 3)), 8)
-
-    test_dataloader = train_dataloader
-'''
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("hook", "argument"), [("configure_model", ""), ("setup", ", stage")])
-def test_layers_are_made_where_a_bundle_can_make_them(
-    project: Path, python: Callable[..., Any], hook: str, argument: str
-) -> None:
-    (project / "src" / "mine" / f"{hook}.py").write_text(LAYERS.format(hook=hook, argument=argument))
-    text = f"task: {hook}\ntrainer: {{max_epochs: 1}}\nmodel: src.mine.{hook}.Net\n"
-    (project / "configs" / f"{hook}.yaml").write_text(text)
-    done = python("-m", "src.cli", "fit", "--config", f"configs/{hook}.yaml", cwd=project)
-    if hook == "setup":
-        assert done.returncode == 2
-        assert "error: Net: setup makes layer.bias; make layers in __init__ or configure_model" in done.stdout
-        return
-    (shown,) = re.findall(r"test_loss │ ([\d.]+)", done.stdout)
-    done = python("-m", "src.cli", "test", "--config", f"configs/{hook}.yaml", cwd=project)
-    (again,) = re.findall(r"test_loss +│ +([\d.]+)", done.stdout)
-    assert float(shown) == pytest.approx(float(again), rel=1e-4)  # the same random numbers are drawn
 
 
 class Captions(lightning.LightningModule):

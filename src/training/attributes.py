@@ -37,16 +37,17 @@ OF_LIGHTNING = {
     *(vars(LightningModule()).keys() - {"training"}),
     *("_metric_attributes", "_hparams", "_hparams_initial", "_hparams_name"),
 }
+NAMED = "named tuple"  # the key of a stored one
 Place = tuple[str, str]  # the name of an owner, and of its attribute
 
 
 class Attributes:
     """The plain attributes of a module, its parts and callbacks, and of data sets and samplers of loaders.
 
-    Plain are numbers, texts, tensors, arrays, and lists, tuples, dictionaries, sets and deques of these, also
-    in objects of the author's classes. Values above one mebibyte are stored only if the training has put
-    others in their place or changed their length, those of data sets never. A data module has `state_dict`
-    for what it needs when it makes its loaders, which is before these attributes are restored.
+    Plain are numbers, texts, tensors, arrays, and lists, (named) tuples, dictionaries, sets and deques of
+    these, also in objects of the author's classes. Values above one mebibyte are stored only if the training
+    has put others in their place or changed their length, those of data sets never. A data module has
+    `state_dict` for what it needs when it makes its loaders, which is before these attributes are restored.
 
     Args:
         trainer: at the start of a training, before a checkpoint's attributes are restored.
@@ -97,7 +98,8 @@ class Attributes:
         owners = dict(self._owners())
         for (owner, name), (kind, value) in state["values"]:
             if owner in owners:
-                _put(_namespace(owners[owner]), name, kind, move_data_to_device(value, self.module.device))
+                value = _loaded(move_data_to_device(value, self.module.device))
+                _put(_namespace(owners[owner]), name, kind, value)
         metrics = dict(named_metrics(self.module))
         for name, (updates, states) in state["metrics"].items():
             metric = metrics.get(name)
@@ -197,7 +199,7 @@ def is_plain(value: Any) -> bool:
     """Whether a value is made of what a checkpoint stores without a pickle."""
     if isinstance(value, dict):
         return all(isinstance(name, str | int | float) and is_plain(item) for name, item in value.items())
-    if type(value) in (list, tuple, set, deque):
+    if type(value) in (list, tuple, set, deque) or _is_named(value):
         return all(map(is_plain, value))
     if isinstance(value, np.ndarray):
         return value.dtype != object
@@ -304,9 +306,37 @@ def _stored(value: Any) -> Any:
     """A value as the restricted loader of checkpoints reads it."""
     if isinstance(value, dict):
         return {name: _stored(item) for name, item in value.items()}
+    if _is_named(value):
+        return {
+            NAMED: f"{type(value).__module__}:{type(value).__qualname__}",
+            "items": [*map(_stored, value)],
+        }
     if isinstance(value, list | tuple | deque):
         return (tuple if isinstance(value, tuple) else list)(map(_stored, value))
     return value
+
+
+def _loaded(value: Any) -> Any:
+    """A value of `_stored` as it was."""
+    if isinstance(value, dict):
+        items = {name: _loaded(item) for name, item in value.items()}
+        return _class_of(items[NAMED])._make(items["items"]) if NAMED in items else items
+    if isinstance(value, list | tuple):
+        return type(value)(map(_loaded, value))
+    return value
+
+
+def _is_named(value: Any) -> bool:
+    """Whether a value is a named tuple whose class is found by its name."""
+    kind = type(value)
+    return hasattr(kind, "_fields") and _class_of(f"{kind.__module__}:{kind.__qualname__}") is kind
+
+
+def _class_of(name: str) -> Any:
+    """The class of named tuples of that name in a module that is imported; None for anything else."""
+    module, _, qualified = name.partition(":")
+    found = getattr(sys.modules.get(module), qualified, None)
+    return found if isinstance(found, type) and issubclass(found, tuple) and hasattr(found, "_make") else None
 
 
 def _put(attributes: dict[str, Any], name: str, kind: str, value: Any) -> None:

@@ -1,21 +1,16 @@
 """The checkpoint of a training, its history, and the weights of the best epoch."""
 
 import csv
-import io
 import logging
 import math
-import os
 import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging, WeightAveraging
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.optim import Optimizer
@@ -23,21 +18,9 @@ from torch.optim import Optimizer
 from src.core.errors import ConfigurationError, NonFiniteError
 from src.training.attributes import Attributes
 from src.training.epoch_state import epoch_state, restore_epoch
+from src.training.exactness import begin_loaders
 from src.training.tracking import Tracker
 
-# plain data beside tensors, which torch's restricted loader does not know by itself
-torch.serialization.add_safe_globals(
-    [
-        *(type(Path()), np.ndarray, np.dtype),
-        *(np._core.multiarray._reconstruct, np._core.multiarray.scalar),  # type: ignore[attr-defined]
-        *(kind for kind in vars(np.dtypes).values() if isinstance(kind, type)),
-    ]
-)
-
-HYPERPARAMETERS = {
-    LightningModule.CHECKPOINT_HYPER_PARAMS_KEY,
-    LightningDataModule.CHECKPOINT_HYPER_PARAMS_KEY,
-}
 CHECKPOINT = "last.ckpt"
 RELOADS = "reload_dataloaders_every_n_epochs"
 HISTORY = "history.csv"
@@ -67,53 +50,6 @@ def chosen_by(configuration: dict[str, Any], logged: Iterable[str]) -> tuple[str
     monitor = configuration.get("monitor") or next((name for name in USUAL_MONITORS if name in names), None)
     mode = configuration.get("mode") or ("max" if HIGHER_IS_BETTER.search(monitor or "") else "min")
     return monitor, mode
-
-
-class DurableCheckpointIO(TorchCheckpointIO):
-    """Saves checkpoints by fsync and a rename in the same folder; Lightning's own save does neither.
-
-    Hyperparameters that only a pickle could store are left out: a training goes on without them, since module
-    and data are built from the configuration. The first checkpoint is read back; if a restart could not load
-    it, which a state of a module, callback or data module can cause, a warning says so.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.left_out: dict[str, set[str]] = {}
-        self.first = True
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a temporary file, flush it to the disk, and rename it to `path`."""
-        checkpoint = dict(checkpoint)
-        for key in HYPERPARAMETERS & checkpoint.keys():
-            values = checkpoint[key]
-            if key not in self.left_out:  # a network among them would take long each time
-                self.left_out[key] = {name for name, value in values.items() if not is_storable(value)}
-            checkpoint[key] = {
-                name: value for name, value in values.items() if name not in self.left_out[key]
-            }
-        partial = Path(f"{path}.partial")
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        if self.first:
-            _warn_if_unloadable(partial)
-            self.first = False
-        partial.replace(path)
-
-
-def _warn_if_unloadable(path: Path) -> None:
-    try:
-        torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and pickle raise many kinds
-        found = re.search(r"[\w.]+\.[\w.]+(?= was not an allowed global)", str(error))
-        logger.warning(
-            "if this training is interrupted, it begins anew: its checkpoint has %s, which only a pickle "
-            "could store; keep plain values in on_save_checkpoint and state_dict",
-            f"a {found[0]}" if found else "an object",
-        )
 
 
 class ResumableCheckpoint(Checkpoint):
@@ -341,6 +277,7 @@ class ResumableCheckpoint(Checkpoint):
             attributes.begin_epoch()
             if within is not None:
                 restore_epoch(trainer, pl_module, within)
+            begin_loaders(trainer)
 
         pl_module.on_train_start = start_and_restore  # type: ignore[method-assign]
 
@@ -488,24 +425,6 @@ class ResumableCheckpoint(Checkpoint):
 def averages_at_the_end(trainer: Trainer) -> bool:
     """Whether the weights that are kept are an average made after the last epoch and its validation."""
     return any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks)  # type: ignore[attr-defined]
-
-
-def is_storable(value: Any) -> bool:
-    """Whether a checkpoint with this value can be loaded without running code from it."""
-    file = io.BytesIO()
-    try:
-        torch.save(value, file)
-        file.seek(0)
-        torch.load(file, weights_only=True)
-    except Exception:  # torch and pickle raise many kinds
-        return False
-    return True
-
-
-def unstorable(model: LightningModule, data: LightningDataModule | None) -> list[str]:
-    """The hyperparameters that a checkpoint leaves out, since only a pickle could store them."""
-    found = {**model.hparams, **(data.hparams if data is not None else {})}
-    return [f"{name} ({type(value).__name__})" for name, value in found.items() if not is_storable(value)]
 
 
 def _no_metric(monitor: str, metrics: Any) -> ConfigurationError:

@@ -110,18 +110,8 @@ class Exactness(Callback):
         trainer.fit_loop.epoch_loop.max_steps = -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set `max_steps` again, and have the loaders begin where a checkpoint was saved."""
-        loop = trainer.fit_loop
-        loop.epoch_loop.max_steps = self.max_steps
-        if not loop.is_resuming or loop._combined_loader is None or loop._data_fetcher is None:
-            return
-        done = loop.epoch_loop.batch_progress.current.completed if loop.restarted_mid_epoch else 0
-        for loader in loop._combined_loader.flattened:
-            length = sized_len(loader)  # a short loader beside a longer one begins again
-            loader.start = done % length if length else done
-        # schedules ask for the number of batches before the checkpoint is loaded, and then Lightning may have
-        # begun an epoch
-        iter(loop._data_fetcher)
+        """Set `max_steps` again."""
+        trainer.fit_loop.epoch_loop.max_steps = self.max_steps
 
     def _epoch(self, trainer: Trainer) -> tuple[int, int, int]:
         """Numbers that name the epoch and what is done in it.
@@ -159,3 +149,17 @@ class Exactness(Callback):
             torch.cuda.default_generators[device.index or 0].manual_seed(seed)
         elif device.type == "mps":
             torch.mps.manual_seed(seed)
+
+
+def begin_loaders(trainer: Trainer) -> None:
+    """Have the loaders begin where a checkpoint was saved, after all that they read has been restored."""
+    loop = trainer.fit_loop
+    if not loop.is_resuming or loop._combined_loader is None or loop._data_fetcher is None:
+        return
+    done = loop.epoch_loop.batch_progress.current.completed if loop.restarted_mid_epoch else 0
+    for loader in loop._combined_loader.flattened:
+        length = sized_len(loader)  # a short loader beside a longer one begins again
+        loader.start = done % length if length else done
+    # schedules ask for the number of batches before the checkpoint is loaded, and then Lightning may have
+    # begun an epoch
+    iter(loop._data_fetcher)

@@ -1,15 +1,99 @@
-"""Weights and checkpoints that are read from a file, without running code from it."""
+"""Checkpoints as files: written whole and without pickles, read without running code from them."""
 
+import io
 import logging
+import os
+import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from lightning import LightningModule
+from lightning import LightningDataModule, LightningModule
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from src.core.errors import ConfigurationError
 from src.training.checkpoint import ResumableCheckpoint
 
+# plain data beside tensors, which torch's restricted loader does not know by itself
+torch.serialization.add_safe_globals(
+    [
+        *(type(Path()), np.ndarray, np.dtype),
+        *(np._core.multiarray._reconstruct, np._core.multiarray.scalar),  # type: ignore[attr-defined]
+        *(kind for kind in vars(np.dtypes).values() if isinstance(kind, type)),
+    ]
+)
+
+HYPERPARAMETERS = {
+    LightningModule.CHECKPOINT_HYPER_PARAMS_KEY,
+    LightningDataModule.CHECKPOINT_HYPER_PARAMS_KEY,
+}
 logger = logging.getLogger(__name__)
+
+
+class DurableCheckpointIO(TorchCheckpointIO):
+    """Saves checkpoints by fsync and a rename in the same folder; Lightning's own save does neither.
+
+    Hyperparameters that only a pickle could store are left out: a training goes on without them, since module
+    and data are built from the configuration. The first checkpoint is read back; if a restart could not load
+    it, which a state of a module, callback or data module can cause, a warning says so.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left_out: dict[str, set[str]] = {}
+        self.first = True
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a temporary file, flush it to the disk, and rename it to `path`."""
+        checkpoint = dict(checkpoint)
+        for key in HYPERPARAMETERS & checkpoint.keys():
+            values = checkpoint[key]
+            if key not in self.left_out:  # a network among them would take long each time
+                self.left_out[key] = {name for name, value in values.items() if not is_storable(value)}
+            checkpoint[key] = {
+                name: value for name, value in values.items() if name not in self.left_out[key]
+            }
+        partial = Path(f"{path}.partial")
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if self.first:
+            _warn_if_unloadable(partial)
+            self.first = False
+        partial.replace(path)
+
+
+def _warn_if_unloadable(path: Path) -> None:
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and pickle raise many kinds
+        found = re.search(r"[\w.]+\.[\w.]+(?= was not an allowed global)", str(error))
+        logger.warning(
+            "if this training is interrupted, it begins anew: its checkpoint has %s, which only a pickle "
+            "could store; keep plain values in on_save_checkpoint and state_dict",
+            f"a {found[0]}" if found else "an object",
+        )
+
+
+def is_storable(value: Any) -> bool:
+    """Whether a checkpoint with this value can be loaded without running code from it."""
+    file = io.BytesIO()
+    try:
+        torch.save(value, file)
+        file.seek(0)
+        torch.load(file, weights_only=True)
+    except Exception:  # torch and pickle raise many kinds
+        return False
+    return True
+
+
+def unstorable(model: LightningModule, data: LightningDataModule | None) -> list[str]:
+    """The hyperparameters that a checkpoint leaves out, since only a pickle could store them."""
+    found = {**model.hparams, **(data.hparams if data is not None else {})}
+    return [f"{name} ({type(value).__name__})" for name, value in found.items() if not is_storable(value)]
 
 
 def load_weights(model: LightningModule, path: Path) -> None:

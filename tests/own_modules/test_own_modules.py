@@ -3,6 +3,7 @@
 import csv
 import json
 import multiprocessing
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -91,6 +92,12 @@ def test_a_module_goes_through_the_stages(name: str, project: Path, run: Callabl
     run("-c", STAGES, name, str(rows > 0))
     found = json.loads((project / "reports" / name / "metrics.json").read_text())
     assert set(found) == metrics
+    assert (project / "reports" / name / "plots" / "learning_curve.png").is_file()
+    configuration = yaml.safe_load((project / "configs" / f"{name}.yaml").read_text())
+    if "val_loss" in metrics and "monitor" not in configuration:  # the metrics are those of the best epoch
+        with (project / "models" / name / "history.csv").open() as file:
+            losses = [float(row["val_loss"]) for row in csv.DictReader(file)]
+        assert found["val_loss"] == pytest.approx(min(losses), rel=1e-5)
     if rows:
         with (project / "predictions" / f"{name}.csv").open() as file:
             assert len(list(csv.DictReader(file))) == rows
@@ -120,6 +127,64 @@ def test_a_module_is_exported_or_refused_by_name(project: Path, run: Callable[..
     assert "set self.example_input_array in the module" in run(
         "-m", "pipelines.export", "accumulated", code=2
     )
+
+
+LAYERS = '''"""A module that makes its layers in {hook}."""
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Net(pl.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = None
+
+    def {hook}(self{argument}):
+        if self.layer is None:
+            self.layer = torch.nn.Linear(3, 1)
+
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch[0]).square().mean()
+
+    def test_step(self, batch, batch_idx):
+        self.log("test_loss", self.training_step(batch, batch_idx) + torch.rand(1))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def train_dataloader(self):
+        return DataLoader(TensorDataset(torch.randn(16, 3)), 8)
+
+    test_dataloader = train_dataloader
+'''
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("hook", "argument"), [("configure_model", ""), ("setup", ", stage")])
+def test_layers_are_made_where_a_bundle_can_make_them(
+    project: Path, run: Callable[..., str], hook: str, argument: str
+) -> None:
+    (project / "src" / "weighted" / f"{hook}.py").write_text(LAYERS.format(hook=hook, argument=argument))
+    text = f"task: {hook}\ntrainer: {{max_epochs: 1}}\nmodel: src.weighted.{hook}.Net\n"
+    (project / "configs" / f"{hook}.yaml").write_text(text)
+    fit = ("-m", "src.cli", "fit", f"--config=configs/{hook}.yaml")
+    if hook == "setup":
+        message = "error: Net: setup makes layer.bias; make layers in __init__ or configure_model"
+        assert message in run(*fit, code=2)
+        return
+    (shown,) = re.findall(r"test_loss │ ([\d.]+)", run(*fit))
+    said = run("-m", "src.cli", "test", f"--config=configs/{hook}.yaml")
+    (again,) = re.findall(r"test_loss +│ +([\d.]+)", said)
+    assert float(shown) == pytest.approx(float(again), rel=1e-4)  # the same random numbers are drawn
+
+
+@pytest.mark.slow
+def test_the_page_of_results_shows_a_module_of_other_names(project: Path, run: Callable[..., str]) -> None:
+    run("-c", STAGES, "weighted", "False")
+    run("-m", "pipelines.report")
+    assert "test loss" in (project / "report.html").read_text(encoding="utf-8")
 
 
 class Parts(LightningDataModule):

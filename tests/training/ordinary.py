@@ -328,25 +328,41 @@ class Annealing:
 
 
 class Move(NamedTuple):
-    reward: float
+    state: np.ndarray[Any, Any]
+    label: int
 
 
 class Player:
-    """A helper of the author, which keeps what only a pickle could store."""
+    """A helper of the author, which keeps what was met."""
 
     def __init__(self) -> None:
-        self.buffer: deque[Move] = deque(maxlen=4)
+        self.buffer: deque[Move] = deque((Move(np.zeros(FEATURES, "f"), 0) for _ in range(8)), maxlen=40)
+
+
+class Replay(IterableDataset[tuple[Any, int]]):
+    """Rows of a buffer, which the training fills."""
+
+    def __init__(self, player: Player) -> None:
+        self.player = player
+
+    def __iter__(self) -> Iterator[tuple[Any, int]]:
+        for number in np.random.choice(len(self.player.buffer), 24):  # noqa: NPY002
+            yield tuple(self.player.buffer[number])  # type: ignore[misc]
 
 
 class Replaying(Classifier):
-    """Keeps moves, as reinforcement learning does."""
+    """Learns from a buffer of moves, as reinforcement learning does; with loaders of its own."""
 
     def __init__(self) -> None:
         super().__init__()
         self.agent = Player()
+        self.views = [self.agent]  # what only a pickle could store
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(Replay(self.agent), batch_size=8)
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
-        self.agent.buffer.append(Move(float(batch_idx)))
+        self.agent.buffer.append(Move(np.random.rand(FEATURES).astype("f"), batch_idx % CLASSES))  # noqa: NPY002
         return super().training_step(batch, batch_idx)
 
 

@@ -14,10 +14,11 @@ from torch.utils.data import DataLoader
 
 from src.core.errors import ConfigurationError
 from src.training import attributes
-from src.training.checkpoint import CHECKPOINT, HISTORY, DurableCheckpointIO, ResumableCheckpoint
+from src.training.checkpoint import CHECKPOINT, HISTORY, ResumableCheckpoint
 from src.training.exactness import Exactness
 from src.training.gradient_norms import GradientNorms
 from src.training.seeding import SeededLoader, seed_everything
+from src.training.stored import DurableCheckpointIO
 from tests.training.ordinary import (
     GAN,
     Autoencoder,
@@ -83,8 +84,9 @@ def train(
     drawn = None if fail_in is None else sum(fail_in)  # what another process would have drawn before
     random.seed(drawn)
     np.random.seed(drawn)  # noqa: NPY002
+    source = None if "train_dataloader" in vars(module) else PointsData(**data)
     trainer.fit(
-        model, PointsData(**data), ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True
+        model, datamodule=source, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True
     )
     return model.state_dict(), (folder / HISTORY).read_text(encoding="utf-8")
 
@@ -186,12 +188,25 @@ def test_data_that_are_loaded_anew_in_each_epoch_are_loaded_as_often(tmp_path: P
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
+def test_a_buffer_of_named_tuples_that_is_trained_from_survives(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir()
+    cut.mkdir()
+    expected, history = train(whole, Replaying, {})
+    for place in ((1, 1), (3, 2)):
+        with pytest.raises(PowerFailureError):
+            train(cut, Replaying, {}, place)
+    found, resumed = train(cut, Replaying, {})
+    assert resumed == history
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
 def test_what_no_checkpoint_has_is_named_after_the_first_epoch(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     train(tmp_path, Replaying, {})
     (line,) = [record.getMessage() for record in caplog.records if "no checkpoint has" in record.getMessage()]
-    assert line.startswith("agent.buffer (deque): the training changes what no checkpoint has")
+    assert line.startswith("Replaying.views (list): the training changes what no checkpoint has")
 
 
 def test_a_data_set_in_memory_is_in_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
