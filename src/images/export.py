@@ -57,6 +57,7 @@ def exportable(bundle: Bundle) -> Exportable:
             "shape": list(shape),
             "brightest": brightest,
             **asdict(preprocessing.decoding or Decoding()),
+            "task": preprocessing.task,
             "classes": preprocessing.classes,
             "quantity": preprocessing.quantity.name if preprocessing.quantity else None,
             "example": {"brightness": brightest // 2},

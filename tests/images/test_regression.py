@@ -116,7 +116,7 @@ def test_what_is_for_classes_is_refused() -> None:
 def test_a_regression_is_trained_evaluated_predicted_and_exported() -> None:
     network = {"class_path": "src.images.networks.MLP", "init_args": {"hidden_sizes": []}}
     optimizer = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.01}}
-    model = {"network": network, "optimizer": optimizer, "augmentation": {"flip": 0.5}}
+    model = {"network": network, "optimizer": optimizer, "flip_averaging": True}
     configuration = {
         "task": "ages",
         "monitor": "validation/rmse",
@@ -151,8 +151,18 @@ def test_a_regression_is_trained_evaluated_predicted_and_exported() -> None:
     assert found.columns.tolist() == ["id", "age"]
 
     exported = exportable(bundle)
-    _, outputs = exported.sample(np.random.default_rng(0), 3)
+    inputs, outputs = exported.sample(np.random.default_rng(0), 3)
     assert outputs["numbers"].shape == (3,)
+    images = torch.from_numpy(inputs["images"])
+    program = torch.export.export(exported.module, (images,)).module()
+    assert np.allclose(program(images).detach().numpy(), outputs["numbers"], rtol=1e-5, atol=1e-6)
+
+    gradio = pytest.importorskip("gradio")
+    from src.images.form import image_form
+
+    with gradio.Blocks():
+        _, answer = image_form(bundle.model, bundle.preprocessing)
+    assert answer("raw/faces/7.png", None) == f"age: {found['age'].item():.6g}"
     assert exported.description["quantity"] == "age"
 
 

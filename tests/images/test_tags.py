@@ -179,8 +179,19 @@ def test_labels_are_trained_evaluated_predicted_and_exported() -> None:
     assert answers.columns.tolist() == ["id", *NAMES]
 
     exported = exportable(bundle)
-    _, outputs = exported.sample(np.random.default_rng(0), 3)
+    inputs, outputs = exported.sample(np.random.default_rng(0), 3)
     assert outputs["probabilities"].shape == (3, 3)
+    images = torch.from_numpy(inputs["images"])
+    program = torch.export.export(exported.module, (images,)).module()
+    assert np.allclose(program(images).detach().numpy(), outputs["probabilities"], rtol=1e-5, atol=1e-6)
+
+    gradio = pytest.importorskip("gradio")
+    from src.images.form import image_form
+
+    with gradio.Blocks():
+        _, answer = image_form(bundle.model, bundle.preprocessing)
+    likeliest = answers[NAMES].iloc[0].idxmax()
+    assert answer("raw/views/7.png", None).startswith(f"{likeliest}: ")
 
 
 @pytest.mark.usefixtures("scenes")
