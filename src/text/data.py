@@ -22,13 +22,20 @@ from src.training.seeding import derived_seed
 
 logger = logging.getLogger(__name__)
 
+WHOLE_BYTES = 1 << 28  # of the tokens of a split, up to which they are read as a whole
+
 Numbers = NDArray[np.int32]
 Offsets = NDArray[np.int64]
 
 
 def load_split(prepared: Path, split: str) -> tuple[Numbers, Offsets]:
-    """Return the tokens of all documents of a split in one array, and where each begins (N + 1,)."""
-    tokens: Numbers = np.load(prepared / f"{split}_tokens.npy")
+    """Return the tokens of all documents of a split in one array, and where each begins (N + 1,).
+
+    Tokens of more than `WHOLE_BYTES` are a memory map: they are read from the disk where they are used.
+    """
+    path = prepared / f"{split}_tokens.npy"
+    # copy on write, since torch warns of arrays that cannot be written; nothing writes to it
+    tokens: Numbers = np.load(path, mmap_mode="c" if path.stat().st_size > WHOLE_BYTES else None)
     offsets: Offsets = np.load(prepared / f"{split}_offsets.npy")
     return tokens, offsets
 

@@ -1,13 +1,13 @@
 """Reading of texts with a class: tables of texts, JSON objects, or one folder of text files a class."""
 
 import csv
-import io
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from src.core.errors import ConfigurationError, DataError
-from src.text.reading import entries, is_hidden, read_text, text_files, text_of
+from src.text.reading import entries, is_hidden, opened, read_text, text_files, text_of
 
 TABLES = (".csv", ".tsv")
 DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
@@ -67,25 +67,40 @@ def read_labelled(
         ConfigurationError: a file has no column of that name.
         DataError: a file cannot be read, or a class is missing.
     """
-    folders = class_folders(place, besides)
-    if folders:
-        rows = [
-            (str(path), read_text(path, encoding), folder.name)
-            for folder in folders
-            for path in sorted(folder.iterdir())
-            if is_text(path)
-        ]
-    else:
-        if text is None:
-            raise ConfigurationError("prepare.text: expected the column or key of the text, found null")
-        rows = [row for path in labelled_files(place) for row in _rows(path, text, label, encoding)]
-    kept = [(where, content.strip(), name) for where, content, name in rows if content.strip()]
-    if not kept:
-        raise DataError(f"{place}: no text found")
-    for where, _, name in kept:
-        if not name:
-            raise DataError(f"{where}: the class '{label}' is missing")
+    rows = list(labelled_rows(place, text, label, encoding, besides))
+    kept = [row for row in rows if row[1]]
     return kept, len(rows) - len(kept)
+
+
+def labelled_rows(
+    place: Path, text: str | None, label: str, encoding: str | None = None, besides: str | None = None
+) -> Iterator[tuple[str, str, str]]:
+    """The rows one after the other, as `read_labelled` reads them; empty ones have an empty text."""
+    nothing = True
+    for where, content, name in _all_rows(place, text, label, encoding, besides):
+        found = content.strip()
+        nothing = nothing and not found
+        if found and not name:
+            raise DataError(f"{where}: the class '{label}' is missing")
+        yield where, found, name
+    if nothing:
+        raise DataError(f"{place}: no text found")
+
+
+def _all_rows(
+    place: Path, text: str | None, label: str, encoding: str | None, besides: str | None
+) -> Iterator[tuple[str, str, str]]:
+    folders = class_folders(place, besides)
+    for folder in folders:
+        for path in sorted(folder.iterdir()):
+            if is_text(path):
+                yield str(path), read_text(path, encoding), folder.name
+    if folders:
+        return
+    if text is None:
+        raise ConfigurationError("prepare.text: expected the column or key of the text, found null")
+    for path in labelled_files(place):
+        yield from _rows(path, text, label, encoding)
 
 
 def read_plain(place: Path, text: str | None, encoding: str | None = None) -> list[tuple[str, str]]:
@@ -139,7 +154,7 @@ def columns_of(path: Path, encoding: str | None = None) -> dict[str, list[str]]:
     """
     columns: dict[str, list[str]] = {}
     if path.suffix.lower() not in TABLES:
-        found = entries(path, read_text(path, encoding))
+        found = entries(path, encoding)
         if not all(isinstance(entry, dict) for _, entry in found):
             return columns
     for _, row in _records(path, encoding):
@@ -181,27 +196,29 @@ def _records(path: Path, encoding: str | None) -> Iterator[tuple[str, dict[str, 
         raise DataError(f"{path}: expected a .csv, .tsv, .json or .jsonl file with a text and a class a row")
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
-    content = read_text(path, encoding)
     if suffix not in TABLES:
-        for where, entry in entries(path, content):
+        for where, entry in entries(path, encoding):
             if not isinstance(entry, dict):
                 raise DataError(f"{where}: expected an object with the text and its class")
             yield where, entry
         return
-    header = content.partition("\n")[0]
-    delimiter = max(DELIMITERS[suffix], key=header.count)
-    lines = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
-    names: list[str] = []
-    try:
-        for cells in lines:
-            if not names:
-                names = [name.strip() for name in cells]
-                if len(set(names)) != len(names):
-                    raise DataError(f"{path}: two columns have the same name: {', '.join(names)}")
-            elif cells:
-                where = f"{path}, line {lines.line_num}"
-                if len(cells) != len(names):
-                    raise DataError(f"{where}: {len(cells)} fields, expected {len(names)} as in the header")
-                yield where, dict(zip(names, cells, strict=True))
-    except csv.Error as error:
-        raise DataError(f"{path}, line {lines.line_num}: {error}") from None
+    with opened(path, encoding) as file:
+        header = file.readline()
+        delimiter = max(DELIMITERS[suffix], key=header.count)
+        lines = csv.reader(chain([header], file), delimiter=delimiter, strict=True)
+        names: list[str] = []
+        try:
+            for cells in lines:
+                if not names:
+                    names = [name.strip() for name in cells]
+                    if len(set(names)) != len(names):
+                        raise DataError(f"{path}: two columns have the same name: {', '.join(names)}")
+                elif cells:
+                    where = f"{path}, line {lines.line_num}"
+                    if len(cells) != len(names):
+                        raise DataError(
+                            f"{where}: {len(cells)} fields, expected {len(names)} as in the header"
+                        )
+                    yield where, dict(zip(names, cells, strict=True))
+        except csv.Error as error:
+            raise DataError(f"{path}, line {lines.line_num}: {error}") from None

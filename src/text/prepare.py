@@ -3,15 +3,15 @@
 import logging
 import math
 import re
-import sys
-import unicodedata
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
@@ -21,23 +21,26 @@ from src.core.documents import write_json
 from src.core.errors import ConfigurationError, DataError
 from src.preparation.proposals import count, listed
 from src.preparation.splits import check_splitting, cut_fold
-from src.text.labelled import read_labelled
+from src.text.corpus import Corpus, cut_corpus
+from src.text.labelled import labelled_rows
 from src.text.preprocessing import (
-    INVISIBLE,
     UNK,
     Labels,
     Preprocessing,
     TextEncoder,
     Tokenizer,
 )
-from src.text.reading import Unit, read_documents, text_files
+from src.text.reading import Unit, documents_of, text_files
 from src.text.subwords import learn_subwords
 from src.text.vectors import VECTORS, Vectors
 from src.text.vocabulary import with_language_model, with_vectors, with_vocabulary
 
 logger = logging.getLogger(__name__)
 
+CUT = "cut.int32"  # the tokens while they are prepared
+SIDES = {"train": 0, "validation": 2, "test": 1}
 FEWEST_DOCUMENTS = 3  # one for each split
+Parts = dict[str, NDArray[np.bool_]]  # (N,) which documents each split has
 UNITS: dict[Unit, str] = {
     "line": "each line is a document",
     "paragraph": "the lines between two blank lines are a document",
@@ -149,54 +152,80 @@ class Preparation:
 
 
 @dataclass(frozen=True)
-class Documents:
-    """Raw documents.
+class Raw:
+    """The raw documents, which are read anew each time, so that they need no memory.
 
     Args:
-        place: the file or folder of them.
-        texts: of the documents.
-        empty: the number of empty ones, which are not among them.
-        classes: of each; empty for texts without classes.
-        test: the numbers of those of an official test set.
+        folder: data/raw/<task>.
+        settings: of the preparation.
     """
 
-    place: Path
-    texts: list[str]
-    empty: int
-    classes: list[str] = field(default_factory=list)
-    test: Set[int] = frozenset()
+    folder: Path
+    settings: Preparation
 
-    def only(self, kept: list[int]) -> "Documents":
-        """Those with the given numbers, which are counted anew."""
-        return replace(
-            self,
-            texts=[self.texts[number] for number in kept],
-            classes=[self.classes[number] for number in kept] if self.classes else [],
-            test={new for new, old in enumerate(kept) if old in self.test},
-        )
+    @property
+    def place(self) -> Path:
+        """The file or folder of the documents, for messages."""
+        if self.settings.label is not None:
+            return self.folder / self.settings.train if self.settings.train else self.folder
+        files = text_files(self.folder)
+        return files[0] if len(files) == 1 else self.folder
 
-
-def _read(raw: Path, settings: Preparation) -> Documents:
-    """Read the raw documents."""
-    if settings.label is None:
-        texts, empty = read_documents(raw, settings.encoding, settings.document)
-        files = text_files(raw)
-        return Documents(files[0] if len(files) == 1 else raw, texts, empty)
-    place = raw / settings.train if settings.train else raw
-    how = (settings.text, settings.label, settings.encoding)
-    besides = settings.language_model
-    rows, empty = read_labelled(place, *how, besides)
-    test: list[int] = []
-    if settings.test is not None:
-        if not settings.train:
+    def rows(self) -> Iterator[tuple[str, str, bool]]:
+        """Text, class and whether it is one of an official test set; empty texts, too."""
+        settings = self.settings
+        if settings.label is None:
+            for text in documents_of(self.folder, settings.encoding, settings.document):
+                yield text, "", False
+            return
+        if settings.test is not None and not settings.train:
             raise ConfigurationError(
                 "prepare.test: name the file or folder of the other texts, too: prepare.train"
             )
-        more, empty_ones = read_labelled(raw / settings.test, *how)
-        test = list(range(len(rows), len(rows) + len(more)))
-        rows, empty = rows + more, empty + empty_ones
-    _, texts, classes = map(list, zip(*rows, strict=True))
-    return Documents(place, texts, empty, classes, set(test))
+        how = (settings.text, settings.label, settings.encoding, settings.language_model)
+        for _, text, name in labelled_rows(self.place, *how):
+            yield text, name, False
+        if settings.test is not None:
+            for _, text, name in labelled_rows(self.folder / settings.test, *how):
+                yield text, name, True
+
+
+class Documents:
+    """What is known of the documents that are not empty, while their texts are read once.
+
+    Args:
+        raw: the texts.
+    """
+
+    def __init__(self, raw: Raw) -> None:
+        self.raw = raw
+        self.empty = 0
+        self.names: dict[str, int] = {}  # of the classes
+        self._classes, self._official = array("i"), array("b")
+
+    def texts(self) -> Iterator[str]:
+        """The texts."""
+        for text, name, official in self.raw.rows():
+            if not text:
+                self.empty += 1
+                continue
+            self._classes.append(self.names.setdefault(name, len(self.names)))
+            self._official.append(official)
+            yield text
+
+    def settle(self, kept: NDArray[np.bool_]) -> None:
+        """Leave out further documents, those without tokens, and count the others anew."""
+        self.kept = kept
+        self.empty += int((~kept).sum())
+        self.classes = np.array(self._classes, np.int64)[kept]  # (N,), in the order of their names
+        self.official = np.array(self._official, bool)[kept]
+
+    def chosen(self, which: NDArray[np.bool_]) -> Iterator[str]:
+        """The texts of some documents (N,), which are read again."""
+        wanted = self.kept.copy()
+        wanted[self.kept] = which
+        texts = (text for text, _, _ in self.raw.rows() if text)
+        return (text for text, take in zip(texts, wanted.tolist(), strict=True) if take)
 
 
 def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
@@ -217,73 +246,80 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         ConfigurationError: `convert` or `folds` cannot be used.
         DataError: the documents cannot be used. Nothing is written.
     """
-    read = _read(raw, settings)
-    texts, empty = read.texts, read.empty
-    invisible = sum(len(INVISIBLE.findall(text)) for text in texts)
+    documents = Documents(Raw(raw, settings))
     preprocessing = Preprocessing(
         tokenizer=settings.tokenizer,
         convert=settings.convert,
         replace=[list(pair) for pair in settings.replace.items()],
         stopwords=settings.stopwords,
         lowercase=settings.lowercase,
-        labels=_labels(read, settings),
     )
-    encoder = _encoder(preprocessing)
-    # interned, so that a large corpus has each character only once in memory
-    documents = [list(map(sys.intern, encoder.tokens(encoder.clean(text)))) for text in texts]
-    kept = [number for number, tokens in enumerate(documents) if tokens]
-    empty += len(documents) - len(kept)
-    documents, read = [documents[number] for number in kept], read.only(kept)
-    keys = [_key(tokens) for tokens in documents]
-    parts = _split(keys, read, settings)
-    codes = _codes(read, parts, preprocessing.labels)
-
-    learnt = _Learnt(preprocessing)
-    if settings.tokenizer == "subwords":
-        documents = learnt.subwords(raw, settings, [encoder.clean(text) for text in read.texts], parts)
-    counts = Counter(token for number in parts["train"] for token in documents[number])
-    learnt.vocabulary(raw, settings, counts)
-    preprocessing = learnt.preprocessing
-    longest = preprocessing.labels.longest if preprocessing.labels else None
-    encoder = TextEncoder(preprocessing)
-    encoded = {
-        name: [encoder.document(documents[number], longest) for number in part]
-        for name, part in parts.items()
-    }
-    doubled = len(keys) - len(set(keys))
-    unknown = {name: _share_of(UNK, rows) for name, rows in encoded.items()}
-    corpus = {
-        "documents": {name: len(part) for name, part in parts.items()},
-        "doubled": doubled,
-        "empty": empty,
-        "tokens": {name: _inner(rows) for name, rows in encoded.items()},
-        "unknown_share": unknown,
-        "vocabulary": len(preprocessing.vocabulary),
-        **learnt.known,
-    }
+    first = _first(preprocessing)
     with written_whole(prepared) as folder:
-        for name, rows in encoded.items():
-            lengths = [len(row) for row in rows]
-            flat = np.fromiter((number for row in rows for number in row), np.int32, sum(lengths))
-            np.save(folder / f"{name}_tokens.npy", flat)
-            np.save(folder / f"{name}_offsets.npy", np.cumsum([0, *lengths], dtype=np.int64))
-            if codes is not None:
-                np.save(folder / f"{name}_labels.npy", codes[parts[name]])
-        lines = sorted((number, name) for name, part in parts.items() for number in part)
-        text = "".join(f"{number},{name}\n" for number, name in lines)
-        (folder / "split.csv").write_text(f"document,split\n{text}", encoding="utf-8")
-        learnt.save(folder)
+        corpus = cut_corpus(documents.texts(), first, folder / CUT)
+        documents.settle(corpus.lengths > 0)
+        corpus = replace(corpus, lengths=corpus.lengths[documents.kept], keys=corpus.keys[documents.kept])
+        preprocessing = replace(preprocessing, labels=_labels(documents, settings))
+        same = pd.factorize(corpus.keys)[0]
+        parts = _split(same, documents, settings)
+        codes = _codes(documents, parts, preprocessing.labels)
+
+        learnt = _Learnt(preprocessing)
+        if settings.tokenizer == "subwords":
+            encoder = TextEncoder(first)
+            learnt.subwords(raw, settings, map(encoder.clean, documents.chosen(parts["train"])))
+            everything = documents.chosen(np.ones(len(same), bool))
+            corpus = cut_corpus(everything, learnt.preprocessing, folder / CUT)
+        counts = zip(corpus.vocabulary, corpus.counts(parts["train"]).tolist(), strict=True)
+        learnt.vocabulary(raw, settings, Counter({token: number for token, number in counts if number}))
+        preprocessing = learnt.preprocessing
+        statistics = _write_parts(folder, corpus, parts, preprocessing)
+        (folder / CUT).unlink()
+        statistics |= {
+            "doubled": len(same) - int(same.max()) - 1,
+            "empty": documents.empty,
+            "vocabulary": len(preprocessing.vocabulary),
+            **learnt.known,
+        }
         if codes is not None:
-            write_json(folder / "test_texts.json", [read.texts[number] for number in parts["test"]])
-        write_json(folder / "corpus.json", corpus)
+            for name, part in parts.items():
+                np.save(folder / f"{name}_labels.npy", codes[part])
+            write_json(folder / "test_texts.json", list(documents.chosen(parts["test"])))
+        learnt.save(folder)
+        write_json(folder / "corpus.json", statistics)
         write_manifest(folder)
     print(
-        f"{len(documents):,} documents ({empty} empty ones skipped, {doubled} duplicates kept in one split), "
-        f"{len(preprocessing.vocabulary):,} different tokens, unknown in the test part: {unknown['test']:.2%}"
+        f"{len(same):,} documents ({documents.empty} empty ones skipped, {statistics['doubled']} duplicates "
+        f"kept in one split), {len(preprocessing.vocabulary):,} different tokens, unknown in the test part: "
+        f"{statistics['unknown_share']['test']:.2%}"
     )
     learnt.tell()
-    if invisible:
-        print(f"{count(invisible, 'invisible character')} left out (zero-width and control characters)")
+    if corpus.invisible:
+        print(
+            f"{count(corpus.invisible, 'invisible character')} left out (zero-width and control characters)"
+        )
+
+
+def _write_parts(folder: Path, corpus: Corpus, parts: Parts, preprocessing: Preprocessing) -> dict[str, Any]:
+    """Write the arrays of the splits and split.csv; the numbers of documents and tokens for corpus.json."""
+    numbers = {token: number for number, token in enumerate(preprocessing.vocabulary)}
+    final = np.array([numbers.get(token, UNK) for token in corpus.vocabulary], np.int32)
+    longest = preprocessing.labels.longest if preprocessing.labels else None
+    found: dict[str, dict[str, Any]] = {"documents": {}, "tokens": {}, "unknown_share": {}}
+    for name, part in parts.items():
+        offsets, unknown = corpus.write(folder / f"{name}_tokens.npy", part, final, longest)
+        np.save(folder / f"{name}_offsets.npy", offsets)
+        documents = len(offsets) - 1
+        tokens = int(offsets[-1]) - 2 * documents  # without <BOS> and <EOS>
+        found["documents"][name], found["tokens"][name] = documents, tokens
+        found["unknown_share"][name] = unknown / max(tokens, 1)
+    with (folder / "split.csv").open("w", encoding="utf-8", newline="\n") as file:
+        file.write("document,split\n")
+        side = np.full(len(corpus.lengths), "", dtype=object)
+        for name, part in parts.items():
+            side[part] = name
+        file.writelines(f"{number},{name}\n" for number, name in enumerate(side) if name)
+    return found
 
 
 class _Learnt:
@@ -296,13 +332,11 @@ class _Learnt:
         self.tokens: list[str] = []  # of a language model
         self.weights: dict[str, Any] = {}  # tensors of a language model
 
-    def subwords(
-        self, raw: Path, settings: Preparation, texts: list[str], parts: dict[str, list[int]]
-    ) -> list[list[str]]:
-        """The subwords of clean texts: of the language model, or learnt from the training part."""
+    def subwords(self, raw: Path, settings: Preparation, texts: Iterable[str]) -> None:
+        """Take the subwords of the language model, or learn them from clean training texts."""
         preprocessing = self.preprocessing
         if settings.language_model is None:
-            content = learn_subwords((texts[number] for number in parts["train"]), settings.subwords)
+            content = learn_subwords(texts, settings.subwords)
         else:
             from src.text.language_models import read_language_model  # needs torch, which takes two seconds
 
@@ -313,8 +347,6 @@ class _Learnt:
                 labels = replace(labels, longest=min(labels.longest, model.longest))
                 preprocessing = replace(preprocessing, labels=labels)
         self.preprocessing = replace(preprocessing, subwords=content)
-        encoder = TextEncoder(self.preprocessing)
-        return [encoder.tokens(text) for text in texts]
 
     def vocabulary(self, raw: Path, settings: Preparation, counts: Counter[str]) -> None:
         """Add the vocabulary to the preprocessing."""
@@ -350,31 +382,26 @@ class _Learnt:
             print(f"language model {kind}; texts are cut to {self.preprocessing.labels.longest:,} tokens")
 
 
-def _encoder(preprocessing: Preprocessing) -> TextEncoder:
-    """The encoder that tells documents apart: before there are subwords, by characters."""
+def _first(preprocessing: Preprocessing) -> Preprocessing:
+    """The tokens that tell documents apart: characters as long as there are no subwords."""
     if preprocessing.tokenizer == "subwords":
         preprocessing = replace(preprocessing, tokenizer="char")
-    encoder = TextEncoder(preprocessing)
     try:
-        encoder.clean("")
+        TextEncoder(preprocessing).clean("")
     except Exception as error:  # OpenCC raises no class of its own
         raise ConfigurationError(f"prepare.convert: {preprocessing.convert}: {error}") from None
-    return encoder
+    return preprocessing
 
 
-def _key(tokens: list[str]) -> str:
-    """Return a text that is the same for documents that differ in punctuation only."""
-    return "".join(token for token in tokens if unicodedata.category(token[0])[0] != "P")
-
-
-def _labels(read: "Documents", settings: Preparation) -> Labels | None:
+def _labels(documents: Documents, settings: Preparation) -> Labels | None:
     """The classes of labelled texts, numbers by value and then texts by alphabet."""
     if settings.label is None:
         return None
-    classes = sorted(set(read.classes), key=_class_order)
+    names = list(documents.names)
+    classes = sorted((names[number] for number in np.unique(documents.classes)), key=_class_order)
     if len(classes) < 2:
         raise DataError(
-            f"{read.place}: the class '{settings.label}': expected two classes or more, found only "
+            f"{documents.raw.place}: the class '{settings.label}': expected two classes or more, found only "
             f"{classes[0]!r}"
         )
     return Labels(settings.label, classes, settings.text, settings.longest)
@@ -387,58 +414,58 @@ def _class_order(name: str) -> tuple[int, float, str]:
         return (1, 0.0, name)
 
 
-def _codes(read: "Documents", parts: dict[str, list[int]], labels: Labels | None) -> NDArray[np.int64] | None:
+def _codes(documents: Documents, parts: Parts, labels: Labels | None) -> NDArray[np.int64] | None:
     """The code of the class of each document (N,); each class must have a training document."""
     if labels is None:
         return None
     code = {name: number for number, name in enumerate(labels.classes)}
-    codes = np.array([code[name] for name in read.classes], dtype=np.int64)
+    # a class whose texts have no token is none
+    codes: NDArray[np.int64] = np.array([code.get(name, -1) for name in documents.names])[documents.classes]
     absent = [name for name in labels.classes if code[name] not in codes[parts["train"]]]
     if absent:
         raise DataError(
-            f"{read.place}: the class '{labels.name}': {listed(absent)} has no training text; each class "
-            "needs several different texts"
+            f"{documents.raw.place}: the class '{labels.name}': {listed(absent)} has no training text; each "
+            "class needs several different texts"
         )
     return codes
 
 
-def _split(keys: list[str], read: "Documents", settings: Preparation) -> dict[str, list[int]]:
-    """Return the document numbers of each split; documents with the same key are in the same split.
+def _split(same: NDArray[np.int64], documents: Documents, settings: Preparation) -> Parts:
+    """Which documents (N,) each split has; documents of the same number of `same` are in the same split.
 
     Each part has the shares of the classes if each class has enough documents. A copy of a document of an
     official test set is left out of the training.
     """
-    official = {keys[number] for number in read.test}
-    free = [number for number in range(len(keys)) if number not in read.test and keys[number] not in official]
-    unique = list(dict.fromkeys(keys[number] for number in free))
+    official = documents.official
+    free = ~np.isin(same, same[official])  # official ones are not free, either
+    unit, unique = pd.factorize(same[free])
     if len(unique) < FEWEST_DOCUMENTS:
         raise DataError(
-            f"{read.place}: {count(len(unique), 'different document')}, expected at least "
+            f"{documents.raw.place}: {count(len(unique), 'different document')}, expected at least "
             f"{FEWEST_DOCUMENTS}; {UNITS[settings.document]}, change the file or prepare.document"
         )
     rest = np.arange(len(unique))
     stratum = None
-    if read.classes:
-        first = {keys[number]: read.classes[number] for number in reversed(free)}
-        stratum = np.array([first[key] for key in unique], dtype=object)
+    if settings.label is not None:
+        order = np.argsort(np.argsort(list(documents.names)))  # scikit-learn takes the classes by name
+        stratum = order[documents.classes[free][np.unique(unit, return_index=True)[1]]]
     test: Any = np.arange(0)
     if settings.folds:
         rest, test = cut_fold(rest, settings, _stratum_of(rest, stratum, 1 / settings.folds))
     elif settings.test is None:
         rest, test = _cut(rest, settings.test_share, settings.seed, stratum)
     _, validation = _cut(rest, settings.validation_share, settings.seed, stratum)
-    held_out = (("test", test), ("validation", validation))
-    side = {unique[number]: name for name, numbers in held_out for number in numbers}
-    parts: dict[str, list[int]] = {"train": [], "validation": [], "test": sorted(read.test)}
-    for number in free:
-        parts[side.get(keys[number], "train")].append(number)
-    left_out = len(keys) - sum(map(len, parts.values()))
-    if left_out:
+    side = np.zeros(len(unique), np.int8)
+    side[test], side[validation] = 1, 2
+    of_document = np.full(len(same), -1, np.int8)
+    of_document[free] = side[unit]
+    of_document[official] = 1
+    if left_out := int((of_document < 0).sum()):
         logger.warning(
             "%s: %s left out of the training: the official test set has the same",
-            *(read.place, count(left_out, "text")),
+            *(documents.raw.place, count(left_out, "text")),
         )
-    return parts
+    return {name: of_document == number for name, number in SIDES.items()}
 
 
 def _cut(rest: Any, share: float, seed: int, stratum: Any) -> Any:
@@ -452,17 +479,7 @@ def _stratum_of(rest: Any, stratum: Any, share: float) -> Any:
     """The classes if both parts of a split can have all of them, else None."""
     if stratum is None:
         return None
-    sizes = Counter(stratum[rest])
+    sizes = Counter(stratum[rest].tolist())
     part = math.ceil(share * len(rest))
     fits = min(sizes.values()) >= 2 and min(part, len(rest) - part) >= len(sizes)
     return stratum if fits else None
-
-
-def _inner(rows: list[list[int]]) -> int:
-    """Count the tokens without `<BOS>` and `<EOS>`."""
-    return sum(len(row) - 2 for row in rows)
-
-
-def _share_of(token: int, rows: Iterable[list[int]]) -> float:
-    rows = list(rows)
-    return sum(row.count(token) for row in rows) / max(_inner(rows), 1)

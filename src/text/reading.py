@@ -1,7 +1,10 @@
 """Reading of raw texts: .txt, .json and .jsonl files into documents."""
 
 import re
+from codecs import getincrementaldecoder
 from collections.abc import Collection, Iterator
+from io import TextIOWrapper
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +18,7 @@ SUFFIXES = (".txt", ".json", ".jsonl")
 OTHERS = ("SOURCE.json", "labels.json")  # of the project, beside the raw files
 TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".parquet")
 BLANK_LINES = re.compile(r"\n\s*\n")
+CHECKED_AT_ONCE = 1 << 20  # bytes
 SHOWN = 12  # characters of a text in an error
 
 
@@ -81,29 +85,81 @@ def read_documents(
         DataError: there is no such file, or one is empty, of another encoding, has a NUL, or is JSON of
             another form.
     """
-    documents: list[str] = []
-    empty = 0
+    found = list(documents_of(place, encoding, document))
+    kept = [text for text in found if text]
+    return kept, len(found) - len(kept)
+
+
+def documents_of(place: Path, encoding: str | None = None, document: Unit = "line") -> Iterator[str]:
+    """The documents one after the other, as `read_documents` reads them; empty ones are empty texts.
+
+    Lines and the entries of a .jsonl file are read one at a time.
+    """
     for path in text_files(place):
-        text = read_text(path, encoding)
-        if path.suffix.lower() == ".txt":
-            parts = _parts(text, document)
-        else:
-            parts = [text_of(where, entry) for where, entry in entries(path, text)]
-        found = [part.strip() for part in parts]
-        kept = [part for part in found if part]
-        if not kept:
+        nothing = True
+        for part in _documents_of_file(path, encoding, document):
+            text = part.strip()
+            nothing = nothing and not text
+            yield text
+        if nothing:
             raise DataError(f"{path}: no text found")
-        documents += kept
-        empty += len(found) - len(kept)
-    return documents, empty
 
 
-def _parts(text: str, document: Unit) -> list[str]:
-    lines = text.splitlines()
-    if document == "line":
-        return lines
-    whole = "\n".join(lines).strip()
-    return [whole] if document == "file" else BLANK_LINES.split(whole)
+def _documents_of_file(path: Path, encoding: str | None, document: Unit) -> Iterator[str]:
+    if path.suffix.lower() != ".txt":
+        yield from (text_of(where, entry) for where, entry in entries(path, encoding))
+    elif document == "file":
+        yield "\n".join(read_text(path, encoding).splitlines())
+    elif document == "line":
+        yield from lines_of(path, encoding)
+    else:
+        lines: list[str] = []
+        for line in chain(lines_of(path, encoding), [""]):
+            if line.strip():
+                lines.append(line)
+            elif lines:
+                yield "\n".join(lines)
+                lines = []
+
+
+def lines_of(path: Path, encoding: str | None = None) -> Iterator[str]:
+    """The lines of a text file, one at a time, as `str.splitlines` has them.
+
+    Raises:
+        DataError: as `read_text`.
+    """
+    with opened(path, encoding) as file:
+        for line in file:
+            yield from line.splitlines()
+
+
+def opened(path: Path, encoding: str | None = None) -> TextIOWrapper:
+    """Open a text file, which is checked as a whole before, to read it line by line.
+
+    Raises:
+        DataError: as `read_text`.
+    """
+    if _is_utf8(path):
+        return path.open(encoding="utf-8-sig", newline="")
+    read_text(path, encoding)
+    return path.open(encoding=encoding, newline="")
+
+
+def _is_utf8(path: Path) -> bool:
+    decoder = getincrementaldecoder("utf-8")()
+    with path.open("rb") as file:
+        while block := file.read(CHECKED_AT_ONCE):
+            try:
+                decoder.decode(block)
+            except UnicodeDecodeError:
+                return False
+            if b"\0" in block:
+                return False
+    try:
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def read_text(path: Path, encoding: str | None = None) -> str:
@@ -151,19 +207,21 @@ def encoding_of(files: list[Path]) -> str | None:
     return None
 
 
-def entries(path: Path, text: str) -> Iterator[tuple[str, Any]]:
+def entries(path: Path, encoding: str | None = None) -> Iterator[tuple[str, Any]]:
     """The entries of a .json or .jsonl file, each with its place.
 
     Raises:
-        DataError: it is not JSON, or no list.
+        DataError: it is not JSON, or no list, or as `read_text`.
     """
     if path.suffix.lower() == ".jsonl":
-        for number, line in enumerate(text.split("\n"), 1):
-            if line.strip():
-                where = f"{path}, line {number}"
-                yield where, _json(where, line)
+        with opened(path, encoding) as file:
+            file.reconfigure(newline="\n")
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    where = f"{path}, line {number}"
+                    yield where, _json(where, line)
         return
-    content = _json(str(path), text)
+    content = _json(str(path), read_text(path, encoding))
     if not isinstance(content, list):
         raise DataError(f"{path}: expected a list of texts or objects")
     for number, entry in enumerate(content, 1):

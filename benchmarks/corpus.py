@@ -1,0 +1,107 @@
+"""Preparing a large corpus: CPU time and memory per megabyte of text, jieba's words by all processors.
+
+    python -m benchmarks.corpus [--megabytes "[50, 200]"] [--tokenizer jieba]
+
+The documents are sentences of the sample of words, drawn at random with numbers between, 60 or so characters
+each. The memory is what the process and those that help it allocate together (RssAnon), less that for one
+megabyte. The folder of temporary files needs three times the size of the text.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jsonargparse import auto_cli
+
+from benchmarks.large_table import memory_of
+
+SENTENCES = Path("data/samples/words")
+PREPARE = """
+import json, sys
+from pathlib import Path
+from src.text.prepare import Preparation, prepare
+if __name__ == "__main__":
+    raw, prepared, settings = sys.argv[1:]
+    prepare(Path(raw), Path(prepared), Preparation(**json.loads(settings)))
+"""
+
+
+def write_corpus(path: Path, megabytes: int) -> None:
+    """Write documents, a line each."""
+    texts = "\n".join(file.read_text(encoding="utf-8") for file in sorted(SENTENCES.glob("*.txt")))
+    sentences = np.array([line.strip() for line in texts.splitlines() if line.strip()], dtype=object)
+    generator = np.random.default_rng(0)
+    size = 0
+    with path.open("w", encoding="utf-8") as file:
+        while size < megabytes * 10**6:
+            drawn = generator.choice(sentences, (2000, 2))
+            numbers = generator.integers(10**9, size=2000)
+            lines = "".join(f"{a}{n}{b}\n" for (a, b), n in zip(drawn, numbers, strict=True))
+            size += len(lines.encode())
+            file.write(lines)
+
+
+def processes_of(process: int) -> list[int]:
+    """A process and those that it has started, directly or not."""
+    found = [process]
+    for each in found:
+        for path in Path(f"/proc/{each}/task").glob("*/children"):
+            found += map(int, path.read_text().split())
+    return found
+
+
+def measured(raw: Path, prepared: Path, settings: dict[str, object]) -> tuple[float, float, float]:
+    """Prepare in a process of its own: its seconds, CPU seconds, and the largest memory in MiB."""
+    program = raw.parent / "prepare_corpus.py"
+    program.write_text(PREPARE, encoding="utf-8")
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    process = subprocess.Popen(
+        [sys.executable, str(program), str(raw), str(prepared), json.dumps(settings)],
+        env=os.environ | {"PYTHONPATH": str(Path.cwd())},
+        stdout=subprocess.DEVNULL,
+    )
+    most = 0
+    while process.poll() is None:
+        with suppress(OSError):  # one has just ended
+            most = max(most, sum(memory_of(each).get("RssAnon", 0) for each in processes_of(process.pid)))
+        time.sleep(0.05)
+    if process.returncode:
+        sys.exit(f"prepare: exit code {process.returncode}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - start, cpu, most / 1024
+
+
+def run(megabytes: list[int] | None = None, tokenizer: Literal["jieba", "char", "word"] = "jieba") -> None:
+    """Print the time and the memory of preparing.
+
+    Args:
+        megabytes: the sizes of the text; 50 and 200 if none is given.
+        tokenizer: of the preparation.
+    """
+    settings: dict[str, object] = {"tokenizer": tokenizer, "min_count": 2}
+    base = 0.0
+    for size in [1, *(megabytes or [50, 200])]:
+        with tempfile.TemporaryDirectory() as name:
+            raw = Path(name, "raw")
+            raw.mkdir()
+            write_corpus(raw / "corpus.txt", size)
+            seconds, cpu, memory = measured(raw, Path(name, "prepared"), settings)
+        base = base or memory
+        print(
+            f"{tokenizer} {size:5,} MB: {seconds:7.1f} s, CPU {cpu / size:.2f} s/MB, {memory:6,.0f} MiB, "
+            f"{(memory - base) / size:.2f} MiB/MB",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    auto_cli(run)
