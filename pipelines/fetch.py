@@ -3,14 +3,16 @@
 import csv
 import json
 import logging
+import re
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 from jsonargparse import auto_cli
 
@@ -27,6 +29,9 @@ LABELS = "labels.json"  # {column: {language: label}}
 MOST_SHOWN = 6
 ATTEMPTS = 3
 TIMEOUT = 30.0  # seconds without a byte
+WEB = ("http", "https", "ftp")
+STORES = {"s3": "s3fs is not installed; run: make setup EXTRAS=s3", "gs": "gcsfs is not installed"}
+BLOCK = 1 << 23  # bytes of an object that are copied at once
 PARTIAL_CONTENT = 206  # the HTTP status of a response with a range of a file
 OFFLINE_WAY = "set `source` to sample, or to a folder that holds the files"
 
@@ -36,7 +41,8 @@ class RawFile:
     """A raw file of `source: download`.
 
     Args:
-        url: a public address.
+        url: a public address, or that of an object in a store, s3://BUCKET/KEY or gs://BUCKET/KEY, whose
+            access keys are taken from the environment only.
         hash: the digest of the content, such as `sha1:585e...` or `sha256:...`.
         source: where this file is, whatever the source of the others is, such as pretrained weights for data
             of one's own: `download`, or the path of the file or folder, whose sha256 is compared if `hash`
@@ -53,10 +59,10 @@ class Source:
     """The keys `source` and `files` of a task's section in params.yaml.
 
     Args:
-        source: sample, download, or the path of a folder.
-        files: the raw files, or folders of files, by name; empty for all that the source has. For a download
-            of many files: the path of a registry, a text file with a line `name hash url` per file, which the
-            other sources ignore.
+        source: sample, download, the path of a folder, or the address of a folder: s3://BUCKET/FOLDER.
+        files: the raw files, or folders of files, by name; empty for all that the source has. An address
+            needs the name and hash of each file. For a download of many files: the path of a registry, a text
+            file with a line `name hash url` per file, which folders and the sample ignore.
     """
 
     source: str
@@ -70,7 +76,7 @@ def fetch(task: str) -> None:
 
     The key `source` of the task's section in params.yaml is `sample` (the files of data/samples/<task>/,
     offline), `download` (public addresses, with verified digests), `none` (a data module of one's own brings
-    its data) or the path of a folder that holds the files.
+    its data), the path of a folder that holds the files, or the address of one, such as s3://BUCKET/FOLDER.
 
     Args:
         task: a task of params.yaml.
@@ -78,8 +84,11 @@ def fetch(task: str) -> None:
     section = task_section(task)
     wanted = checked(Source, {key: section.get(key) for key in ("source", "files")}, task)
     files = wanted.files
+    remote = wanted.source == DOWNLOAD or "://" in wanted.source
     if isinstance(files, str):
-        files = _registry(task, Path(files)) if wanted.source == DOWNLOAD else {}
+        files = _registry(task, Path(files)) if remote else {}
+    if wanted.source != DOWNLOAD and remote:
+        files = _addressed(task, wanted.source, files)
     for name in files:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise ConfigurationError(f"{task}.files: {name!r} leads out of the task's folder")
@@ -91,12 +100,12 @@ def fetch(task: str) -> None:
             _write_sample(task, folder)
         elif wanted.source == "none":  # the data module brings its data
             pass
-        elif wanted.source == DOWNLOAD:
+        elif remote:
             _download(task, {name: file for name, file in files.items() if name not in elsewhere}, folder)
         else:
             others = {name: file for name, file in files.items() if file.source is None}
             _copy(task, Path(wanted.source).expanduser(), others, folder)
-        if wanted.source != DOWNLOAD and downloaded:
+        if not remote and downloaded:
             _download(task, downloaded, folder)
         for name, file in elsewhere.items():
             _copy_one(task, name, file, folder)
@@ -151,6 +160,35 @@ def _write_sample(task: str, folder: Path) -> None:
         )
 
 
+def _addressed(task: str, source: str, files: dict[str, RawFile]) -> dict[str, RawFile]:
+    """The files of an address, each with its own address."""
+    _require_address(f"{task}.source", source)
+    if not files:
+        raise ConfigurationError(f"{task}.files: {source} needs the name and the hash of each file")
+    web = urlsplit(source).scheme in WEB
+    return {
+        name: replace(file, url=file.url or f"{source.rstrip('/')}/{quote(name) if web else name}")
+        for name, file in files.items()
+    }
+
+
+def _require_address(key: str, url: str) -> None:
+    """Refuse an address of an unknown kind, and one with an access key, which is not repeated.
+
+    Raises:
+        ConfigurationError: params.yaml, which is committed, must not have keys; or no library reads it.
+    """
+    found = urlsplit(url)
+    if found.username or found.password or re.search(r"(?i)(signature|credential|token|sig)=", found.query):
+        raise ConfigurationError(
+            f"{key}: the address has an access key in it; leave it out, and set it in the environment, as "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    if found.scheme not in (*WEB, *STORES):
+        known = ", ".join(f"{scheme}://" for scheme in (*WEB, *STORES))
+        raise ConfigurationError(f"{key}: found {url}, expected one of {known}")
+
+
 def _download(task: str, files: dict[str, RawFile], folder: Path) -> None:
     import pooch  # slow, and not needed for --help or the sample
     import requests
@@ -158,6 +196,7 @@ def _download(task: str, files: dict[str, RawFile], folder: Path) -> None:
     for name, file in files.items():
         if not file.url or not file.hash:
             raise ConfigurationError(f"{task}.files.{name} needs a url and a hash for `source: download`")
+        _require_address(f"{task}.files.{name}.url", file.url)
     store = pooch.create(
         path=DOWNLOADS / task,
         base_url="",
@@ -168,7 +207,9 @@ def _download(task: str, files: dict[str, RawFile], folder: Path) -> None:
     pooch.get_logger().setLevel(logging.WARNING)
     for name, file in files.items():
         try:
-            shutil.copyfile(store.fetch(name, downloader=_resumed), folder / name)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            web = urlsplit(file.url).scheme in WEB
+            shutil.copyfile(store.fetch(name, downloader=_resumed if web else _from_store), folder / name)
         except ValueError as error:  # pooch's error for another digest; its message has both
             raise IntegrityError(f"{file.url}: {error}") from None
         except requests.RequestException as error:
@@ -192,6 +233,26 @@ def _resumed(url: str, output: str, _: Any) -> None:
             headers={"Accept-Encoding": "identity", "Range": f"bytes={file.tell()}-"},
             hooks={"response": begin},
         )(url, file, None)
+    part.replace(output)
+
+
+def _from_store(url: str, output: str, _: Any) -> None:
+    """Copy an object of a store for pooch, with the keys of the environment.
+
+    Raises:
+        ConfigurationError: the store's library is not installed.
+        ResourceError: the store does not answer, refuses the keys, or has no such object.
+    """
+    import fsspec
+
+    part = Path(output).with_name(f"{sha256(url.encode()).hexdigest()[:16]}.part")
+    try:
+        with fsspec.open(url, "rb") as source, part.open("wb") as file:
+            shutil.copyfileobj(source, file, BLOCK)
+    except ImportError:
+        raise ConfigurationError(f"{url}: {STORES[urlsplit(url).scheme]}") from None
+    except Exception as error:  # each store has errors of its own
+        raise ResourceError(f"{url}: {type(error).__name__}: {error}; {OFFLINE_WAY}") from None
     part.replace(output)
 
 
