@@ -40,6 +40,8 @@ MODULES: dict[str, tuple[set[str], int]] = {
     ),
     "accumulated": ({"val_loss"}, 0),
     "no_validation": (set(), 0),
+    "siamese": ({"val/loss", "val/acc", "val/acc_best", "margin", "test/loss", "test/acc"}, 297),
+    "dqn": (set(), 0),
     "log_lines": ({"val_loss", "val_acc", "val_f1", "test_acc", "test_f1"}, 40),
 }
 STAGES = """
@@ -66,6 +68,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parameters = yaml.safe_load((folder / "params.yaml").read_text())
     study = {"task": "weighted", "metric": "test_loss", "seeds": [1], "fixed": {"trainer.max_epochs": 1}}
     study["grid"] = {"model.channels": [2, 4]}
+    parameters["models"] = {"weighted": "data/prepared/weighted"}  # what the page shows
     parameters["more_studies"] = {
         "channels": study,
         "unknown": study | {"metric": "test/loss"},
