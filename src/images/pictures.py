@@ -60,10 +60,13 @@ class Decoding:
         background: the colour below transparent pixels.
         grey_range: the values that become black and white in pictures of more than 8 bits (16-bit, 32-bit
             and floating-point grey). None: the training pictures have 8 bits.
+        draft: a JPEG file is reduced to 1/2, 1/4 or 1/8 while it is decoded, if neither side becomes
+            shorter than this. None: it is decoded whole.
     """
 
     background: str = "white"
     grey_range: tuple[float, float] | None = None
+    draft: int | None = None
 
 
 class Header(NamedTuple):
@@ -283,8 +286,11 @@ def upright(
 ) -> Image.Image:
     """Convert a picture that Pillow has opened, as `read_picture` does."""
     lost = Counter() if lost is None else lost
+    decoding = decoding or Decoding()
+    if decoding.draft is not None:
+        file.draft(None, (decoding.draft, decoding.draft))  # nothing but JPEG does anything
     file.load()
-    picture = decoded(file, decoding or Decoding(), lost)
+    picture = decoded(file, decoding, lost)
     # the further pictures of an MPO file, a JPEG of phones, are previews of the first
     if getattr(file, "is_animated", False) and file.format != "MPO":
         lost["have several frames or pages: the first is read"] += 1

@@ -112,7 +112,8 @@ class Preprocessing:
         decoding = content.get("decoding")
         if decoding is not None:
             limits = decoding["grey_range"]
-            decoding = Decoding(decoding["background"], None if limits is None else (limits[0], limits[1]))
+            limits = None if limits is None else (limits[0], limits[1])
+            decoding = Decoding(**decoding | {"grey_range": limits})
         quantity = content.get("quantity")
         if quantity is not None:
             quantity = Quantity(**quantity)
@@ -125,6 +126,8 @@ class Preprocessing:
         for name in ("decoding", "quantity"):
             if content[name] is None:
                 del content[name]
+        if self.decoding is not None and self.decoding.draft is None:
+            del content["decoding"]["draft"]
         write_json(folder / FILE, content)
 
     @property

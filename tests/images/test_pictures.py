@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from src.core.errors import ConfigurationError, DataError
 from src.images.folders import LeftOut, pictures_of
@@ -395,3 +395,33 @@ def test_warnings_of_the_process_are_as_before(tmp_path: Path) -> None:
     before = list(warnings.filters)
     prepared(raw)
     assert list(warnings.filters) == before
+
+
+def test_a_draft_reduces_large_jpeg_files_alike_in_prepare_and_predict(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for number in range(20):
+        coarse = Image.fromarray(generator.integers(0, 256, (3, 4, 3), dtype=np.uint8))
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = 6 if number % 3 else 1
+        path = tmp_path / "raw" / "ab"[number % 2] / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        coarse.resize((400, 300), Image.Resampling.BICUBIC).save(path, quality=95, exif=exif)
+    whole, draft = tmp_path / "whole", tmp_path / "draft"
+    prepare(tmp_path / "raw", whole, Preparation(train=".", resize=16))
+    prepare(tmp_path / "raw", draft, Preparation(train=".", resize=16, draft=True))
+    reduced = np.load(draft / "train_images.npy")
+    difference = np.abs(reduced.astype(int) - np.load(whole / "train_images.npy"))
+    assert 0 < difference.mean() < 2
+    assert difference.max() < 16
+    assert "draft" not in (whole / "preprocessing.json").read_text(encoding="utf-8")
+    learnt = Preprocessing.load(draft)
+    assert learnt.decoding == Decoding(draft=32)
+    picture = tmp_path / "raw/a/0.jpg"
+    assert read_picture(picture, learnt.decoding).size == (50, 38)
+    assert read_picture(picture).size == (400, 300)
+    found = {image.tobytes() for image in reduced}
+    ((images, _, _),) = read_inputs(tmp_path / "raw/a", learnt, 20)
+    assert sum(image.tobytes() in found for image in images) > 4
+    with pytest.raises(ConfigurationError, match=r"prepare\.draft: it needs prepare\.resize"):
+        Preparation(train=".", draft=True)
+    assert plain(propose(tmp_path / "raw", None).prepare)["draft"] is True
