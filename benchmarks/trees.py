@@ -21,9 +21,9 @@ from src.core.documents import read_json
 from src.core.errors import ConfigurationError, exit_with_message
 from src.core.paths import MODELS, PREPARED, REPORTS, require_name
 from src.reporting.tables import print_metrics
-from src.tabular.baselines import log_odds, sampled_rows
+from src.tabular.baselines import log_odds, sampled_rows, trees_of_round
 from src.tabular.data import mapped_split
-from src.tabular.evaluate import rare_class, scores
+from src.tabular.evaluate import rare_classes, scores
 from src.tabular.model import TabularModel
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -45,18 +45,19 @@ def trees(model: str) -> None:
     prepared = PREPARED / bundle.task
     bundle.require_data(prepared)
     trained = bundle.model_of(TabularModel)
+    if len(trained.targets) > 1:
+        raise ConfigurationError(f"{model}: expected a model of one target, found {len(trained.targets)}")
     packages = [name for name in OPTIONS if importlib.util.find_spec(name)]
     if not packages:
         raise ConfigurationError(f"found none of {', '.join(OPTIONS)}; run: make setup EXTRAS=tables")
     splits = {split: mapped_split(prepared, split) for split in ("train", "test")}
-    classes = trained.target.classes
     rows, features = len(splits["train"][0]), len(bundle.preprocessing.features)
-    sample = sampled_rows(rows, features, len(classes or ()))
+    sample = sampled_rows(rows, features, trees_of_round(trained.targets))
     if sample is not None:
         splits["train"] = tuple(part[torch.from_numpy(sample)] for part in splits["train"])
         print(f"the trees are fitted on {len(sample)} of {rows} training rows, drawn at random")
     (train, target), (test, wanted) = (table_of(*splits[split]) for split in splits)
-    rare = rare_class(target) if classes is not None and len(classes) == 2 else None
+    rare = rare_classes(trained, target)
     report = read_json(REPORTS / model / "metrics.json", f"evaluate@{model}")
     metrics = {name: value for name, value in report.items() if name.startswith("test/")}
     for name in packages:

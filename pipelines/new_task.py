@@ -50,7 +50,7 @@ def new_task(
         name: of the new task.
         kind: of its data, a package of src/ with a propose.py.
         path: the file, or the folder with the files.
-        target: the column of a table to predict.
+        target: the column of a table to predict, or several with commas between.
         task: of a table, regression or classification; None decides by the target.
         reading: of a table, the keys of `prepare.reading` that are known; the others are found.
 
@@ -208,7 +208,9 @@ def main() -> None:
         "and classes, or a folder with one folder of .txt files per class. Or the folder of such a file.",
     )
     parser.add_argument(
-        "--target", type=str | None, help="The column of a table to predict, or of the class of texts."
+        "--target",
+        type=str | None,
+        help="The column of a table to predict, several with commas between, or that of the class of texts.",
     )
     parser.add_argument(
         "--task", choices=["regression", "classification"], help="Of a table: a quantity, or classes."

@@ -1,5 +1,7 @@
 """params.yaml, checked against typed signatures, and the kinds of data that its tasks name."""
 
+import inspect
+import re
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -8,6 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
+from src.core.arguments import explained
 from src.core.errors import ConfigurationError
 from src.core.paths import PARAMETERS, require_name
 
@@ -106,5 +109,6 @@ def checked(settings_class: type[Settings], values: Any, place: str) -> Settings
         parsed = parser.parse_object({"settings": values if values is not None else {}})
         return parser.instantiate(parsed).settings
     except ArgumentError as error:
-        message = str(error).replace("settings.", f"{place}.").replace("Group 'settings'", "the section")
+        keys = inspect.signature(settings_class).parameters
+        message = re.sub(r"\bsettings\.", f"{place}.", explained(error, keys))
         raise ConfigurationError(f"{PARAMETERS}, section {place}: {message}") from None

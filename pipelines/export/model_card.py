@@ -13,6 +13,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from pipelines.parameters import SOURCES
+from pipelines.report.scores import baselines_of
 from src.bundle.bundle import Bundle
 from src.bundle.exportable import Exportable
 from src.core.digests import file_digest
@@ -84,9 +85,7 @@ def _scores(model: str, best: dict[str, float]) -> dict[str, dict[str, float]]:
         if name.startswith("test/"):
             metric = name.removeprefix("test/")
             scores[metric] = {"model": metrics[name]}
-            for baseline, value in metrics.items():
-                if baseline.startswith("baseline/") and baseline.endswith(f"/{metric}"):
-                    scores[metric][baseline.split("/")[1]] = value
+            scores[metric] |= baselines_of(metrics, metric)
     return scores
 
 

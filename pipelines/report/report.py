@@ -234,9 +234,12 @@ def _facts(name: str, history: Path) -> dict[str, Any]:
 
 
 def _scores_table(metrics: Metrics) -> Table:
-    """A row for the test rows, the validation rows and each baseline, a column for each test metric."""
-    names = metric_names(metrics)
-    prefixes = {key.rpartition("/")[0] for key in metrics if key.startswith("baseline/")}
+    """A row for the test rows, the validation rows and each baseline, a column for each test metric.
+
+    Those of each of several targets, such as `test/height/rmse`, have a table of their own.
+    """
+    names = [name for name in metric_names(metrics) if "/" not in name]
+    prefixes = {"/".join(key.split("/")[:2]) for key in metrics if key.startswith("baseline/")}
     titles = {"test": "model, test rows", "validation": "model, validation rows"}
     titles |= {prefix: prefix.removeprefix("baseline/").replace("_", " ") for prefix in sorted(prefixes)}
     rows = []

@@ -12,7 +12,7 @@ from src.reporting.noise import P_VALUE, usual_metric
 
 EXPECTED = Path("data/expected_scores.yaml")
 
-HIGHER_IS_BETTER = {"accuracy", "precision", "recall", "f1", "r2", "roc_auc", "pr_auc"}
+HIGHER_IS_BETTER = {"accuracy", "precision", "recall", "f1", "r2", "roc_auc", "pr_auc", "all_right"}
 # the score of a task without an expectation is the first of these that it has
 USUAL = ("accuracy", "quantile_loss", "rmse", "perplexity", "loss")
 SHOWN = {
@@ -26,6 +26,7 @@ SHOWN = {
     "pr_auc": "PR-AUC",
     "brier": "Brier score",
     "ece": "ECE",
+    "all_right": "rows with all classes right",
 }
 
 Metrics = dict[str, float]
@@ -163,7 +164,7 @@ def metric_names(metrics: Metrics) -> list[str]:
 
 def baselines_of(metrics: Metrics, metric: str) -> dict[str, float]:
     """A metric of each baseline."""
-    found = re.compile(rf"baseline/(.+)/{re.escape(metric)}")
+    found = re.compile(rf"baseline/([^/]+)/{re.escape(metric)}")
     matches = {name: found.fullmatch(name) for name in metrics}
     return {match[1]: metrics[name] for name, match in matches.items() if match}
 

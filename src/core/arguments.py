@@ -17,11 +17,12 @@ SHORT_NAMES = (
 UNKNOWN = r"Option '(?P<option>[^']+)' is not accepted|does not accept option '(?P<key>[^']+)'"
 CAUSES = {
     "unknown": rf"{UNKNOWN}|unrecognized arguments: (?P<argument>\S+)",
+    "unexpected": r"<class '(?P<of>(?:\w+\.)+\w+)'>\].*?Unexpected keys: \{(?P<unexpected>[^}]+)\}",
     "denied": r"Importing '(?P<path>[^']+)' is not allowed",
     "package": r"given class_path '(?P<user>[^']+)': "
     r"(?P<lacks>Neither `[^`]+` nor `[^`]+` is available|Requirement '[^']+' not met)",
     "other class": r"Import path (?P<other>\S+) does not correspond to a subclass of (?P<base>\w+)",
-    "missing": r"the following arguments are required: (?P<names>[\w, ]+)",
+    "missing": r"the following arguments are required: (?P<names>[\w., ]+)",
     "ambiguous": r"Multiple subclasses with name \w+\. Give .*? ambiguity: (?P<choices>\w[\w., ]*\w)",
     "no class": r"(given class_path '(?P<class>[^']+)': )?"
     r"(module '\S+' has no attribute|No module named) '\S+'"
@@ -49,12 +50,17 @@ def explained(error: Exception, keys: Iterable[str] = (), program: str = "") -> 
     if not found:
         text = re.sub(r'Parser key "([^"]+)":', r"\1:", text)
         return text if len(text) < 300 else f"{text[:300]}..."
-    cause, match = min(found.items(), key=lambda item: item[1].start())
+    # an alternative that refuses the keys of a mapping is the one that was meant
+    cause = "unexpected" if "unexpected" in found else min(found, key=lambda name: found[name].start())
+    match = found[cause]
     before, after = text[: match.start()], text[match.start() :]
     key = ".".join(re.findall(r'Parser key "([^"]+)":', before))
     named = {name: value for name, value in match.groupdict().items() if value}
     if cause == "unknown":
         return _unknown_key(key, named, before, after, keys, program)
+    if cause == "unexpected":
+        name = named["unexpected"].split(",")[0].strip(" '")
+        return f"{key}: there is no such key: {name}{_nearest(name, _annotations_of(named['of']))}"
     if cause == "denied":
         place = "a class is one of torch.nn, torch.optim, lightning or src"
         return f"{key}: {named['path']} may not be named in a configuration; {place}"
@@ -63,8 +69,8 @@ def explained(error: Exception, keys: Iterable[str] = (), program: str = "") -> 
     if cause == "other class":
         return f"{key}: {named['other']} is no {named['base']}".lstrip(": ")
     if cause == "missing":
-        names = named["names"].strip().split(", ")
-        return f"{key}: missing: " + ", ".join(f"{key}.{name}" for name in names)
+        names = named["names"].strip(" .").split(", ")
+        return f"{key}: missing: ".lstrip(": ") + ", ".join(f"{key}.{name}".lstrip(".") for name in names)
     if cause == "ambiguous":
         return f"{key}: several classes have this name; give one of {named['choices']}"
     if cause == "no class":
@@ -76,6 +82,10 @@ def explained(error: Exception, keys: Iterable[str] = (), program: str = "") -> 
     value = re.search(FOUND, after)
     until = value.start() if value else len(after)
     types = [a or b for a, b in re.findall(EXPECTED, after[:until]) if a != "NoneType"]
+    if value and value[0].startswith(
+        "Got"
+    ):  # of a part of the value: what stands before it was expected there
+        types = types[-1:]
     literals = [choice.strip(" '") for one in types if "'" in one for choice in one.split(",")]
     shown = value[1] if value else "?"
     shown = shown if len(shown) < 80 else f"{shown[:80]}..."
@@ -120,3 +130,9 @@ def _arguments_of(path: str) -> list[str]:
     module, _, name = path.rpartition(".")
     found = getattr(sys.modules.get(module), name, None)
     return list(inspect.signature(found).parameters) if inspect.isclass(found) else []
+
+
+def _annotations_of(path: str) -> list[str]:
+    """The keys of a TypedDict that the parser has imported."""
+    module, _, name = path.rpartition(".")
+    return list(getattr(getattr(sys.modules.get(module), name, None), "__annotations__", ()))

@@ -44,7 +44,7 @@ def print_metrics(title: str, metrics: Mapping[str, float]) -> None:
         metrics: by name: `test/<metric>` of the model, `baseline/<name>/<metric>` of the baselines.
     """
     names = sorted(name.removeprefix("test/") for name in metrics if name.startswith("test/"))
-    baselines = sorted({name.rpartition("/")[0] for name in metrics if name.startswith("baseline/")})
+    baselines = sorted({"/".join(name.split("/")[:2]) for name in metrics if name.startswith("baseline/")})
     prefixes = {"model": "test"} | {prefix.removeprefix("baseline/"): prefix for prefix in baselines}
     values = {
         (shown, name): "" if (value := metrics.get(f"{prefix}/{name}")) is None else f"{value:.5g}"

@@ -1,5 +1,6 @@
 """Models of scikit-learn that a model of a table is compared with."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,20 +11,27 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from torch import Tensor
 
 from src.tabular.model import TabularModel
+from src.tabular.preprocessing import Target
 
 CELLS = 10_000_000  # of the training rows times the trees of a round of boosting: about 20 s
 ROWS_AT_ONCE = 8192
 
 
-def sampled_rows(rows: int, features: int, classes: int = 2) -> NDArray[np.int64] | None:
+def trees_of_round(targets: Sequence[Target]) -> int:
+    """The number of trees of a round of boosting: one a target, and of more than two classes one a class."""
+    classes = len(targets[0].classes or ())
+    return max(len(targets), classes if classes > 2 else 1)
+
+
+def sampled_rows(rows: int, features: int, trees: int = 1) -> NDArray[np.int64] | None:
     """The training rows of the baselines, in increasing order; None for all of them.
 
     Args:
         rows: of the training.
         features: of a row.
-        classes: of the target; each of more than two has a tree of its own.
+        trees: of a round of boosting.
     """
-    most = CELLS // (features * (classes if classes > 2 else 1))
+    most = CELLS // (features * trees)
     if rows <= most:
         return None
     return np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
@@ -44,26 +52,45 @@ def baseline_outputs(
         (B, O) by name, with the meaning of the outputs of the network: the transformed target, or logits.
     """
     if model.target.classes is None:
+        wanted = target.numpy().T  # (T, rows)
         quantile = {"loss": "quantile", "quantile": model.quantile} if model.loss == "quantile" else {}
         regressors: dict[str, Any] = {
             "ridge": RidgeCV(alphas=np.logspace(-2, 4, 13)),
             "boosting": HistGradientBoostingRegressor(random_state=0, **quantile),
         }
-        fitted = {name: m.fit(features.numpy(), target[:, 0].numpy()) for name, m in regressors.items()}
-        answers = {name: _in_parts(m.predict, test) for name, m in fitted.items()}
-        return {name: torch.from_numpy(answer).float()[:, None] for name, answer in answers.items()}
+        outputs = {}
+        for name, regressor in regressors.items():
+            columns = [_in_parts(regressor.fit(features.numpy(), column).predict, test) for column in wanted]
+            outputs[name] = torch.from_numpy(np.stack(columns, axis=1)).float()
+        return outputs
     classifiers: dict[str, Any] = {
         "logistic": LogisticRegression(max_iter=1000),
         "boosting": HistGradientBoostingClassifier(random_state=0),
     }
-    outputs = {}
-    for name, classifier in classifiers.items():
-        classifier.fit(features.numpy(), target.numpy())
-        probabilities = np.zeros((len(test), len(model.target.classes)))
-        # a class may have no row in a sample
-        probabilities[:, classifier.classes_] = _in_parts(classifier.predict_proba, test)
-        outputs[name] = log_odds(model, probabilities)
-    return outputs
+    return {
+        name: torch.cat(
+            [
+                log_odds(model, _probabilities(classifier, one, features, codes, test))
+                for one, (codes,) in model.by_target(target)
+            ],
+            dim=1,
+        )
+        for name, classifier in classifiers.items()
+    }
+
+
+def _probabilities(
+    classifier: Any, target: Target, features: Tensor, codes: Tensor, test: Tensor
+) -> NDArray[np.floating]:
+    """Fit a classifier to the classes (rows,) of a target; its probabilities (B, C) for the test rows."""
+    probabilities = np.zeros((len(test), len(target.classes or ())))
+    if len(codes.unique()) == 1:  # of a sample
+        probabilities[:, codes[0]] = 1
+        return probabilities
+    classifier.fit(features.numpy(), codes.numpy())
+    # a class may have no row in a sample
+    probabilities[:, classifier.classes_] = _in_parts(classifier.predict_proba, test)
+    return probabilities
 
 
 def log_odds(model: TabularModel, probabilities: NDArray[np.floating]) -> Tensor:

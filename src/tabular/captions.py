@@ -45,6 +45,7 @@ TABLES = {
     "worst_rows": "Worst test rows",
     "groups": "Errors by category",
     "thresholds": "Thresholds",
+    "targets": "Scores by target",
     "columns": "Columns and their learnt transformation",
     "weights": "Weights",
 }

@@ -27,7 +27,7 @@ BLOCKS_AT_ONCE = 1024
 
 
 def load_split(prepared: Path, split: str) -> tuple[Tensor, Tensor]:
-    """Read a split: features (rows, F) float32, target (rows, 1) float32 or, for classes, (rows,) int64."""
+    """Read a split: features (rows, F) float32, targets as `Preparation` has them."""
     numbers, codes, target = (_load(prepared, split, part) for part in ("numbers", "codes", "target"))
     return densify(numbers, codes, Preprocessing.load(prepared)), target
 
@@ -147,6 +147,8 @@ class TabularData(WholeData):
         self.balanced = balanced
         if balanced and self.preprocessing.target.classes is None:
             raise ConfigurationError("data.balanced does not fit a target of regression")
+        if balanced and len(self.preprocessing.targets) > 1:
+            raise ConfigurationError("data.balanced is for one target of classes")
 
     def kind(self, split: str) -> type[Batches]:
         """The class that cuts the batches of a split."""
@@ -242,7 +244,7 @@ def fold_positions(target: Tensor, seed: int) -> Tensor:
     """The position (rows,) of each row in a random order, in which the rows of a class lie together.
 
     Args:
-        target: (rows, 1) float32 or, for classes, (rows,) int64.
+        target: (rows, T) or, of one target of classes, (rows,).
         seed: of the order.
     """
     generator = torch.Generator().manual_seed(derived_seed(seed, -1))  # from 0 on they are those of epochs

@@ -1,7 +1,7 @@
 """Many small networks for tables, trained at once as one batched network, whose answers are averaged.
 
 M members, K folds, B batch, F features, N numeric features, Q bins, E outputs of an embedding, H hidden
-units, O outputs, C classes
+units, O outputs, C classes, T targets
 """
 
 import math
@@ -197,7 +197,8 @@ class TabularEnsemble(TabularModel):
         dropout: the probability that an activation is set to 0 in training, in [0, 1).
         bins: of the piecewise-linear embedding of numbers; their edges are quantiles of the training rows.
         embedding_size: the outputs of the embedding of each number, beside the number; 0 for none.
-        loss: huber or mse of the transformed target, cross_entropy of classes.
+        loss: huber or mse of the transformed targets, cross_entropy of classes; bce of two classes, or of
+            several targets of classes.
         delta: from which error on `huber` is linear.
         **options: those of `TabularModel` other than `network`.
 
@@ -216,7 +217,7 @@ class TabularEnsemble(TabularModel):
         dropout: float = 0.25,
         bins: int = 32,
         embedding_size: int = 4,
-        loss: Literal["huber", "mse", "cross_entropy"] = "huber",
+        loss: Literal["huber", "mse", "cross_entropy", "bce"] = "huber",
         delta: float = 0.3,
         **options: Any,
     ) -> None:
@@ -253,7 +254,9 @@ class TabularEnsemble(TabularModel):
         self.folds = folds
         self.delta = delta
         limits = torch.finfo(torch.get_default_dtype())
-        self.range = nn.Buffer(torch.tensor([limits.min, limits.max]))  # of a quantity in the training rows
+        bounds = torch.tensor([limits.min, limits.max])  # of quantities in the training rows, (2,) or (2, T)
+        several = len(self.targets)
+        self.range = nn.Buffer(bounds if several == 1 else bounds[:, None].repeat(1, several))
 
     def setup(self, stage: str) -> None:
         """Learn the edges of the bins and the range of the target from the rows of the training."""
@@ -261,7 +264,7 @@ class TabularEnsemble(TabularModel):
             features, target, *_ = self.trainer.datamodule.tensors("train")  # type: ignore[attr-defined]
             self.network.learn(features)
             if self.target.classes is None:
-                self.range.copy_(torch.stack(target.aminmax()))
+                self.range.copy_(torch.stack(target.aminmax(dim=0)).view_as(self.range))
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, F) to outputs (B, O): the transformed target, or logits; of all members together."""
@@ -279,7 +282,11 @@ class TabularEnsemble(TabularModel):
         shares = (chosen / chosen.sum(dim=0))[:, :, None]  # (M, B, 1)
         if self.target.classes is None:
             return (shares * outputs.clamp(*self.range)).sum(dim=0)
-        return (shares.log() + outputs.log_softmax(dim=2)).logsumexp(dim=0)
+        logarithms = shares.log()
+        if self.loss == "bce":
+            yes, no = (logarithms + functional.logsigmoid(logits) for logits in (outputs, -outputs))
+            return yes.logsumexp(dim=0) - no.logsumexp(dim=0)
+        return (logarithms + outputs.log_softmax(dim=2)).logsumexp(dim=0)
 
     def held_out(self, position: Tensor) -> Tensor:
         """Which members are not trained on which rows, (M, B) of 0 and 1.
@@ -312,17 +319,17 @@ class TabularEnsemble(TabularModel):
         """The loss (M, B) of each member and row, of outputs (M, B, O) and the prepared target."""
         members, rows = outputs.shape[:2]
         if self.target.classes is not None:
-            targets = target.repeat(members)
+            targets = target.repeat(members, *[1] * (target.ndim - 1))
             losses = self._class_losses(outputs.flatten(0, 1), targets, "none")
             if self.class_weights is not None:
                 losses = losses * self.class_weights[targets]
-            return losses.view(members, rows)
+            return losses.view(members, rows, -1).mean(dim=2)
         targets = target.expand_as(outputs)
         if self.loss == "huber":
             losses = functional.huber_loss(outputs, targets, reduction="none", delta=self.delta)
         else:
             losses = functional.mse_loss(outputs, targets, reduction="none")
-        return losses[:, :, 0]
+        return losses.mean(dim=2)
 
     def unseen_outputs(self, features: Tensor, *positions: Tensor) -> Tensor:
         """Outputs (B, O) for validation rows, of the members that were not trained on them.

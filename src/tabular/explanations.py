@@ -3,7 +3,7 @@
 All of it is a function of the model and the test rows, on at most `MOST_ROWS` of them where many passes are
 needed, and fewer for a large network: a report takes seconds.
 
-B rows, F features, C classes
+B rows, F features, C classes, T targets
 """
 
 from collections import Counter
@@ -60,21 +60,32 @@ class Importance:
 def row_losses(model: TabularModel, outputs: Tensor, target: Tensor) -> Numbers:
     """The loss of each row (B,): -log of the probability of its class, or the absolute error in its unit.
 
-    Of a perceptron, which has no probabilities, 1 for a wrong class.
+    Of a perceptron, which has no probabilities, 1 for a wrong class. Of several targets it is the mean over
+    them, of quantities in units of their standard deviations among the rows.
     """
     answers = model.predict(outputs)
     if model.target.classes is None:
-        return (answers.double() - model.predict(target).double()).abs().numpy()
+        found = (answers.double() - model.predict(target).double()).abs()
+        if len(model.targets) > 1:
+            found = (found / _deviations(model.predict(target))).mean(dim=1)
+        return found.numpy()
     if model.loss == "perceptron":
         return (model.decide(answers) != target).double().numpy()
-    right = answers.double().gather(1, target[:, None])[:, 0]
-    return -right.clamp(min=SMALLEST).log().numpy()
+    right = answers.double().gather(-1, target[..., None])[..., 0]  # (B,) or (B, T)
+    losses = -right.clamp(min=SMALLEST).log()
+    return losses.view(len(losses), -1).mean(dim=1).numpy()
+
+
+def _deviations(values: Tensor) -> Tensor:
+    """The standard deviations (T,) of values (B, T), 1 where all are the same."""
+    found = values.double().std(dim=0, correction=0)
+    return found.where(found > 0, 1)
 
 
 def loss_name(model: TabularModel) -> str:
     """What `row_losses` are."""
     if model.target.classes is None:
-        return "absolute error"
+        return "absolute error" + (" in standard deviations" if len(model.targets) > 1 else "")
     return "error" if model.loss == "perceptron" else "log loss"
 
 
@@ -145,25 +156,24 @@ def shown_cells(column: Column, block: Tensor) -> list[str]:
 
 
 def plot_partial_dependence(
-    model: TabularModel, features: Tensor, found: list[Importance], label: str, path: Path
+    model: TabularModel, features: Tensor, found: list[Importance], labels: list[str], path: Path
 ) -> None:
     """Plot the mean prediction over the values of the most important columns (Friedman 2001).
+
+    Of several quantities it is in standard deviations of the predictions from their mean.
 
     Args:
         model: trained.
         features: of test rows (B, F).
         found: the columns, the most important one first.
-        label: of the target.
+        labels: of the targets.
         path: of the figure.
     """
     chosen = found[:SHOWN_COLUMNS]
     rows = -(-len(chosen) // 3)
     figure = Figure(figsize=(11, 3.2 * rows), layout="constrained")
     panels = figure.subplots(rows, 3, squeeze=False, sharey=True).ravel()
-    classes = model.target.classes
-    curves = [label] if classes is None else [f"P({name})" for name in classes[:MOST_CURVES]]
-    # of two classes one says it all
-    shown = [1] if classes is not None and len(classes) == 2 else list(range(len(curves)))
+    curves, shown = _curves(model, labels)
     for one, axes in zip(chosen, panels, strict=False):
         points, values = _grid(one.column, features[:, one.place])
         means = _means(model, features, one.place, points)
@@ -180,11 +190,26 @@ def plot_partial_dependence(
         axes.grid(alpha=0.3)
     for axes in panels[len(chosen) :]:
         axes.set_axis_off()
+    several = "standard deviations from the mean" if model.target.classes is None else "probability"
     for axes in panels[::3]:
-        axes.set_ylabel(curves[shown[0]] if len(shown) == 1 else "probability")
+        axes.set_ylabel(curves[shown[0]] if len(shown) == 1 else several)
     if len(shown) > 1:
         panels[0].legend()
     save_figure(figure, path)
+
+
+def _curves(model: TabularModel, labels: list[str]) -> tuple[list[str], list[int]]:
+    """The names of the values that `_means` has, and the numbers of those to draw."""
+    classes = model.target.classes
+    if classes is None:
+        return labels, list(range(min(len(labels), MOST_CURVES)))
+    if len(labels) == 1:
+        curves = [f"P({name})" for name in classes[:MOST_CURVES]]
+        # of two classes one says it all
+        return curves, [1] if len(classes) == 2 else list(range(len(curves)))
+    named = zip(labels, model.targets, strict=True)
+    curves = [f"P({label}: {name})" for label, target in named for name in target.classes or ()]
+    return curves, list(range(1, len(curves), 2))[:MOST_CURVES]
 
 
 def _short(text: str) -> str:
@@ -205,12 +230,15 @@ def _grid(column: Column, block: Tensor) -> tuple[Tensor, Numbers | list[str]]:
 
 @torch.inference_mode()
 def _means(model: TabularModel, features: Tensor, place: slice, points: Tensor) -> Numbers:
-    """The mean answer (points, 1 or C) where all rows have the features of a point."""
+    """The mean answer (points, 1, C or T) where all rows have the features of a point."""
     changed, means = features.clone(), []
     for point in points:
         changed[:, place] = point
         answers = model.predict(model(changed)).double().numpy()
         means.append(answers.reshape(len(features), -1).mean(axis=0))
+    if model.target.classes is None and len(model.targets) > 1:
+        usual = model.predict(model(features)).double()
+        return (np.stack(means) - usual.mean(dim=0).numpy()) / _deviations(usual).numpy()
     return np.stack(means)
 
 
@@ -229,16 +257,7 @@ def worst_table(
     """
     losses = row_losses(model, outputs, target)
     worst = np.argsort(-losses, kind="stable")[:WORST]
-    answers = model.predict(outputs[worst])
-    classes = model.target.classes
-    if classes is None:
-        actual = [f"{value:.5g}" for value in model.predict(target[worst])]
-        predicted = [f"{value:.5g}" for value in answers]
-    else:
-        actual = [classes[code] for code in target[worst]]
-        codes = model.decide(answers)
-        shares = answers.gather(1, codes[:, None])[:, 0]
-        predicted = [f"{classes[code]} ({share:.2f})" for code, share in zip(codes, shares, strict=True)]
+    actual, predicted = _shown_answers(model, outputs[worst], target[worst])
     chosen = found[:SHOWN_COLUMNS]
     columns = [shown_cells(one.column, features[worst][:, one.place]) for one in chosen]
     numbers = [str(rows[row]) for row in worst]
@@ -249,6 +268,27 @@ def worst_table(
         f"The test rows with the largest {what}; a row number counts from 1 below the header of the file.\n\n"
     )
     return text + markdown_table(["row", "actual", "predicted", what, *names], cells)
+
+
+def _shown_answers(model: TabularModel, outputs: Tensor, target: Tensor) -> tuple[list[str], list[str]]:
+    """The actual and predicted values or classes of rows as texts, those of several targets in one."""
+    answers = model.predict(outputs)
+    columns = list[tuple[list[str], list[str]]]()
+    if model.target.classes is None:
+        for _, part in model.by_target(model.predict(target), answers):
+            actual, predicted = ([f"{value:.5g}" for value in values] for values in part)
+            columns.append((actual, predicted))
+    else:
+        for one, (wanted, found, codes) in model.by_target(target, answers, model.decide(answers)):
+            classes = one.classes or []
+            shares = found.gather(1, codes[:, None])[:, 0]
+            answered = zip(codes, shares, strict=True)
+            predicted = [f"{classes[code]} ({share:.2f})" for code, share in answered]
+            columns.append(([classes[code] for code in wanted], predicted))
+    actual, predicted = (
+        [", ".join(cells) for cells in zip(*part, strict=True)] for part in zip(*columns, strict=True)
+    )
+    return actual, predicted
 
 
 def groups_table(
@@ -267,16 +307,20 @@ def groups_table(
     if not chosen:
         return None
     answers = model.predict(outputs)
-    if model.target.classes is None:
+    losses = row_losses(model, outputs, target)
+    if model.target.classes is not None:
+        right = (model.decide(answers) == target).double().view(len(target), -1).mean(dim=1).numpy()
+        values = [right, losses]
+        headings, text = ["accuracy", f"mean {loss_name(model)}"], ""
+    elif len(model.targets) > 1:
+        headings, values, text = [f"mean {loss_name(model)}"], [losses], ""
+    else:
         residuals = (model.predict(target).double() - answers.double()).numpy()
         headings = ["mean residual", "mean absolute error"]
         values = [residuals, np.abs(residuals)]
         text = (
             "A residual is the actual minus the predicted value: above 0 the model predicts too little.\n\n"
         )
-    else:
-        values = [(model.decide(answers) == target).double().numpy(), row_losses(model, outputs, target)]
-        headings, text = ["accuracy", f"mean {loss_name(model)}"], ""
     cells = []
     for one in chosen:
         group = pd.Series(shown_cells(one.column, features[:, one.place]), dtype=object)
@@ -325,5 +369,5 @@ def write_explanations(
         if text is not None:
             (tables / f"{name}.md").write_text(text, encoding="utf-8")
     if len(preprocessing.columns) > 2 or not preprocessing.is_linear:
-        label = preprocessing.label(preprocessing.target.name)
-        plot_partial_dependence(model, few, found, label, plots / "partial_dependence.png")
+        labels = [preprocessing.label(one.name) for one in preprocessing.targets]
+        plot_partial_dependence(model, few, found, labels, plots / "partial_dependence.png")

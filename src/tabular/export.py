@@ -126,7 +126,7 @@ def exportable(bundle: Bundle) -> Exportable:
         found = {name: part.numpy() for name, part in zip(names, parts, strict=True)}
         return as_inputs(table, preprocessing), found
 
-    classes = preprocessing.target.classes
+    classes, one = [target.classes for target in preprocessing.targets], len(preprocessing.targets) == 1
     names = output_names(model)
     inputs = as_inputs(random_rows(preprocessing, np.random.default_rng(0), 2), preprocessing)
     return Exportable(
@@ -148,8 +148,8 @@ def exportable(bundle: Bundle) -> Exportable:
             "missing_texts": preprocessing.missing,
             "unknown": UNKNOWN,
             "lags": preprocessing.lags,
-            "target": preprocessing.target.name,
-            "classes": classes,
+            "target": preprocessing.target.name if one else [target.name for target in preprocessing.targets],
+            "classes": classes[0] if one else None if classes[0] is None else classes,
             **_decision(model),
             "example": {column.name: _example(column) for column in preprocessing.columns},
         },

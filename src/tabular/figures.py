@@ -4,6 +4,7 @@ B batch, F features, C classes
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from torch import Tensor
 
 from src.reporting.figures import readable_logarithm, save_figure
 from src.tabular.data import Splits
@@ -24,6 +26,7 @@ Numbers = NDArray[np.floating]
 
 CURVE_POINTS = 400
 MAP_POINTS = 200
+PANELS = 3  # beside one another
 COLORS = [f"C{number}" for number in range(10)]  # of Matplotlib's default cycle
 
 
@@ -104,18 +107,27 @@ def _draw_map(axes: Any, figure: Figure, model: TabularModel, lines: list[Number
     axes.contour(*lines, regions, levels=np.arange(classes - 1) + 0.5, colors="black", linewidths=1)
 
 
-def plot_predictions(actual: Numbers, predicted: Numbers, label: str, logarithmic: bool, path: Path) -> None:
-    """Plot predicted against actual values of the test rows.
+def plot_predictions(targets: Sequence[tuple[Tensor, Tensor, bool]], labels: list[str], path: Path) -> None:
+    """Plot predicted against actual values of the test rows, a panel for each target.
 
     Args:
-        actual: (B,) in the unit of the target.
-        predicted: (B,) likewise.
-        label: of the target.
-        logarithmic: whether the axes are.
+        targets: predicted and actual values (B,) in the unit of the target, and whether the axes are
+            logarithmic.
+        labels: of the targets.
         path: of the figure.
     """
-    figure = Figure(figsize=(5.2, 5), layout="constrained")
-    axes = figure.subplots()
+    across = min(len(targets), PANELS)
+    down = -(-len(targets) // PANELS)
+    figure = Figure(figsize=(5.2 * across, 5 * down), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False).ravel()
+    for axes, (predicted, actual, logarithmic), label in zip(panels, targets, labels, strict=False):
+        _draw_predictions(axes, actual.numpy(), predicted.numpy(), label, logarithmic)
+    for axes in panels[len(targets) :]:
+        axes.set_axis_off()
+    save_figure(figure, path)
+
+
+def _draw_predictions(axes: Any, actual: Numbers, predicted: Numbers, label: str, logarithmic: bool) -> None:
     low, high = float(min(actual.min(), predicted.min())), float(max(actual.max(), predicted.max()))
     axes.plot([low, high], [low, high], color="grey", linewidth=1)
     axes.scatter(actual, predicted, s=12, alpha=0.6)
@@ -125,4 +137,3 @@ def plot_predictions(actual: Numbers, predicted: Numbers, label: str, logarithmi
         readable_logarithm(axes.yaxis)
     axes.grid(alpha=0.3)
     axes.set(xlabel=f"{label}, actual", ylabel=f"{label}, predicted", title="Test rows")
-    save_figure(figure, path)

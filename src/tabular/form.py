@@ -36,7 +36,7 @@ def table_form(model: TabularModel, preprocessing: Preprocessing) -> Form:
     """
     columns = preprocessing.columns
     fields: list[Component] = []
-    target = preprocessing.label(preprocessing.target.name)
+    target = ", ".join(preprocessing.label(one.name) for one in preprocessing.targets)
     gradio.Markdown(f"Predicts {target} of one row from the other {len(columns)} columns.")
     with gradio.Row():
         for column in columns:

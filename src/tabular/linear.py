@@ -36,10 +36,13 @@ def weights_table(model: TabularModel, splits: Splits, preprocessing: Preprocess
 
     Returns:
         One row per column and one for the bias, in the units of the columns and the target. None for other
-        networks, for classes, for a logarithm of the target, and for columns that are not linear.
+        networks, for classes, for a logarithm of the target, for several targets, and for columns that are
+        not linear.
     """
     target, layer, columns = preprocessing.target, linear_layer(model.network), preprocessing.numeric
-    if layer is None or target.classes is not None or target.log or not preprocessing.is_linear:
+    if layer is None or target.classes is not None or target.log or len(preprocessing.targets) > 1:
+        return None
+    if not preprocessing.is_linear:
         return None
     scale = np.array([column.scale for column in columns])
     center = np.array([column.center for column in columns])

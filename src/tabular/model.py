@@ -1,10 +1,10 @@
 """The LightningModule of tables: regression or classification of prepared rows.
 
-B batch, F features, O outputs, C classes
+B batch, F features, O outputs, C classes, T targets
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -26,7 +26,7 @@ from src.tabular.decisions import (
     require_rows,
 )
 from src.tabular.losses import log_rmse, perceptron_loss, quantile_loss, weight_penalty
-from src.tabular.preprocessing import Preprocessing
+from src.tabular.preprocessing import Preprocessing, Target
 from src.training.distributed import mean_over_processes
 from src.training.epoch_outputs import EpochOutputs
 from src.training.metrics import classification_metrics
@@ -52,7 +52,7 @@ class TabularModel(LightningModule):
             the numbers of inputs F and outputs O, and which maps (B, F) to (B, O).
         loss: mse, mae, smooth_l1 or quantile of the transformed target, log_rmse in the unit of the target;
             cross_entropy or, for two classes, bce or perceptron. O is the number of classes for
-            cross_entropy, else 1.
+            cross_entropy, else that of targets; several targets of classes need bce.
         label_smoothing: of cross_entropy.
         quantile: that the loss `quantile` predicts: 0.9 is above nine of ten values.
         class_weights: factors of the losses of the rows of each class, `{yes: 5}`, where a class that is not
@@ -106,13 +106,17 @@ class TabularModel(LightningModule):
         self.lr_interval = lr_interval
         self.parameter_groups = parameter_groups
         self.epoch_outputs = EpochOutputs()
-        self.target = preprocessing.target
+        self.targets = preprocessing.targets
+        self.target = preprocessing.target  # the first, which says what all of them are
+        several = len(self.targets) > 1
         classes = self.target.classes
         if (loss in REGRESSION_LOSSES) != (classes is None):
             task = "regression" if classes is None else "classification"
             raise ConfigurationError(f"loss: {loss} does not fit a target of {task}")
         if classes is not None and loss in ("bce", "perceptron") and len(classes) != 2:
             raise ConfigurationError(f"loss: {loss} needs two classes, the target has {len(classes)}")
+        if several and loss in ("cross_entropy", "perceptron"):
+            raise ConfigurationError(f"loss: {loss} is for one target of classes; of several it is bce")
         if label_smoothing and loss != "cross_entropy":
             raise ConfigurationError(
                 f"label_smoothing: expected 0 for the loss {loss}, found {label_smoothing}"
@@ -120,7 +124,7 @@ class TabularModel(LightningModule):
         if quantile != 0.5 and loss != "quantile":
             raise ConfigurationError(f"quantile: expected 0.5 for the loss {loss}, found {quantile}")
         inputs = len(preprocessing.features)
-        outputs = len(classes) if classes is not None and loss == "cross_entropy" else 1
+        outputs = len(classes) if classes is not None and loss == "cross_entropy" else len(self.targets)
         self.network = network(inputs, outputs)
         self.loss = loss
         self.label_smoothing = label_smoothing
@@ -144,6 +148,8 @@ class TabularModel(LightningModule):
         if asked and (classes is None or self.loss == "perceptron"):
             reason = "a target of regression" if classes is None else "the loss perceptron"
             raise ConfigurationError(f"{asked[0]} does not fit {reason}")
+        if asked and len(self.targets) > 1:
+            raise ConfigurationError(f"{asked[0]} is for one target; there are {len(self.targets)}")
         if interval is not None and classes is not None:
             raise ConfigurationError("interval does not fit a target of classification")
         if threshold is not None and classes is not None and len(classes) != 2:
@@ -165,7 +171,8 @@ class TabularModel(LightningModule):
         self.register_buffer("class_weights", weights)
         self.register_buffer("temperature", torch.tensor(1.0) if calibrate else None)
         self.register_buffer("threshold", cut)
-        self.register_buffer("margin", None if interval is None else torch.tensor(0.0))
+        margin = torch.zeros(len(self.targets)) if len(self.targets) > 1 else torch.tensor(0.0)
+        self.register_buffer("margin", None if interval is None else margin)
 
     def _by_class(self, given: dict[str, float], key: str) -> dict[int, float]:
         """The values of a key by the code of the class."""
@@ -212,7 +219,9 @@ class TabularModel(LightningModule):
             probability = self.predict(outputs)[:, self.threshold_class]
             self.threshold.fill_(best_threshold(probability, target, self.threshold_metric))
         if self.margin is not None and self.interval is not None:
-            self.margin.fill_(fit_margin(target[:, 0] - outputs[:, 0], self.interval))
+            residuals = (target - outputs).unbind(1)
+            margins = [fit_margin(column, self.interval) for column in residuals]
+            self.margin.copy_(torch.tensor(margins).view_as(self.margin))
 
     @torch.inference_mode()
     def validation_outputs(self, data: TabularData) -> tuple[Tensor, Tensor]:
@@ -271,45 +280,70 @@ class TabularModel(LightningModule):
         )
 
     def predict(self, outputs: Tensor) -> Tensor:
-        """Convert outputs (B, O) to values in the unit of the target (B,) or to probabilities (B, C)."""
+        """Convert outputs (B, O) to values in the unit of the target (B,) or to probabilities (B, C).
+
+        Of several targets they are values (B, T) or probabilities (B, T, 2).
+        """
         return self.answers(outputs if self.temperature is None else outputs / self.temperature)
 
     def answers(self, outputs: Tensor) -> Tensor:
         """Convert outputs (B, O) as `predict`, without the temperature."""
         if self.target.classes is None:
-            values = outputs[:, 0] * self.target.scale + self.target.center  # (B,)
-            return values.exp() if self.target.log else values
+            return self._joined(
+                [
+                    _in_unit(column, target)
+                    for column, target in zip(outputs.unbind(1), self.targets, strict=True)
+                ]
+            )
         if self.loss != "cross_entropy":
             # a perceptron decides for a side of the plane and has no probability
-            logits = outputs[:, 0]
             hard = self.loss == "perceptron"
-            positive = (logits > 0).to(logits.dtype) if hard else logits.sigmoid()  # (B,)
-            return torch.stack([1 - positive, positive], dim=1)  # (B, 2)
+            positive = (outputs > 0).to(outputs.dtype) if hard else outputs.sigmoid()  # (B, T)
+            return self._joined([torch.stack([1 - one, one], dim=1) for one in positive.unbind(1)])
         return outputs.softmax(dim=1)
 
+    def _joined(self, columns: list[Tensor]) -> Tensor:
+        """What each target has, (B, ...), as one tensor: (B, T, ...), or of one target as it is."""
+        return torch.stack(columns, dim=1) if len(columns) > 1 else columns[0]
+
+    def by_target(self, *tensors: Tensor) -> Iterator[tuple[Target, tuple[Tensor, ...]]]:
+        """Each target with its part (B, ...) of answers, or classes, as a model of it alone has them."""
+        if len(self.targets) == 1:
+            yield self.target, tensors
+            return
+        for place, target in enumerate(self.targets):
+            yield target, tuple(tensor[:, place] for tensor in tensors)
+
     def decide(self, probabilities: Tensor) -> Tensor:
-        """The class of each row (B,) by its probabilities (B, C): by the threshold, or the most probable."""
+        """The class of each row (B,) by its probabilities (B, C): by the threshold, or the most probable.
+
+        Of several targets they are classes (B, T) by probabilities (B, T, 2).
+        """
         if self.threshold is None:
-            return probabilities.argmax(dim=1)
+            return probabilities.argmax(dim=-1)
         chosen = probabilities[:, self.threshold_class] >= self.threshold  # (B,)
         return (chosen == (self.threshold_class == 1)).long()
 
     def interval_of(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        """The lower and upper ends (B,) of the intervals of outputs (B, 1), in the unit of the target."""
+        """The lower and upper ends, as `predict` has values, of the intervals of outputs (B, T)."""
         assert self.margin is not None
         return self.predict(outputs - self.margin), self.predict(outputs + self.margin)
 
     def trivial_outputs(self, target: Tensor) -> Tensor:
-        """Constant outputs (1, O): the mean of a target (B, 1), or the shares of the classes of (B,).
+        """Constant outputs (1, O): the means of targets (B, T), or the shares of the classes of (B,).
 
-        For the loss `quantile` it is that quantile of the target.
+        For the loss `quantile` it is that quantile of the target. Of classes of several targets, (B, T), they
+        are the logarithms of the odds.
         """
         if self.loss == "quantile":
-            return target.kthvalue(math.ceil(self.quantile * len(target)), dim=0).values[None]  # (1, 1)
+            return target.kthvalue(math.ceil(self.quantile * len(target)), dim=0).values[None]  # (1, T)
         if self.target.classes is None:
-            return target.mean(dim=0, keepdim=True)  # (1, 1)
-        logits = target.bincount(minlength=len(self.target.classes)).log()[None]  # (1, C)
-        return logits if self.loss == "cross_entropy" else logits[:, 1:] - logits[:, :1]
+            return target.mean(dim=0, keepdim=True)  # (1, T)
+        if self.loss == "cross_entropy":
+            return target.bincount(minlength=len(self.target.classes)).log()[None]  # (1, C)
+        counts = [codes.bincount(minlength=2) for _, (codes,) in self.by_target(target)]
+        logits = torch.stack(counts, dim=1).log()  # (2, T)
+        return logits[1:] - logits[:1]
 
     def trivial_metrics(self, train: Tensor, test: Tensor) -> dict[str, float]:
         """Metrics of the constant prediction of `trivial_outputs`.
@@ -344,8 +378,8 @@ class TabularModel(LightningModule):
 
     def _class_losses(self, outputs: Tensor, target: Tensor, reduction: str) -> Tensor:
         if self.loss == "bce":
-            wanted = target.to(outputs.dtype)
-            return functional.binary_cross_entropy_with_logits(outputs[:, 0], wanted, reduction=reduction)
+            wanted, logits = target.to(outputs.dtype), outputs.reshape(target.shape)
+            return functional.binary_cross_entropy_with_logits(logits, wanted, reduction=reduction)
         smoothing = self.label_smoothing
         return functional.cross_entropy(outputs, target, reduction=reduction, label_smoothing=smoothing)
 
@@ -361,22 +395,55 @@ class TabularModel(LightningModule):
         """The metrics of answers in the unit of the target and the prepared target.
 
         RMSE, MAE, R2 and, for targets of at least 1, log-RMSE in the unit of the target; accuracy, and macro
-        precision, recall and F1 of classes.
+        precision, recall and F1 of classes. Of several targets these are means over them, and
+        `<target>/rmse` and so on those of each; of classes also `all_right`, the share of rows that have
+        all classes right.
 
         Args:
-            answers: values (B,) or probabilities (B, C), of this or another model.
+            answers: values (B,) or probabilities (B, C), of this or another model; of several targets as
+                `predict` has them.
             target: prepared.
             codes: the classes that are answered (B,); None for the most probable ones.
         """
-        if self.target.classes is not None:
-            scores = answers if codes is None else functional.one_hot(codes, answers.shape[1])
-            return classification_metrics(scores, target)
-        actual = self.predict(target)
-        metrics = {
-            "rmse": mean_squared_error(answers, actual, squared=False),
-            "mae": mean_absolute_error(answers, actual),
-            "r2": r2_score(answers, actual),
-        }
-        if self.target.at_least_one:
-            metrics["log_rmse"] = log_rmse(answers, actual)
+        if self.target.classes is None:
+            actual = self.predict(target)
+            columns = self.by_target(answers, actual)
+            return self.over_targets(
+                [_of_quantity(found, right, one.at_least_one) for one, (found, right) in columns]
+            )
+        if codes is not None:
+            return classification_metrics(functional.one_hot(codes, answers.shape[1]), target)
+        metrics = self.over_targets(
+            [classification_metrics(found, codes) for _, (found, codes) in self.by_target(answers, target)]
+        )
+        if len(self.targets) > 1:
+            metrics["all_right"] = (self.decide(answers) == target).all(dim=1).float().mean()
         return metrics
+
+    def over_targets(self, found: list[dict[str, Any]]) -> dict[str, Any]:
+        """The metrics of each target by name: those of the only one, or means over all and those of each."""
+        if len(found) == 1:
+            return found[0]
+        shared = [name for name in found[0] if all(name in metrics for metrics in found)]
+        means = {name: sum(metrics[name] for metrics in found) / len(found) for name in shared}
+        return means | {
+            f"{target.name}/{name}": value
+            for target, metrics in zip(self.targets, found, strict=True)
+            for name, value in metrics.items()
+        }
+
+
+def _in_unit(values: Tensor, target: Target) -> Tensor:
+    """Values (B,) of a prepared target in its unit."""
+    values = values * target.scale + target.center
+    return values.exp() if target.log else values
+
+
+def _of_quantity(answers: Tensor, actual: Tensor, at_least_one: bool) -> dict[str, Tensor]:
+    """The metrics of answers (B,) to a quantity (B,), both in its unit."""
+    metrics = {
+        "rmse": mean_squared_error(answers, actual, squared=False),
+        "mae": mean_absolute_error(answers, actual),
+        "r2": r2_score(answers, actual),
+    }
+    return metrics | ({"log_rmse": log_rmse(answers, actual)} if at_least_one else {})

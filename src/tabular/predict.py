@@ -20,7 +20,7 @@ from src.core.errors import DataError
 from src.tabular.data import densify
 from src.tabular.model import TabularModel
 from src.tabular.preprocessing import Preprocessing, transform_parts
-from src.tabular.reading import table_chunks, typed_table, without_target
+from src.tabular.reading import table_chunks, typed_table, without_targets
 from src.tabular.values import require_columns, with_lags
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def write_predictions(
     output: Path = Path("predictions.csv"),
     escape_formulas: bool = False,
 ) -> int:
-    """Write a CSV file with one row per prediction: id or row number, target and, for classes, probability.
+    """Write a CSV file with one row per prediction: id or row number, targets and, for classes, probability.
 
     Args:
         model: trained, in evaluation mode.
@@ -147,7 +147,7 @@ def read_rows(path: Path, preprocessing: Preprocessing) -> tuple[int | None, Ite
         DataError: as `table_chunks`, or a series has fewer rows than lags.
     """
     numbers, texts, ids = _needed(preprocessing)
-    reading = without_target(path, preprocessing.reading, preprocessing.target.name)
+    reading = without_targets(path, preprocessing.reading, [target.name for target in preprocessing.targets])
     rows, tables = table_chunks(
         path, numbers, texts, preprocessing.missing, CHUNKS * ROWS_AT_ONCE, reading, ids
     )
@@ -207,32 +207,49 @@ def predictions(
         unseen: is increased, by column, by the number of cells whose category no training row has.
 
     Yields:
-        A table per chunk: the id or the number of the row from 1; the target in its unit, with the ends
-        `lower` and `upper` of its interval if the model has one; or the class that the model decides for, and
-        its probability. The columns `row`, `probability`, `lower` and `upper` get a `_` at their end if the
-        target or the id has that name.
+        A table per chunk: the id or the number of the row from 1; the targets in their units, with the ends
+        `lower` and `upper` of their intervals if the model has them; or the class that the model decides for,
+        and its probability. With several targets there are `lower_<target>` and so on, and
+        `probability_<target>` is that of the second class, such as 1 of 0 and 1. The columns `row`,
+        `probability`, `lower` and `upper` get a `_` at their end if a target or the id has that name.
     """
-    identifier, target = preprocessing.id, preprocessing.target
+    identifier, targets = preprocessing.id, [target.name for target in preprocessing.targets]
     for table in tables:
         if table.empty:
             continue
         numbers, codes = map(torch.from_numpy, transform_parts(table, preprocessing, path, unseen))
         outputs = outputs_of(model, numbers, codes, preprocessing)
-        values = model.predict(outputs)
-        taken = {target.name, identifier}
-        columns: dict[str, Any] = {target.name: values.cpu().numpy()}
-        if target.classes is not None:
-            code = model.decide(values)
-            probability = values.gather(1, code[:, None])[:, 0]
-            classes = [target.classes[number] for number in code.tolist()]
-            columns = {target.name: classes, free_name("probability", taken): probability.cpu().numpy()}
-        elif model.margin is not None:
-            ends = zip(("lower", "upper"), model.interval_of(outputs), strict=True)
-            columns |= {free_name(name, taken): end.cpu().numpy() for name, end in ends}
+        columns, further = _answers(model, outputs)
+        taken = {*targets, identifier}
+        columns |= {free_name(name, taken): values for name, values in further.items()}
         ids = table[identifier] if identifier else table.index + 1
         frame = pd.DataFrame({identifier or free_name("row", columns): ids, **columns})
         names = preprocessing.prediction_columns
-        yield frame.iloc[:, :2].set_axis(names, axis=1) if names else frame
+        yield frame.iloc[:, : len(names)].set_axis(names, axis=1) if names else frame
+
+
+def _answers(model: TabularModel, outputs: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The columns of the targets (B,) for outputs (B, O), and the further ones of their certainty."""
+    values = model.predict(outputs)
+    columns, further = dict[str, Any](), dict[str, Any]()
+    several = len(model.targets) > 1
+    parts = [values]
+    if model.target.classes is not None:
+        parts.append(model.decide(values))
+    elif model.margin is not None:
+        parts += model.interval_of(outputs)
+    for target, (answers, *others) in model.by_target(*parts):
+        ending = f"_{target.name}" if several else ""
+        if target.classes is not None:
+            (code,) = others
+            columns[target.name] = [target.classes[number] for number in code.tolist()]
+            probability = answers[:, 1] if several else answers.gather(1, code[:, None])[:, 0]
+            further[f"probability{ending}"] = probability.cpu().numpy()
+        else:
+            columns[target.name] = answers.cpu().numpy()
+            for name, end in zip(("lower", "upper"), others, strict=False):
+                further[f"{name}{ending}"] = end.cpu().numpy()
+    return columns, further
 
 
 def free_name(name: str, taken: Collection[str | None]) -> str:

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.preprocessing import StandardScaler
 
 from src.core.atomic import written_whole
 from src.core.digests import write_manifest
 from src.core.errors import ConfigurationError, DataError
+from src.preparation.proposals import listed
 from src.preparation.splits import check_splitting
 from src.tabular.column_files import StoredTable, Stretch, TemporaryArrays
 from src.tabular.columns import (
@@ -30,25 +30,20 @@ from src.tabular.columns import (
     Transform,
     Values,
     inferred_kind,
-    warn_of_case,
 )
 from src.tabular.dialect import Reading
-from src.tabular.preprocessing import Preprocessing, Target
+from src.tabular.preprocessing import Preprocessing
 from src.tabular.reading import open_table
 from src.tabular.splitting import Raw, split_rows
+from src.tabular.targets import TargetTransform, encode_targets, learn_targets, parse_targets
 from src.tabular.values import (
     MISSING,
     is_numeric,
-    numeric_values,
-    refuse_other_notation,
     require_columns,
-    text_values,
     with_lags,
 )
 
 logger = logging.getLogger(__name__)
-
-TargetTransform = Literal["none", "log", "standardize"]
 
 CHUNK_ROWS = 50_000
 SPLIT_BY = ("group", "time", "split_column")  # the keys that say which rows are in one part
@@ -59,13 +54,13 @@ class Preparation:
     """The section `<task>.prepare` of params.yaml for a table.
 
     Args:
-        target: the column to predict.
-        task: regression for a quantity, classification for classes.
+        target: the column to predict, or a list of several, which one model predicts at once.
+        task: regression for quantities, classification for classes; each of several targets has two.
         train: the raw file of the labelled rows.
         test: the raw file of an official test set with labels; null splits the test set from `train`.
         id: the column that identifies the rows of a prediction; it is not a feature.
-        prediction_columns: the names of the two columns of predictions: of the id or row number, and of the
-            target. null names them so, with a third column `probability` for classes.
+        prediction_columns: the names of the columns of predictions: of the id or row number, and of each
+            target. null names them so, with a further column `probability` for classes.
         drop: columns to leave out.
         target_transform: log (natural), standardize (mean 0, standard deviation 1 over the training rows),
             a list of both, or none.
@@ -112,7 +107,7 @@ class Preparation:
         ConfigurationError: a value is out of range, or two of them exclude each other.
     """
 
-    target: str
+    target: str | list[str]
     task: Literal["regression", "classification"] = "regression"
     train: str = "train.csv"
     test: str | None = None
@@ -157,11 +152,10 @@ class Preparation:
             )
         if self.lags and self.missing_target == "drop":
             raise ConfigurationError("prepare.missing_target must be error for a series (prepare.lags): drop")
-        if self.id == self.target:
-            raise ConfigurationError(f"prepare.id and prepare.target are the same column: {self.id}")
+        self._check_targets()
         if self.folds and self.lags:
             raise ConfigurationError(f"prepare.folds must be 0 for a series (prepare.lags): {self.folds}")
-        if self.group and (self.lags or self.group in (self.target, self.id)):
+        if self.group and (self.lags or self.group in (*self.targets, self.id)):
             raise ConfigurationError(
                 "prepare.group must be another column than the target and the id, and null for a series: "
                 f"{self.group}"
@@ -171,17 +165,17 @@ class Preparation:
             raise ConfigurationError(
                 f"prepare.{given[0]} and prepare.{given[1]} exclude each other: each says how rows are split"
             )
-        if self.split_column and (self.test or self.split_column in (self.target, self.id)):
+        if self.split_column and (self.test or self.split_column in (*self.targets, self.id)):
             raise ConfigurationError(
                 "prepare.split_column must be another column than the target and the id, and null with a "
                 f"test file: {self.split_column}"
             )
-        if self.time == self.target:
+        if self.time in self.targets:
             raise ConfigurationError(f"prepare.time and prepare.target are the same column: {self.time}")
-        if self.prediction_columns is not None and len(set(self.prediction_columns)) != 2:
-            raise ConfigurationError(
-                f"prepare.prediction_columns must be two different names: {self.prediction_columns}"
-            )
+        needed = 1 + len(self.targets)
+        names = self.prediction_columns
+        if names is not None and (len(names) != needed or len(set(names)) != needed):
+            raise ConfigurationError(f"prepare.prediction_columns must be {needed} different names: {names}")
         if self.drop_rare_classes < 0 or (self.drop_rare_classes and self.task == "regression"):
             raise ConfigurationError(
                 "prepare.drop_rare_classes must be a number of rows, and 0 for regression: "
@@ -198,6 +192,22 @@ class Preparation:
             self.test = None
         if self.min_frequency >= 1:
             self.min_frequency = int(self.min_frequency)
+
+    def _check_targets(self) -> None:
+        if not self.targets or len(set(self.targets)) < len(self.targets):
+            raise ConfigurationError(
+                f"prepare.target must be the name of a column, or a list of different names: {self.target}"
+            )
+        if self.id in self.targets:
+            raise ConfigurationError(f"prepare.id and prepare.target are the same column: {self.id}")
+        given = "lags" if self.lags else "drop_rare_classes" if self.drop_rare_classes else None
+        if given and len(self.targets) > 1:
+            raise ConfigurationError(f"prepare.{given} must be 0 for several targets: {getattr(self, given)}")
+
+    @property
+    def targets(self) -> list[str]:
+        """The columns to predict as a list."""
+        return list(self.target) if isinstance(self.target, list) else [self.target]
 
     @property
     def target_steps(self) -> list[str]:
@@ -216,7 +226,7 @@ class Preparation:
     def text_columns(self) -> list[str]:
         """The columns of `train` to read as text."""
         text = [name for name in self.column_types if COLUMNS[self.rules_of(name).kind or "numeric"].of_texts]
-        return [*text, self.target] if self.task == "classification" else text
+        return [*text, *self.targets] if self.task == "classification" else text
 
 
 def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
@@ -226,7 +236,8 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         raw: the folder of the raw files; labels.json and truth.json of a sample are optional.
         prepared: the folder to write, for the splits train, validation and test: `<split>_numbers.npy`
             (rows, N) float32, `<split>_codes.npy` (rows, C), unsigned integers, and `<split>_target.npy`
-            (rows, 1) float32 or, for classes, (rows,) int64; split.csv; preprocessing.json; manifest.json.
+            (rows, T) float32 or, for classes, int64, of one target (rows,); split.csv; preprocessing.json;
+            manifest.json.
         settings: the section `prepare` of the task.
 
     Raises:
@@ -260,23 +271,23 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
                 arrays.append(column, values, ["test"])
         if not columns:
             raise DataError(
-                f"{train.path}: expected a feature column, found only the target '{settings.target}'"
+                f"{train.path}: expected a feature column, found only the target {listed(settings.targets)}"
             )
         preprocessing = Preprocessing(
             columns=columns,
-            target=_learn_target(train.target[rows["train"]], train.path, settings),
+            targets=learn_targets(train.targets[rows["train"]], train.path, settings),
             missing=settings.missing,
             reading=_with_names(settings, train),
             id=settings.id,
             prediction_columns=settings.prediction_columns,
             lags=settings.lags,
             split_by=next((way for way in SPLIT_BY if getattr(settings, way)), None),
-            truth=_document(raw / "truth.json").get(settings.target),
+            truth=_document(raw / "truth.json").get(settings.targets[0]),
             labels=_document(raw / "labels.json"),
         )
         arrays.write(folder, preprocessing.code_type)
         for name, source in sources.items():
-            np.save(folder / f"{name}_target.npy", _encode_target(source, rows[name], preprocessing.target))
+            np.save(folder / f"{name}_target.npy", encode_targets(source, rows[name], preprocessing.targets))
         _write_split(folder / "split.csv", rows, settings)
         preprocessing.save(folder)
         write_manifest(folder)
@@ -293,42 +304,19 @@ def _read(path: Path, text_columns: Collection[str], settings: Preparation, fold
     identifier = [settings.id] if settings.id else []
     scratch = None if settings.lags else folder
     table = open_table(path, text_columns, settings.missing, settings.reading, identifier, scratch)
-    require_columns(table, [settings.target], path)
+    require_columns(table, settings.targets, path)
     if isinstance(table, pd.DataFrame):
-        table = with_lags(table, settings.target, settings.lags)
+        table = with_lags(table, settings.targets[0], settings.lags)
     named = [*settings.drop, *settings.column_types, *settings.reading.units, *identifier]
     named += [name for name in (settings.group, settings.time, settings.split_column) if name]
     require_columns(table, named, path)
     rules = {settings.time: settings.rules_of(settings.time)} if settings.time else {}
-    return Raw(path, table, _parse_target(table[settings.target], path, settings), rules)
-
-
-def _parse_target(column: "pd.Series[Any]", path: Path, settings: Preparation) -> Values:
-    """The target of all rows: numbers, or texts of classes."""
-    missing = column.isna().to_numpy()
-    if missing.any():
-        where = f"the target '{settings.target}' is missing in {missing.sum()} of {len(missing)} rows"
-        if settings.missing_target == "error" or missing.all():
-            way = "" if missing.all() else "; `missing_target: drop` leaves such rows out"
-            raise DataError(f"{path}: row {missing.argmax() + 1}: {where}{way}")
-        logger.warning("%s: %s: left out", path, where)
-    if settings.task == "classification":
-        return text_values(column)
-    if not is_numeric(column):
-        refuse_other_notation(column, path, settings.reading)
-    values = numeric_values(column, path)
-    if "log" in settings.target_steps and (values <= 0).any():
-        row = int((values <= 0).argmax())
-        raise DataError(
-            f"{path}: row {row + 1}: the target '{settings.target}' is {values[row]:g}; "
-            "`target_transform: log` needs numbers above 0"
-        )
-    return values
+    return Raw(path, table, parse_targets(table, path, settings), rules)
 
 
 def feature_names(table: pd.DataFrame | StoredTable, settings: Preparation) -> list[str]:
     """The columns that are features."""
-    left_out = {settings.target, settings.id, settings.group, settings.split_column, *settings.drop}
+    left_out = {*settings.targets, settings.id, settings.group, settings.split_column, *settings.drop}
     return [name for name in table.columns if name not in left_out]
 
 
@@ -426,50 +414,6 @@ def learn_column(
         _warn_of_missing(name)
         return None
     return COLUMNS[kind].learn(name, training, rules), values
-
-
-def _learn_target(training: Values, path: Path, settings: Preparation) -> Target:
-    if settings.task == "classification":
-        classes = sorted(set(training), key=_class_order)
-        warn_of_case(f"the target '{settings.target}'", classes)
-        if len(classes) < 2:
-            raise DataError(
-                f"{path}: the target '{settings.target}': expected two classes or more, "
-                f"found only {classes[0]!r}"
-            )
-        return Target(settings.target, classes)
-    log = "log" in settings.target_steps
-    values = np.log(training) if log else training
-    center, scale = 0.0, 1.0
-    if "standardize" in settings.target_steps:
-        scaler = StandardScaler().fit(values[:, np.newaxis])
-        center, scale = float(scaler.mean_[0]), float(scaler.scale_[0])
-    return Target(settings.target, None, log, center, scale, at_least_one=bool(training.min() >= 1))
-
-
-def _class_order(text: str) -> tuple[int, float, str]:
-    """Sort key of classes: numbers by value, then texts in alphabetical order."""
-    try:
-        return (0, float(text), text)
-    except ValueError:
-        return (1, 0.0, text)
-
-
-def _encode_target(source: Raw, rows: NDArray[np.int64], target: Target) -> NDArray[Any]:
-    """The prepared target of rows: (rows, 1) float32, or codes of classes (rows,) int64."""
-    values = source.target[rows]
-    if target.classes is None:
-        if target.log:
-            values = np.log(values)
-        return ((values - target.center) / target.scale).astype(np.float32)[:, np.newaxis]
-    codes = pd.Index(target.classes, dtype=object).get_indexer(pd.Index(values, dtype=object))
-    if (codes < 0).any():
-        position = int((codes < 0).argmax())
-        raise DataError(
-            f"{source.path}: row {rows[position] + 1}: the class {values[position]!r} of the target "
-            f"'{target.name}' has no training row"
-        )
-    return codes.astype(np.int64)
 
 
 class SplitArrays:

@@ -66,19 +66,20 @@ class Preprocessing:
 
     Args:
         columns: in the order of their features.
-        target: the column to predict.
+        targets: the columns to predict: all of them quantities, or all of classes; of several each has two.
         missing: the texts of cells without a value.
         id: the column that identifies the rows of a prediction.
         lags: the number of earlier values of the target among the features.
         truth: of a generated table: the true weights by column.
         labels: of columns, by name and language.
-        prediction_columns: the names of the two columns of predictions; None for the usual ones.
+        prediction_columns: the names of the columns of predictions, that of the id and those of the targets;
+            None for the usual ones.
         split_by: the key of `prepare` by which rows are in one part, such as `group`; None for single rows.
         reading: how raw files hold their tables.
     """
 
     columns: Sequence[Column]
-    target: Target
+    targets: Sequence[Target]
     missing: Sequence[str] = ()
     id: str | None = None
     lags: int = 0
@@ -87,6 +88,11 @@ class Preprocessing:
     prediction_columns: list[str] | None = None
     split_by: str | None = None
     reading: Reading = DEFAULT
+
+    @property
+    def target(self) -> Target:
+        """The first target, which says what all of them are."""
+        return self.targets[0]
 
     @cached_property
     def features(self) -> list[str]:
@@ -134,9 +140,7 @@ class Preprocessing:
 
     def save(self, folder: Path) -> None:
         """Write preprocessing.json."""
-        target = asdict(self.target)
-        if self.target.classes is not None:  # the other keys are those of a quantity
-            target = {"name": self.target.name, "classes": self.target.classes}
+        targets = [_of_target(target) for target in self.targets]
         content = {
             "columns": [_entries(column) for column in self.columns],
             "features": self.features,
@@ -144,7 +148,7 @@ class Preprocessing:
             "labels": self.labels,
             "lags": self.lags,
             "missing": list(self.missing),
-            "target": target,
+            "target": targets[0] if len(targets) == 1 else targets,
             "task": "regression" if self.target.classes is None else "classification",
             "truth": self.truth,
         }
@@ -166,9 +170,10 @@ class Preprocessing:
         """
         content = read_json(folder / FILE, f"prepare@{folder.name}")
         try:
+            targets = content["target"]
             return cls(
                 columns=[COLUMNS[column.pop("kind")](**column) for column in content["columns"]],
-                target=Target(**content["target"]),
+                targets=[Target(**one) for one in (targets if isinstance(targets, list) else [targets])],
                 reading=Reading(**content.get("reading", {})),
                 **{name: content[name] for name in ("missing", "id", "lags", "truth", "labels")},
                 prediction_columns=content.get("prediction_columns"),
@@ -179,6 +184,11 @@ class Preprocessing:
                 f"{folder / FILE}: expected the preprocessing of a table, found another content ({error}); "
                 f"run: dvc repro -f prepare@{folder.name}"
             ) from None
+
+
+def _of_target(target: Target) -> dict[str, Any]:
+    """The content of a target; the keys of a quantity only if it is one."""
+    return asdict(target) if target.classes is None else {"name": target.name, "classes": target.classes}
 
 
 def _entries(column: Column) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from src.core.errors import DataError
+from src.preparation.proposals import count, listed
 from src.tabular.blocks import UnusualError, ahead, of_rows
 from src.tabular.column_files import StoredTable, stored_table, typed_block
 from src.tabular.dialect import (
@@ -437,18 +438,20 @@ def _uneven(
     return DataError(message)
 
 
-def without_target(path: Path, reading: Reading, target: str) -> Reading:
-    """The reading of a file without a header that may lack the target: then it has one column fewer."""
+def without_targets(path: Path, reading: Reading, targets: Collection[str]) -> Reading:
+    """The reading of a file without a header that may lack the targets: then it has fewer columns."""
     names = reading.header
     if not isinstance(names, list) or not path.is_file() or format_of(path) not in CSV_ENDINGS:
         return reading
     first = refusing_damage(
         path, lambda: next(csv_rows(table_lines(path, reading), delimiter_of(path, reading)), [])
     )
-    if target not in names or len(first) != len(names) - 1:
+    others = [name for name in names if name not in targets]
+    if len(first) != len(others) or len(others) == len(names):
         return reading
-    logger.warning("%s: one column fewer than training: taken as the others than '%s'", path, target)
-    return replace(reading, header=[name for name in names if name != target])
+    fewer = count(len(names) - len(others), "column")
+    logger.warning("%s: %s fewer than training: taken as the others than %s", path, fewer, listed([*targets]))
+    return replace(reading, header=others)
 
 
 def found_reading(path: Path, start: Reading = DEFAULT) -> tuple[Reading, list[str]]:

@@ -36,7 +36,7 @@ SPELLINGS = {
 class TableSplitting(Splitting, Protocol):
     """The keys of `prepare` that the split of a table depends on."""
 
-    target: str
+    target: str | list[str]
     task: Literal["regression", "classification"]
     test: str | None
     id: str | None
@@ -51,20 +51,25 @@ class TableSplitting(Splitting, Protocol):
 
 @dataclass(frozen=True)
 class Raw:
-    """A raw table, its parsed target (rows,), and the rules of columns that the split reads.
+    """A raw table, its parsed targets (rows, T), and the rules of columns that the split reads.
 
-    The target is numbers or the texts of classes; NaN or None if missing.
+    A target is numbers or the texts of classes; NaN or None if missing.
     """
 
     path: Path
     table: pd.DataFrame | StoredTable
-    target: Values
+    targets: Values
     rules: Mapping[str, Rules] = field(default_factory=dict)
 
     @property
     def labelled(self) -> NDArray[np.int64]:
-        """The rows with a target, counted from 0."""
-        return np.flatnonzero(~pd.isna(self.target))
+        """The rows with all targets, counted from 0."""
+        return np.flatnonzero(~pd.isna(self.targets).any(axis=1))
+
+    @property
+    def classes(self) -> Values:
+        """The classes (rows,) of the only target."""
+        return self.targets[:, 0]
 
 
 def refuse_missing(column: "pd.Series[Any]", path: Path, what: str) -> None:
@@ -77,6 +82,8 @@ def refuse_missing(column: "pd.Series[Any]", path: Path, what: str) -> None:
 def split_rows(train: Raw, test: Raw, settings: TableSplitting) -> dict[str, NDArray[np.int64]]:
     """Assign the rows (0, 1, ... of the file) to the parts; each part has the shares of the classes.
 
+    Rows with classes of several targets are assigned as those with quantities, by chance.
+
     Args:
         train: the raw table of the labelled rows.
         test: the official test table, or `train`.
@@ -88,14 +95,15 @@ def split_rows(train: Raw, test: Raw, settings: TableSplitting) -> dict[str, NDA
     Raises:
         DataError: there are too few rows, or too few of a class.
     """
-    stratum = train.target if settings.task == "classification" else None
+    one_of_classes = settings.task == "classification" and train.targets.shape[1] == 1
+    stratum = train.classes if one_of_classes else None
     groups = _groups(train, test, settings)
     rows, held_out = train.labelled[settings.lags :], test.labelled
     if settings.drop_rare_classes:
-        sizes = _class_sizes(train.target, groups, settings)
+        sizes = _class_sizes(train.classes, groups, settings)
         rare = list(map(str, sizes.index[sizes < settings.drop_rare_classes]))
-        kept = rows[~np.isin(train.target[rows], rare)]
-        held_out = held_out[~np.isin(test.target[held_out], rare)]
+        kept = rows[~np.isin(train.classes[rows], rare)]
+        held_out = held_out[~np.isin(test.classes[held_out], rare)]
         if len(kept) < len(rows):
             logger.warning(
                 "%s: %d rows of rare classes left out: %s", train.path, len(rows) - len(kept), listed(rare)
@@ -237,8 +245,11 @@ def _check_parts(
                 f"{name} rows, found {len(rows)}; add rows, or raise its share"
             )
     if settings.task == "classification":
-        absent = sorted(set(train.target[parts["train"]]) - set(test.target[parts["test"]]))
-        if absent:
+        known, tested = train.targets[parts["train"]], test.targets[parts["test"]]
+        for number in range(known.shape[1]):
+            absent = sorted(set(known[:, number]) - set(tested[:, number]))
+            if not absent:
+                continue
             logger.warning(
                 "%s: no test row has the class %s: the scores say nothing about it; raise test_share, or "
                 "set drop_rare_classes",

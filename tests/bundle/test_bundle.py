@@ -26,7 +26,7 @@ from src.training.networks import MLP
 
 PREPROCESSING = Preprocessing(
     [NumericColumn(name, 0.0, 1.0, 2.0, 0, 1.0) for name in ("length", "width", "height")],
-    Target("price", None, log=True, center=12.0, scale=0.4, at_least_one=True),
+    [Target("price", None, log=True, center=12.0, scale=0.4, at_least_one=True)],
 )
 NETWORK: dict[str, Any] = {"hidden_sizes": [4], "norm": "batch", "dropout": 0.1}
 FILES = ["config.yaml", "history.csv", "manifest.json", "model.safetensors", "preprocessing.json"]

@@ -31,7 +31,7 @@ def numbers(*values: float, **rules: Any) -> NumericColumn:
 
 def features(column: Any, cells: list[Any]) -> list[list[float]]:
     table = pd.DataFrame({column.name: cells})
-    found = transform(table, Preprocessing([column], Target("y")), Path("rows.csv"), Counter())
+    found = transform(table, Preprocessing([column], [Target("y")]), Path("rows.csv"), Counter())
     return np.round(found.astype(float), 4).tolist()
 
 
@@ -132,7 +132,7 @@ def every_column() -> Preprocessing:
         NumericColumn.learn(f"x{number}", values, Rules(**rules)) for number, rules in enumerate(kinds)
     ]
     columns += [learnt_column(kind, cells, **rules) for kind, cells, rules in OTHERS]
-    return Preprocessing(columns, Target("y"))
+    return Preprocessing(columns, [Target("y")])
 
 
 OTHERS: list[tuple[Any, list[Any], dict[str, Any]]] = [
@@ -245,7 +245,7 @@ def test_booleans_are_1_and_0_in_any_usual_spelling() -> None:
 def test_ordered_texts_are_places_and_an_unknown_one_is_counted_as_missing() -> None:
     column = learnt_column("ordered", ["low", "high", "low"], order=["low", "middle", "high"], scale="none")
     table, unseen = pd.DataFrame({column.name: ["middle", "huge", None]}), Counter[str]()
-    found = transform(table, Preprocessing([column], Target("y")), Path("rows.csv"), unseen)
+    found = transform(table, Preprocessing([column], [Target("y")]), Path("rows.csv"), unseen)
     assert np.round(found, 4).tolist() == [[1], [np.float32(0.6667)], [np.float32(0.6667)]]
     assert unseen == {column.name: 1}
     numbers = learnt_column("ordered", [1, 3, 2], order=[1, 2, 3], scale="none")

@@ -32,8 +32,8 @@ COLUMNS: list[Column] = [
     CategoricalColumn("Kind", ["brick", "wood"], [], 0, "wood"),
     NumericColumn("Year", 0.0, 0.0, 1.0, 0, 0.0),
 ]
-QUANTITY = Preprocessing(COLUMNS, Target("Price"))
-CLASSES = Preprocessing(COLUMNS, Target("Kind", ["a", "b", "c"]))
+QUANTITY = Preprocessing(COLUMNS, [Target("Price")])
+CLASSES = Preprocessing(COLUMNS, [Target("Kind", ["a", "b", "c"])])
 
 
 def ensemble(preprocessing: Preprocessing = QUANTITY, **settings: Any) -> TabularEnsemble:

@@ -18,7 +18,7 @@ from src.tabular.preprocessing import Preprocessing, Target
 
 def model(target: Target, loss: Any, **keys: Any) -> TabularModel:
     columns = [NumericColumn("x", 0.0, 0.0, 1.0, 0, 0.0)]
-    return TabularModel(Preprocessing(columns, target), nn.Linear, loss, **keys)
+    return TabularModel(Preprocessing(columns, [target]), nn.Linear, loss, **keys)
 
 
 def test_the_gain_of_a_quantity_is_in_squares_of_its_unit() -> None:
@@ -71,8 +71,8 @@ def test_the_share_of_rows_in_their_intervals() -> None:
 def test_baselines_are_judged_without_the_decisions_of_the_model() -> None:
     classes = model(Target("y", ["a", "b"]), "bce", threshold={"b": 0.1}, calibrate=True)
     outputs, target = torch.tensor([[-1.0], [1]]), torch.tensor([0, 1])  # probabilities 0.27 and 0.73
-    assert evaluate.scores(classes, outputs, target, 1, "test")["test/accuracy"] == 0.5
-    found = evaluate.scores(classes, outputs, target, 1, "baseline/x", of_model=False)
+    assert evaluate.scores(classes, outputs, target, [1], "test")["test/accuracy"] == 0.5
+    found = evaluate.scores(classes, outputs, target, [1], "baseline/x", of_model=False)
     assert found["baseline/x/accuracy"] == 1
 
 
@@ -80,7 +80,7 @@ def test_a_quantile_is_judged_by_its_own_loss() -> None:
     quantity = model(Target("y", scale=2.0), "quantile", quantile=0.75)
     outputs, target = torch.tensor([[0.0], [1]]), torch.tensor([[1.0], [0]])  # 2 too low, 2 too high
     assert evaluate._losses(quantity, outputs, target).tolist() == [1.5, 0.5]
-    assert evaluate.scores(quantity, outputs, target, None, "test")["test/quantile_loss"] == 1
+    assert evaluate.scores(quantity, outputs, target, [None], "test")["test/quantile_loss"] == 1
 
 
 def test_the_rare_class_is_the_one_with_fewer_training_rows() -> None:
@@ -92,7 +92,7 @@ def test_the_rare_class_is_the_one_with_fewer_training_rows() -> None:
 def test_baselines_of_large_tables_are_fitted_on_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sampled_rows(1000, 10) is None
     monkeypatch.setattr(baselines, "CELLS", 40)
-    assert len(sampled_rows(10, 5, classes=4)) == 2  # type: ignore[arg-type]
+    assert len(sampled_rows(10, 5, trees=4)) == 2  # type: ignore[arg-type]
     sample = sampled_rows(10, 10)
     assert sample is not None
     assert len(set(sample.tolist())) == 4

@@ -28,7 +28,7 @@ COLUMNS = [
     CategoricalColumn("kind", ["a", None], ["b", "c"], 0, "a"),
     NumericColumn("noise", 0.0, 0.0, 1.0, 0, 0.0),
 ]
-QUANTITY = Preprocessing(COLUMNS, Target("y", center=100.0, scale=10.0))
+QUANTITY = Preprocessing(COLUMNS, [Target("y", center=100.0, scale=10.0)])
 # size; a, missing, rare; noise
 FEATURES = torch.tensor(
     [[0.0, 1, 0, 0, 5], [1, 0, 1, 0, 5], [2, 0, 0, 1, 5], [3, 0, 0, 0, 5]], dtype=torch.float32
@@ -116,7 +116,7 @@ def written(folder: Path) -> set[str]:
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_files_of_a_report_are_the_same_each_time(tmp_path: Path, classes: int) -> None:
     names = ["no", "yes", "maybe"][:classes]
-    kinds = Preprocessing(COLUMNS, Target("late", names))
+    kinds = Preprocessing(COLUMNS, [Target("late", names)])
     torch.manual_seed(0)
     model = TabularModel(kinds, nn.Linear, "cross_entropy").eval()
     outputs, target = outputs_of(model), torch.tensor([0, 1, 1, 0])

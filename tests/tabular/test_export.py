@@ -20,7 +20,7 @@ LEARNT = Preprocessing(
         CategoricalColumn("Street", ["A", "B", "C"], [], 0, "A"),
         NumericColumn("Area", 60.0, 50.0, 10.0, 0, 50.0),
     ],
-    Target("price", log=True, center=12.0, scale=0.4),
+    [Target("price", log=True, center=12.0, scale=0.4)],
 )
 
 ROWS = pd.DataFrame(
@@ -74,7 +74,7 @@ def test_an_interval_and_a_threshold_are_part_of_the_program() -> None:
     torch.testing.assert_close(upper / prediction, torch.full((4,), np.exp(0.2), dtype=torch.float32))
     torch.testing.assert_close(prediction / lower, torch.full((4,), np.exp(0.2), dtype=torch.float32))
 
-    classes = replace(LEARNT, target=Target("sold", ["no", "yes"]))
+    classes = replace(LEARNT, targets=[Target("sold", ["no", "yes"])])
     network = partial(MLP, hidden_sizes=[])
     decided = TabularModel(classes, network, "cross_entropy", threshold={"no": 0.3}).eval()
     probabilities, code = RawTable(decided, classes)(**inputs)

@@ -23,7 +23,7 @@ def test_one_or_two_inputs_have_a_picture(
 ) -> None:
     monkeypatch.setattr("src.tabular.figures.MAP_POINTS", 20)
     columns = [NumericColumn(f"x{number}", 0.0, 1.0, 3.0, 0, 1.0) for number in range(inputs)]
-    preprocessing = Preprocessing(columns, Target("side", classes))
+    preprocessing = Preprocessing(columns, [Target("side", classes)])
     target: Tensor = torch.zeros(4, 1)
     if classes:
         target = torch.tensor([0, 1, 2, 1])

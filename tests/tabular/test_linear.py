@@ -40,7 +40,7 @@ def test_a_line_separates_and_but_not_exclusive_or() -> None:
 def test_weights_are_in_the_units_of_the_columns_beside_least_squares_and_the_truth() -> None:
     columns = [column("a", center=1, scale=2), column("b")]
     target = Target("y", center=10.0, scale=5.0)
-    preprocessing = Preprocessing(columns, target, truth={"a": 3.0, "bias": 4.0})
+    preprocessing = Preprocessing(columns, [target], truth={"a": 3.0, "bias": 4.0})
     # y = 10 + 5 (0.4 (a - 1) / 2 + 2 b + 1) = 14 + a + 10 b
     model = linear(preprocessing, [0.4, 2.0], 1.0)
     # on the corners of the features: a = 1, 3 and y = 10 + 5 (0, 2, 1, 3), that is 5 (a - 1) / 2 + 10 b + 10
@@ -53,7 +53,7 @@ def test_weights_are_in_the_units_of_the_columns_beside_least_squares_and_the_tr
 
 
 def test_deep_models_have_no_table_of_weights() -> None:
-    preprocessing = Preprocessing([column("a")], Target("y"))
+    preprocessing = Preprocessing([column("a")], [Target("y")])
     splits = as_splits(CORNERS[:, :1], torch.zeros(4, 1))
     assert (
         weights_table(TabularModel(preprocessing, partial(MLP, hidden_sizes=[2])), splits, preprocessing)

@@ -27,13 +27,13 @@ from src.training.networks import MLP
 def quantity(inputs: int = 1, **target: Any) -> Preprocessing:
     """The preprocessing of a regression."""
     columns = [NumericColumn(f"feature {number}", 0.0, 0.0, 1.0, 0, 0.0) for number in range(inputs)]
-    return Preprocessing(columns, Target("Price", **{"at_least_one": True, **target}))
+    return Preprocessing(columns, [Target("Price", **{"at_least_one": True, **target})])
 
 
 def kinds(classes: int, inputs: int = 1) -> Preprocessing:
     """The preprocessing of a classification."""
     names = [f"class {number}" for number in range(classes)]
-    return replace(quantity(inputs), target=Target("Kind", names))
+    return replace(quantity(inputs), targets=[Target("Kind", names)])
 
 
 def passing_on(preprocessing: Preprocessing, **settings: Any) -> TabularModel:

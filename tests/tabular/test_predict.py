@@ -208,7 +208,7 @@ def test_intervals_are_columns_of_the_predictions(houses: pd.DataFrame) -> None:
 
 
 def test_the_class_of_a_prediction_is_that_of_the_threshold(houses: pd.DataFrame) -> None:
-    changes = {"target": Target("Sold", ["no", "yes"])}
+    changes = {"targets": [Target("Sold", ["no", "yes"])]}
     plain, learnt = model(**changes)
     path = write_rows(houses, "rows.csv")
     with torch.inference_mode():
@@ -231,9 +231,9 @@ def test_the_class_of_a_prediction_is_that_of_the_threshold(houses: pd.DataFrame
 def test_predicted_classes_are_written_with_their_probability(houses: pd.DataFrame) -> None:
     classes = ["2", "10", "old, or very old"]
     target = Target("Style", classes)
-    text = predicted(write_rows(houses.head(20), "new.csv"), target=target)
+    text = predicted(write_rows(houses.head(20), "new.csv"), targets=[target])
     frame = pd.read_csv("out/predictions.csv", dtype=str)
-    network, _ = model(target=target)
+    network, _ = model(targets=[target])
     with torch.inference_mode():
         expected = network.predict(network(features_of(Path("new.csv"))))
     likeliest, codes = expected.max(dim=1)
@@ -329,7 +329,7 @@ def test_predictions_read_their_input_as_training_did(
     assert not caplog.records
     Path("new.csv").write_text("\n".join(row.rpartition(";")[0] for row in rows))
     assert features_of(Path("new.csv")).tolist() == whole.tolist()
-    assert caplog.messages == ["new.csv: one column fewer than training: taken as the others than 'column_3'"]
+    assert caplog.messages == ["new.csv: 1 column fewer than training: taken as the others than 'column_3'"]
 
 
 def test_ids_classes_and_names_that_a_spreadsheet_would_compute_are_escaped_on_wish(
@@ -338,8 +338,8 @@ def test_ids_classes_and_names_that_a_spreadsheet_would_compute_are_escaped_on_w
     rows = houses.head(2).assign(Id=["=HYPERLINK(1)", "-7"])
     path = write_rows(rows, "new.csv")
     target = Target("@kind", ["+1", "+1 "])
-    write_predictions(*model(target=target), path, Path("plain.csv"))
-    write_predictions(*model(target=target), path, Path("escaped.csv"), escape_formulas=True)
+    write_predictions(*model(targets=[target]), path, Path("plain.csv"))
+    write_predictions(*model(targets=[target]), path, Path("escaped.csv"), escape_formulas=True)
     plain, escaped = (pd.read_csv(name, dtype=str) for name in ("plain.csv", "escaped.csv"))
     assert plain["Id"].tolist() == ["=HYPERLINK(1)", "-7"]
     assert escaped["Id"].tolist() == ["'=HYPERLINK(1)", "'-7"]

@@ -92,7 +92,7 @@ def learn(columns: Columns, training: int | None = None, **settings: Any) -> tup
     rows = np.arange(training or len(table))
     chosen = Preparation(**{"target": "Price", "scale": "none", **settings})
     learnt = [learn_column(table, name, rows, path, chosen) for name in feature_names(table, chosen)]
-    preprocessing = Preprocessing([found[0] for found in learnt if found], Target("Price"))
+    preprocessing = Preprocessing([found[0] for found in learnt if found], [Target("Price")])
     return preprocessing, transform(table, preprocessing, path, Counter())
 
 
@@ -598,7 +598,18 @@ def test_settings_are_read_with_their_defaults() -> None:
         ({"target": "Price", "impute": "guess"}, r"houses\.prepare\.impute"),
         ({"target": "Price", "scale": "log"}, r"houses\.prepare\.scale"),
         ({"target": "Price", "target_transform": ["log", "square"]}, r"houses\.prepare\.target_transform"),
-        ({"target": "Price", "column_types": {"Area": "words"}}, r"houses\.prepare\.column_types"),
+        (
+            {"target": "Price", "column_types": {"Area": "words"}},
+            r"section houses\.prepare: houses\.prepare\.column_types: found words, expected 'numeric', 'cat",
+        ),
+        (
+            {"target": "Price", "column_types": {"Area": {"encod": "ordinal"}}},
+            r"houses\.prepare\.column_types: there is no such key: encod; did you mean encode\?$",
+        ),
+        (
+            {"target": "Price", "column_types": {"Sold": {"kind": "date", "parts": ["yeer"]}}},
+            r"houses\.prepare\.column_types: found yeer, expected 'year', 'month', .*; did you mean year\?$",
+        ),
         ({"target": "Price", "min_frequency": 0}, "min_frequency"),
         ({"target": "Price", "min_frequency": 2.5}, "min_frequency"),
         ({"target": "Price", "test_share": 1}, "test_share"),
@@ -609,6 +620,7 @@ def test_a_wrong_setting_is_refused_by_name(values: Any, named: str) -> None:
     with pytest.raises(ConfigurationError, match=named) as caught:
         checked(Preparation, values, "houses.prepare")
     assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

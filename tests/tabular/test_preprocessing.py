@@ -22,7 +22,7 @@ ALLEY = CategoricalColumn("Alley", ["Pave", None], ["Dirt", "Gravel"], missing=1
 
 
 def learnt_of(*columns: Column) -> Preprocessing:
-    return Preprocessing(columns, Target("Price"))
+    return Preprocessing(columns, [Target("Price")])
 
 
 LEARNT = learnt_of(ROOMS, ALLEY)
@@ -113,10 +113,10 @@ def test_a_missing_number_is_refused_by_row_where_nothing_fills_it() -> None:
 @pytest.mark.parametrize(
     "learnt",
     [
-        Preprocessing([ROOMS, ALLEY], Target("Price", None, True, 2.5, 0.5, True), ["", "NA"], "Id"),
+        Preprocessing([ROOMS, ALLEY], [Target("Price", None, True, 2.5, 0.5, True)], ["", "NA"], "Id"),
         Preprocessing(
             [replace(ROOMS, fill=None)],
-            Target("Style", ["a", "b"]),
+            [Target("Style", ["a", "b"])],
             lags=2,
             truth={"x": 1.0},
             labels={"Style": {"en": "style", "zh": "风格"}},

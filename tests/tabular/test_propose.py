@@ -171,7 +171,7 @@ def test_more_rows_have_larger_batches(tmp_path: Path) -> None:
 def test_a_large_table_has_one_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = configuration(tmp_path, 500)
     assert small["model"]["class_path"] == "src.tabular.ensemble.TabularEnsemble"
-    monkeypatch.setattr("src.tabular.propose.MOST_CELLS", 60 * 500 * len(COLUMNS))
+    monkeypatch.setattr("src.tabular.proposed_training.MOST_CELLS", 60 * 500 * len(COLUMNS))
     large = configuration(tmp_path, 500)
     assert large["model"]["class_path"] == "src.tabular.model.TabularModel"
     assert large["data"]["init_args"]["batch_size"] == 256

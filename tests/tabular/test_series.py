@@ -29,7 +29,7 @@ def series(folder: Path, values: list[float], **settings: Any) -> Path:
 def test_forecasts_go_on_from_forecasts(tmp_path: Path) -> None:
     # the values are the features doubled plus 1; the next value is 0.5 newest + 0.25 the one before
     columns = [NumericColumn(name, 0.0, 1.0, 2.0, 0, 1.0) for name in ("y_1", "y_2")]
-    preprocessing = Preprocessing(columns, Target("y"), lags=2)
+    preprocessing = Preprocessing(columns, [Target("y")], lags=2)
     model = TabularModel(preprocessing, nn.Linear)
     with torch.no_grad():
         model.network.weight.copy_(torch.tensor([[1.0, 0.5]]))

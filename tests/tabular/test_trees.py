@@ -18,7 +18,7 @@ trees = pytest.importorskip("benchmarks.trees")  # a project made from this one 
 def test_trees_answer_as_a_model_does(package: str, classes: Any, loss: Any) -> None:
     pytest.importorskip(package)
     columns = [NumericColumn("x", 0.0, 0.0, 1.0, 0, 0.0), CategoricalColumn("k", ["a", "b"], [], 0, "a")]
-    model = TabularModel(Preprocessing(columns, Target("y", classes)), nn.Linear, loss)
+    model = TabularModel(Preprocessing(columns, [Target("y", classes)]), nn.Linear, loss)
     numbers = torch.arange(200.0)[:, None] % 7
     codes = (torch.arange(200) % 2).to(torch.uint8)[:, None]
     wanted = codes[:, 0].long() if classes else codes.float() * 2 - 1

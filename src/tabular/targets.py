@@ -1,0 +1,152 @@
+"""The targets of a table: how their cells are read, what is learnt from training rows, the prepared arrays.
+
+T targets
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
+
+from src.core.errors import DataError
+from src.preparation.proposals import listed
+from src.tabular.columns import Values, warn_of_case
+from src.tabular.dialect import Reading
+from src.tabular.preprocessing import Target
+from src.tabular.splitting import Raw
+from src.tabular.values import is_numeric, numeric_values, refuse_other_notation, text_values
+
+logger = logging.getLogger(__name__)
+
+TargetTransform = Literal["none", "log", "standardize"]
+
+
+class TargetKeys(Protocol):
+    """The keys of `prepare` that say what the targets are."""
+
+    task: Literal["regression", "classification"]
+    reading: Reading
+    missing_target: Literal["error", "drop"]
+
+    @property
+    def targets(self) -> list[str]:
+        """The columns to predict."""
+        ...
+
+    @property
+    def target_steps(self) -> list[str]:
+        """The transforms of a quantity."""
+        ...
+
+
+def parse_targets(table: Any, path: Path, settings: TargetKeys) -> Values:
+    """The targets of all rows (rows, T): numbers, or texts of classes.
+
+    Raises:
+        DataError: a target is missing, or is no number that can be transformed.
+    """
+    return np.stack([_parse_target(table[name], path, settings) for name in settings.targets], axis=1)
+
+
+def _parse_target(column: "pd.Series[Any]", path: Path, settings: TargetKeys) -> Values:
+    missing = column.isna().to_numpy()
+    if missing.any():
+        where = f"the target '{column.name}' is missing in {missing.sum()} of {len(missing)} rows"
+        if settings.missing_target == "error" or missing.all():
+            way = "" if missing.all() else "; `missing_target: drop` leaves such rows out"
+            raise DataError(f"{path}: row {missing.argmax() + 1}: {where}{way}")
+        logger.warning("%s: %s: left out", path, where)
+    if settings.task == "classification":
+        return text_values(column)
+    if not is_numeric(column):
+        refuse_other_notation(column, path, settings.reading)
+    values = numeric_values(column, path)
+    if "log" in settings.target_steps and (values <= 0).any():
+        row = int((values <= 0).argmax())
+        raise DataError(
+            f"{path}: row {row + 1}: the target '{column.name}' is {values[row]:g}; "
+            "`target_transform: log` needs numbers above 0"
+        )
+    return values
+
+
+def learn_targets(training: Values, path: Path, settings: TargetKeys) -> list[Target]:
+    """Learn the classes, or center and scale, of each target from the training rows (rows, T).
+
+    Raises:
+        DataError: a target has one class, or is one of several and has more than two.
+    """
+    learn = _learn_classes if settings.task == "classification" else _learn_quantity
+    targets = [learn(name, training[:, place], path, settings) for place, name in enumerate(settings.targets)]
+    for target in targets if len(targets) > 1 else []:
+        if target.classes is not None and len(target.classes) > 2:
+            raise DataError(
+                f"{path}: the target '{target.name}': expected two classes, as of each of several targets, "
+                f"found {len(target.classes)}: {listed(target.classes)}; give it a task of its own"
+            )
+    return targets
+
+
+def _learn_classes(name: str, training: Values, path: Path, settings: TargetKeys) -> Target:
+    classes = sorted(set(training), key=_class_order)
+    warn_of_case(f"the target '{name}'", classes)
+    if len(classes) < 2:
+        raise DataError(
+            f"{path}: the target '{name}': expected two classes or more, found only {classes[0]!r}"
+        )
+    return Target(name, classes)
+
+
+def _class_order(text: str) -> tuple[int, float, str]:
+    """Sort key of classes: numbers by value, then texts in alphabetical order."""
+    try:
+        return (0, float(text), text)
+    except ValueError:
+        return (1, 0.0, text)
+
+
+def _learn_quantity(name: str, training: Values, path: Path, settings: TargetKeys) -> Target:
+    log = "log" in settings.target_steps
+    values = np.log(training) if log else training
+    center, scale = 0.0, 1.0
+    if "standardize" in settings.target_steps:
+        scaler = StandardScaler().fit(values[:, np.newaxis])
+        center, scale = float(scaler.mean_[0]), float(scaler.scale_[0])
+    return Target(name, None, log, center, scale, at_least_one=bool(training.min() >= 1))
+
+
+def encode_targets(source: Raw, rows: NDArray[np.int64], targets: Sequence[Target]) -> NDArray[Any]:
+    """The prepared targets of rows.
+
+    Returns:
+        (rows, T) float32; the codes of classes (rows, T) int64, of one target (rows,).
+
+    Raises:
+        DataError: a class has no training row.
+    """
+    columns = [
+        _encode_target(source.path, rows, source.targets[rows, place], target)
+        for place, target in enumerate(targets)
+    ]
+    one_of_classes = len(targets) == 1 and targets[0].classes is not None
+    return columns[0] if one_of_classes else np.stack(columns, axis=1)
+
+
+def _encode_target(path: Path, rows: NDArray[np.int64], values: Values, target: Target) -> NDArray[Any]:
+    if target.classes is None:
+        if target.log:
+            values = np.log(values)
+        return ((values - target.center) / target.scale).astype(np.float32)
+    codes = pd.Index(target.classes, dtype=object).get_indexer(pd.Index(values, dtype=object))
+    if (codes < 0).any():
+        position = int((codes < 0).argmax())
+        raise DataError(
+            f"{path}: row {rows[position] + 1}: the class {values[position]!r} of the target "
+            f"'{target.name}' has no training row"
+        )
+    return codes.astype(np.int64)
