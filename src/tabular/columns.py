@@ -1,33 +1,33 @@
 """The kinds of columns of a table: how cells are read, what is learnt from training rows, the features.
 
-One class a kind. Training data and the raw rows of a prediction become features by the same code.
+One class a kind; those that become one number are in `number_columns`. Training data and the raw rows of a
+prediction become features by the same code.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Collection
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypedDict
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import ndtri
 from sklearn.feature_extraction.text import HashingVectorizer
-from sklearn.impute import SimpleImputer
-from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, PowerTransformer, RobustScaler, StandardScaler
+from sklearn.preprocessing import OneHotEncoder
 
 from src.core.errors import DataError
 from src.tabular.dates import PARTS, Part, calendar, date_text, seconds_of
 from src.tabular.dialect import Reading, ReadingError
 from src.tabular.notation import code_text, is_date, missing_mark
+from src.tabular.number_columns import BooleanColumn, NumericColumn, OrderedColumn
+from src.tabular.rules import PLAIN, Features, Kind, Numbers, Rules, Values
+from src.tabular.transforms import learn_fill, learn_scale
 from src.tabular.values import (
     category_values,
-    cell_text,
     is_numeric,
-    numeric_values,
     plain_texts,
     refuse_cells,
     refuse_other_notation,
@@ -36,389 +36,9 @@ from src.tabular.values import (
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["numeric", "categorical", "boolean", "ordered", "date", "text"]
-Encoding = Literal["one_hot", "ordinal"]
-Impute = Literal["mean", "median", "most_frequent", "constant", "drop"]
-Scale = Literal["standard", "minmax", "robust", "none"]
-Transform = Literal["none", "auto", "log1p", "yeo_johnson", "quantile"]
-Numbers = NDArray[np.float64]
-Features = NDArray[np.float32]
-# of a raw column, (rows,): float64 with NaN, or texts (object) with None where a cell is missing
-Values = NDArray[Any]
-
-# each scaler, and the name of its attribute that holds the value which becomes 0
-SCALERS = {
-    "standard": (StandardScaler, "mean_"),
-    "minmax": (MinMaxScaler, "data_min_"),
-    "robust": (RobustScaler, "center_"),
-}
 MOSTLY = 0.9  # a column whose cells are numbers beyond this share is a column of numbers
-TRUTH = dict.fromkeys(("true", "t", "yes", "y", "on", "1", "是"), 1.0) | dict.fromkeys(
-    ("false", "f", "no", "n", "off", "0", "否"), 0.0
-)
 MANY_CATEGORIES = 1000
 NGRAMS = (2, 4)  # characters
-HEAVY_TAIL = 0.75  # `transform: auto` is log1p for numbers of at least 0 beyond this skewness
-QUANTILES = 101  # of `transform: quantile`
-
-
-class ColumnKeys(TypedDict, total=False):
-    """The keys of `prepare` for one column.
-
-    Args:
-        kind: of the column.
-        impute: as the key of `prepare` of this name; the others likewise.
-        scale: of numbers.
-        transform: of numbers.
-        missing_indicators: of numbers.
-        min_frequency: of categories.
-        encode: of categories: one_hot, a feature each; ordinal, the place in alphabetical order.
-        order: of `kind: ordered`: its texts from the lowest to the highest.
-        parts: of `kind: date`; left out, those that vary among the training rows.
-        day_first: of `kind: date` written as 3/4/2024: whether this is the 3rd of April.
-        width: of `kind: text`: the number of features.
-    """
-
-    kind: Kind
-    impute: Impute
-    scale: Scale
-    transform: Transform
-    missing_indicators: bool
-    min_frequency: int | float
-    encode: Encoding
-    order: list[str | int | float | bool]
-    parts: list[Part]
-    day_first: bool
-    width: int
-
-
-@dataclass(frozen=True)
-class Rules:
-    """How a column is learnt: the keys of `prepare` of these names, with those of its `ColumnKeys`."""
-
-    kind: Kind | None = None
-    impute: Impute = "mean"
-    impute_constant: float = 0.0
-    scale: Scale = "standard"
-    transform: Transform = "none"
-    missing_indicators: bool = False
-    min_frequency: int | float = 1
-    encode: Encoding = "one_hot"
-    order: Sequence[str | int | float | bool] = ()
-    parts: Sequence[Part] = ()
-    day_first: bool | None = None
-    width: int = 128
-
-
-PLAIN = Rules()
-
-
-@dataclass(frozen=True)
-class NumericColumn:
-    """A column of numbers: (value - center) / scale after a transform, and whether the cell is missing.
-
-    Args:
-        name: of the column.
-        fill: replaces a missing value; None if the column must not have missing values.
-        center: of the transformed values.
-        scale: of the transformed values.
-        missing: the number of missing values in the training rows.
-        typical: the median of the training rows.
-        transform: log1p, log(1 + |x|) with the sign of x; yeo_johnson, with `power`; quantile, which
-            interpolates `scores` between `quantiles`; or none.
-        power: the exponent of Yeo and Johnson's transform, 1 of none.
-        quantiles: different numbers in increasing order.
-        scores: the quantiles of the standard normal distribution at the same ranks.
-        indicator: whether a second feature is 1 where the cell is missing, and 0 elsewhere.
-    """
-
-    kind: ClassVar[Kind] = "numeric"
-    of_texts: ClassVar[bool] = False
-
-    name: str
-    fill: float | None
-    center: float
-    scale: float
-    missing: int
-    typical: float
-    transform: Transform = "none"
-    power: float = 1.0
-    quantiles: list[float] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-    indicator: bool = False
-
-    @staticmethod
-    def read(cells: "pd.Series[Any]", path: Path, rules: Rules = PLAIN) -> Values:
-        """Convert raw cells (rows,) to numbers, NaN where missing.
-
-        Raises:
-            DataError: a cell is not a finite number.
-        """
-        return numeric_values(cells, path)
-
-    @classmethod
-    def learn(cls, name: str, values: Values, rules: Rules) -> "NumericColumn":
-        """Learn replacement, transform and scale from the values of the training rows."""
-        present = values[~np.isnan(values)]
-        missing, typical = len(values) - len(present), float(np.median(present))
-        if present.min() == present.max():
-            logger.warning("column '%s' has only one number in the training rows", name)
-        fill, values = _learn_fill(values, rules)
-        column = cls(
-            name, fill, 0.0, 1.0, missing, typical, indicator=bool(rules.missing_indicators and missing)
-        )
-        column = replace(column, **_learn_transform(present, rules.transform))
-        center, scale = _learn_scale(column.transformed(values), rules.scale)
-        return replace(column, center=center, scale=scale)
-
-    @property
-    def feature_names(self) -> list[str]:
-        """The name of the column, and that of the indicator."""
-        return [self.name, f"{self.name}_nan"] if self.indicator else [self.name]
-
-    @property
-    def is_linear(self) -> bool:
-        """Whether the column is one feature, a linear function of its numbers."""
-        return self.transform == "none" and not self.indicator
-
-    @property
-    def learnt(self) -> str:
-        """What is learnt, for a table."""
-        fill = "none" if self.fill is None else f"{self.fill:.6g}"
-        parts = [f"missing {fill}", f"center {self.center:.6g}", f"scale {self.scale:.6g}"]
-        if self.transform != "none":
-            power = f" {self.power:.3g}" if self.transform == "yeo_johnson" else ""
-            parts.insert(1, f"{self.transform}{power}")
-        return ", ".join(parts)
-
-    def parse(self, cells: "pd.Series[Any]", path: Path) -> Values:
-        """Convert raw cells (rows,) of a prediction, as `read`.
-
-        Raises:
-            DataError: as `read`, or a cell is missing while `fill` is None.
-        """
-        values = self.read(cells, path)
-        if self.fill is None:
-            refuse_cells(cells, np.isnan(values), path, "is missing; `impute: drop` learns no replacement")
-        return values
-
-    def transformed(self, values: Numbers) -> Numbers:
-        """The transform of numbers (rows,)."""
-        if self.transform == "log1p":
-            return np.copysign(np.log1p(np.abs(values)), values)
-        if self.transform == "yeo_johnson":
-            return yeo_johnson(values, self.power)
-        if self.transform == "quantile":
-            return np.interp(values, self.quantiles, self.scores)
-        return values
-
-    def decoded(self, features: Features) -> Numbers:
-        """The numbers (rows,) of features (rows, 1 or 2); NaN where the indicator is 1."""
-        values = features[:, 0].astype(np.float64) * self.scale + self.center
-        if self.transform == "log1p":
-            values = np.copysign(np.expm1(np.abs(values)), values)
-        elif self.transform == "yeo_johnson":
-            values = yeo_johnson_inverse(values, self.power)
-        elif self.transform == "quantile":
-            values = np.interp(values, self.scores, self.quantiles)
-        return np.where(features[:, 1] == 1, np.nan, values) if self.indicator else values
-
-    def shown(self, features: Features) -> list[str]:
-        """The cells of features (rows, 1 or 2) as a reader knows them."""
-        return ["missing" if np.isnan(value) else f"{value:.4g}" for value in self.decoded(features)]
-
-    def encode(self, values: Values, features: Features) -> int:
-        """Write the features of values (rows,) to `features` (rows, 1 or 2); return 0, the unknown values."""
-        missing = np.isnan(values)
-        filled = values if self.fill is None else np.where(missing, self.fill, values)
-        features[:, 0] = (self.transformed(filled) - self.center) / self.scale
-        if self.indicator:
-            features[:, 1] = missing
-        return 0
-
-
-def _learn_fill(values: Numbers, rules: Rules) -> tuple[float | None, Numbers]:
-    """The number that replaces a missing one, and the values (rows,) with it."""
-    if rules.impute == "drop":
-        return None, values
-    imputer = SimpleImputer(strategy=rules.impute, fill_value=rules.impute_constant)
-    filled = imputer.fit_transform(values[:, np.newaxis])
-    return float(imputer.statistics_[0]), filled[:, 0]
-
-
-def _learn_transform(present: Numbers, transform: Transform) -> dict[str, Any]:
-    """The arguments of `NumericColumn` for a transform, from the values that are not missing (rows,)."""
-    if transform == "auto":
-        transform = "log1p" if present.min() >= 0 and skewness(present) > HEAVY_TAIL else "none"
-    if transform == "yeo_johnson" and present.min() < present.max():
-        fitted = PowerTransformer(standardize=False).fit(present[:, np.newaxis])
-        return {"transform": transform, "power": float(fitted.lambdas_[0])}
-    if transform == "quantile":
-        count = min(QUANTILES, len(present))
-        ranks = (np.arange(count) + 0.5) / count
-        found = np.quantile(present, np.linspace(0, 1, count))
-        distinct, places = np.unique(found, return_inverse=True)
-        mean_ranks = np.bincount(places, ranks) / np.bincount(places)  # equal quantiles share their mean rank
-        return {"transform": transform, "quantiles": distinct.tolist(), "scores": ndtri(mean_ranks).tolist()}
-    return {"transform": transform}
-
-
-def _learn_scale(values: Numbers, scale: Scale) -> tuple[float, float]:
-    """The center and the scale of numbers (rows,)."""
-    if scale == "none":
-        return 0.0, 1.0
-    scaler_class, center_name = SCALERS[scale]
-    table = values[:, np.newaxis]
-    scaler = scaler_class().fit(table)
-    center = float(getattr(scaler, center_name)[0])
-    if scale == "minmax":  # scikit-learn multiplies by this one, and divides by the others
-        return center, float(1 / scaler.scale_[0])
-    if scale == "robust" and np.ptp(np.percentile(values, (25, 75))) == 0:
-        # more than half of the numbers are the same, and the others may be far away
-        return center, float(StandardScaler().fit(table).scale_[0])
-    return center, float(scaler.scale_[0])
-
-
-def skewness(values: Numbers) -> float:
-    """The third standardized moment of numbers (rows,); 0 if all are the same."""
-    deviation = values - values.mean()
-    spread = float(np.sqrt((deviation**2).mean()))
-    return float(((deviation / spread) ** 3).mean()) if spread else 0.0
-
-
-def yeo_johnson(values: Numbers, power: float) -> Numbers:
-    """Yeo and Johnson's transform of numbers (rows,) (Biometrika 2000)."""
-    size = np.log1p(np.abs(values))
-    exponent = np.where(values < 0, 2 - power, power)
-    with np.errstate(invalid="ignore"):
-        raised = np.expm1(exponent * size) / exponent
-    return np.copysign(np.where(exponent == 0, size, raised), values)
-
-
-def yeo_johnson_inverse(values: Numbers, power: float) -> Numbers:
-    """The numbers of which `yeo_johnson` is `values` (rows,)."""
-    size = np.abs(values)
-    exponent = np.where(values < 0, 2 - power, power)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        logarithm = np.log1p(exponent * size) / exponent
-    return np.copysign(np.expm1(np.where(exponent == 0, size, logarithm)), values)
-
-
-@dataclass(frozen=True)
-class BooleanColumn(NumericColumn):
-    """A column of yes and no: 1 and 0, not scaled."""
-
-    kind: ClassVar[Kind] = "boolean"
-    of_texts: ClassVar[bool] = True
-
-    @staticmethod
-    def read(cells: "pd.Series[Any]", path: Path, rules: Rules = PLAIN) -> Values:
-        """Convert raw cells (rows,) to 1 and 0, NaN where missing.
-
-        Raises:
-            DataError: a cell is another text than those of `TRUTH`.
-        """
-        texts = text_values(cells)
-        codes, distinct = pd.factorize(texts)
-        known = np.array([*(TRUTH.get(text.lower(), np.inf) for text in distinct), np.nan])
-        values: Numbers = known[codes]
-        refuse_cells(
-            cells, np.isinf(values), path, "is neither yes nor no (true, t, yes, y, on, 1, 是 and so on)"
-        )
-        return values
-
-    @classmethod
-    def learn(cls, name: str, values: Values, rules: Rules) -> "BooleanColumn":
-        """Learn the replacement of missing values from the values of the training rows."""
-        missing = int(np.isnan(values).sum())
-        if np.nanmin(values) == np.nanmax(values):
-            logger.warning("column '%s' has only one value in the training rows", name)
-        fill, _ = _learn_fill(values, rules)
-        indicator = rules.missing_indicators and missing > 0
-        return cls(name, fill, 0.0, 1.0, missing, float(np.nanmedian(values) >= 0.5), indicator=indicator)
-
-    def shown(self, features: Features) -> list[str]:
-        """The cells of features (rows, 1 or 2) as a reader knows them."""
-        names = {0.0: "no", 1.0: "yes"}
-        return [names.get(value, "missing") for value in self.decoded(features).tolist()]
-
-
-@dataclass(frozen=True)
-class OrderedColumn(NumericColumn):
-    """A column of texts with an order: the place of the text as a number; an unknown one is missing.
-
-    Args:
-        order: the texts from the lowest to the highest.
-    """
-
-    kind: ClassVar[Kind] = "ordered"
-    of_texts: ClassVar[bool] = True
-
-    order: list[str] = field(default_factory=list)
-
-    @staticmethod
-    def read(cells: "pd.Series[Any]", path: Path, rules: Rules = PLAIN) -> Values:
-        """Convert raw cells (rows,) to texts, None where missing."""
-        return text_values(cells)
-
-    @classmethod
-    def learn(cls, name: str, values: Values, rules: Rules) -> "OrderedColumn":
-        """Learn the replacement of missing values and the scale from the values of the training rows.
-
-        Raises:
-            DataError: a text is not in the order.
-        """
-        texts = sorted(map(str, set(values[~pd.isna(values)])))
-        order = [code_text(cell_text(text)) for text in rules.order] or texts
-        if strange := [text for text in texts if text not in order]:
-            known = ", ".join(map(repr, order))
-            raise DataError(f"column '{name}': {strange[0]!r} is not in `order`: {known}")
-        ranks = _ranks(values, order)
-        learnt = NumericColumn.learn(name, ranks, replace(rules, transform="none"))
-        return cls(**{one.name: getattr(learnt, one.name) for one in fields(learnt)}, order=order)
-
-    @property
-    def learnt(self) -> str:
-        """What is learnt, for a table."""
-        return f"{len(self.order)} texts in order, {super().learnt}"
-
-    def parse(self, cells: "pd.Series[Any]", path: Path) -> Values:
-        """Convert raw cells (rows,) of a prediction, as `read`.
-
-        Raises:
-            DataError: a cell is missing while `fill` is None.
-        """
-        values = self.read(cells, path)
-        if self.fill is None:
-            refuse_cells(cells, pd.isna(values), path, "is missing; `impute: drop` learns no replacement")
-        return values
-
-    def ranks(self, values: Values) -> Numbers:
-        """The places of texts (rows,) in the order, NaN where missing or unknown."""
-        return _ranks(values, self.order)
-
-    def shown(self, features: Features) -> list[str]:
-        """The cells of features (rows, 1 or 2) as a reader knows them."""
-        ranks = self.decoded(features)
-        places = np.clip(np.nan_to_num(ranks).round().astype(int), 0, len(self.order) - 1)
-        missing = np.isnan(ranks).tolist()
-        return [
-            "missing" if no else self.order[place] for place, no in zip(places.tolist(), missing, strict=True)
-        ]
-
-    def encode(self, values: Values, features: Features) -> int:
-        """Write the features of values (rows,) to `features` (rows, 1 or 2); count the unknown values."""
-        ranks = self.ranks(values)
-        unknown = int(np.isnan(ranks).sum() - pd.isna(values).sum())
-        if self.fill is None:  # an unknown text, since a missing one is refused
-            ranks = np.where(np.isnan(ranks), self.typical, ranks)
-        super().encode(ranks, features)
-        return unknown
-
-
-def _ranks(values: Values, order: list[str]) -> Numbers:
-    places = pd.Index(order, dtype=object).get_indexer(pd.Index(values, dtype=object))
-    return np.where(places < 0, np.nan, places.astype(np.float64))
 
 
 @dataclass(frozen=True)
@@ -468,8 +88,8 @@ class DateColumn:
         parts = list(rules.parts) or varying or ["elapsed"]
         fills, centers, scales = list[float](), list[float](), list[float]()
         for part in parts:
-            fill, filled = _learn_fill(found[part], rules)
-            center, scale = _learn_scale(filled, rules.scale)
+            fill, filled = learn_fill(found[part], rules)
+            center, scale = learn_scale(filled, rules.scale)
             fills += [] if fill is None else [fill]
             centers.append(center)
             scales.append(scale)

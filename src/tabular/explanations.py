@@ -22,9 +22,10 @@ from torch import Tensor
 
 from src.reporting.figures import save_figure
 from src.reporting.tables import markdown_table
-from src.tabular.columns import CategoricalColumn, Column, NumericColumn
+from src.tabular.columns import CategoricalColumn, Column
 from src.tabular.metrics import SMALLEST
 from src.tabular.model import TabularModel
+from src.tabular.number_columns import NumericColumn
 from src.tabular.preprocessing import Preprocessing
 
 Numbers = NDArray[np.floating]

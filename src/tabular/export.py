@@ -15,18 +15,10 @@ from torch import Tensor, nn
 
 from src.bundle.bundle import Bundle
 from src.bundle.exportable import Arrays, Exportable
-from src.tabular.columns import (
-    NGRAMS,
-    BooleanColumn,
-    CategoricalColumn,
-    Column,
-    DateColumn,
-    NumericColumn,
-    OrderedColumn,
-    TextColumn,
-)
+from src.tabular.columns import NGRAMS, CategoricalColumn, Column, DateColumn, TextColumn
 from src.tabular.dates import calendar, date_text, seconds_of
 from src.tabular.model import TabularModel
+from src.tabular.number_columns import BooleanColumn, NumericColumn, OrderedColumn
 from src.tabular.preprocessing import Preprocessing, encode, transform
 from src.training.networks import Step
 

@@ -10,16 +10,9 @@ import numpy as np
 import pandas as pd
 from gradio.components import Component
 
-from src.tabular.columns import (
-    BooleanColumn,
-    CategoricalColumn,
-    Column,
-    DateColumn,
-    NumericColumn,
-    OrderedColumn,
-    TextColumn,
-)
+from src.tabular.columns import CategoricalColumn, Column, DateColumn, TextColumn
 from src.tabular.model import TabularModel
+from src.tabular.number_columns import BooleanColumn, NumericColumn, OrderedColumn
 from src.tabular.predict import predictions
 from src.tabular.preprocessing import Preprocessing
 

@@ -10,9 +10,9 @@ from scipy.optimize import linprog
 from sklearn.linear_model import LinearRegression
 from torch import Tensor, nn
 
-from src.tabular.columns import NumericColumn
 from src.tabular.data import Splits
 from src.tabular.model import TabularModel
+from src.tabular.number_columns import NumericColumn
 from src.tabular.preprocessing import Preprocessing
 
 Numbers = NDArray[np.floating]

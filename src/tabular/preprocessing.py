@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from src.core.documents import read_json, write_json
 from src.core.errors import ConfigurationError, IntegrityError
-from src.tabular.columns import COLUMNS, CategoricalColumn, Column, Features, NumericColumn, Values
+from src.tabular.columns import COLUMNS, CategoricalColumn, Column
 from src.tabular.dialect import DEFAULT, Reading
+from src.tabular.number_columns import NumericColumn
+from src.tabular.rules import Features, Values
 from src.tabular.values import require_columns
 
 FILE = "preprocessing.json"

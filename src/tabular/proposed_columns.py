@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from src.preparation.proposals import Noted, count, listed, plain
-from src.tabular.columns import TRUTH
 from src.tabular.dates import seconds_of
 from src.tabular.notation import is_date
+from src.tabular.number_columns import TRUTH
 from src.tabular.proposed_files import LEAST_ROWS_EACH, MOST_CODES, MOSTLY, is_whole, marked_number
 from src.tabular.proposed_training import MOST_CELLS
 from src.tabular.splitting import SPELLINGS

@@ -15,9 +15,10 @@ from sklearn.preprocessing import StandardScaler
 
 from src.core.errors import DataError
 from src.preparation.proposals import listed
-from src.tabular.columns import Values, warn_of_case
+from src.tabular.columns import warn_of_case
 from src.tabular.dialect import Reading
 from src.tabular.preprocessing import Target
+from src.tabular.rules import Values
 from src.tabular.splitting import Raw
 from src.tabular.values import is_numeric, numeric_values, refuse_other_notation, text_values
 

@@ -19,8 +19,8 @@ from src.bundle.bundle import FORMAT, Bundle, check_bundle_folder, tensors_diges
 from src.bundle.predict import for_model
 from src.core.digests import file_digest, require_digests, write_manifest
 from src.core.errors import ConfigurationError, IntegrityError
-from src.tabular.columns import NumericColumn
 from src.tabular.model import TabularModel
+from src.tabular.number_columns import NumericColumn
 from src.tabular.preprocessing import Preprocessing, Target
 from src.training.networks import MLP
 

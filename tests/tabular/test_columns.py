@@ -14,12 +14,15 @@ import torch
 from sklearn.preprocessing import PowerTransformer, QuantileTransformer
 
 from src.core.errors import ConfigurationError, DataError
-from src.tabular.columns import COLUMNS, NumericColumn, Rules, yeo_johnson, yeo_johnson_inverse
+from src.tabular.columns import COLUMNS
 from src.tabular.dates import PARTS, date_text, seconds_of
 from src.tabular.export import RawTable, as_inputs, random_rows
 from src.tabular.model import TabularModel
+from src.tabular.number_columns import NumericColumn
 from src.tabular.prepare import Preparation
 from src.tabular.preprocessing import Preprocessing, Target, transform
+from src.tabular.rules import Rules
+from src.tabular.transforms import yeo_johnson, yeo_johnson_inverse
 from src.training.networks import MLP
 
 NAN = math.nan

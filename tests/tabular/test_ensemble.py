@@ -14,7 +14,7 @@ from torch import Tensor
 
 from src.cli import main
 from src.core.errors import ConfigurationError
-from src.tabular.columns import CategoricalColumn, Column, NumericColumn
+from src.tabular.columns import CategoricalColumn, Column
 from src.tabular.data import FoldedData, TabularData, fold_positions, load_split
 from src.tabular.ensemble import (
     EnsembleMLP,
@@ -23,6 +23,7 @@ from src.tabular.ensemble import (
     bin_edges,
     smooth_clip,
 )
+from src.tabular.number_columns import NumericColumn
 from src.tabular.prepare import Preparation, prepare
 from src.tabular.preprocessing import Preprocessing, Target
 

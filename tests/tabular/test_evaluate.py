@@ -10,9 +10,9 @@ from torch import nn
 from src.reporting.noise import P_VALUE, noise_of
 from src.tabular import baselines, evaluate
 from src.tabular.baselines import sampled_rows
-from src.tabular.columns import NumericColumn
 from src.tabular.evaluate import _gains
 from src.tabular.model import TabularModel
+from src.tabular.number_columns import NumericColumn
 from src.tabular.preprocessing import Preprocessing, Target
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from src.tabular import explanations
-from src.tabular.columns import CategoricalColumn, NumericColumn
+from src.tabular.columns import CategoricalColumn
 from src.tabular.explanations import (
     groups_table,
     importances,
@@ -20,6 +20,7 @@ from src.tabular.explanations import (
     write_explanations,
 )
 from src.tabular.model import TabularModel
+from src.tabular.number_columns import NumericColumn
 from src.tabular.preprocessing import Preprocessing, Target
 from src.tabular.probabilities import thresholds_table, write_probabilities
 

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from src.tabular.columns import CategoricalColumn, NumericColumn
+from src.tabular.columns import CategoricalColumn
 from src.tabular.export import RawTable, as_inputs, output_names, random_rows
 from src.tabular.model import TabularModel
+from src.tabular.number_columns import NumericColumn
 from src.tabular.preprocessing import Preprocessing, Target, transform
 from src.training.networks import MLP
 

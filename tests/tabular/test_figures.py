@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.tabular.columns import NumericColumn
 from src.tabular.figures import plot_function
 from src.tabular.model import TabularModel
+from src.tabular.number_columns import NumericColumn
 from src.tabular.preprocessing import Preprocessing, Target
 from src.training.networks import MLP
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.tabular.columns import NumericColumn
 from src.tabular.linear import separable, weights_table
 from src.tabular.model import TabularModel
+from src.tabular.number_columns import NumericColumn
 from src.tabular.preprocessing import Preprocessing, Target
 from src.training.networks import MLP
 

@@ -16,9 +16,9 @@ from torch.optim import SGD
 
 from src.bundle.bundle import restrict_imports
 from src.core.errors import ConfigurationError
-from src.tabular.columns import NumericColumn
 from src.tabular.data import load_split
 from src.tabular.model import TabularModel
+from src.tabular.number_columns import NumericColumn
 from src.tabular.prepare import Preparation, prepare
 from src.tabular.preprocessing import Preprocessing, Target
 from src.training.networks import MLP

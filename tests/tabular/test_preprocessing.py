@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from src.core.errors import ConfigurationError, DataError, IntegrityError
-from src.tabular.columns import CategoricalColumn, Column, NumericColumn
+from src.tabular.columns import CategoricalColumn, Column
+from src.tabular.number_columns import NumericColumn
 from src.tabular.preprocessing import (
     Preprocessing,
     Target,

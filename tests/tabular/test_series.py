@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from src.core.errors import DataError
-from src.tabular.columns import NumericColumn
 from src.tabular.data import load_split
 from src.tabular.model import TabularModel
+from src.tabular.number_columns import NumericColumn
 from src.tabular.predict import read_rows
 from src.tabular.prepare import Preparation, prepare
 from src.tabular.preprocessing import Preprocessing, Target

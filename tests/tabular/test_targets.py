@@ -18,11 +18,11 @@ from src.cli import main
 from src.core.documents import read_json
 from src.core.errors import ConfigurationError, DataError
 from src.tabular.baselines import baseline_outputs, trees_of_round
-from src.tabular.columns import NumericColumn
 from src.tabular.ensemble import TabularEnsemble
 from src.tabular.evaluate import _gains, _losses, scores
 from src.tabular.explanations import row_losses
 from src.tabular.model import TabularModel
+from src.tabular.number_columns import NumericColumn
 from src.tabular.prepare import Preparation, prepare
 from src.tabular.preprocessing import Preprocessing, Target
 from src.tabular.propose import propose

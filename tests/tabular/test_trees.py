@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from src.tabular.columns import CategoricalColumn, NumericColumn
+from src.tabular.columns import CategoricalColumn
 from src.tabular.model import TabularModel
+from src.tabular.number_columns import NumericColumn
 from src.tabular.preprocessing import Preprocessing, Target
 
 trees = pytest.importorskip("benchmarks.trees")  # a project made from this one has no benchmarks
