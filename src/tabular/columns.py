@@ -216,7 +216,7 @@ class TextColumn:
 
 @dataclass(frozen=True)
 class CategoricalColumn:
-    """A column of categories, which becomes one feature of 0 or 1 per category.
+    """A column of categories, which becomes one feature of 0 or 1 per category, or one that is their code.
 
     Args:
         name: of the column.
@@ -224,6 +224,7 @@ class CategoricalColumn:
         rare: the categories that share one further feature.
         missing: the number of missing cells in the training rows.
         typical: the most frequent category of the training rows.
+        embedded: whether the only feature is the code, by which a network looks up a vector.
     """
 
     kind: ClassVar[Kind] = "categorical"
@@ -234,6 +235,7 @@ class CategoricalColumn:
     rare: list[str | None]
     missing: int
     typical: str | None
+    embedded: bool = False
 
     @staticmethod
     def read(cells: "pd.Series[Any]", path: Path, rules: Rules = PLAIN) -> Values:
@@ -267,32 +269,38 @@ class CategoricalColumn:
                 len(categories),
                 len(values),
             )
-        elif len(categories) - len(rare) > MANY_CATEGORIES:
+        elif rules.encode == "one_hot" and len(categories) - len(rare) > MANY_CATEGORIES:
             logger.warning(
                 "column '%s' has %d categories, %d bytes in each row of a batch: consider `min_frequency` or "
-                "`encode: ordinal`",
+                "`encode: embedding`",
                 name,
                 len(categories),
                 4 * (len(categories) - len(rare)),
             )
         frequent = [category for category in categories if category not in set(rare)]
-        return cls(name, frequent, rare, int(pd.isna(values).sum()), names[np.bincount(codes).argmax()])
+        missing, typical = int(pd.isna(values).sum()), names[np.bincount(codes).argmax()]
+        return cls(name, frequent, rare, missing, typical, embedded=rules.encode == "embedding")
 
     @property
     def feature_names(self) -> list[str]:
-        """The names of the features: column and category."""
+        """The names of the features: column and category, or the column alone."""
+        if self.embedded:
+            return [self.name]
         names = [f"{self.name}_{'nan' if category is None else category}" for category in self.categories]
         return [*names, f"{self.name}_rare"] if self.rare else names
 
     @property
     def learnt(self) -> str:
         """What is learnt, for a table."""
-        return f"{len(self.categories)} categories, {len(self.rare)} rare"
+        found = f"{len(self.categories)} categories, {len(self.rare)} rare"
+        return f"{found}, looked up" if self.embedded else found
 
     def shown(self, features: Features) -> list[str]:
         """The cells of features (rows, width) as a reader knows them."""
         names = ["missing" if name is None else name for name in self.categories]
         names += ["rare"] if self.rare else []
+        if self.embedded:
+            return [[*names, "unknown"][code] for code in features[:, 0].astype(np.int64)]
         codes, known = features.argmax(axis=1).tolist(), (features != 0).any(axis=1).tolist()
         return [names[code] if there else "unknown" for code, there in zip(codes, known, strict=True)]
 
@@ -309,11 +317,11 @@ class CategoricalColumn:
 
     @property
     def width(self) -> int:
-        """The number of features, which is the code of an unknown category, too."""
+        """The number of codes, which is the code of an unknown category, too."""
         return len(self.categories) + bool(self.rare)
 
     def code(self, values: Values) -> NDArray[np.int64]:
-        """The codes (rows,) of values (rows,): the number of the feature that is 1, or `width`."""
+        """The codes (rows,) of values (rows,): the number of the category, or `width` of an unknown one."""
         if isinstance(values, pd.Categorical):
             lookup = [self.codes.get(text, self.width) for text in [*values.categories, None]]
             return np.array(lookup, dtype=np.int64)[values.codes]
@@ -326,10 +334,13 @@ class CategoricalColumn:
         return codes
 
     def encode(self, values: Values, features: Features) -> int:
-        """Write the ones of values (rows,) to `features` (rows, width); count the unknown values."""
+        """Write the ones or the codes of values (rows,) to `features` (rows, F); count the unknown values."""
         codes = self.code(values)
         rows = np.flatnonzero(codes < self.width)
-        features[rows, codes[rows]] = 1
+        if self.embedded:
+            features[:, 0] = codes
+        else:
+            features[rows, codes[rows]] = 1
         return len(values) - len(rows)
 
 

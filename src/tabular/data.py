@@ -36,19 +36,17 @@ def densify(numbers: Tensor, codes: Tensor, preprocessing: Preprocessing) -> Ten
     """Turn prepared numbers (B, N) and codes of categories (B, C) into features (B, F).
 
     The code of a category is the number of its feature, which is 1; the code after the last one is that of a
-    category without a training row, whose features are all 0.
+    category without a training row, whose features are all 0. The feature of an embedded column is its code.
     """
     if not codes.shape[1]:
         return numbers
     layout = preprocessing.layout
-    places, starts, widths = (
-        torch.from_numpy(array).to(codes.device) for array in (layout.numbers, layout.starts, layout.widths)
-    )
+    places, starts, widths, embedded = (torch.from_numpy(array).to(codes.device) for array in layout[:4])
     features = numbers.new_zeros(len(numbers), layout.features)
     features.index_copy_(1, places, numbers)
     ones = codes.to(torch.int64)
-    known = (ones < widths).to(features.dtype)
-    return features.scatter_(1, torch.minimum(ones, widths - 1) + starts, known)
+    values = torch.where(embedded, ones, ones < widths).to(features.dtype)
+    return features.scatter_(1, torch.minimum(ones, widths - 1) * ~embedded + starts, values)
 
 
 def _load(prepared: Path, split: str, part: str, mapped: bool = False) -> Tensor:

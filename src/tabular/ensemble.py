@@ -15,8 +15,9 @@ from torch.nn import functional
 
 from src.core.errors import ConfigurationError
 from src.tabular.columns import CategoricalColumn, TextColumn
+from src.tabular.embeddings import CategoryEmbeddings
 from src.tabular.losses import weight_penalty
-from src.tabular.model import TabularModel
+from src.tabular.model import NetworkCallable, TabularModel
 from src.tabular.preprocessing import Preprocessing
 from src.training.distributed import mean_over_processes
 
@@ -131,6 +132,7 @@ class EnsembleMLP(nn.Module):
         dropout: the probability that an activation is set to 0 in training.
         bins: Q of the embedding.
         embedding_size: E; 0 leaves the embedding out.
+        categories: as `CategoryEmbeddings` has them.
     """
 
     def __init__(
@@ -143,6 +145,7 @@ class EnsembleMLP(nn.Module):
         dropout: float,
         bins: int,
         embedding_size: int,
+        categories: dict[int, int] | None = None,
     ) -> None:
         super().__init__()
         self.members, self.outputs, self.dropout = members, outputs, dropout
@@ -151,7 +154,12 @@ class EnsembleMLP(nn.Module):
         self.embedding = (
             PiecewiseLinearEmbedding(members, len(numeric), bins, embedding_size) if embedded else None
         )
-        sizes = [inputs + embedded * len(numeric) * embedding_size, *hidden_sizes, outputs]
+        self.plain = [place for place in range(inputs) if place not in (categories or {})]
+        self.categories = CategoryEmbeddings(categories, members) if categories else None
+        of_categories = self.categories.outputs if self.categories else 0
+        of_numbers = embedded * len(numeric) * embedding_size
+        self.parts = [len(self.plain), of_numbers, of_categories]  # inputs of the first layer
+        sizes = [sum(self.parts), *hidden_sizes, outputs]
         self.scale = nn.Parameter(torch.ones(members, sizes[0], 1))
         self.layers = nn.ModuleList(MemberwiseLinear(members, *pair) for pair in pairwise(sizes))
         nn.init.zeros_(self.layers[-1].get_parameter("weight"))
@@ -163,17 +171,21 @@ class EnsembleMLP(nn.Module):
 
     def forward(self, features: Tensor, members: slice = EVERY) -> Tensor:
         """Map features (B, F) to the outputs (M, B, O) of the chosen members."""
-        features = smooth_clip(features)
+        codes, features = features, smooth_clip(features)
         layers: list[Any] = [*self.layers]
         first, *others = layers
         # scaling the weights, of which there are fewer, takes less time than scaling the inputs
         weight = first.weight[members] * self.scale[members]
-        own, of_embedding = weight.split([features.shape[1], weight.shape[1] - features.shape[1]], dim=1)
+        own, of_embedding, of_categories = weight.split(self.parts, dim=1)
         alpha = 1 / math.sqrt(weight.shape[1])
-        hidden = torch.baddbmm(first.bias[members], features.expand(len(own), -1, -1), own, alpha=alpha)
+        plain = features if self.categories is None else features[:, self.plain]
+        hidden = torch.baddbmm(first.bias[members], plain.expand(len(own), -1, -1), own, alpha=alpha)
         if self.embedding is not None:
             embedded = self.embedding(features[:, self.numeric], members)
             hidden = torch.baddbmm(hidden, embedded, of_embedding, alpha=alpha)
+        if self.categories is not None:
+            vectors = self.categories(codes)[:, members].transpose(0, 1)  # (M, B, outputs)
+            hidden = torch.baddbmm(hidden, vectors, of_categories, alpha=alpha)
         for layer in others:
             hidden = functional.dropout(functional.mish(hidden), self.dropout, self.training)
             hidden = layer(hidden, members)
@@ -247,6 +259,7 @@ class TabularEnsemble(TabularModel):
                 dropout=dropout,
                 bins=bins,
                 embedding_size=embedding_size,
+                categories=preprocessing.embedded,
             ),
             loss,  # type: ignore[arg-type] # huber is one of this class
             **options,
@@ -257,6 +270,10 @@ class TabularEnsemble(TabularModel):
         bounds = torch.tensor([limits.min, limits.max])  # of quantities in the training rows, (2,) or (2, T)
         several = len(self.targets)
         self.range = nn.Buffer(bounds if several == 1 else bounds[:, None].repeat(1, several))
+
+    def built(self, network: NetworkCallable, preprocessing: Preprocessing, outputs: int) -> nn.Module:
+        """The network, which has vectors of embedded categories for each member."""
+        return network(len(preprocessing.features), outputs)
 
     def setup(self, stage: str) -> None:
         """Learn the edges of the bins and the range of the target from the rows of the training."""

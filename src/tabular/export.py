@@ -1,6 +1,6 @@
 """Export of a model of tables: a module from raw numbers, categories, dates and texts to predictions.
 
-B batch, N numeric columns, K categorical columns, G one-hot features
+B batch, N numeric columns, K categorical columns, G one-hot features, E embedded columns
 """
 
 from collections import Counter
@@ -48,7 +48,10 @@ class RawTable(nn.Module):
         self.numeric = numeric
         self.indicated = [place for place, column in enumerate(numeric) if column.indicator]
         self.dates = _of_kind(preprocessing, DateColumn)
-        widths = [len(column.feature_names) for column in preprocessing.categorical]
+        categorical = preprocessing.categorical
+        self.looked_up = [place for place, column in enumerate(categorical) if column.embedded]
+        self.unknown = nn.Buffer(torch.tensor([categorical[place].width for place in self.looked_up]))  # (E,)
+        widths = [0 if column.embedded else column.width for column in categorical]
         repeats = torch.tensor(widths, dtype=torch.int64)
         self.column = nn.Buffer(torch.arange(len(widths)).repeat_interleave(repeats))  # (G,)
         self.category = nn.Buffer(torch.cat([torch.arange(width) for width in [0, *widths]]))  # (G,)
@@ -77,7 +80,11 @@ class RawTable(nn.Module):
             parts.append(((filled - self.center) / self.scale).float())  # (B, N)
             parts.append(numbers[:, self.indicated].isnan().float())
         if categories is not None:
-            parts.append((categories[:, self.column] == self.category).float())  # (B, G)
+            if len(self.column):
+                parts.append((categories[:, self.column] == self.category).float())  # (B, G)
+            if self.looked_up:
+                codes = categories[:, self.looked_up]
+                parts.append(torch.where(codes == UNKNOWN, self.unknown, codes).float())  # (B, E)
         if dates is not None:
             parts += [
                 _of_dates(seconds, column)
@@ -209,7 +216,8 @@ def _feature_order(preprocessing: Preprocessing) -> list[int]:
         places[name].append(place)
         start = place + 1
     others: list[Column] = [
-        *categorical,
+        *(column for column in categorical if not column.embedded),
+        *(column for column in categorical if column.embedded),
         *_of_kind(preprocessing, DateColumn),
         *_of_kind(preprocessing, TextColumn),
     ]

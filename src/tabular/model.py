@@ -25,6 +25,7 @@ from src.tabular.decisions import (
     fit_temperature,
     require_rows,
 )
+from src.tabular.embeddings import CategoryEmbeddings, EmbeddedNetwork
 from src.tabular.losses import log_rmse, perceptron_loss, quantile_loss, weight_penalty
 from src.tabular.preprocessing import Preprocessing, Target
 from src.training.distributed import mean_over_processes
@@ -125,7 +126,7 @@ class TabularModel(LightningModule):
             raise ConfigurationError(f"quantile: expected 0.5 for the loss {loss}, found {quantile}")
         inputs = len(preprocessing.features)
         outputs = len(classes) if classes is not None and loss == "cross_entropy" else len(self.targets)
-        self.network = network(inputs, outputs)
+        self.network = self.built(network, preprocessing, outputs)
         self.loss = loss
         self.label_smoothing = label_smoothing
         self.l1 = l1
@@ -133,6 +134,15 @@ class TabularModel(LightningModule):
         self.quantile = quantile
         self.example_input_array = torch.zeros(2, inputs)
         self._register_decisions(class_weights, calibrate, threshold, interval)
+
+    def built(self, network: NetworkCallable, preprocessing: Preprocessing, outputs: int) -> nn.Module:
+        """The network, behind the vectors of embedded categories if there are such columns."""
+        features, embedded = len(preprocessing.features), preprocessing.embedded
+        if not embedded:
+            return network(features, outputs)
+        embeddings = CategoryEmbeddings(embedded)
+        inner = network(features - len(embedded) + embeddings.outputs, outputs)
+        return EmbeddedNetwork(features, embeddings, inner)
 
     def _register_decisions(
         self,

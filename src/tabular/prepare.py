@@ -68,7 +68,8 @@ class Preparation:
             ordered, date or text; or keys of its own, such as `{kind: ordered, order: [low, high]}` or
             `{transform: log1p, impute: median}` (class ColumnKeys).
         encode: of categories: one_hot, a feature of 0 or 1 for each; ordinal, one feature, the place of the
-            category in alphabetical order.
+            category in alphabetical order; embedding, one feature, its code, by which the network looks up a
+            vector.
         missing: the texts of cells without a value; they do not apply to `id`.
         reading: how the raw files hold their tables, for predictions too.
         missing_target: error refuses a table with rows that have no target; drop leaves them out.

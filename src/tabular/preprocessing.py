@@ -52,13 +52,15 @@ class Layout(NamedTuple):
     Args:
         numbers: the places of the numbers (N,).
         starts: the places of the first categories (C,).
-        widths: the numbers of features of these columns (C,).
+        widths: the numbers of categories of these columns (C,).
+        embedded: which of them have their code as the only feature (C,).
         features: F.
     """
 
     numbers: NDArray[np.int64]
     starts: NDArray[np.int64]
     widths: NDArray[np.int64]
+    embedded: NDArray[np.bool_]
     features: int
 
 
@@ -111,6 +113,13 @@ class Preprocessing:
         """The columns of categories."""
         return [column for column in self.columns if isinstance(column, CategoricalColumn)]
 
+    @property
+    def embedded(self) -> dict[int, int]:
+        """The places of the features that are codes, and the numbers of codes of known categories."""
+        layout = self.layout
+        chosen = layout.embedded
+        return dict(zip(layout.starts[chosen].tolist(), layout.widths[chosen].tolist(), strict=True))
+
     @cached_property
     def layout(self) -> Layout:
         """The places of the numbers and of the categories among the features."""
@@ -124,7 +133,8 @@ class Preprocessing:
             start = stop
         widths = [column.width for column in self.categorical]
         places = [np.array(found, dtype=np.int64) for found in (numbers, starts, widths)]
-        return Layout(places[0], places[1], places[2], start)
+        embedded = np.array([column.embedded for column in self.categorical], dtype=bool)
+        return Layout(places[0], places[1], places[2], embedded, start)
 
     @property
     def code_type(self) -> np.dtype[np.unsignedinteger]:

@@ -97,6 +97,9 @@ def features_of(table: pd.DataFrame) -> Features:
                 found.kinds[name] = Noted("categorical", why)
         elif why := _text_reason(column):
             found.drop[name] = why
+        elif (distinct := column.nunique()) > MOST_CATEGORIES:
+            why = f"{distinct:,} categories, whose vectors are looked up: one_hot has a feature for each"
+            found.kinds[name] = Noted({"kind": "categorical", "encode": "embedding"}, why)
         elif mark := marked_number(column):
             found.kinds[name] = Noted("categorical", f"whole numbers and texts such as {mark!r}")
         elif column.dropna().astype(str).str.fullmatch(r"\d+").all():
@@ -193,7 +196,7 @@ def _text_reason(column: "pd.Series[Any]") -> str | None:
             keys = f"column_types: {{{column.name}: {{kind: date, day_first: true}}}}"
             return f"dates in which the day or the month may be first; say it by `{keys}`, or false"
         return "times, or dates in several notations; add columns of numbers if they matter"
-    if column.nunique() > min(MOST_CATEGORIES, max(len(column) / LEAST_ROWS_EACH, 2)):
+    if column.nunique() > max(len(column) / LEAST_ROWS_EACH, 2):
         return "too many different texts for categories"
     return None
 
@@ -201,8 +204,14 @@ def _text_reason(column: "pd.Series[Any]") -> str | None:
 def _categorical(table: pd.DataFrame, features: Features) -> list[str]:
     used = [name for name in table.columns if name not in features.drop]
     used = [name for name in used if name not in features.others]
-    given = {name: plain(kind) for name, kind in features.kinds.items()}
+    given = _given_kinds(features)
     return [name for name in used if given.get(name, "") == "categorical" or _is_inferred(table[name], given)]
+
+
+def _given_kinds(features: Features) -> dict[str, str]:
+    """The kind of each column that has an entry in `column_types`."""
+    entries = {name: plain(entry) for name, entry in features.kinds.items()}
+    return {name: entry if isinstance(entry, str) else entry["kind"] for name, entry in entries.items()}
 
 
 def _is_inferred(column: "pd.Series[Any]", given: Collection[str]) -> bool:
@@ -250,8 +259,7 @@ def column_findings(table: pd.DataFrame, features: Features, unknown: list[str])
     if unknown:
         findings.append(f"also read as missing: {listed(unknown)}; change `missing` if one is a value")
     categorical = len(_categorical(table, features))
-    kinds = [plain(kind) for kind in features.kinds.values()]
-    kinds = [kind if isinstance(kind, str) else kind["kind"] for kind in kinds]
+    kinds = list(_given_kinds(features).values())
     more = {kind: kinds.count(kind) for kind in ("date", "boolean", "ordered", "text") if kind in kinds}
     numbers = (
         len(table.columns) - len(features.drop) - len(features.others) - categorical - sum(more.values())

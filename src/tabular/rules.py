@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from src.tabular.dates import Part
 
 Kind = Literal["numeric", "categorical", "boolean", "ordered", "date", "text"]
-Encoding = Literal["one_hot", "ordinal"]
+Encoding = Literal["one_hot", "ordinal", "embedding"]
 Impute = Literal["mean", "median", "most_frequent", "constant", "drop"]
 Scale = Literal["standard", "minmax", "robust", "none"]
 Transform = Literal["none", "auto", "log1p", "yeo_johnson", "quantile"]
@@ -30,7 +30,8 @@ class ColumnKeys(TypedDict, total=False):
         transform: of numbers.
         missing_indicators: of numbers.
         min_frequency: of categories.
-        encode: of categories: one_hot, a feature each; ordinal, the place in alphabetical order.
+        encode: of categories: one_hot, a feature each; ordinal, the place in alphabetical order; embedding,
+            the code, by which the network looks up a vector.
         order: of `kind: ordered`: its texts from the lowest to the highest.
         parts: of `kind: date`; left out, those that vary among the training rows.
         day_first: of `kind: date` written as 3/4/2024: whether this is the 3rd of April.

@@ -198,3 +198,32 @@ def test_groups_are_not_cut_into_folds(tmp_path: Path) -> None:
 def test_targets_that_are_none(values: list[Any], error: type[Exception], told: str, tmp_path: Path) -> None:
     with pytest.raises(error, match=told):
         proposed(tmp_path, {"z": values}, "z")
+
+
+@pytest.mark.parametrize(
+    ("target", "times", "found"),
+    [
+        ([row % 31 + 0.5 for row in ROWS], 1, {"interval": 0.9}),
+        (["a" if row % 3 else "b" for row in ROWS], 10, {}),
+        (["no" if row % 10 else "yes" for row in ROWS], 10, {"threshold": "f1"}),
+        (["no" if row % 10 else "yes" for row in ROWS], 1, {}),  # six rows are too few to learn it from
+        (["no" if row % 10 else f"yes {row % 20}" for row in ROWS], 10, {"class_weights": "auto"}),
+    ],
+)
+def test_decisions_where_they_make_sense(
+    target: list[Any], times: int, found: dict[str, Any], tmp_path: Path
+) -> None:
+    rows = pd.DataFrame({"x": range(60 * times), "z": target * times})
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    proposal = propose(tmp_path / "t.csv", "z")
+    keys = plain(proposal.configuration)["model"]["init_args"]
+    decisions = ("interval", "threshold", "class_weights", "calibrate")
+    assert {name: keys[name] for name in decisions if name in keys} == found
+    for name, value in found.items():
+        assert any(finding.startswith(f"{name}: {value}: ") for finding in proposal.findings)
+
+
+def test_one_network_of_classes_is_calibrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("src.tabular.proposed_training.MOST_CELLS", 10)
+    pd.DataFrame({"x": ROWS, "z": ["a", "b", "b"] * 20}).to_csv(tmp_path / "t.csv", index=False)
+    assert plain(propose(tmp_path / "t.csv", "z").configuration)["model"]["init_args"]["calibrate"] is True
