@@ -5,6 +5,7 @@ units, O outputs, C classes, T targets
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
@@ -15,14 +16,15 @@ from torch.nn import functional
 
 from src.core.errors import ConfigurationError
 from src.tabular.columns import CategoricalColumn, TextColumn
-from src.tabular.embeddings import CategoryEmbeddings
+from src.tabular.embeddings import EVERY, CategoryEmbeddings, PeriodicEmbedding, PiecewiseLinearEmbedding
 from src.tabular.losses import weight_penalty
 from src.tabular.model import NetworkCallable, TabularModel
 from src.tabular.preprocessing import Preprocessing
 from src.training.distributed import mean_over_processes
 
+NumberEmbedding = Callable[[int, int], PiecewiseLinearEmbedding | PeriodicEmbedding]  # members, columns
+
 LARGEST = 3.0  # what a feature cannot exceed, in units of its scale
-EVERY = slice(None)  # all members
 
 
 def smooth_clip(features: Tensor) -> Tensor:
@@ -31,67 +33,6 @@ def smooth_clip(features: Tensor) -> Tensor:
     One value far off then cannot rule a prediction (Holzmüller et al. 2024, RealMLP).
     """
     return features / (1 + (features / LARGEST).square()).sqrt()
-
-
-def bin_edges(values: Tensor, bins: int) -> Tensor:
-    """Quantiles that cut the values of a feature into bins of about as many rows.
-
-    Values that are frequent give equal quantiles. Quantiles of the distinct values take the place of those
-    that repeat another one. With fewer distinct values than edges, the last edge is repeated.
-
-    Args:
-        values: (B,).
-        bins: Q, at least 1.
-
-    Returns:
-        (Q + 1,), ascending.
-    """
-    shares = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
-    values = values.double()
-    edges = values.quantile(shares).unique()
-    further = values.unique().quantile(shares).unique()
-    further = further[~torch.isin(further, edges)]
-    if lacking := min(bins + 1 - len(edges), len(further)):
-        chosen = torch.linspace(0, len(further) - 1, lacking, dtype=torch.float64).round().long()
-        edges = torch.cat([edges, further[chosen]]).sort().values
-    return torch.cat([edges, edges[-1:].expand(bins + 1 - len(edges))]).to(torch.get_default_dtype())
-
-
-class PiecewiseLinearEmbedding(nn.Module):
-    """A layer for each numeric feature: the piecewise-linear encoding, a linear layer, ReLU.
-
-    The encoding of a number is, for each bin, the share of the bin that lies below the number (Gorishniy et
-    al. 2022, "On Embeddings for Numerical Features in Tabular Deep Learning"). A linear layer on it is a
-    piecewise-linear function with a bend at every edge.
-
-    Args:
-        members: M, each with weights of its own.
-        columns: N.
-        bins: Q of each feature; their edges are those of `learn`.
-        size: E.
-    """
-
-    def __init__(self, members: int, columns: int, bins: int, size: int) -> None:
-        super().__init__()
-        self.edges = nn.Buffer(torch.zeros(columns, bins + 1))
-        self.weight = nn.Parameter(torch.randn(columns, bins, members, size) / math.sqrt(bins))
-        self.bias = nn.Parameter(torch.zeros(columns, 1, members, size))
-
-    def learn(self, numbers: Tensor) -> None:
-        """Learn the edges from the training rows (rows, N)."""
-        bins = self.edges.shape[1] - 1
-        for edges, values in zip(self.edges, numbers.T, strict=True):
-            edges.copy_(bin_edges(values, bins))
-
-    def forward(self, numbers: Tensor, members: slice = EVERY) -> Tensor:
-        """Map (B, N) to (M, B, N * E), M of the chosen members."""
-        low, width = self.edges[:, :-1], self.edges.diff()
-        shares = (numbers[:, :, None] - low) / width.where(width > 0, 1)
-        encoded = shares.clamp(0, 1) * (width > 0)  # (B, N, Q)
-        weight, bias = self.weight[:, :, members], self.bias[:, :, members]
-        outputs = torch.baddbmm(bias.flatten(2), encoded.transpose(0, 1), weight.flatten(2)).relu()
-        # (N, B, M * E)
-        return outputs.unflatten(2, weight.shape[2:]).permute(2, 1, 0, 3).flatten(2)
 
 
 class MemberwiseLinear(nn.Module):
@@ -104,17 +45,27 @@ class MemberwiseLinear(nn.Module):
         members: M.
         inputs: of each layer.
         outputs: of each layer.
+        shared: whether the members have one matrix, and each a factor for every input and output (Wen et al.
+            2020, "BatchEnsemble"; Gorishniy et al. 2025, "TabM").
     """
 
-    def __init__(self, members: int, inputs: int, outputs: int) -> None:
+    def __init__(self, members: int, inputs: int, outputs: int, shared: bool = False) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(members, inputs, outputs))
+        self.weight = nn.Parameter(torch.randn(1 if shared else members, inputs, outputs))
         self.bias = nn.Parameter(torch.zeros(members, 1, outputs))
+        self.before = nn.Parameter(torch.ones(members, inputs, 1)) if shared else None
+        self.after = nn.Parameter(torch.ones(members, 1, outputs)) if shared else None
+
+    def weight_of(self, members: slice = EVERY) -> Tensor:
+        """The weights (M, inputs, outputs) of the chosen members."""
+        if self.before is None or self.after is None:
+            return self.weight[members]
+        return self.before[members] * self.weight * self.after[members]
 
     def forward(self, inputs: Tensor, members: slice = EVERY) -> Tensor:
         """Map (M, B, inputs) to (M, B, outputs), M of the chosen members."""
         alpha = 1 / math.sqrt(self.weight.shape[1])
-        return torch.baddbmm(self.bias[members], inputs, self.weight[members], alpha=alpha)
+        return torch.baddbmm(self.bias[members], inputs, self.weight_of(members), alpha=alpha)
 
 
 class EnsembleMLP(nn.Module):
@@ -130,9 +81,10 @@ class EnsembleMLP(nn.Module):
         numeric: the positions of the numeric features, which are embedded.
         hidden_sizes: H of each hidden layer.
         dropout: the probability that an activation is set to 0 in training.
-        bins: Q of the embedding.
-        embedding_size: E; 0 leaves the embedding out.
+        embedding: from M and N to the embedding of numbers; None for none.
         categories: as `CategoryEmbeddings` has them.
+        shared: whether all layers but the last have one matrix for all members, and the embeddings are the
+            same for all of them. The factors of the inputs begin as random signs, which tell members apart.
     """
 
     def __init__(
@@ -143,26 +95,31 @@ class EnsembleMLP(nn.Module):
         numeric: list[int],
         hidden_sizes: list[int],
         dropout: float,
-        bins: int,
-        embedding_size: int,
+        embedding: NumberEmbedding | None = None,
         categories: dict[int, int] | None = None,
+        shared: bool = False,
     ) -> None:
         super().__init__()
         self.members, self.outputs, self.dropout = members, outputs, dropout
         self.numeric = numeric  # no buffer, which averaging of weights would round
-        embedded = bool(numeric and embedding_size)
-        self.embedding = (
-            PiecewiseLinearEmbedding(members, len(numeric), bins, embedding_size) if embedded else None
-        )
+        self.shared = shared and bool(hidden_sizes)
+        copies = 1 if self.shared else members
+        self.embedding = embedding(copies, len(numeric)) if numeric and embedding else None
         self.plain = [place for place in range(inputs) if place not in (categories or {})]
-        self.categories = CategoryEmbeddings(categories, members) if categories else None
+        self.categories = CategoryEmbeddings(categories, copies) if categories else None
         of_categories = self.categories.outputs if self.categories else 0
-        of_numbers = embedded * len(numeric) * embedding_size
+        of_numbers = len(numeric) * self.embedding.size if self.embedding is not None else 0
         self.parts = [len(self.plain), of_numbers, of_categories]  # inputs of the first layer
         sizes = [sum(self.parts), *hidden_sizes, outputs]
         self.scale = nn.Parameter(torch.ones(members, sizes[0], 1))
-        self.layers = nn.ModuleList(MemberwiseLinear(members, *pair) for pair in pairwise(sizes))
+        pairs = list(pairwise(sizes))
+        self.layers = nn.ModuleList(
+            MemberwiseLinear(members, *pair, shared and pair is not pairs[-1]) for pair in pairs
+        )
         nn.init.zeros_(self.layers[-1].get_parameter("weight"))
+        if self.shared:
+            signs = 2.0 * torch.randint(2, self.scale.shape) - 1
+            self.layers[0].get_parameter("before").data.copy_(signs)
 
     def learn(self, features: Tensor) -> None:
         """Learn the edges of the bins from the training rows (rows, F)."""
@@ -172,20 +129,21 @@ class EnsembleMLP(nn.Module):
     def forward(self, features: Tensor, members: slice = EVERY) -> Tensor:
         """Map features (B, F) to the outputs (M, B, O) of the chosen members."""
         codes, features = features, smooth_clip(features)
+        of_embeddings = EVERY if self.shared else members
         layers: list[Any] = [*self.layers]
         first, *others = layers
         # scaling the weights, of which there are fewer, takes less time than scaling the inputs
-        weight = first.weight[members] * self.scale[members]
+        weight = first.weight_of(members) * self.scale[members]
         own, of_embedding, of_categories = weight.split(self.parts, dim=1)
         alpha = 1 / math.sqrt(weight.shape[1])
         plain = features if self.categories is None else features[:, self.plain]
         hidden = torch.baddbmm(first.bias[members], plain.expand(len(own), -1, -1), own, alpha=alpha)
         if self.embedding is not None:
-            embedded = self.embedding(features[:, self.numeric], members)
+            embedded = self.embedding(features[:, self.numeric], of_embeddings).expand(len(own), -1, -1)
             hidden = torch.baddbmm(hidden, embedded, of_embedding, alpha=alpha)
         if self.categories is not None:
-            vectors = self.categories(codes)[:, members].transpose(0, 1)  # (M, B, outputs)
-            hidden = torch.baddbmm(hidden, vectors, of_categories, alpha=alpha)
+            vectors = self.categories(codes)[:, of_embeddings].transpose(0, 1)  # (M, B, outputs)
+            hidden = torch.baddbmm(hidden, vectors.expand(len(own), -1, -1), of_categories, alpha=alpha)
         for layer in others:
             hidden = functional.dropout(functional.mish(hidden), self.dropout, self.training)
             hidden = layer(hidden, members)
@@ -207,8 +165,15 @@ class TabularEnsemble(TabularModel):
         folds: K; it divides M.
         hidden_sizes: H of each hidden layer.
         dropout: the probability that an activation is set to 0 in training, in [0, 1).
-        bins: of the piecewise-linear embedding of numbers; their edges are quantiles of the training rows.
+        embedding: of numbers, piecewise (`PiecewiseLinearEmbedding`) or periodic (`PeriodicEmbedding`).
+        bins: of the piecewise-linear embedding; their edges are quantiles of the training rows.
+        frequencies: of the periodic embedding.
+        frequency_scale: the standard deviation of its frequencies at the start.
         embedding_size: the outputs of the embedding of each number, beside the number; 0 for none.
+        weights: own, or shared: TabM's ensemble (Gorishniy et al. 2025, "TabM: Advancing Tabular Deep
+            Learning with Parameter-Efficient Ensembling"). The members then have one network but for the
+            factors of inputs and outputs, the biases and the last layer, and all learn from all training
+            rows: it needs `TabularData`.
         loss: huber or mse of the transformed targets, cross_entropy of classes; bce of two classes, or of
             several targets of classes.
         delta: from which error on `huber` is linear.
@@ -227,8 +192,12 @@ class TabularEnsemble(TabularModel):
         folds: int = 8,
         hidden_sizes: list[int] = [64, 64],  # noqa: B006 - the configuration copies it
         dropout: float = 0.25,
+        embedding: Literal["piecewise", "periodic"] = "piecewise",
         bins: int = 32,
+        frequencies: int = 16,
+        frequency_scale: float = 0.1,
         embedding_size: int = 4,
+        weights: Literal["own", "shared"] = "own",
         loss: Literal["huber", "mse", "cross_entropy", "bce"] = "huber",
         delta: float = 0.3,
         **options: Any,
@@ -244,11 +213,13 @@ class TabularEnsemble(TabularModel):
             )
         if not 0 <= dropout < 1:
             raise ConfigurationError(f"model.dropout must be at least 0 and below 1: {dropout}")
-        if bins < 1 or embedding_size < 0 or delta <= 0:
+        if min(bins, frequencies) < 1 or embedding_size < 0 or min(delta, frequency_scale) <= 0:
             raise ConfigurationError(
-                f"model.bins must be at least 1, embedding_size 0, and delta above 0: {bins}, "
-                f"{embedding_size}, {delta}"
+                "model.bins and frequencies must be at least 1, embedding_size 0, delta and frequency_scale "
+                f"above 0: {bins}, {frequencies}, {embedding_size}, {delta}, {frequency_scale}"
             )
+        periodic = partial(PeriodicEmbedding, frequencies=frequencies, deviation=frequency_scale)
+        of_numbers = partial(PiecewiseLinearEmbedding, bins=bins) if embedding == "piecewise" else periodic
         super().__init__(
             preprocessing,
             partial(
@@ -257,9 +228,9 @@ class TabularEnsemble(TabularModel):
                 numeric=_numeric(preprocessing),
                 hidden_sizes=hidden_sizes,
                 dropout=dropout,
-                bins=bins,
-                embedding_size=embedding_size,
+                embedding=partial(of_numbers, size=embedding_size) if embedding_size else None,
                 categories=preprocessing.embedded,
+                shared=weights == "shared",
             ),
             loss,  # type: ignore[arg-type] # huber is one of this class
             **options,
@@ -276,9 +247,18 @@ class TabularEnsemble(TabularModel):
         return network(len(preprocessing.features), outputs)
 
     def setup(self, stage: str) -> None:
-        """Learn the edges of the bins and the range of the target from the rows of the training."""
+        """Learn the edges of the bins and the range of the target from the rows of the training.
+
+        Raises:
+            ConfigurationError: members with shared weights are to be validated on rows of the training.
+        """
         if stage == "fit":
-            features, target, *_ = self.trainer.datamodule.tensors("train")  # type: ignore[attr-defined]
+            features, target, *positions = self.trainer.datamodule.tensors("train")  # type: ignore[attr-defined]
+            if positions and self.network.shared:
+                raise ConfigurationError(
+                    "model.weights: shared weights learn from all folds, so out-of-fold metrics would be too "
+                    "good; use data: src.tabular.data.TabularData"
+                )
             self.network.learn(features)
             if self.target.classes is None:
                 self.range.copy_(torch.stack(target.aminmax(dim=0)).view_as(self.range))
@@ -321,12 +301,17 @@ class TabularEnsemble(TabularModel):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The sum of the losses of the members, each a mean over the rows that are not left out."""
         features, target, *positions = batch
+        features, order, weight = self.mixed(features)
         outputs = self.network(features)  # (M, B, O)
         trained = 1 - self.held_out(*positions) if positions else outputs.new_ones(outputs.shape[:2])
         self.epoch_outputs.add("train", self.combined(outputs.detach(), trained), target)
         # over the expected number of rows, so that the loss of a batch is a sum over its rows
         share = 1 - 1 / self.folds if positions else 1.0
-        losses = self.losses_of(outputs, target) * trained / share  # (M, B)
+        losses = self.losses_of(outputs, target)  # (M, B)
+        if order is not None:  # a member learns from rows of which both are its own
+            losses = weight * losses + (1 - weight) * self.losses_of(outputs, target[order])
+            trained, share = trained * trained[:, order], share**2
+        losses = losses * trained / share
         loss = mean_over_processes(losses.mean(dim=1).sum(), len(target))
         if self.l1 or self.l2:
             loss = loss + weight_penalty(self.network, self.l1, self.l2)

@@ -12,6 +12,7 @@ from jsonargparse.typing import NonNegativeFloat, OpenUnitInterval
 from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
+from torch.distributions import Beta
 from torch.nn import functional
 from torchmetrics.functional import mean_absolute_error, mean_squared_error, r2_score
 
@@ -54,7 +55,12 @@ class TabularModel(LightningModule):
         loss: mse, mae, smooth_l1 or quantile of the transformed target, log_rmse in the unit of the target;
             cross_entropy or, for two classes, bce or perceptron. O is the number of classes for
             cross_entropy, else that of targets; several targets of classes need bce.
-        label_smoothing: of cross_entropy.
+        label_smoothing: of cross_entropy and bce: this share of the probability that is asked for is spread
+            evenly over the classes (Szegedy et al. 2016, "Rethinking the Inception Architecture").
+        mixup: alpha of a Beta distribution, for example 0.2; 0 for none. Each row of a training batch becomes
+            the weighted mean of itself and another one, and its loss that of both targets with these weights
+            (Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization"). The metrics of the training
+            rows are then those of mixed ones, by the target with the larger weight.
         quantile: that the loss `quantile` predicts: 0.9 is above nine of ten values.
         class_weights: factors of the losses of the rows of each class, `{yes: 5}`, where a class that is not
             named has 1; `auto` counts all classes alike: rows / (classes * rows of the class). For
@@ -89,6 +95,7 @@ class TabularModel(LightningModule):
             "mse", "mae", "smooth_l1", "log_rmse", "quantile", "bce", "perceptron", "cross_entropy"
         ] = "mse",
         label_smoothing: float = 0.0,
+        mixup: NonNegativeFloat = 0.0,
         quantile: OpenUnitInterval = 0.5,
         class_weights: Literal["auto"] | dict[str, NonNegativeFloat] | None = None,
         calibrate: bool = False,
@@ -118,10 +125,12 @@ class TabularModel(LightningModule):
             raise ConfigurationError(f"loss: {loss} needs two classes, the target has {len(classes)}")
         if several and loss in ("cross_entropy", "perceptron"):
             raise ConfigurationError(f"loss: {loss} is for one target of classes; of several it is bce")
-        if label_smoothing and loss != "cross_entropy":
+        if label_smoothing and loss not in ("cross_entropy", "bce"):
             raise ConfigurationError(
                 f"label_smoothing: expected 0 for the loss {loss}, found {label_smoothing}"
             )
+        if mixup and preprocessing.embedded:
+            raise ConfigurationError("mixup: codes of embedded columns have no mean; use `encode: one_hot`")
         if quantile != 0.5 and loss != "quantile":
             raise ConfigurationError(f"quantile: expected 0.5 for the loss {loss}, found {quantile}")
         inputs = len(preprocessing.features)
@@ -129,6 +138,7 @@ class TabularModel(LightningModule):
         self.network = self.built(network, preprocessing, outputs)
         self.loss = loss
         self.label_smoothing = label_smoothing
+        self.mixup = mixup
         self.l1 = l1
         self.l2 = l2
         self.quantile = quantile
@@ -201,12 +211,30 @@ class TabularModel(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch, or of the part of it that this process has, and the penalties."""
         features, target = batch
+        features, order, weight = self.mixed(features)
         outputs = self(features)
         self.epoch_outputs.add("train", outputs, target)
-        loss = mean_over_processes(self.loss_of(outputs, target), len(target))
+        loss = self.loss_of(outputs, target)
+        if order is not None:
+            loss = weight * loss + (1 - weight) * self.loss_of(outputs, target[order])
+        loss = mean_over_processes(loss, len(target))
         if self.l1 or self.l2:
             loss = loss + weight_penalty(self.network, self.l1, self.l2)
         return loss
+
+    def mixed(self, features: Tensor) -> tuple[Tensor, Tensor | None, float]:
+        """Mix each row of a batch (B, F) with another one, if `mixup` asks for it.
+
+        Returns:
+            The features, the number (B,) of the other row of each, None where nothing is mixed, and the
+            weight, at least 0.5, of the row itself.
+        """
+        if not self.mixup:
+            return features, None, 1.0
+        drawn = float(Beta(self.mixup, self.mixup).sample())
+        weight = max(drawn, 1 - drawn)
+        order = torch.randperm(len(features)).to(features.device)
+        return torch.lerp(features[order], features, weight), order, weight
 
     def on_fit_start(self) -> None:
         """Weight the classes by their training rows; refuse too few validation rows for intervals."""
@@ -389,6 +417,8 @@ class TabularModel(LightningModule):
     def _class_losses(self, outputs: Tensor, target: Tensor, reduction: str) -> Tensor:
         if self.loss == "bce":
             wanted, logits = target.to(outputs.dtype), outputs.reshape(target.shape)
+            if self.label_smoothing:
+                wanted = wanted * (1 - self.label_smoothing) + self.label_smoothing / 2
             return functional.binary_cross_entropy_with_logits(logits, wanted, reduction=reduction)
         smoothing = self.label_smoothing
         return functional.cross_entropy(outputs, target, reduction=reduction, label_smoothing=smoothing)

@@ -276,7 +276,7 @@ def test_the_bytes_of_many_categories_are_told(caplog: pytest.LogCaptureFixture)
     learnt_column("categorical", cells)
     assert caplog.messages == [
         "column 'ccategorical6000' has 2000 categories, 8000 bytes in each row of a batch: consider "
-        "`min_frequency` or `encode: ordinal`"
+        "`min_frequency` or `encode: embedding`"
     ]
 
 

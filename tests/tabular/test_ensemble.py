@@ -4,7 +4,9 @@ import math
 import shutil
 import sys
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -16,11 +18,11 @@ from src.cli import main
 from src.core.errors import ConfigurationError
 from src.tabular.columns import CategoricalColumn, Column
 from src.tabular.data import FoldedData, TabularData, fold_positions, load_split
+from src.tabular.embeddings import PeriodicEmbedding, PiecewiseLinearEmbedding, bin_edges
 from src.tabular.ensemble import (
     EnsembleMLP,
-    PiecewiseLinearEmbedding,
+    MemberwiseLinear,
     TabularEnsemble,
-    bin_edges,
     smooth_clip,
 )
 from src.tabular.number_columns import NumericColumn
@@ -133,8 +135,8 @@ def test_out_of_fold_answers_are_those_of_members_that_left_the_row_out() -> Non
 def one_member(model: TabularEnsemble, member: int) -> EnsembleMLP:
     """A network of one member with the weights of a member of the model."""
     network = model.network
-    settings = {"hidden_sizes": [5], "dropout": 0.0, "bins": 3, "embedding_size": 2}
-    alone = EnsembleMLP(4, 1, 1, numeric=network.numeric, **settings)  # type: ignore[arg-type]
+    embedding = partial(PiecewiseLinearEmbedding, bins=3, size=2)
+    alone = EnsembleMLP(4, 1, 1, network.numeric, hidden_sizes=[5], dropout=0.0, embedding=embedding)
     state = network.state_dict()
     for name in set(state) - {"embedding.edges"}:
         state[name] = state[name].narrow(2 if name.startswith("embedding") else 0, member, 1)
@@ -185,6 +187,7 @@ def test_the_probability_is_the_mean_of_the_members() -> None:
         ({"hidden_sizes": [4, 0]}, "model.hidden_sizes"),
         ({"dropout": 1.0}, "model.dropout"),
         ({"bins": 0}, "model.bins"),
+        ({"embedding": "periodic", "frequencies": 0}, "model.bins and frequencies"),
         ({"loss": "cross_entropy"}, "does not fit a target of regression"),
     ],
 )
@@ -295,3 +298,79 @@ def test_a_training_that_was_cut_off_ends_with_the_same_weights(
     capsys.readouterr()
     assert fit(monkeypatch) == expected
     assert "going on after epoch 4\n" in capsys.readouterr().out
+
+
+def test_the_periodic_embedding_is_a_sum_of_cosines() -> None:
+    embedding = PeriodicEmbedding(members=2, columns=1, frequencies=2, deviation=0.1, size=1)
+    with torch.no_grad():
+        embedding.frequency.copy_(torch.tensor([[[0.5, 0.25], [0.0, 0.5]]]))  # (N, M, Q)
+        embedding.phase.copy_(torch.tensor([[[0.0, math.pi / 2], [0.0, 0.0]]]))
+        embedding.weight.copy_(torch.tensor([[[[1.0], [10.0]], [[1.0], [10.0]]]]))
+        embedding.bias.copy_(torch.tensor([[[100.0], [200.0]]]))
+    found = embedding(torch.tensor([[0.0], [1.0]]))  # (M, B, N * E)
+    # cos(0) + 10 cos(pi / 2), cos(pi) + 10 cos(pi); cos(0) + 10 cos(0), cos(0) + 10 cos(pi)
+    torch.testing.assert_close(found[:, :, 0], torch.tensor([[101.0, 89.0], [211.0, 191.0]]))
+    torch.testing.assert_close(embedding(torch.tensor([[1.0]]), slice(1, 2)), torch.tensor([[[191.0]]]))
+
+
+def test_members_with_shared_weights_differ_by_their_factors() -> None:
+    layer = MemberwiseLinear(members=2, inputs=2, outputs=1, shared=True)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[[1.0], [2.0]]]))
+        layer.before.copy_(torch.tensor([[[1.0], [1.0]], [[-1.0], [3.0]]]))  # type: ignore[union-attr]
+        layer.after.copy_(torch.tensor([[[1.0]], [[10.0]]]))  # type: ignore[union-attr]
+    found = layer(torch.ones(2, 1, 2)) * math.sqrt(2)
+    torch.testing.assert_close(found, torch.tensor([[[3.0]], [[50.0]]]))
+
+
+def test_the_parameter_efficient_ensemble_has_one_network_and_different_members() -> None:
+    settings: dict[str, Any] = {"members": 8, "hidden_sizes": [32, 32], "dropout": 0.0}
+    own, shared = ensemble(**settings), ensemble(**settings, weights="shared")
+    sizes = [sum(weight.numel() for weight in model.parameters()) for model in (own, shared)]
+    assert sizes[1] < 0.5 * sizes[0]
+    features, target, _ = random_batch(64)
+    shared.network.learn(features)
+    assert shared.network.layers[0].get_parameter("before").unique().tolist() == [-1, 1]
+    trained(shared, (features, target))
+    with torch.no_grad():
+        outputs = shared.network(features)
+        assert outputs.std(dim=0).mean() > 0.01
+        torch.testing.assert_close(shared.network(features, slice(2, 3))[0], outputs[2])
+
+
+@pytest.mark.usefixtures("houses")
+def test_members_with_shared_weights_are_not_validated_out_of_fold() -> None:
+    model = ensemble(weights="shared")
+    model._trainer = SimpleNamespace(datamodule=FoldedData(PREPARED))  # type: ignore[assignment]
+    with pytest.raises(ConfigurationError, match=r"model\.weights: shared weights learn from all folds"):
+        model.setup("fit")
+
+
+@pytest.mark.parametrize("keys", [{"embedding": "periodic"}, {"weights": "shared"}, {"mixup": 0.4}])
+def test_options_of_the_literature_learn_a_line(keys: dict[str, Any]) -> None:
+    model = ensemble(dropout=0.0, **keys)
+    features, target, _ = random_batch(64)
+    model.network.learn(features)
+    before = model.loss_of(model(features), target)
+    for _ in range(8):
+        trained(model, (features, target))
+    assert model.loss_of(model(features), target) < 0.5 * before
+
+
+def test_a_member_does_not_learn_from_rows_of_its_fold_by_mixing() -> None:
+    model = ensemble(mixup=1.0, dropout=0.0)
+    features, target, positions = random_batch(12)
+    model.network.learn(features)
+
+    def gradient(target: Tensor) -> Tensor:
+        model.zero_grad()
+        torch.manual_seed(3)
+        model.training_step((features, target, positions), 0).backward()
+        return model.network.layers[-1].get_parameter("bias").grad.clone()  # type: ignore[union-attr]
+
+    held_out = model.held_out(positions)[1].bool()
+    changed = target.clone()
+    changed[held_out] += 100
+    different = (gradient(target) != gradient(changed))[:, 0, 0].tolist()
+    assert not different[1]
+    assert any(different)

@@ -92,6 +92,36 @@ def test_the_loss_of_two_classes() -> None:
     assert loss == pytest.approx(0.18388, abs=1e-5)
 
 
+def test_smoothed_labels_of_two_classes() -> None:
+    model = passing_on(kinds(2), loss="bce", label_smoothing=0.2)
+    yes, no = math.log1p(math.exp(-2)), math.log1p(math.exp(2))  # the losses of the logit 2
+    assert model.loss_of(column(2.0), torch.tensor([1])).item() == pytest.approx(0.9 * yes + 0.1 * no)
+
+
+def test_mixup_is_the_mean_of_two_rows_and_of_their_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = passing_on(quantity(), mixup=0.5)
+    monkeypatch.setattr("src.tabular.model.Beta.sample", lambda _: torch.tensor(0.25))
+    monkeypatch.setattr(torch, "randperm", lambda rows: torch.arange(rows).flip(0))
+    features, order, weight = model.mixed(column(0.0, 4.0))
+    assert (features.tolist(), weight) == ([[1], [3]], 0.75)
+    assert order is not None
+    assert order.tolist() == [1, 0]
+    # outputs 1 and 3: the targets 0 and 4 have the weight 0.75, those of the other row 0.25
+    loss = model.training_step((column(0.0, 4.0), column(0.0, 4.0)), 0)
+    assert loss.item() == pytest.approx(0.75 * 1 + 0.25 * 9)
+    outputs, target = model.epoch_outputs.take("train")
+    assert (outputs.tolist(), target.tolist()) == ([[1], [3]], [[0], [4]])
+
+
+def test_mixup_draws_anew_for_each_batch_by_the_seed_of_the_step() -> None:
+    model = passing_on(quantity(), mixup=0.5)
+    drawn = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        drawn.append(model.mixed(torch.arange(9.0)[:, None])[0].tolist())
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
 @pytest.mark.parametrize(("l1", "l2", "penalty"), [(0.1, 0, 0.3), (0, 0.2, 0.9), (0.1, 0.2, 1.2)])
 def test_penalties_join_the_training_loss(l1: float, l2: float, penalty: float) -> None:
     model = passing_on(quantity(), l1=l1, l2=l2)
