@@ -506,7 +506,7 @@ def test_the_user_chooses_how_a_table_is_read(option: str, monkeypatch: pytest.M
     ("reading", "told"),
     [
         ({"decimal": "x"}, r"--reading\.decimal"),
-        ({"nothing": 1}, "--reading: .*'nothing'"),
+        ({"nothing": 1}, "--reading: nothing: there is no such key"),
         ({"encoding": "nope"}, "there is no encoding 'nope'"),
     ],
 )
