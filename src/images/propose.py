@@ -17,6 +17,7 @@ from src.preparation.proposals import Noted, Proposal, configuration, count, lis
 TRAIN_NAMES = ("train", "training")
 TEST_NAMES = ("test", "testing", "t10k", "validation", "val", "valid", "dev")
 LABEL_NAMES = ("label", "class", "target", "y", "labels", "tags")
+WEIGHTS = (".safetensors", ".pt", ".pth")
 LISTS = ("labels", "tags")  # columns whose labels may be separated by spaces
 SEPARATORS = (";", "|", ",", " ")
 
@@ -96,7 +97,7 @@ def propose(path: Path, target: str | None) -> Proposal:
             seen.colour,
             str(plain(seen.where.get("task", "classification"))),
         ),
-        findings=_findings(path, seen, resize, why),
+        findings=_findings(path, seen, resize, why) + _weights(files),
         predict=f"--data.input {shlex.quote(str(seen.example))}",
     )
 
@@ -122,6 +123,12 @@ def _findings(path: Path, seen: Seen, resize: int | None, why: str) -> list[str]
     if resize:
         findings.append(f"resized to {resize} x {resize}: {why}")
     return findings
+
+
+def _weights(files: list[Path]) -> list[str]:
+    """A finding for files of pretrained weights among some files."""
+    names = [path.name for path in files if path.suffix.lower() in WEIGHTS]
+    return [f"pretrained weights: {listed(names)}; docs/data.md, Pretrained networks"] if names else []
 
 
 def _split_of(name: str) -> str | None:

@@ -66,6 +66,12 @@ def test_folders_of_the_parts(folders: tuple[str, ...], test: str | None, tmp_pa
     assert ("test_share" in proposal.prepare) == (test is None)
 
 
+def test_weights_beside_the_class_folders_are_seen(tmp_path: Path) -> None:
+    draw(tmp_path, (32, 32), "RGB")
+    (tmp_path / "resnet18.pth").write_bytes(b"")
+    assert "pretrained weights: 'resnet18.pth'; docs/data.md" in propose(tmp_path, None).findings[-1]
+
+
 def test_idx_files(tmp_path: Path) -> None:
     for part in ("train", "t10k"):
         write_idx(tmp_path / f"{part}-images-idx3-ubyte.gz", np.zeros((8, 28, 20)))
