@@ -2,9 +2,10 @@
 
     python -m benchmarks.corpus [--megabytes "[50, 200]"] [--tokenizer jieba]
 
-The documents are sentences of the sample of words, drawn at random with numbers between, 60 or so characters
-each. The memory is what the process and those that help it allocate together (RssAnon), less that for one
-megabyte. The folder of temporary files needs three times the size of the text.
+The documents are two sentences of the sample of words each, drawn at random, with a number between, 50 or so
+characters together. The memory is what the process and its helpers allocate together (RssAnon). What it is
+more a megabyte is counted from one size to the next, since the helpers, which start at 12 MB, have a fixed
+size. The folder of temporary files needs three times the size of the text.
 """
 
 import json
@@ -43,7 +44,7 @@ def write_corpus(path: Path, megabytes: int) -> None:
     with path.open("w", encoding="utf-8") as file:
         while size < megabytes * 10**6:
             drawn = generator.choice(sentences, (2000, 2))
-            numbers = generator.integers(10**9, size=2000)
+            numbers = generator.integers(10**4, size=2000)
             lines = "".join(f"{a}{n}{b}\n" for (a, b), n in zip(drawn, numbers, strict=True))
             size += len(lines.encode())
             file.write(lines)
@@ -88,17 +89,17 @@ def run(megabytes: list[int] | None = None, tokenizer: Literal["jieba", "char", 
         tokenizer: of the preparation.
     """
     settings: dict[str, object] = {"tokenizer": tokenizer, "min_count": 2}
-    base = 0.0
-    for size in [1, *(megabytes or [50, 200])]:
+    before: tuple[int, float] | None = None
+    for size in megabytes or [50, 200]:
         with tempfile.TemporaryDirectory() as name:
             raw = Path(name, "raw")
             raw.mkdir()
             write_corpus(raw / "corpus.txt", size)
             seconds, cpu, memory = measured(raw, Path(name, "prepared"), settings)
-        base = base or memory
+        more = f", {(memory - before[1]) / (size - before[0]):.2f} MiB more a MB" if before else ""
+        before = (size, memory)
         print(
-            f"{tokenizer} {size:5,} MB: {seconds:7.1f} s, CPU {cpu / size:.2f} s/MB, {memory:6,.0f} MiB, "
-            f"{(memory - base) / size:.2f} MiB/MB",
+            f"{tokenizer} {size:,} MB: {seconds:.1f} s, CPU {cpu / size:.2f} s a MB, {memory:,.0f} MiB{more}",
             flush=True,
         )
 

@@ -1,7 +1,6 @@
 """Corpora that are larger than the memory: in blocks, by several processes."""
 
 import os
-from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -74,22 +73,6 @@ def test_neither_blocks_nor_processes_change_what_is_prepared(
     prepare(raw, tmp_path / "parts", settings)
     first, second = (tmp_path / name / "manifest.json" for name in ("whole", "parts"))
     assert first.read_bytes() == second.read_bytes()
-
-
-def test_texts_are_read_a_block_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "BLOCK", 10)
-    monkeypatch.setattr(corpus, "BLOCKS_ALONE", 99)
-    path = tmp_path / "cut"
-    written: list[int] = []
-
-    def texts() -> Iterator[str]:
-        for _ in range(9):
-            written.append(path.stat().st_size)
-            yield "十个字的一句话在这里"
-
-    cut_corpus(texts(), Preprocessing("char"), path)
-    assert path.stat().st_size == 9 * 40
-    assert len(written) == 9
 
 
 def test_lines_are_those_of_splitlines(tmp_path: Path) -> None:
