@@ -26,7 +26,7 @@ help: ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /	/'
 
 # DVC runs the experiments of a queue in other folders, so it needs the absolute path of its site cache
-setup: .venv/ready $(EXTRAS:%=.venv/%-ready) ## create .venv and say what was found; TORCH=cpu leaves CUDA out, EXTRAS=tables adds boosted trees, EXTRAS=transformers language models, s3 object storage
+setup: .venv/ready $(EXTRAS:%=.venv/%-ready) ## create .venv and say what was found; TORCH=cpu leaves CUDA out, EXTRAS=tables adds boosted trees, EXTRAS=transformers language models, cluster Ray, s3 object storage
 	@grep -qsF "$(CURDIR)/.dvc/tmp/site" .dvc/config.local || \
 		dvc config --quiet --local core.site_cache_dir "$(CURDIR)/.dvc/tmp/site"
 	@# outside a git repository, such as in an unpacked archive, there is nothing to merge
@@ -121,5 +121,6 @@ lock: ## renew the lock files from pyproject.toml (needs uv)
 	printf 'catboost>=1.2\nlightgbm>=4.6\nxgboost-cpu>=3.2; sys_platform != "darwin"\nxgboost>=3.2; sys_platform == "darwin"\n' | \
 		$(LOCK) - --constraint requirements.lock -o requirements-tables.lock
 	echo 'transformers>=5.24' | $(LOCK) - --constraint requirements.lock -o requirements-transformers.lock
+	echo 'ray[client]>=2.60' | $(LOCK) - --constraint requirements.lock -o requirements-cluster.lock
 	echo 'dvc-s3>=3.3' | $(LOCK) - --constraint requirements.lock -o requirements-s3.lock
 	echo 'gradio>=6.30' | $(LOCK) - --constraint requirements.lock --override .venv/override.txt -o requirements-serve.lock

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import yaml
 
@@ -21,10 +22,17 @@ from src.core.paths import REPORT_FILES, REPORTS, RUNS
 from src.core.progress import progress_bar
 
 if TYPE_CHECKING:
+    from pipelines.study.cluster import Cluster
     from pipelines.study.search import Search
 
 
-def study(name: str, workers: int = 0, sweep: Path | None = None, overwrite: bool = False) -> None:
+def study(
+    name: str,
+    workers: int = 0,
+    sweep: Path | None = None,
+    overwrite: bool = False,
+    cluster: str | None = None,
+) -> None:
     """Train the cells of a study and write its report: metrics.json, tables/ and plots/.
 
     Each cell is kept in runs/cells/ under a digest of its configuration, data and code. A trained cell is not
@@ -36,6 +44,12 @@ def study(name: str, workers: int = 0, sweep: Path | None = None, overwrite: boo
         workers: the number of processes that train in parallel; 0 for one per core, or one per GPU.
         sweep: write the study's grid to this YAML file as a sweep of W&B, and train nothing.
         overwrite: replace that file if it exists.
+        cluster: train on the nodes of a running Ray cluster: `auto` for the one that this machine is a node
+            of, HOST:PORT of its head, or ray://HOST:PORT. The default is the environment variable
+            RAY_ADDRESS; if it is not set, this machine trains.
+
+    Raises:
+        ConfigurationError: the study, its configurations or the cluster cannot be used.
     """
     wanted = read_study(name)
     if sweep is not None:
@@ -43,7 +57,7 @@ def study(name: str, workers: int = 0, sweep: Path | None = None, overwrite: boo
         write_sweep(name, wanted, sweep)
         return
     require_ours(report_of(name), dict.fromkeys(REPORT_FILES))
-    with Workers(workers) as pool:
+    with _pool(workers, cluster or os.environ.get("RAY_ADDRESS")) as pool:
         search = _search(name, wanted, pool) if wanted.search else None
         cells = cells_of(name, wanted, search.rows() if search else None)
         every = [cell for group in cells.values() for cell in group]
@@ -63,6 +77,20 @@ def study(name: str, workers: int = 0, sweep: Path | None = None, overwrite: boo
         if search is not None:
             search.write_trials(folder)
     print(f"{name}: compared: {report}/")
+
+
+def _pool(workers: int, cluster: str | None) -> "Workers | Cluster":
+    """What trains: processes of this machine, or the nodes of a cluster."""
+    if not cluster:
+        return Workers(workers)
+    if workers:
+        raise ConfigurationError(
+            f"workers: found {workers}, but the Ray cluster {cluster} trains on all its CPUs or GPUs; leave "
+            "it out"
+        )
+    from pipelines.study.cluster import Cluster
+
+    return Cluster(cluster)
 
 
 def report_of(name: str) -> Path:
@@ -101,7 +129,7 @@ def write_sweep(name: str, wanted: Study, path: Path) -> None:
     print(f"{path}: start it with `wandb sweep {path}` and `wandb agent`, with WANDB_MODE=online")
 
 
-def _search(name: str, study: Study, pool: Workers) -> "Search":
+def _search(name: str, study: Study, pool: "Workers | Cluster") -> "Search":
     """Run the trials of a study's search until its budget is used up."""
     from pipelines.study.search import Search, corners, try_next
 
@@ -119,7 +147,8 @@ def _search(name: str, study: Study, pool: Workers) -> "Search":
     print(f"{name}: {study.budget} trials, {study.budget - left} of them are done", flush=True)
     failed: list[tuple[str, BaseException]] = []
     with _progress(left) as advance:
-        for _, line, error in pool.each(try_next, [search] * left):
+        places = (replace(search, call=uuid4().hex) for _ in range(left))
+        for _, line, error in pool.each(try_next, places):
             if error is not None:
                 failed.append((f"a trial: {_text(error)}", error))
             advance(line if error is None else failed[-1][0])
@@ -148,7 +177,7 @@ def validation_metric(metric: str, known: list[str]) -> str:
     )
 
 
-def _check(pool: Workers, missing: list[Cell], metric: str) -> list[str]:
+def _check(pool: "Workers | Cluster", missing: list[Cell], metric: str) -> list[str]:
     """Refuse invalid configurations and an unknown metric before anything is trained.
 
     Returns:
@@ -172,7 +201,7 @@ def _require_metric(metric: str, known: Iterable[str]) -> None:
         raise ConfigurationError(f"metric: there is no '{metric}'; there are: {', '.join(known)}")
 
 
-def _train(pool: Workers, missing: list[Cell], metric: str) -> None:
+def _train(pool: "Workers | Cluster", missing: list[Cell], metric: str) -> None:
     failed: list[tuple[str, BaseException]] = []
     with _progress(len(missing)) as advance:
         for cell, seconds, error in pool.each(train, missing):

@@ -34,6 +34,7 @@ COMPARED_TRIALS = 5  # the number that must have ended before a trial is pruned
 FEWEST_EPOCHS = 0.25  # the share of its epochs after which a trial can be pruned
 AGAIN = "again"
 PROCESS = "process"
+CALL = "call"
 DIGITS = 4
 
 
@@ -80,6 +81,7 @@ class Search:
         budget: the number of trials.
         pruning: whether bad trials are stopped early.
         storage: a path or the URL of a database.
+        call: names one call of `try_next`, which is repeated if the machine dies that executes it.
     """
 
     base: Cell
@@ -89,6 +91,7 @@ class Search:
     budget: int
     pruning: bool
     storage: str
+    call: str = ""
 
     @property
     def name(self) -> str:
@@ -130,7 +133,7 @@ class Search:
             ) from None
         for trial in study.get_trials(deepcopy=False):
             self._require_inside(trial)
-        _give_back(study)
+        _give_back(study, self.call)
         return study
 
     def _require_inside(self, trial: FrozenTrial) -> None:
@@ -195,6 +198,7 @@ def try_next(search: Search) -> str | None:
         n_startup_trials=STARTUP_TRIALS, seed=search.base.seed + trial.number
     )
     trial.set_user_attr(PROCESS, _this_process())
+    trial.set_user_attr(CALL, search.call)
     cell = search.cell({key: _suggest(trial, key, values) for key, values in search.space.items()})
     said = f"trial {trial.number}: {cell.name}: "
     try:
@@ -275,17 +279,22 @@ def _this_process() -> list[Any]:
     return [platform.node(), process.pid, process.create_time()]
 
 
-def _give_back(study: optuna.Study) -> None:
-    """Queue again, once each, the trials that a dead process on this machine left unfinished."""
+def _give_back(study: optuna.Study, call: str) -> None:
+    """Queue again the trials that nobody works on any longer.
+
+    Those that an earlier attempt of this very call has left unfinished, since its machine has died; and, once
+    each, those of a dead process on this machine.
+    """
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        lost = bool(call) and trial.user_attrs.get(CALL) == call
         node, number, born = trial.user_attrs.get(PROCESS, (None, 0, 0))
-        if node != platform.node():
+        if not lost and node != platform.node():
             continue
         with contextlib.suppress(psutil.NoSuchProcess):
-            if psutil.Process(number).create_time() == born:
+            if not lost and psutil.Process(number).create_time() == born:
                 continue
         study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-        if AGAIN not in trial.user_attrs:
+        if lost or AGAIN not in trial.user_attrs:
             study.enqueue_trial(trial.params, user_attrs={AGAIN: trial.number})
 
 

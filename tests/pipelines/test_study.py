@@ -602,7 +602,7 @@ def test_a_trial_whose_process_died_is_tried_once_more(search: Search) -> None:
 def test_a_mistake_of_the_program_is_not_taken_for_one_of_the_storage(
     search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def mistaken(study: optuna.Study) -> None:
+    def mistaken(study: optuna.Study, call: str) -> None:
         raise TypeError("a mistake")
 
     monkeypatch.setattr("pipelines.study.search._give_back", mistaken)

@@ -1,0 +1,226 @@
+"""Studies on a Ray cluster of two nodes, which are processes of this machine."""
+
+import json
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import chdir
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipelines.fetch import fetch
+from pipelines.prepare import prepare
+from pipelines.study.cells import Cell
+from pipelines.study.cluster import conditions, gpu_of, refusal_of
+from pipelines.study.run import study
+from pipelines.study.search import CALL, PROCESS, Search
+from pipelines.study.study import cells_of, read_study
+from src.core.errors import ConfigurationError
+from tests.support import contents
+
+ROOT = Path(__file__).parents[2]
+PARAMETERS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+TINY: dict[str, Any] = {
+    "task": "polynomial",
+    "metric": "test/rmse",
+    "seeds": [1, 2],
+    "fixed": {"trainer.max_epochs": 2},
+    "grid": {"model.network.activation": ["relu", "tanh"]},
+}
+LONG = {"fixed": {"trainer.max_epochs": 80, "checkpoint_seconds": 0}}
+pytestmark = [pytest.mark.tasks("polynomial"), pytest.mark.unix]
+
+
+def write_study(**changes: Any) -> None:
+    parameters = PARAMETERS | {"studies": {"tiny": TINY | changes}}
+    Path("params.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with the prepared data of `polynomial`."""
+    folder = tmp_path_factory.mktemp("prepared")
+    (folder / "data").mkdir()
+    for name in ("src", "pipelines", "data/samples"):
+        (folder / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    for name in ("params.yaml", "requirements.lock"):
+        shutil.copyfile(ROOT / name, folder / name)
+    with chdir(folder):
+        fetch("polynomial")
+        prepare("polynomial")
+    return folder
+
+
+@pytest.fixture
+def project(
+    prepared: Path, settings_of_the_process: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A copy of it, with a tiny study, as the working folder."""
+    folder = shutil.copytree(prepared, tmp_path / "project", symlinks=True)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    for name in ("WANDB_RUN_GROUP", "WANDB_TAGS", "WANDB_NAME", "WANDB_DIR", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    write_study()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_nodes() -> Iterator[Any]:
+    """A head and a second node with a core each."""
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_NUM_REDIS_GET_RETRIES", "20")
+        head = {"num_cpus": 1, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        cluster.add_node(num_cpus=1)
+        yield cluster
+        cluster.shutdown()
+
+
+def address(cluster: Any) -> str:
+    """That of the head; the tests may not connect to another one than the loopback's."""
+    return f"127.0.0.1:{cluster.address.rpartition(':')[2]}"
+
+
+def every_cell() -> list[Cell]:
+    return [cell for group in cells_of("tiny", read_study("tiny")).values() for cell in group]
+
+
+def digests() -> dict[str, str]:
+    """The digest of the weights of each cell."""
+    return {
+        cell.folder.name: json.loads((cell.bundle / "manifest.json").read_text())["tensors"]
+        for cell in every_cell()
+    }
+
+
+def locally() -> tuple[dict[str, str], dict[str, bytes]]:
+    """The digests and the report of the same study on this machine; the results are removed again."""
+    study("tiny", workers=2)
+    found = digests(), contents(Path("reports"))
+    shutil.rmtree("runs")
+    shutil.rmtree("reports")
+    return found
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    last = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < last
+        time.sleep(0.02)
+
+
+def remove_when(cluster: Any, node: Any, condition: Callable[[], Any]) -> threading.Thread:
+    """Kill a node as soon as a condition holds, while the caller goes on."""
+
+    def watch() -> None:
+        wait_for(condition)
+        cluster.remove_node(node, allow_graceful=False)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+@pytest.mark.slow
+def test_a_cluster_gives_the_digests_and_the_report_of_one_machine(
+    two_nodes: Any, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = locally()
+    monkeypatch.setenv("RAY_ADDRESS", address(two_nodes))  # as `dvc repro` is given it
+    study("tiny")
+    assert (digests(), contents(Path("reports"))) == expected
+    assert not [*Path("runs").glob(".cluster-*")]
+
+
+@pytest.mark.slow
+def test_cells_of_a_dead_node_go_on_from_their_checkpoints(two_nodes: Any, project: Path) -> None:
+    write_study(**LONG)
+    expected = locally()
+    second = two_nodes.add_node(num_cpus=2)
+    folders = [cell.folder / "runs/polynomial" for cell in every_cell()]
+    killing = remove_when(
+        two_nodes, second, lambda: sum(bool([*folder.glob("*/last.ckpt")]) for folder in folders) >= 3
+    )
+    study("tiny", cluster=address(two_nodes))
+    killing.join()
+    assert (digests(), contents(Path("reports"))) == expected
+    logs = [(cell.folder / "log.txt").read_text() for cell in every_cell()]
+    assert any("going on after epoch" in log for log in logs)
+
+
+def test_gpus_of_several_types_are_refused() -> None:
+    cpu, first, second = {"CPU": 4.0}, {"GPU": 1.0, "accelerator_type:H100": 1.0}, {"GPU": 1.0}
+    assert gpu_of([cpu]) == {}
+    assert gpu_of([cpu, second]) == {"num_gpus": 1}
+    assert gpu_of([cpu, first]) == {"num_gpus": 1, "accelerator_type": "H100"}
+    with pytest.raises(ConfigurationError, match=r"GPUs of several types \(A100, H100\)"):
+        gpu_of([first, second | {"accelerator_type:A100": 1.0}])
+
+
+def test_only_the_repeated_call_gives_back_the_trial_of_a_dead_machine(project: Path) -> None:
+    base = every_cell()[0]
+    space = {"model.optimizer.lr": [0.1, 0.2]}
+    search = Search(base, space, "validation/rmse", "min", 3, True, "runs/tiny.journal", call="first")
+    trial = search.open().ask()
+    trial.suggest_categorical("model.optimizer.lr", ["0.1", "0.2"])
+    trial.set_user_attr(PROCESS, ["a dead machine", 1, 0.0])
+    trial.set_user_attr(CALL, "first")
+    states = [each.state.name for each in replace(search, call="second").open().trials]
+    assert states == ["RUNNING"]
+    again = search.open().trials
+    assert [each.state.name for each in again] == ["FAIL", "WAITING"]
+    assert again[1].system_attrs["fixed_params"] == again[0].params
+    assert search.left() == 3  # the repeated trial takes the place of the lost one
+
+
+@pytest.mark.parametrize(
+    ("name", "found"), [("requirements.lock", "0" * 64), ("torch", "1.0"), ("instructions", "AVX512")]
+)
+def test_a_node_that_differs_is_refused_by_what_differs(project: Path, name: str, found: str) -> None:
+    cell, token = every_cell()[0], project / "token"
+    assert "all nodes must share it" in str(refusal_of({}, cell, token))
+    token.touch()
+    expected = conditions(cell)
+    assert refusal_of(expected, cell, token) is None
+    assert refusal_of(expected | {name: found}, cell, token) == (
+        f"{name}: found {expected[name]}, expected {found}"
+    )
+
+
+def test_a_node_that_reads_other_code_or_data_is_refused(project: Path) -> None:
+    cell, token = every_cell()[0], project / "token"
+    token.touch()
+    assert cell.folder.is_relative_to("runs")  # computed before the change
+    path = Path("configs/polynomial.yaml")
+    path.write_text(path.read_text() + "\nthreads: 2\n")
+    assert "configs/polynomial.yaml" in str(refusal_of(conditions(cell), cell, token))
+
+
+def test_what_is_not_a_cluster_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="workers: found 2, but the Ray cluster auto"):
+        study("tiny", workers=2, cluster="auto")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigurationError, match="Ray is not installed; run: make setup EXTRAS=cluster"):
+        study("tiny", cluster="auto")
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [("somewhere", "expected auto, HOST:PORT"), ("127.0.0.1:1", "nothing answers at 127.0.0.1:1")],
+)
+def test_an_address_without_a_cluster_is_refused(project: Path, address: str, message: str) -> None:
+    pytest.importorskip("ray")
+    with pytest.raises(ConfigurationError, match=message):
+        study("tiny", cluster=address)
