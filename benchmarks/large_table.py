@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 from jsonargparse import auto_cli
@@ -50,10 +51,10 @@ def run(rows: int = 9_000_000, limit: int = 2048) -> None:
         size = write_sample(folder / "table/train.csv", rows)
         print(f"{rows:,} rows, {size >> 20:,} MiB of CSV, limit {limit:,} MiB", flush=True)
         for label, command in COMMANDS.items():
-            seconds, allocated, resident = limited(command.split(), folder, project, limit)
+            used = usage_of(command.split(), folder, limit)
             print(
-                f"{label:8} {seconds:7.1f} s  allocated {allocated:6.0f} MiB  with mapped files "
-                f"{resident:6.0f} MiB",
+                f"{label:8} {used.seconds:7.1f} s  allocated {used.allocated:6.0f} MiB  with mapped files "
+                f"{used.resident:6.0f} MiB",
                 flush=True,
             )
             if label == "fetch":
@@ -67,24 +68,36 @@ def run(rows: int = 9_000_000, limit: int = 2048) -> None:
                 print(f"features are {dense / (limit << 20):.1f} times the limit", flush=True)
 
 
-def limited(arguments: list[str], folder: Path, project: Path, limit: int) -> tuple[float, float, float]:
-    """Run `python -m ...` under a limit of its memory in MiB.
+class Usage(NamedTuple):
+    """Seconds, CPU seconds, and the largest allocated and resident memory of a command in MiB."""
 
-    Returns:
-        Its seconds, the largest memory that it allocated, and the largest resident memory, in MiB.
+    seconds: float
+    cpu: float
+    allocated: float
+    resident: float
+
+
+def usage_of(arguments: list[str], folder: Path, limit: int | None = None) -> Usage:
+    """Run `python -m ...` in a folder, of this project's code, and measure it.
+
+    Args:
+        arguments: of Python, behind -m.
+        folder: the working folder.
+        limit: of the memory that the process may allocate, in MiB.
     """
     environment = os.environ | {
-        "PYTHONPATH": str(project),
+        "PYTHONPATH": str(Path.cwd()),
         "WANDB_MODE": "disabled",
         "MIMALLOC_ARENA_RESERVE": "64MiB",  # pyarrow's allocator reserves a GiB of addresses, which count
     }
-    start = time.perf_counter()
+    most = resource.RLIM_INFINITY if limit is None else limit << 20
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(
         [sys.executable, "-m", *arguments],
         cwd=folder,
         env=environment,
         stdout=subprocess.DEVNULL,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit << 20, limit << 20)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (most, most)),
     )
     allocated = resident = 0
     while process.poll() is None:
@@ -94,7 +107,9 @@ def limited(arguments: list[str], folder: Path, project: Path, limit: int) -> tu
         time.sleep(0.05)
     if process.returncode:
         sys.exit(f"{' '.join(arguments)}: exit code {process.returncode}")
-    return time.perf_counter() - start, allocated / 1024, resident / 1024
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Usage(time.perf_counter() - start, cpu, allocated / 1024, resident / 1024)
 
 
 def memory_of(process: int) -> dict[str, int]:
