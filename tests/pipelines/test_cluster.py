@@ -1,7 +1,10 @@
 """Studies on a Ray cluster of two nodes, which are processes of this machine."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -34,6 +37,13 @@ TINY: dict[str, Any] = {
     "grid": {"model.network.activation": ["relu", "tanh"]},
 }
 LONG = {"fixed": {"trainer.max_epochs": 400, "checkpoint_seconds": 0}}  # all cells train at the same time
+SEARCH = {
+    **LONG,
+    "search": "optuna",
+    "budget": 3,
+    "pruning": False,
+    "grid": {"model.lr_scheduler.init_args.max_lr": {"low": 0.001, "high": 0.1, "log": True}},
+}
 pytestmark = [pytest.mark.tasks("polynomial"), pytest.mark.unix]
 
 
@@ -160,6 +170,47 @@ def test_cells_of_a_dead_node_go_on_from_their_checkpoints(two_nodes: Any, proje
     assert any("going on after epoch" in log for log in logs)
 
 
+@pytest.mark.slow
+def test_a_search_tries_the_trials_of_a_dead_node_again(two_nodes: Any, project: Path) -> None:
+    write_study(**SEARCH)
+    second = two_nodes.add_node(num_cpus=2)
+    killing = remove_when(
+        two_nodes, second, lambda: len([*Path("runs/cells").glob("*/runs/*/*/last.ckpt")]) >= 3
+    )
+    study("tiny", cluster=address(two_nodes))
+    killing.join()
+    table = Path("reports/studies/tiny/tables/trials.md").read_text().splitlines()
+    assert len(table) - 2 == SEARCH["budget"]
+
+
+@pytest.mark.slow
+def test_a_cell_that_fails_is_reported_as_by_one_machine(two_nodes: Any, project: Path) -> None:
+    write_study(grid={"model.network.activation": ["relu"]}, seeds=[1, 2])
+    blocked = every_cell()[0].folder
+    blocked.mkdir(parents=True)
+    (blocked / "models").write_text("a file in the place of the folder")
+    messages = []
+    for options in ({"workers": 2}, {"cluster": address(two_nodes)}):
+        with pytest.raises(Exception, match="1 of 2 cells failed") as raised:
+            study("tiny", **options)
+        messages.append((type(raised.value), str(raised.value)))
+        shutil.rmtree(every_cell()[1].folder)
+    assert messages[0] == messages[1]
+
+
+@pytest.mark.slow
+def test_a_node_with_another_instruction_set_is_refused_before_it_trains(
+    two_nodes: Any, project: Path
+) -> None:
+    odd = two_nodes.add_node(num_cpus=1, env_vars={"ATEN_CPU_CAPABILITY": "default"})
+    try:
+        with pytest.raises(ConfigurationError, match=r"the node .* cannot train: instructions: found"):
+            study("tiny", cluster=address(two_nodes))
+    finally:
+        two_nodes.remove_node(odd)
+    assert not [*Path("runs/cells").glob("*/runs")]
+
+
 def test_gpus_of_several_types_are_refused() -> None:
     cpu, first, second = {"CPU": 4.0}, {"GPU": 1.0, "accelerator_type:H100": 1.0}, {"GPU": 1.0}
     assert gpu_of([cpu]) == {}
@@ -167,6 +218,36 @@ def test_gpus_of_several_types_are_refused() -> None:
     assert gpu_of([cpu, first]) == {"num_gpus": 1, "accelerator_type": "H100"}
     with pytest.raises(ConfigurationError, match=r"GPUs of several types \(A100, H100\)"):
         gpu_of([first, second | {"accelerator_type:A100": 1.0}])
+
+
+@pytest.mark.slow
+def test_more_threads_than_any_node_has_are_refused(two_nodes: Any, project: Path) -> None:
+    write_study(fixed={"threads": 64})
+    with pytest.raises(ConfigurationError, match="threads: found 64, but the largest node has 1 CPUs"):
+        study("tiny", cluster=address(two_nodes))
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_no_task_behind(two_nodes: Any, project: Path) -> None:
+    import psutil
+
+    write_study(fixed={"trainer.max_epochs": 100_000, "checkpoint_seconds": 0})
+    command = [sys.executable, "-m", "pipelines.study", "tiny", "--cluster", address(two_nodes)]
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(project)})
+    wait_for(lambda: len([*Path("runs/cells").glob("*/runs/*/*/last.ckpt")]) >= 2)
+
+    def tasks() -> list[psutil.Process]:
+        found = []
+        for each in psutil.process_iter(["cmdline"]):
+            if (each.info["cmdline"] or [""])[0] == "ray::_call":
+                found.append(each)
+        return found
+
+    assert len(tasks()) == 2
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    wait_for(lambda: not tasks())
+    assert not [*Path("runs").glob(".cluster-*")]
 
 
 def test_only_the_repeated_call_gives_back_the_trial_of_a_dead_machine(project: Path) -> None:
