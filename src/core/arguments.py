@@ -82,9 +82,8 @@ def explained(error: Exception, keys: Iterable[str] = (), program: str = "") -> 
     value = re.search(FOUND, after)
     until = value.start() if value else len(after)
     types = [a or b for a, b in re.findall(EXPECTED, after[:until]) if a != "NoneType"]
-    if value and value[0].startswith(
-        "Got"
-    ):  # of a part of the value: what stands before it was expected there
+    # a value "Got" is a part of the whole: what stands before it was expected there
+    if value and value[0].startswith("Got"):
         types = types[-1:]
     literals = [choice.strip(" '") for one in types if "'" in one for choice in one.split(",")]
     shown = value[1] if value else "?"

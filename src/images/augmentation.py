@@ -16,6 +16,7 @@ from src.core.errors import ConfigurationError
 ERASED = (0.02, 0.2)  # shares of the area, as those of the proportions below torchvision's
 PROPORTIONS = (0.3, 3.3)
 CROPPED = (3 / 4, 4 / 3)
+WHITE = 255
 GREY = (0.299, 0.587, 0.114)  # of red, green and blue
 
 
@@ -35,6 +36,8 @@ class Augmentation:
         colour: largest change of brightness, contrast and saturation, such as 0.3 for factors of 0.7 to 1.3.
         erasing: probability that a random rectangle (2 to 20 % of the area) becomes black.
         noise: standard deviation of Gaussian noise, for values from 0 (black) to 1 (white).
+        trivial: whether each image gets one of torchvision's operations, of a random strength
+            (TrivialAugment: Müller and Hutter 2021). It comes first, and image by image, which takes time.
         mixup: of a Beta distribution, the shares of two images in their mean, for example 0.2; by
             torchvision, one draw a batch, as for cutmix. The training metrics take the first of both classes.
         cutmix: of a Beta distribution, the area of a rectangle from another image, for example 1.0. With
@@ -51,6 +54,7 @@ class Augmentation:
     colour: float = 0.0
     erasing: float = 0.0
     noise: float = 0.0
+    trivial: bool = False
     mixup: float = 0.0
     cutmix: float = 0.0
 
@@ -63,6 +67,8 @@ class Augmentation:
 
     def changed(self, images: Tensor, brightest: int) -> Tensor:
         """Change images (B, C, H, W) uint8 with values from 0 to `brightest`; the result may be float."""
+        if self.trivial:
+            images = _trivially_changed(images, brightest)
         if self.flip or self.crop:
             images = self._moved(images)
         if self.rotation or self.resized_crop:
@@ -161,6 +167,15 @@ class Augmentation:
         black = black & ((columns >= left) & (columns < left + wide))[:, None]
         black &= (chosen < self.erasing)[:, :, None]
         return images.masked_fill(black[:, None], 0)
+
+
+def _trivially_changed(images: Tensor, brightest: int) -> Tensor:
+    """TrivialAugment of each image, in the range of values that torchvision expects."""
+    scale = WHITE / brightest
+    change = v2.TrivialAugmentWide()
+    whole = images if scale == 1 else (images.float() * scale).round().to(torch.uint8)
+    changed = torch.stack([change(image) for image in whole])
+    return changed if scale == 1 else changed.float() / scale
 
 
 def _grey(images: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from jsonargparse import ArgumentParser
 from lightning import LightningModule
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import adjust_brightness, adjust_contrast, adjust_saturation
 
 from src.bundle.bundle import weights_of
@@ -175,6 +176,16 @@ def test_crop_moves_each_image_by_at_most_its_border() -> None:
     assert len({int(row.nonzero()[0]) for row in found}) > 3
 
 
+def test_trivial_augmentation_is_that_of_torchvision_in_the_range_of_the_images() -> None:
+    images = torch.randint(0, 17, (32, 3, 8, 8), dtype=torch.uint8)  # 16 is white, as in scanned digits
+    torch.manual_seed(5)
+    changed = Augmentation(trivial=True).changed(images, 16)
+    torch.manual_seed(5)
+    expected = [v2.TrivialAugmentWide()((image * 15.9375).round().to(torch.uint8)) for image in images]
+    torch.testing.assert_close(changed, torch.stack(expected) / 15.9375)
+    assert not torch.equal(changed.round(), images.float())
+
+
 def test_erasing_blackens_a_rectangle() -> None:
     images = some_images(side=20)
     erased = (augmented(images, erasing=1.0) == 0).sum(dim=(1, 2, 3))
@@ -201,6 +212,7 @@ EVERYTHING = {
     "colour": 0.3,
     "erasing": 0.5,
     "noise": 0.1,
+    "trivial": True,
 }
 
 
@@ -211,7 +223,7 @@ def test_each_image_draws_its_own_augmentation(parts: dict[str, Any]) -> None:
     assert torch.equal(augmented(images, seed=1, **parts), first)
     assert not torch.equal(augmented(images, seed=2, **parts), first)
     different = len({image.numpy().tobytes() for image in first})
-    assert different >= {"flip": 2, "crop": 10, "erasing": 10}.get(next(iter(parts)), 32)
+    assert different >= {"flip": 2, "crop": 10, "erasing": 10, "trivial": 10}.get(next(iter(parts)), 32)
     assert first.min() >= 0
     assert first.max() <= 255
 
