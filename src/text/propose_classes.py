@@ -44,31 +44,16 @@ def propose_classes(path: Path, target: str | None) -> Proposal | None:
         ConfigurationError: there is no column `target`, or none of texts.
         DataError: a file cannot be read.
     """
-    prepare: dict[str, Any] = {}
     split = _official(path)
     place = path / split["train"] if split else path
-    if class_folders(place):
-        if target is not None:
-            raise ConfigurationError(f"--target: {place}: its folders are the classes; leave --target out")
-        files = [file for folder in class_folders(place) for file in folder.iterdir() if is_text(file)]
-        text, label = None, FOLDER_LABEL
-    else:
-        files = _tables(place)
-        if not files:
-            if target is not None:
-                raise ConfigurationError(f"--target: {path} has no table with columns")
-            return None
-        encoding = encoding_of(files)
-        found = _columns(files[0], target, encoding)
-        if found is None:
-            return None
-        text, label = found
+    found = _labelled(path, place, target)
+    if found is None:
+        return None
+    files, text, label = found
     encoding = encoding_of(files)
     rows, empty = read_labelled(place, text, label, encoding)
     texts = [content for _, content, _ in rows]
     sizes = Counter(name for _, _, name in rows)
-    letters = [sign for content in texts for sign in content if sign.isalpha()]
-    chinese = sum("\u4e00" <= sign <= "\u9fff" for sign in letters) > MOSTLY * len(letters)
     length = int(statistics.median(map(len, texts)))
     (most, largest), (fewest, smallest) = sizes.most_common()[0], sizes.most_common()[-1]
     findings = [
@@ -76,6 +61,7 @@ def propose_classes(path: Path, target: str | None) -> Proposal | None:
         f"{count(len(sizes), 'class')} of '{label}': {listed(sorted(sizes))}",
         f"{largest / len(rows):.1%} are '{most}', {smallest / len(rows):.1%} '{fewest}'",
     ]
+    prepare: dict[str, Any] = {}
     if text is not None:
         prepare["text"] = Noted(text, "the column of the text")
     prepare["label"] = Noted(label, "the class" if text else "the folders are the classes")
@@ -87,18 +73,53 @@ def propose_classes(path: Path, target: str | None) -> Proposal | None:
         findings.append(f"not UTF-8; it looks like {encoding}")
     if empty:
         findings.append(f"{count(empty, 'empty text')} skipped")
-    if chinese:
-        prepare["tokenizer"] = Noted("char", "each character is a token; or jieba for words")
-    else:
-        prepare["tokenizer"] = Noted("word", "words between spaces, and signs")
-        prepare["lowercase"] = True
-        prepare["min_count"] = Noted(2 if len(rows) < MANY_TEXTS else 5, "rarer words are <UNK>")
-    shares = (
-        {"validation_share": 0.1, "seed": 42}
-        if split
-        else {"test_share": 0.2, "validation_share": 0.1, "seed": 42}
+    shares = {"validation_share": 0.1, "seed": 42}
+    return Proposal(
+        source=path.parent if path.is_file() else path,
+        files=[path.name] if path.is_file() else [],
+        prepare=prepare | _tokens(texts) | (shares if split else {"test_share": 0.2, **shares}),
+        configuration=_network(len(rows)),
+        findings=findings,
+        predict="--data.input FILE",
     )
-    few, many = len(rows) < FEW_TEXTS, len(rows) >= MANY_TEXTS
+
+
+def _labelled(path: Path, place: Path, target: str | None) -> tuple[list[Path], str | None, str] | None:
+    """The labelled files, their column of texts (None for class folders), and that of the class.
+
+    Args:
+        path: what the user named.
+        place: the training part of it.
+        target: as `propose_classes` takes it.
+    """
+    if folders := class_folders(place):
+        if target is not None:
+            raise ConfigurationError(f"--target: {place}: its folders are the classes; leave --target out")
+        return [file for folder in folders for file in folder.iterdir() if is_text(file)], None, FOLDER_LABEL
+    files = _tables(place)
+    if not files:
+        if target is not None:
+            raise ConfigurationError(f"--target: {path} has no table with columns")
+        return None
+    found = _columns(files[0], target, encoding_of(files))
+    return found and (files, *found)
+
+
+def _tokens(texts: list[str]) -> dict[str, Any]:
+    """The keys of the tokenizer."""
+    letters = [sign for content in texts for sign in content if sign.isalpha()]
+    if sum("\u4e00" <= sign <= "\u9fff" for sign in letters) > MOSTLY * len(letters):
+        return {"tokenizer": Noted("char", "each character is a token; or jieba for words")}
+    return {
+        "tokenizer": Noted("word", "words between spaces, and signs"),
+        "lowercase": True,
+        "min_count": Noted(2 if len(texts) < MANY_TEXTS else 5, "rarer words are <UNK>"),
+    }
+
+
+def _network(texts: int) -> dict[str, Any]:
+    """The configuration of a training with this number of texts."""
+    few, many = texts < FEW_TEXTS, texts >= MANY_TEXTS
     network = {
         "class_path": "src.text.encoders.BagOfEmbeddings",
         "init_args": {
@@ -107,9 +128,8 @@ def propose_classes(path: Path, target: str | None) -> Proposal | None:
             "dropout": 0.3,
         },
     }
-    epochs = 10 if few else min(max(TEXTS_SEEN // len(rows), 3), 8)
-    configured = configuration(
-        epochs,
+    return configuration(
+        10 if few else min(max(TEXTS_SEEN // texts, 3), 8),
         data={
             "class_path": "src.text.data.LabelledData",
             "init_args": {"batch_size": 32 if few else 128 if many else 64},
@@ -122,14 +142,6 @@ def propose_classes(path: Path, target: str | None) -> Proposal | None:
                 **one_cycle("Adam", RATE),
             },
         },
-    )
-    return Proposal(
-        source=path.parent if path.is_file() else path,
-        files=[path.name] if path.is_file() else [],
-        prepare=prepare | shares,
-        configuration=configured,
-        findings=findings,
-        predict="--data.input FILE",
     )
 
 
