@@ -1,6 +1,7 @@
 """A table of file names and labels beside picture files, instead of class folders."""
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,9 @@ def read_label_table(path: Path) -> pd.DataFrame:
     return table.apply(lambda column: column.str.strip()).rename(columns=str.strip)
 
 
-def labelled_pictures(folder: Path, path: Path, file: str, label: str) -> tuple[list[Path], list[str]]:
+def labelled_pictures(
+    folder: Path, path: Path, file: str, label: str, drop: bool = False
+) -> tuple[list[Path], pd.Series]:
     """The pictures that a table names, and their labels, in the order of the rows.
 
     Args:
@@ -41,15 +44,25 @@ def labelled_pictures(folder: Path, path: Path, file: str, label: str) -> tuple[
         path: a CSV file.
         file: the column of file names, relative to the folder; the ending may be missing.
         label: the column of labels.
+        drop: leave rows without a label out.
+
+    Returns:
+        The pictures (N,), and their labels (N,), whose index has the numbers of the rows from 1.
 
     Raises:
-        DataError: as `named_pictures`, or a row has no label.
+        DataError: as `named_pictures`; a row has no label, or no row has one.
     """
     paths, table = named_pictures(folder, path, file, [label])
-    for row, cell in enumerate(table[label], 1):
-        if not cell:
-            raise DataError(f"{path}: row {row} has no '{label}'; write the label, or remove the row")
-    return paths, table[label].tolist()
+    labels = table[label].set_axis(range(1, len(table) + 1))
+    present = labels != ""
+    if not present.any():
+        raise DataError(f"{path}: no row has a '{label}'")
+    if not present.all() and not drop:
+        raise DataError(
+            f"{path}: row {present.idxmin()} has no '{label}'; write it, or leave such rows out: "
+            "prepare.missing_label: drop"
+        )
+    return [picture for picture, kept in zip(paths, present, strict=True) if kept], labels[present]
 
 
 def marked_pictures(
@@ -150,26 +163,27 @@ def named_pictures(
     return list(found), table
 
 
-def as_numbers(labels: list[str], path: Path, label: str) -> NDArray[np.float32]:
+def as_numbers(labels: pd.Series, path: Path, label: str) -> NDArray[np.float32]:
     """The labels as numbers (N,).
 
     Args:
-        labels: in the order of the rows.
+        labels: as `labelled_pictures` returns them.
         path: of the table, and the name of its column, for errors.
         label: likewise.
 
     Raises:
         DataError: a label is no finite number.
     """
-    numbers = pd.to_numeric(pd.Series(labels), errors="coerce").to_numpy(float)
+    numbers = pd.to_numeric(labels, errors="coerce").to_numpy(float)
     wrong = ~np.isfinite(numbers)
     if wrong.any():
-        row = int(wrong.argmax())
-        raise DataError(f"{path}: row {row + 1}, column '{label}': '{labels[row]}', expected a number")
+        first = int(wrong.argmax())
+        row, found = labels.index[first], labels.iloc[first]
+        raise DataError(f"{path}: row {row}, column '{label}': '{found}', expected a number")
     return numbers.astype(np.float32)
 
 
-def in_order(labels: list[str]) -> list[str]:
+def in_order(labels: Iterable[str]) -> list[str]:
     """The different labels: whole numbers by their value, others by name."""
     different = set(labels)
     whole = all(label.removeprefix("-").isdecimal() for label in different)

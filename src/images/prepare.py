@@ -62,6 +62,7 @@ class Preparation:
         file: the column of `labels` with the file names, relative to `train`.
         label: the column of `labels`, or of a CSV file of pixels, with the labels; for several labels an
             image that of their lists, or the columns of all labels, with 0 and 1.
+        missing_label: error refuses rows of `labels` without a label; drop leaves them out.
         separator: between the labels of a list.
         task: classification; for `labels` also regression (they are numbers) or multilabel (several or none
             an image).
@@ -96,6 +97,7 @@ class Preparation:
     labels: str | None = None
     file: str = "file"
     label: str | list[str] = "label"
+    missing_label: Literal["error", "drop"] = "error"
     separator: str = ";"
     task: Literal["classification", "regression", "multilabel"] = "classification"
     classes: list[dict[str, str]] = field(default_factory=list)
@@ -333,9 +335,11 @@ def _labels(
             )
             return paths, marks, values
         assert isinstance(settings.label, str)
-        paths, labels = labelled_pictures(folder, table, settings.file, settings.label)
+        drop = settings.missing_label == "drop"
+        paths, cells = labelled_pictures(folder, table, settings.file, settings.label, drop)
         if settings.task == "regression":
-            return paths, as_numbers(labels, table, settings.label), []
+            return paths, as_numbers(cells, table, settings.label), []
+        labels = cells.tolist()
         values = in_order(labels)
     else:
         paths, labels, values = _class_folders(folder, settings, training)

@@ -237,11 +237,13 @@ def _labelled_pictures(tables: list[Path], target: str | None) -> Seen | None:
         where |= {"file": found, "label": label}
         if separator is not None:
             where |= {"task": "multilabel", "separator": separator}
-            paths, labels, marks = marked_pictures(train, path, found, label, separator)
-            counts = Counter(dict(zip(labels, marks.sum(axis=0).tolist(), strict=True)))
+            paths, named, marks = marked_pictures(train, path, found, label, separator)
+            counts = Counter(dict(zip(named, marks.sum(axis=0).tolist(), strict=True)))
         else:
             assert isinstance(label, str)
-            paths, labels = labelled_pictures(train, path, found, label)
+            paths, labels = labelled_pictures(train, path, found, label, drop=True)
+            if unlabelled := len(table) - len(paths):
+                where["missing_label"] = Noted("drop", f"leaves out {count(unlabelled, 'picture')}")
             counts = Counter(labels)
             if _are_numbers(labels):
                 where["task"] = Noted("regression", "or classification, if the numbers are names of classes")
@@ -284,9 +286,9 @@ def _labels_of(
     return label, None
 
 
-def _are_numbers(labels: list[str]) -> bool:
+def _are_numbers(labels: pd.Series) -> bool:
     """Whether labels look like quantities: many different numbers, or numbers with a fraction."""
-    numbers = pd.to_numeric(pd.Series(labels), errors="coerce")
+    numbers = pd.to_numeric(labels, errors="coerce")
     if numbers.isna().any():
         return False
     return bool((numbers % 1 != 0).any()) or numbers.nunique() > MOST_CLASSES

@@ -48,8 +48,8 @@ def labelled_files(place: Path) -> list[Path]:
 
 def read_labelled(
     place: Path, text: str | None, label: str, encoding: str | None = None, besides: str | None = None
-) -> tuple[Rows, int]:
-    """Read texts and their classes.
+) -> tuple[Rows, int, int]:
+    """Read texts and their classes, and leave those out that lack one of both.
 
     Args:
         place: a .csv, .tsv, .json or .jsonl file, a folder of such files, or a folder with one folder of
@@ -60,31 +60,44 @@ def read_labelled(
         besides: the name of a folder that is no class.
 
     Returns:
-        Place, text and class of each document, file by file in the order of the names; and the number of
-        empty texts, which are skipped.
+        Place, text and class of each document, file by file in the order of the names; the number of empty
+        texts; and that of the others without a class.
 
     Raises:
         ConfigurationError: a file has no column of that name.
-        DataError: a file cannot be read, or a class is missing.
+        DataError: a file cannot be read.
     """
-    rows = list(labelled_rows(place, text, label, encoding, besides))
-    kept = [row for row in rows if row[1]]
-    return kept, len(rows) - len(kept)
+    rows = list(labelled_rows(place, text, label, encoding, besides, drop=True))
+    kept = [row for row in rows if row[1] and row[2]]
+    empty = sum(not row[1] for row in rows)
+    return kept, empty, len(rows) - len(kept) - empty
 
 
 def labelled_rows(
-    place: Path, text: str | None, label: str, encoding: str | None = None, besides: str | None = None
+    place: Path,
+    text: str | None,
+    label: str,
+    encoding: str | None = None,
+    besides: str | None = None,
+    drop: bool = False,
 ) -> Iterator[tuple[str, str, str]]:
-    """The rows one after the other, as `read_labelled` reads them; empty ones have an empty text."""
+    """The rows one after the other, as `read_labelled` reads them, with those that it leaves out.
+
+    Raises:
+        DataError: also, unless `drop`, a text without a class; a text or class is "" where it is missing.
+    """
     nothing = True
     for where, content, name in _all_rows(place, text, label, encoding, besides):
         found = content.strip()
-        nothing = nothing and not found
-        if found and not name:
-            raise DataError(f"{where}: the class '{label}' is missing")
+        if found and not name and not drop:
+            raise DataError(
+                f"{where}: the class '{label}' is missing; write it, or leave such rows out: "
+                "prepare.missing_label: drop"
+            )
+        nothing = nothing and not (found and name)
         yield where, found, name
     if nothing:
-        raise DataError(f"{place}: no text found")
+        raise DataError(f"{place}: no text found" + " that has a class" * drop)
 
 
 def _all_rows(
@@ -173,7 +186,8 @@ def _rows(path: Path, text: str, label: str | None, encoding: str | None) -> Ite
                     shown = ", ".join(known[:MOST_NAMED]) + (", ..." if len(known) > MOST_NAMED else "")
                     raise ConfigurationError(f"{path}: no column '{name}' (prepare.{key}); it has {shown}")
             first = False
-        yield where, text_of(where, row.get(text)), _class(where, row.get(label)) if label else ""
+        content = "" if row.get(text) is None else text_of(where, row[text])
+        yield where, content, _class(where, row.get(label)) if label else ""
     if first:
         raise DataError(f"{path}: no row found")
 
@@ -186,6 +200,8 @@ def _class(where: str, value: Any) -> str:
         return value.strip()
     if isinstance(value, bool | int):
         return str(value)
+    if isinstance(value, float) and value.is_integer():  # pandas' numbers beside a missing one
+        return str(int(value))
     raise DataError(f"{where}: the class must be a text or a whole number, found {value!r}")
 
 

@@ -55,6 +55,7 @@ class Preparation:
     Args:
         label: the column or key of the class of each text, for classification; where folders with .txt files
             are the classes, any name. null for texts without classes.
+        missing_label: error refuses texts without a class; drop leaves them out.
         text: the column or key of the text; null where folders are the classes.
         train: the file or folder of the raw data with the labelled texts; null for all of it.
         test: the file or folder of an official test set with classes; null splits the test set off.
@@ -89,6 +90,7 @@ class Preparation:
     """
 
     label: str | None = None
+    missing_label: Literal["error", "drop"] = "error"
     text: str | None = None
     train: str | None = None
     test: str | None = None
@@ -172,7 +174,7 @@ class Raw:
         return files[0] if len(files) == 1 else self.folder
 
     def rows(self) -> Iterator[tuple[str, str, bool]]:
-        """Text, class and whether it is one of an official test set; empty texts, too."""
+        """Text, class and whether it is one of an official test set; "" is a missing text or class."""
         settings = self.settings
         if settings.label is None:
             for text in documents_of(self.folder, settings.encoding, settings.document):
@@ -183,15 +185,20 @@ class Raw:
                 "prepare.test: name the file or folder of the other texts, too: prepare.train"
             )
         how = (settings.text, settings.label, settings.encoding, settings.language_model)
-        for _, text, name in labelled_rows(self.place, *how):
+        drop = settings.missing_label == "drop"
+        for _, text, name in labelled_rows(self.place, *how, drop=drop):
             yield text, name, False
         if settings.test is not None:
-            for _, text, name in labelled_rows(self.folder / settings.test, *how):
+            for _, text, name in labelled_rows(self.folder / settings.test, *how, drop=drop):
                 yield text, name, True
+
+    def is_whole(self, text: str, name: str) -> bool:
+        """Whether a row of `rows` lacks nothing."""
+        return bool(text and (name or self.settings.label is None))
 
 
 class Documents:
-    """What is known of the documents that are not empty, while their texts are read once.
+    """What is known of the documents that lack nothing, while their texts are read once.
 
     Args:
         raw: the texts.
@@ -199,15 +206,16 @@ class Documents:
 
     def __init__(self, raw: Raw) -> None:
         self.raw = raw
-        self.empty = 0
+        self.empty = self.unlabelled = 0
         self.names: dict[str, int] = {}  # of the classes
         self._classes, self._official = array("i"), array("b")
 
     def texts(self) -> Iterator[str]:
         """The texts."""
         for text, name, official in self.raw.rows():
-            if not text:
-                self.empty += 1
+            if not self.raw.is_whole(text, name):
+                self.empty += not text
+                self.unlabelled += bool(text)
                 continue
             self._classes.append(self.names.setdefault(name, len(self.names)))
             self._official.append(official)
@@ -224,7 +232,7 @@ class Documents:
         """The texts of some documents (N,), which are read again."""
         wanted = self.kept.copy()
         wanted[self.kept] = which
-        texts = (text for text, _, _ in self.raw.rows() if text)
+        texts = (text for text, name, _ in self.raw.rows() if self.raw.is_whole(text, name))
         return (text for text, take in zip(texts, wanted.tolist(), strict=True) if take)
 
 
@@ -293,6 +301,8 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         f"kept in one split), {len(preprocessing.vocabulary):,} different tokens, unknown in the test part: "
         f"{statistics['unknown_share']['test']:.2%}"
     )
+    if documents.unlabelled:
+        print(f"{count(documents.unlabelled, 'text')} without a class left out (prepare.missing_label)")
     learnt.tell()
     if corpus.invisible:
         print(

@@ -51,7 +51,7 @@ def propose_classes(path: Path, target: str | None) -> Proposal | None:
         return None
     files, text, label = found
     encoding = encoding_of(files)
-    rows, empty = read_labelled(place, text, label, encoding)
+    rows, empty, unlabelled = read_labelled(place, text, label, encoding)
     texts = [content for _, content, _ in rows]
     sizes = Counter(name for _, _, name in rows)
     length = int(statistics.median(map(len, texts)))
@@ -65,6 +65,10 @@ def propose_classes(path: Path, target: str | None) -> Proposal | None:
     if text is not None:
         prepare["text"] = Noted(text, "the column of the text")
     prepare["label"] = Noted(label, "the class" if text else "the folders are the classes")
+    if unlabelled:
+        left_out = count(unlabelled, "text")
+        prepare["missing_label"] = Noted("drop", f"leaves out {left_out}")
+        findings.append(f"left out: {left_out} without a class; see `missing_label`")
     prepare |= split
     if split:
         findings.append(f"{split['test']} is the test set; validation texts are split off {split['train']}")

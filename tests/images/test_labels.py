@@ -55,7 +55,19 @@ def test_the_ending_of_a_name_may_be_missing(raw: Path) -> None:
     change(raw, ".JPG", "")
     paths, labels = labelled_pictures(raw / "pictures", raw / "labels.csv", "id", "kind")
     assert [path.name for path in paths[:2]] == ["0.JPG", "1.JPG"]
-    assert labels[:2] == ["2", "10"]
+    assert labels.tolist()[:2] == ["2", "10"]
+
+
+def test_rows_without_a_label_are_left_out_on_demand(raw: Path) -> None:
+    change(raw, "3.JPG,10", "3.JPG, ")
+    folder = prepared(raw, missing_label="drop")
+    sizes = [len(np.load(folder / f"{split}_target.npy")) for split in ("train", "validation", "test")]
+    assert sum(sizes) == 19
+    _, labels = labelled_pictures(raw / "pictures", raw / "labels.csv", "id", "kind", drop=True)
+    assert 4 not in labels.index
+    (raw / "labels.csv").write_text("id,kind\n0.JPG,\n1.JPG,\n", encoding="utf-8")
+    with pytest.raises(DataError, match="no row has a 'kind'"):
+        prepared(raw, missing_label="drop")
 
 
 @pytest.mark.parametrize(

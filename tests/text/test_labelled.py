@@ -1,6 +1,7 @@
 """Texts with classes: reading, preparation and proposals."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,22 +53,24 @@ def texts_of(kind: str, number: int = 10) -> list[str]:
     ids=["comma", "byte order mark", "windows", "semicolon", "tab"],
 )
 def test_a_table_of_texts(name: str, content: str | bytes, tmp_path: Path) -> None:
-    rows, empty = read_labelled(written(tmp_path / name, content), "text", "kind")
+    rows, empty, unlabelled = read_labelled(written(tmp_path / name, content), "text", "kind")
     assert [row[1:] for row in rows] == [("good, cheap", "yes"), ("two\nlines", "no")]
-    assert empty == 1
+    assert (empty, unlabelled) == (1, 0)
 
 
 def test_json_objects(tmp_path: Path) -> None:
-    lines = '{"text": "a", "stars": 5}\n{"text": "b", "stars": "1"}\n'
-    rows, _ = read_labelled(written(tmp_path / "a.jsonl", lines), "text", "stars")
-    assert [row[1:] for row in rows] == [("a", "5"), ("b", "1")]
+    lines = '{"text": "a", "stars": 5}\n{"text": "b", "stars": "1"}\n{"text": "c", "stars": 5.0}\n'
+    lines += '{"text": "d", "stars": null}\n{"text": "e"}\n{"text": null, "stars": 1}\n'
+    rows, empty, unlabelled = read_labelled(written(tmp_path / "a.jsonl", lines), "text", "stars")
+    assert [row[1:] for row in rows] == [("a", "5"), ("b", "1"), ("c", "5")]
+    assert (empty, unlabelled) == (1, 2)
 
 
 def test_folders_are_classes(tmp_path: Path) -> None:
     place = labelled(tmp_path, good=["g", "h"], bad=["b"])
     for name in ("good/._000.txt", "good/notes.md", ".hidden/a.txt", "empty/b.md"):
         written(place / name, "no")
-    rows, _ = read_labelled(place, None, "label")
+    rows, *_ = read_labelled(place, None, "label")
     assert [row[1:] for row in rows] == [("b", "bad"), ("g", "good"), ("h", "good")]
 
 
@@ -82,7 +85,7 @@ def test_folders_are_classes(tmp_path: Path) -> None:
         ),
         ("a.csv", "text,text\nx,1\n", DataError, "two columns have the same name"),
         ("a.csv", 'text,label\n"x,1\n', DataError, r"a\.csv, line 2: unexpected end of data"),
-        ("a.csv", "text,label\nx,\n", DataError, r"a\.csv, line 2: the class 'label' is missing"),
+        ("a.csv", "text,label\nx,\n", DataError, "no text found that has a class"),
         ("a.csv", "text,label\n", DataError, "no row found"),
         ("a.csv", "words,label\nx,1\n", ConfigurationError, r"no column 'text' .*; it has words, label"),
         (
@@ -165,6 +168,23 @@ def test_an_official_test_set_and_copies_of_it(tmp_path: Path, caplog: pytest.Lo
     assert data.targets("test").tolist() == [0, 1, 1]
     assert len(data.targets("train")) + len(data.targets("validation")) == 19
     assert "1 text left out of the training: the official test set has the same" in caplog.text
+
+
+def test_texts_without_a_class_are_refused_or_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{text},{name}" for name in ("good", "bad") for text in texts_of(name)] + ["unknown,"]
+    table(tmp_path / "raw" / "a.csv", "text,label", rows)
+    settings = Preparation(label="label", text="text", tokenizer="word")
+    with pytest.raises(DataError, match=r"line 22: the class 'label' is missing.*missing_label: drop"):
+        prepare(tmp_path / "raw", tmp_path / "out", settings)
+    prepare(tmp_path / "raw", tmp_path / "out", replace(settings, missing_label="drop"))
+    assert "1 text without a class left out (prepare.missing_label)" in capsys.readouterr().out
+    lines = (tmp_path / "out" / "split.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert len(lines) == 20
+    assert "unknown" not in Preprocessing.load(tmp_path / "out").vocabulary
+    proposal = propose(tmp_path / "raw" / "a.csv", None)
+    assert plain(proposal.prepare)["missing_label"] == "drop"
 
 
 def test_folds_hold_each_text_once(tmp_path: Path) -> None:
