@@ -15,8 +15,6 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import HashingVectorizer
-from sklearn.preprocessing import OneHotEncoder
 
 from src.core.errors import DataError
 from src.tabular.dates import PARTS, Part, calendar, date_text, seconds_of
@@ -209,6 +207,8 @@ class TextColumn:
 
         A missing text is all 0.
         """
+        from sklearn.feature_extraction.text import HashingVectorizer  # see `transforms`
+
         hashing = HashingVectorizer(analyzer="char_wb", ngram_range=NGRAMS, n_features=self.width)
         features[:] = hashing.transform(["" if text is None else text for text in values]).toarray()
         return 0
@@ -248,6 +248,8 @@ class CategoricalColumn:
         """Learn the categories from the values of the training rows."""
         if rules.encode == "ordinal":
             return OrderedColumn.learn(name, values, rules)
+        from sklearn.preprocessing import OneHotEncoder  # see `transforms`
+
         # scikit-learn counts numbers a hundred times faster than texts; missing is the last category
         codes, known = _sorted_codes(values)
         codes = np.where(codes < 0, len(known), codes)

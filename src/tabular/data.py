@@ -44,9 +44,10 @@ def densify(numbers: Tensor, codes: Tensor, preprocessing: Preprocessing) -> Ten
     places, starts, widths, embedded = (torch.from_numpy(array).to(codes.device) for array in layout[:4])
     features = numbers.new_zeros(len(numbers), layout.features)
     features.index_copy_(1, places, numbers)
-    ones = codes.to(torch.int64)
-    values = torch.where(embedded, ones, ones < widths).to(features.dtype)
-    return features.scatter_(1, torch.minimum(ones, widths - 1) * ~embedded + starts, values)
+    codes = codes.to(torch.int32)
+    values = torch.where(embedded, codes, codes < widths) if layout.embedded.any() else codes < widths
+    ones = torch.minimum(codes, widths - 1).mul_(~embedded).add_(starts)
+    return features.scatter_(1, ones.to(torch.int64), values.to(features.dtype))
 
 
 def _load(prepared: Path, split: str, part: str, mapped: bool = False) -> Tensor:

@@ -58,8 +58,8 @@ class Layout(NamedTuple):
     """
 
     numbers: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    widths: NDArray[np.int64]
+    starts: NDArray[np.int32]
+    widths: NDArray[np.int32]
     embedded: NDArray[np.bool_]
     features: int
 
@@ -132,9 +132,14 @@ class Preprocessing:
                 numbers.extend(range(start, stop))
             start = stop
         widths = [column.width for column in self.categorical]
-        places = [np.array(found, dtype=np.int64) for found in (numbers, starts, widths)]
         embedded = np.array([column.embedded for column in self.categorical], dtype=bool)
-        return Layout(places[0], places[1], places[2], embedded, start)
+        return Layout(
+            np.array(numbers, dtype=np.int64),
+            np.array(starts, dtype=np.int32),
+            np.array(widths, dtype=np.int32),
+            embedded,
+            start,
+        )
 
     @property
     def code_type(self) -> np.dtype[np.unsignedinteger]:

@@ -1,19 +1,19 @@
-"""What is learnt of a column of numbers: the replacement of missing ones, a transform, center and scale."""
+"""What is learnt of a column of numbers: the replacement of missing ones, a transform, center and scale.
+
+scikit-learn is imported by the functions that learn: it takes most of a second, and predict needs none of it.
+"""
 
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
-from sklearn.impute import SimpleImputer
-from sklearn.preprocessing import MinMaxScaler, PowerTransformer, RobustScaler, StandardScaler
 
 from src.tabular.rules import Numbers, Rules, Scale, Transform
 
-# each scaler, and the name of its attribute that holds the value which becomes 0
+# each scaler of scikit-learn, and the name of its attribute that holds the value which becomes 0
 SCALERS = {
-    "standard": (StandardScaler, "mean_"),
-    "minmax": (MinMaxScaler, "data_min_"),
-    "robust": (RobustScaler, "center_"),
+    "standard": ("StandardScaler", "mean_"),
+    "minmax": ("MinMaxScaler", "data_min_"),
+    "robust": ("RobustScaler", "center_"),
 }
 HEAVY_TAIL = 0.75  # `transform: auto` is log1p for numbers of at least 0 beyond this skewness
 QUANTILES = 101  # of `transform: quantile`
@@ -23,6 +23,8 @@ def learn_fill(values: Numbers, rules: Rules) -> tuple[float | None, Numbers]:
     """The number that replaces a missing one, and the values (rows,) with it."""
     if rules.impute == "drop":
         return None, values
+    from sklearn.impute import SimpleImputer
+
     imputer = SimpleImputer(strategy=rules.impute, fill_value=rules.impute_constant)
     filled = imputer.fit_transform(values[:, np.newaxis])
     return float(imputer.statistics_[0]), filled[:, 0]
@@ -33,9 +35,13 @@ def learn_transform(present: Numbers, transform: Transform) -> dict[str, Any]:
     if transform == "auto":
         transform = "log1p" if present.min() >= 0 and skewness(present) > HEAVY_TAIL else "none"
     if transform == "yeo_johnson" and present.min() < present.max():
+        from sklearn.preprocessing import PowerTransformer
+
         fitted = PowerTransformer(standardize=False).fit(present[:, np.newaxis])
         return {"transform": transform, "power": float(fitted.lambdas_[0])}
     if transform == "quantile":
+        from scipy.special import ndtri
+
         count = min(QUANTILES, len(present))
         ranks = (np.arange(count) + 0.5) / count
         found = np.quantile(present, np.linspace(0, 1, count))
@@ -49,15 +55,17 @@ def learn_scale(values: Numbers, scale: Scale) -> tuple[float, float]:
     """The center and the scale of numbers (rows,)."""
     if scale == "none":
         return 0.0, 1.0
-    scaler_class, center_name = SCALERS[scale]
+    from sklearn import preprocessing
+
+    scaler_name, center_name = SCALERS[scale]
     table = values[:, np.newaxis]
-    scaler = scaler_class().fit(table)
+    scaler = getattr(preprocessing, scaler_name)().fit(table)
     center = float(getattr(scaler, center_name)[0])
     if scale == "minmax":  # scikit-learn multiplies by this one, and divides by the others
         return center, float(1 / scaler.scale_[0])
     if scale == "robust" and np.ptp(np.percentile(values, (25, 75))) == 0:
         # more than half of the numbers are the same, and the others may be far away
-        return center, float(StandardScaler().fit(table).scale_[0])
+        return center, float(preprocessing.StandardScaler().fit(table).scale_[0])
     return center, float(scaler.scale_[0])
 
 

@@ -18,7 +18,7 @@ from src.core.errors import DataError
 from src.tabular.data import load_split
 from src.tabular.dialect import Reading
 from src.tabular.model import TabularModel
-from src.tabular.predict import read_rows, write_predictions
+from src.tabular.predict import csv_lines, read_rows, write_predictions
 from src.tabular.prepare import Preparation, prepare
 from src.tabular.preprocessing import Preprocessing, Target, transform
 from src.training.networks import MLP
@@ -177,6 +177,25 @@ def test_predictions_are_those_of_the_network_beside_their_id(houses: pd.DataFra
     frame = pd.DataFrame({"Id": rows["Id"], "Price": expected})
     assert text == frame.to_csv(index=False, lineterminator="\n")
     assert [path.name for path in Path("out").iterdir()] == ["predictions.csv"]
+
+
+@pytest.mark.parametrize(
+    ("table", "quick"),
+    [
+        ({"Id": ["7", "a b", "é"], "price": [0.001, 121234.56, 999999.0]}, True),
+        ({"row": [1, 2, 3], "rain": ["no", "yes", "no"], "probability": [0.5, 1, 0.6]}, True),
+        ({"row": [1, 2, 3], "price": [1e6, -2.0, 0.0]}, False),
+        ({"Id": ["7", 'a "b"', "c,d"], "price": [1.0, 2.0, 3.0]}, False),
+        ({"Id": ["7", None, "e\nf"], "price": [0.1, 0.2, 0.3]}, False),
+    ],
+)
+def test_lines_are_those_that_pandas_writes(table: dict[str, Any], quick: bool) -> None:
+    frame = pd.DataFrame(table)
+    numbers = frame.select_dtypes("float").columns
+    frame[numbers] = frame[numbers].astype(np.float32)
+    lines = csv_lines(frame)
+    assert (lines is not None) is quick
+    assert lines in (None, frame.to_csv(index=False, header=False, lineterminator="\n"))
 
 
 def test_an_older_file_of_predictions_is_replaced(houses: pd.DataFrame) -> None:
