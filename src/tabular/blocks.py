@@ -115,7 +115,7 @@ def csv_blocks(
             raise UnusualError
         if not block.strip(b"\n"):
             continue
-        read = csv.ReadOptions(column_names=names, block_size=len(block) + 1)
+        read = csv.ReadOptions(column_names=names, block_size=len(block) + 1, use_threads=False)
         try:
             table = csv.read_csv(pa.py_buffer(block), read, parse, convert)
             if any(table[name].null_count for name in ids):

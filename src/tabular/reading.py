@@ -311,7 +311,7 @@ def _block_chunks(
 ) -> Iterator[pd.DataFrame]:
     def typed() -> Iterator[pd.DataFrame]:
         start = 0
-        for block in ahead(of_rows(source.blocks([*ids, *texts, *numbers]), size)):
+        for block in of_rows(source.blocks([*ids, *texts, *numbers]), size):
             yield typed_block(block, numbers, missing, reading, ids, path, start)
             start += len(block)
 
