@@ -21,11 +21,7 @@ from typing import Any, Literal
 import lightning
 import yaml
 from lightning import Trainer
-from lightning.pytorch.callbacks import (
-    Checkpoint,
-    ModelCheckpoint,
-    ProgressBar,
-)
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import DummyLogger
@@ -39,11 +35,7 @@ from src.bundle.module import scores as scores_of
 from src.core.atomic import file_written_whole
 from src.core.code import run_digest
 from src.core.digests import data_digest, prepared_manifest
-from src.core.errors import (
-    ConfigurationError,
-    exit_with_message,
-    reported_error,
-)
+from src.core.errors import ConfigurationError, exit_with_message, reported_error
 from src.core.paths import MODELS, PREPARED, RECORD, RUNS, require_name
 from src.training.checkpoint import (
     CHECKPOINT,
@@ -66,7 +58,7 @@ from src.training.ownership import only_trainer, require_stage, require_writable
 from src.training.progress import TrainingProgress
 from src.training.provenance import environment, provenance
 from src.training.stored import DurableCheckpointIO, load_weights, place_in, unstorable
-from src.training.tracking import UNFINISHED, described, run_name, start_tracker
+from src.training.tracking import UNFINISHED, Tracker, described, run_name, start_tracker
 
 TRAINER_DEFAULTS = {
     "default_root_dir": str(RUNS),
@@ -174,41 +166,30 @@ class LockstepCLI(LightningCLI):
         given = options["callbacks"] or []
         given = list(given) if isinstance(given, list | tuple) else [given]
         seed, threads = self.configuration["seed_everything"], self.configuration["threads"]
-        kwargs["callbacks"] = [Exactness(int(seed), threads), *given]
         own_bar = any(isinstance(callback, ProgressBar) for callback in given)
         bar = options["enable_progress_bar"]
-        kwargs["enable_progress_bar"] = bar = (sys.stderr.isatty() or own_bar) if bar is None else bar
-        kwargs["num_sanity_val_steps"] = self.configuration["trainer"]["num_sanity_val_steps"]
-        user_loggers = options["logger"] or False  # Lightning's own default would be a logger
+        bar = (sys.stderr.isatty() or own_bar) if bar is None else bar
+        kwargs |= {
+            "callbacks": [Exactness(int(seed), threads), *given],
+            "enable_progress_bar": bar,
+            "num_sanity_val_steps": self.configuration["trainer"]["num_sanity_val_steps"],
+            "logger": options["logger"] or False,  # Lightning's own default would be a logger
+        }
         if options["profiler"] is None:
             kwargs["profiler"] = NoProfiler()
-        else:
-            logging.getLogger("lightning.pytorch.profilers").setLevel(
-                logging.INFO
-            )  # it shows its table there
+        else:  # it shows its table there
+            logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)
         if self.subcommand != "fit":
             files = any(isinstance(callback, Checkpoint) for callback in given)
-            return super().instantiate_trainer(enable_checkpointing=files, logger=user_loggers, **kwargs)
+            return super().instantiate_trainer(enable_checkpointing=files, **kwargs)
         self.lacks = [] if hasattr(self.model, "trivial_metrics") else lacking(self.model, self.datamodule)
         self.run_folder = RUNS / self.name / run_digest(self.configuration, self.prepared)
         self.run_folder.mkdir(parents=True, exist_ok=True)
-        for callback in given:
-            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                callback.dirpath = str((self.run_folder / "checkpoints").absolute())
-        stop_after_finding(given)
-        monitor, mode = chosen_by(self.configuration, ())
-        checkpoints = self.configuration["checkpoint_seconds"], self.configuration.get("checkpoint_steps")
-        kwargs["callbacks"].append(NonFiniteLossGuard())
-        self.record = ResumableCheckpoint(self.run_folder, monitor, mode, *checkpoints)
-        kwargs["callbacks"] += [self.record, Termination()]
-        if self.configuration["log_gradient_norms"]:
-            kwargs["callbacks"].append(GradientNorms())
         # Lightning's own bar shows what a module logs with prog_bar
-        if bar and not own_bar and not self.own_data:
-            kwargs["callbacks"].append(TrainingProgress(monitor or "validation/loss"))
+        kwargs["callbacks"] += self._callbacks_of_fit(given, bar and not own_bar and not self.own_data)
         launcher = launched_by()
         plugins = [DurableCheckpointIO(), *([launcher] if launcher else [])]
-        trainer = super().instantiate_trainer(logger=user_loggers, plugins=plugins, **kwargs)
+        trainer = super().instantiate_trainer(plugins=plugins, **kwargs)
         require_whole_weights(trainer)
         require_all_processes(launcher, trainer)
         require_precision(trainer)
@@ -217,21 +198,45 @@ class LockstepCLI(LightningCLI):
         self.compiler = require_compilable(chosen, trainer, portable) if chosen else None
         device, processes = trainer.strategy.root_device, trainer.world_size
         self.record.environment = environment(device, processes, portable, self.compiler)
-        self.tracker = None
-        if trainer.is_global_zero:
-            require_writable(MODELS)
-            check_bundle_folder(MODELS / self.name)
-            self.lock = only_trainer(self.name)
-            if not any(isinstance(each, WandbLogger) for each in trainer.loggers):  # a run of its own
-                record = described(self.configuration, self.task, TRAINER_DEFAULTS)
-                record |= {"prepared_sha256": self.prepared, "run": self.run_folder.name}
-                name = run_name(self.name, self.arguments)
-                self.tracker = start_tracker(RUNS, self.name, record, self.run_folder, name)
+        self.tracker = self._begin(trainer) if trainer.is_global_zero else None
         if self.tracker is not None:
             trainer.loggers = [*trainer.loggers, self.tracker]
         if (given or self.own_data) and not trainer.loggers:
             trainer.loggers = [DummyLogger()]  # callbacks and modules call it
         return trainer
+
+    def _callbacks_of_fit(self, given: list[Callback], bar: bool) -> list[Callback]:
+        """The callbacks of a training beside those of the configuration, which is adapted.
+
+        Args:
+            given: those of the configuration.
+            bar: whether there is a progress bar of ours.
+        """
+        for callback in given:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str((self.run_folder / "checkpoints").absolute())
+        stop_after_finding(given)
+        monitor, mode = chosen_by(self.configuration, ())
+        checkpoints = self.configuration["checkpoint_seconds"], self.configuration.get("checkpoint_steps")
+        self.record = ResumableCheckpoint(self.run_folder, monitor, mode, *checkpoints)
+        callbacks: list[Callback] = [NonFiniteLossGuard(), self.record, Termination()]
+        if self.configuration["log_gradient_norms"]:
+            callbacks.append(GradientNorms())
+        if bar:
+            callbacks.append(TrainingProgress(monitor or "validation/loss"))
+        return callbacks
+
+    def _begin(self, trainer: Trainer) -> Tracker | None:
+        """Make sure that the bundle can be written, and begin the run of W&B, unless it has a logger."""
+        require_writable(MODELS)
+        check_bundle_folder(MODELS / self.name)
+        self.lock = only_trainer(self.name)
+        if any(isinstance(each, WandbLogger) for each in trainer.loggers):
+            return None
+        record = described(self.configuration, self.task, TRAINER_DEFAULTS)
+        record |= {"prepared_sha256": self.prepared, "run": self.run_folder.name}
+        name = run_name(self.name, self.arguments)
+        return start_tracker(RUNS, self.name, record, self.run_folder, name)
 
     def fit(self, **kwargs: Any) -> None:
         """Train, or go on with an interrupted training of the same configuration, data and code."""
