@@ -5,18 +5,63 @@ N rows, C classes
 """
 
 import math
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from src.core.errors import ConfigurationError
+from src.tabular.preprocessing import Target
 
 ThresholdMetric = Literal["accuracy", "balanced_accuracy", "f1"]
 
 WARMEST = 10.0  # temperatures are searched between this and its inverse
 HALVINGS = 50
 DIGITS = 4  # of a temperature: more say nothing, and processors may differ in the last ones
+
+
+def require_decisions(
+    targets: Sequence[Target], loss: str, interval: float | None, **of_classes: Any
+) -> None:
+    """Refuse decisions that do not fit the target.
+
+    Args:
+        targets: of the model.
+        loss: its name.
+        interval: the key of the model.
+        **of_classes: likewise class_weights, calibrate and threshold.
+
+    Raises:
+        ConfigurationError: a decision does not fit.
+    """
+    classes = targets[0].classes
+    asked = [name for name, value in of_classes.items() if value not in (None, False)]
+    if asked and (classes is None or loss == "perceptron"):
+        reason = "a target of regression" if classes is None else "the loss perceptron"
+        raise ConfigurationError(f"{asked[0]} does not fit {reason}")
+    if asked and len(targets) > 1:
+        raise ConfigurationError(f"{asked[0]} is for one target; there are {len(targets)}")
+    if interval is not None and classes is not None:
+        raise ConfigurationError("interval does not fit a target of classification")
+    threshold = of_classes["threshold"]
+    if threshold is not None and classes is not None and len(classes) != 2:
+        raise ConfigurationError(f"threshold needs two classes, the target has {len(classes)}")
+    if isinstance(threshold, dict) and len(threshold) != 1:
+        raise ConfigurationError(f"threshold: expected one class, found {len(threshold)}")
+
+
+def by_class(given: dict[str, float], classes: Sequence[str], key: str) -> dict[int, float]:
+    """The values of a key by the code of the class.
+
+    Raises:
+        ConfigurationError: a class is unknown.
+    """
+    for name in given:
+        if str(name) not in classes:
+            known = ", ".join(map(repr, classes[:6]))
+            raise ConfigurationError(f"{key}: found the class {name!r}, expected of {known} (in quotes)")
+    return {classes.index(str(name)): value for name, value in given.items()}
 
 
 def balanced_weights(counts: Tensor) -> Tensor:

@@ -7,6 +7,35 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from src.core.errors import ConfigurationError
+from src.tabular.preprocessing import Preprocessing
+
+OF_QUANTITIES = ("mse", "mae", "smooth_l1", "huber", "log_rmse", "quantile")
+
+
+def require_loss(
+    loss: str, preprocessing: Preprocessing, label_smoothing: float, mixup: float, quantile: float
+) -> None:
+    """Refuse a loss that does not fit the target, and options that do not fit the loss.
+
+    Raises:
+        ConfigurationError: as it says.
+    """
+    classes = preprocessing.target.classes
+    if (loss in OF_QUANTITIES) != (classes is None):
+        task = "regression" if classes is None else "classification"
+        raise ConfigurationError(f"loss: {loss} does not fit a target of {task}")
+    if classes is not None and loss in ("bce", "perceptron") and len(classes) != 2:
+        raise ConfigurationError(f"loss: {loss} needs two classes, the target has {len(classes)}")
+    if len(preprocessing.targets) > 1 and loss in ("cross_entropy", "perceptron"):
+        raise ConfigurationError(f"loss: {loss} is for one target of classes; of several it is bce")
+    if label_smoothing and loss not in ("cross_entropy", "bce"):
+        raise ConfigurationError(f"label_smoothing: expected 0 for the loss {loss}, found {label_smoothing}")
+    if mixup and preprocessing.embedded:
+        raise ConfigurationError("mixup: codes of embedded columns have no mean; use `encode: one_hot`")
+    if quantile != 0.5 and loss != "quantile":
+        raise ConfigurationError(f"quantile: expected 0.5 for the loss {loss}, found {quantile}")
+
 
 def log_rmse(prediction: Tensor, target: Tensor) -> Tensor:
     """Root mean squared difference of the logarithms, of values clamped to at least 1.

@@ -9,40 +9,38 @@ from typing import Any, Literal
 
 import torch
 from jsonargparse.typing import NonNegativeFloat, OpenUnitInterval
-from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.distributions import Beta
 from torch.nn import functional
-from torchmetrics.functional import mean_absolute_error, mean_squared_error, r2_score
 
-from src.core.errors import ConfigurationError
 from src.tabular.data import TabularData
 from src.tabular.decisions import (
     ThresholdMetric,
     balanced_weights,
     best_threshold,
+    by_class,
     fit_margin,
     fit_temperature,
+    require_decisions,
     require_rows,
 )
 from src.tabular.embeddings import CategoryEmbeddings, EmbeddedNetwork
-from src.tabular.losses import log_rmse, perceptron_loss, quantile_loss, weight_penalty
+from src.tabular.losses import log_rmse, perceptron_loss, quantile_loss, require_loss, weight_penalty
 from src.tabular.preprocessing import Preprocessing, Target
+from src.tabular.quantities import in_unit, quantity_metrics
 from src.training.distributed import mean_over_processes
-from src.training.epoch_outputs import EpochOutputs
 from src.training.metrics import classification_metrics
-from src.training.optimizers import ParameterGroups, optimizer_and_schedule
-from src.training.overhead import log_epoch
+from src.training.optimizers import ParameterGroups
+from src.training.supervised import Supervised
 
 Batch = tuple[Tensor, ...]  # features, target and, of FoldedData, positions
 NetworkCallable = Callable[[int, int], nn.Module]  # inputs, outputs
 
-REGRESSION_LOSSES = ("mse", "mae", "smooth_l1", "huber", "log_rmse", "quantile")
 EVALUATED_AT_ONCE = 8192  # rows
 
 
-class TabularModel(LightningModule):
+class TabularModel(Supervised):
     """A network on prepared rows, with its loss, metrics and optimizer.
 
     What `calibrate`, `threshold` and `interval` ask for is learnt after the training, by the weights that are
@@ -108,31 +106,11 @@ class TabularModel(LightningModule):
         lr_interval: Literal["epoch", "step"] = "epoch",
         parameter_groups: ParameterGroups | None = None,
     ) -> None:
-        super().__init__()
-        self.optimizer = optimizer
-        self.lr_scheduler = lr_scheduler
-        self.lr_interval = lr_interval
-        self.parameter_groups = parameter_groups
-        self.epoch_outputs = EpochOutputs()
+        super().__init__(optimizer, lr_scheduler, lr_interval, parameter_groups)
+        require_loss(loss, preprocessing, label_smoothing, mixup, quantile)
         self.targets = preprocessing.targets
         self.target = preprocessing.target  # the first, which says what all of them are
-        several = len(self.targets) > 1
         classes = self.target.classes
-        if (loss in REGRESSION_LOSSES) != (classes is None):
-            task = "regression" if classes is None else "classification"
-            raise ConfigurationError(f"loss: {loss} does not fit a target of {task}")
-        if classes is not None and loss in ("bce", "perceptron") and len(classes) != 2:
-            raise ConfigurationError(f"loss: {loss} needs two classes, the target has {len(classes)}")
-        if several and loss in ("cross_entropy", "perceptron"):
-            raise ConfigurationError(f"loss: {loss} is for one target of classes; of several it is bce")
-        if label_smoothing and loss not in ("cross_entropy", "bce"):
-            raise ConfigurationError(
-                f"label_smoothing: expected 0 for the loss {loss}, found {label_smoothing}"
-            )
-        if mixup and preprocessing.embedded:
-            raise ConfigurationError("mixup: codes of embedded columns have no mean; use `encode: one_hot`")
-        if quantile != 0.5 and loss != "quantile":
-            raise ConfigurationError(f"quantile: expected 0.5 for the loss {loss}, found {quantile}")
         inputs = len(preprocessing.features)
         outputs = len(classes) if classes is not None and loss == "cross_entropy" else len(self.targets)
         self.network = self.built(network, preprocessing, outputs)
@@ -163,45 +141,31 @@ class TabularModel(LightningModule):
     ) -> None:
         """Make a buffer for each decision that is asked for; what is learnt has a neutral value as yet."""
         classes = self.target.classes
-        named = {"class_weights": class_weights, "calibrate": calibrate, "threshold": threshold}
-        asked = [name for name, value in named.items() if value not in (None, False)]
-        if asked and (classes is None or self.loss == "perceptron"):
-            reason = "a target of regression" if classes is None else "the loss perceptron"
-            raise ConfigurationError(f"{asked[0]} does not fit {reason}")
-        if asked and len(self.targets) > 1:
-            raise ConfigurationError(f"{asked[0]} is for one target; there are {len(self.targets)}")
-        if interval is not None and classes is not None:
-            raise ConfigurationError("interval does not fit a target of classification")
-        if threshold is not None and classes is not None and len(classes) != 2:
-            raise ConfigurationError(f"threshold needs two classes, the target has {len(classes)}")
+        require_decisions(
+            self.targets,
+            self.loss,
+            interval,
+            class_weights=class_weights,
+            calibrate=calibrate,
+            threshold=threshold,
+        )
         self.automatic_weights = class_weights == "auto"
         self.threshold_metric = None if isinstance(threshold, dict) else threshold
         self.threshold_class = 1
         self.interval = interval
         weights = cut = None
         if class_weights is not None and classes is not None:
-            given = {} if isinstance(class_weights, str) else self._by_class(class_weights, "class_weights")
+            given = {} if class_weights == "auto" else by_class(class_weights, classes, "class_weights")
             weights = torch.tensor([given.get(code, 1.0) for code in range(len(classes))])
-        if threshold is not None:
-            given = {} if isinstance(threshold, str) else self._by_class(threshold, "threshold")
-            if len(given) > 1:
-                raise ConfigurationError(f"threshold: expected one class, found {len(given)}")
-            self.threshold_class, probability = next(iter(given.items()), (1, 0.5))
+        if threshold is not None and classes is not None:
+            given = by_class(threshold, classes, "threshold") if isinstance(threshold, dict) else {1: 0.5}
+            ((self.threshold_class, probability),) = given.items()
             cut = torch.tensor(probability)
         self.register_buffer("class_weights", weights)
         self.register_buffer("temperature", torch.tensor(1.0) if calibrate else None)
         self.register_buffer("threshold", cut)
         margin = torch.zeros(len(self.targets)) if len(self.targets) > 1 else torch.tensor(0.0)
         self.register_buffer("margin", None if interval is None else margin)
-
-    def _by_class(self, given: dict[str, float], key: str) -> dict[int, float]:
-        """The values of a key by the code of the class."""
-        classes = self.target.classes or []
-        for name in given:
-            if str(name) not in classes:
-                known = ", ".join(map(repr, classes[:6]))
-                raise ConfigurationError(f"{key}: found the class {name!r}, expected of {known} (in quotes)")
-        return {classes.index(str(name)): value for name, value in given.items()}
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, F) to outputs (B, O): the transformed target, or logits."""
@@ -286,35 +250,10 @@ class TabularModel(LightningModule):
         features, target, *positions = batch
         self.epoch_outputs.add("validation", self.unseen_outputs(features, *positions), target)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep the outputs for the metrics of the epoch."""
-        features, target = batch
-        self.epoch_outputs.add("test", self(features), target)
-
-    def on_train_epoch_end(self) -> None:
-        """Log the training loss without penalties, from the outputs at each step."""
-        outputs, target = self.epoch_outputs.take("train")
-        metrics = {"loss": self.loss_of(outputs, target)}
-        if self.target.classes is not None:
-            metrics["accuracy"] = self.metrics_of(outputs, target)["accuracy"]
-        log_epoch(self, "train", metrics)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the validation loss and metrics."""
-        self._log_metrics("validation")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the test loss and metrics."""
-        self._log_metrics("test")
-
-    def _log_metrics(self, stage: str) -> None:
-        outputs, target = self.epoch_outputs.take(stage)
-        log_epoch(self, stage, {"loss": self.loss_of(outputs, target), **self.metrics_of(outputs, target)})
-
-    def configure_optimizers(self) -> Any:
-        """The optimizer and schedule of the configuration."""
-        return optimizer_and_schedule(
-            self, self.optimizer, self.lr_scheduler, self.lr_interval, self.parameter_groups
+    def training_metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """The accuracy of outputs (N, O), for classes."""
+        return (
+            {} if self.target.classes is None else {"accuracy": self.metrics_of(outputs, target)["accuracy"]}
         )
 
     def predict(self, outputs: Tensor) -> Tensor:
@@ -329,7 +268,7 @@ class TabularModel(LightningModule):
         if self.target.classes is None:
             return self._joined(
                 [
-                    _in_unit(column, target)
+                    in_unit(column, target)
                     for column, target in zip(outputs.unbind(1), self.targets, strict=True)
                 ]
             )
@@ -449,7 +388,7 @@ class TabularModel(LightningModule):
             actual = self.predict(target)
             columns = self.by_target(answers, actual)
             return self.over_targets(
-                [_of_quantity(found, right, one.at_least_one) for one, (found, right) in columns]
+                [quantity_metrics(found, right, one.at_least_one) for one, (found, right) in columns]
             )
         if codes is not None:
             return classification_metrics(functional.one_hot(codes, answers.shape[1]), target)
@@ -471,19 +410,3 @@ class TabularModel(LightningModule):
             for target, metrics in zip(self.targets, found, strict=True)
             for name, value in metrics.items()
         }
-
-
-def _in_unit(values: Tensor, target: Target) -> Tensor:
-    """Values (B,) of a prepared target in its unit."""
-    values = values * target.scale + target.center
-    return values.exp() if target.log else values
-
-
-def _of_quantity(answers: Tensor, actual: Tensor, at_least_one: bool) -> dict[str, Tensor]:
-    """The metrics of answers (B,) to a quantity (B,), both in its unit."""
-    metrics = {
-        "rmse": mean_squared_error(answers, actual, squared=False),
-        "mae": mean_absolute_error(answers, actual),
-        "r2": r2_score(answers, actual),
-    }
-    return metrics | ({"log_rmse": log_rmse(answers, actual)} if at_least_one else {})

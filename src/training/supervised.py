@@ -1,4 +1,4 @@
-"""What the modules of labelled images and texts share: steps, metrics of an epoch, the constant answer.
+"""What the modules of tables, labelled images and texts share: steps, metrics of an epoch, constant answers.
 
 B batch, N examples, O outputs, K classes
 """
@@ -19,10 +19,11 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Supervised(LightningModule):
-    """A classifier whose batches are inputs and targets; its metrics are of all examples of an epoch.
+    """A module whose batches are inputs and targets; its metrics are of all examples of an epoch.
 
-    A subclass has the network, `forward`, `training_step`, `loss_of(outputs, target)` and `classes`;
-    `frozen` if a part of the network is, which its `setup` begins.
+    A subclass has the network, `forward`, `training_step` and `loss_of(outputs, target)`. A classifier has
+    `classes`; others have answers, a constant answer and metrics of their own. It has `frozen` if a part of
+    the network is, which its `setup` begins.
 
     Args:
         optimizer: one of torch.optim.
