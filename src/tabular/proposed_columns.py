@@ -31,7 +31,7 @@ GROUP_NAME = re.compile(
 CODE_NAME = re.compile(r".*(code|class|type|zip|postal|region|district|zone|sector|categor|kind|group)", re.I)
 SPLIT_NAME = re.compile(r"(?i:(.*[ _.-])?(split|subset|partition|set|part|usage))")
 SCALES = (
-    ("very low", "low", "medium", "middle", "moderate", "high", "very high"),
+    ("very low", "low", "medium", "middle", "moderate", "high", "very high", "critical"),
     ("xs", "s", "m", "l", "xl", "xxl"),
     ("tiny", "small", "medium", "large", "huge"),
     ("very poor", "poor", "fair", "average", "good", "very good", "excellent"),
@@ -44,6 +44,7 @@ SCALES = (
 KIND_NAMES = {"date": "of dates", "boolean": "of yes and no", "ordered": "ordered", "text": "of free text"}
 
 LONG_TEXT = 40  # bytes
+NAME_WORDS = 5  # the most in a name of a person or thing
 MOST_CATEGORIES = 200
 RARE_ROWS = 10
 LEAST_GROUPS = 10
@@ -144,7 +145,8 @@ def _plain_kind(column: "pd.Series[Any]") -> Noted | None:
     many = len(distinct) > min(MOST_CATEGORIES, max(len(column) / LEAST_ROWS_EACH, 2))
     if many and np.median([len(text.encode()) for text in distinct]) >= LONG_TEXT:
         words = np.mean([" " in text or not text.isascii() for text in distinct])
-        if words > MOSTLY and not GROUP_NAME.fullmatch(str(column.name)):
+        names = np.median([len(text.split()) for text in distinct]) <= NAME_WORDS
+        if words > MOSTLY and not (names and GROUP_NAME.fullmatch(str(column.name))):
             return Noted("text", f"{len(distinct):,} different long texts; or add it to `drop`")
     return None
 

@@ -61,11 +61,10 @@ def _of_classes(column: "pd.Series[Any]", share: float, ensemble: bool) -> dict[
     name, rarest = counts.index[-1], int(counts.iloc[-1])
     seldom = f"'{name}' is the class of {rarest / counts.sum():.2g} of the rows"
     if counts.iloc[0] > UNBALANCED * counts.sum():
-        if len(counts) > 2:
-            return {"class_weights": Noted("auto", f"{seldom}: without weights it would hardly be answered")}
-        if rarest * share >= LEAST_UNSEEN:
+        if len(counts) == 2 and rarest * share >= LEAST_UNSEEN:
             why = f"{seldom}: from the probability 0.5 on it would hardly be answered"
             return {"threshold": Noted("f1", why)}
+        return {"class_weights": Noted("auto", f"{seldom}: without weights it would hardly be answered")}
     return {} if ensemble else {"calibrate": Noted(True, "one network is often too sure of its answers")}
 
 
@@ -74,6 +73,11 @@ def _ensemble(rows: int, loss: str, grouped: bool) -> dict[str, Any]:
     batch_size = min(max(2 ** int(math.log2(rows / ENSEMBLE_BATCHES)), 16), most)
     # folds are cut by rows: the best epoch would be that of known groups
     data = "TabularData" if grouped else "FoldedData"
+    members = (
+        "networks, whose answers are averaged"
+        if grouped
+        else "networks; each leaves out one of 8 folds of the rows"
+    )
     averaging = {
         "class_path": "lightning.pytorch.callbacks.EMAWeightAveraging",
         "init_args": {"decay": 0.98, "use_buffers": False},
@@ -89,7 +93,7 @@ def _ensemble(rows: int, loss: str, grouped: bool) -> dict[str, Any]:
         model={
             "class_path": "src.tabular.ensemble.TabularEnsemble",
             "init_args": {
-                "members": Noted(16, "networks; each leaves out one of 8 folds of the rows"),
+                "members": Noted(16, members),
                 "hidden_sizes": Noted([64, 64], "units of each hidden layer"),
                 "dropout": 0.25,
                 "loss": loss,

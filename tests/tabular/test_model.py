@@ -242,7 +242,9 @@ def test_metrics_of_classes() -> None:
 def logged(model: TabularModel, stage: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """What a stage's epoch logs at its end."""
     rows: list[dict[str, Tensor]] = []
-    monkeypatch.setattr("src.tabular.model.log_epoch", lambda module, stage, metrics: rows.append(metrics))
+    monkeypatch.setattr(
+        "src.training.supervised.log_epoch", lambda module, stage, metrics: rows.append(metrics)
+    )
     trainer: Any = SimpleNamespace(world_size=1)
     model.trainer = trainer
     getattr(model, f"on_{stage}_epoch_end")()

@@ -80,6 +80,12 @@ def test_the_target_and_what_it_is(
             "column_types",
             {"z": {"kind": "ordered", "order": ["Low", "Medium", "High"]}},
         ),
+        (
+            "z",
+            [["critical", "low", "high"][row % 3] for row in ROWS],
+            "column_types",
+            {"z": {"kind": "ordered", "order": ["low", "high", "critical"]}},
+        ),
         ("z", [["red", "high", "low"][row % 3] for row in ROWS], "column_types", None),
         (
             "z",
@@ -87,6 +93,13 @@ def test_the_target_and_what_it_is(
             "column_types",
             {"z": "text"},
         ),
+        (
+            "subject",  # of a message, not a person's name
+            [f"the {row}th of many long sentences about the state of a house" for row in ROWS],
+            "column_types",
+            {"subject": "text"},
+        ),
+        ("subject", [f"Aleksandra-Maria {row} von Hohenstein-Oberfranken" for row in ROWS], "id", "subject"),
         ("z", [f"{row:064x}" for row in ROWS], "id", "z"),
         ("split", ["test" if row % 5 else "Train" for row in ROWS], "split_column", "split"),
         ("split", ["left" if row % 5 else "train" for row in ROWS], "split_column", None),
@@ -206,7 +219,8 @@ def test_targets_that_are_none(values: list[Any], error: type[Exception], told: 
         ([row % 31 + 0.5 for row in ROWS], 1, {"interval": 0.9}),
         (["a" if row % 3 else "b" for row in ROWS], 10, {}),
         (["no" if row % 10 else "yes" for row in ROWS], 10, {"threshold": "f1"}),
-        (["no" if row % 10 else "yes" for row in ROWS], 1, {}),  # six rows are too few to learn it from
+        # six rows are too few to learn a threshold from
+        (["no" if row % 10 else "yes" for row in ROWS], 1, {"class_weights": "auto"}),
         (["no" if row % 10 else f"yes {row % 20}" for row in ROWS], 10, {"class_weights": "auto"}),
     ],
 )
