@@ -13,6 +13,7 @@ from src.core.errors import ConfigurationError
 
 Rows = NDArray[np.int64]
 
+ROWS_AT_ONCE = 1 << 20
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # an odd number: hashes of columns in another order differ
 
 
@@ -54,16 +55,29 @@ def repeated(table: Any, names: Sequence[str]) -> tuple[Rows, bool]:
     """
     hashes: NDArray[Any] = np.zeros(len(table), dtype=np.uint64)
     for name in names:
-        hashes = hashes * FACTOR ^ pd.util.hash_pandas_object(table[name], index=False).to_numpy()
-    numbers = pd.factorize(hashes)[0]
-    if numbers.max(initial=-1) + 1 == len(table):
-        return numbers, False
+        column = table[name]
+        hashes *= FACTOR
+        for start in range(0, len(hashes), ROWS_AT_ONCE):
+            block = slice(start, start + ROWS_AT_ONCE)
+            hashes[block] ^= pd.util.hash_pandas_object(column.iloc[block], index=False).to_numpy()
+        del column
+    ordered = np.sort(hashes)
+    if (ordered[1:] != ordered[:-1]).all():
+        return np.arange(len(hashes)), False
+    del ordered
+    numbers = pd.factorize(hashes)[0].astype(_smallest(len(hashes)))
+    del hashes
     combinations = 1
     for name in names:
         combinations *= int(table[name].nunique(dropna=False))
         if combinations >= len(table):
             return numbers, False
     return numbers, True
+
+
+def _smallest(rows: int) -> type[np.signedinteger]:
+    """The integers that number rows in half of the memory, where they can."""
+    return np.int32 if rows <= np.iinfo(np.int32).max else np.int64
 
 
 def cut_share(
@@ -91,7 +105,8 @@ def cut_share(
         ValueError: there are too few rows or groups, or too few of a class.
     """
     unit, classes = _units(rows, stratum, groups)
-    units, size = np.arange(unit.max() + 1), share
+    units, size = unit if groups is None else np.arange(unit.max() + 1), share
+    chosen = np.zeros(len(units), dtype=bool)
     if groups is not None and classes is not None and not _can_be_stratified(classes, share):
         # one group of each class stays in the first part, since what has no training row cannot be learnt
         size = math.ceil(share * len(units))
@@ -99,7 +114,8 @@ def cut_share(
         classes = None
     shuffle = seed is not None
     part = train_test_split(units, test_size=size, random_state=seed, shuffle=shuffle, stratify=classes)[1]
-    held_out = np.isin(unit, part)
+    chosen[part] = True
+    held_out = chosen[unit]
     return rows[~held_out], rows[held_out]
 
 
@@ -110,7 +126,8 @@ def _units(
     classes = None if stratum is None else stratum[rows]
     if groups is None:
         return np.arange(len(rows)), classes
-    unit = pd.factorize(groups[rows])[0]
+    unit = pd.factorize(groups if len(rows) == len(groups) else groups[rows])[0]
+    unit = unit.astype(_smallest(len(unit)))
     if classes is not None:
         sizes = pd.DataFrame({"unit": unit, "class": classes}).groupby(["unit", "class"]).size()
         largest = sizes.sort_values(ascending=False, kind="stable").reset_index().drop_duplicates("unit")

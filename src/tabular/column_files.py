@@ -23,7 +23,9 @@ from src.tabular.blocks import ahead, characters_of, numbers_of
 from src.tabular.dialect import Reading
 from src.tabular.sources import Source
 from src.tabular.values import (
+    ROWS_AT_ONCE,
     cell_text,
+    first_rows,
     is_numeric,
     may_have_groups,
     number_or_none,
@@ -173,9 +175,12 @@ class StoredTable:
     def __getitem__(self, name: str) -> "pd.Series[Any]":
         if self.file.has_texts(name):
             return self._text_column(name)
-        parts = self.file.parts(name)
-        blocks: list[Any] = [np.full(rows, np.nan) if part is None else part for rows, part in parts]
-        return pd.Series(np.concatenate(blocks), name=name, copy=False)
+        column: Any = np.empty(self.rows)
+        start = 0
+        for rows, part in self.file.parts(name):
+            column[start : start + rows] = np.nan if part is None else part
+            start += rows
+        return pd.Series(column, name=name, copy=False)
 
     def frame(self) -> pd.DataFrame:
         """The whole table in memory, texts as objects."""
@@ -192,9 +197,8 @@ class StoredTable:
 
         The texts are in the order of their codes; a missing cell is the last of them.
         """
-        codes, distinct = _unified(self.file.parts(name))
-        first = np.full(len(distinct) + 1, self.rows)
-        first[codes[::-1]] = np.arange(self.rows)[::-1]  # that of -1 is the last
+        codes, distinct = _unified(self.file.parts(name), self.rows)
+        first = first_rows(codes, len(distinct))
         count = len(first) if first[-1] < self.rows else len(distinct)
         few = pd.Series([*distinct, np.nan][:count], index=first[:count], dtype=object, name=name)
         return codes, few
@@ -207,21 +211,24 @@ class StoredTable:
         if is_numeric(typed):
             return pd.Series(typed.to_numpy()[codes], name=name, copy=False)
         renumbered, categories = pd.factorize(typed)
-        column = pd.Categorical.from_codes(np.append(renumbered, -1)[codes], categories)
-        return pd.Series(column, name=name, copy=False)
+        found = np.empty(len(codes), np.min_scalar_type(-len(categories) - 1))
+        numbers = np.append(renumbered, -1).astype(found.dtype)
+        for start in range(0, len(codes), ROWS_AT_ONCE):
+            found[start : start + ROWS_AT_ONCE] = numbers[codes[start : start + ROWS_AT_ONCE]]
+        return pd.Series(pd.Categorical.from_codes(found, categories), name=name, copy=False)
 
 
-def _unified(parts: Iterable[tuple[int, Part]]) -> tuple[NDArray[np.int32], list[str]]:
+def _unified(parts: Iterable[tuple[int, Part]], rows: int) -> tuple[NDArray[np.int32], list[str]]:
     """The codes of all blocks by one dictionary (rows,), -1 where missing, and its texts as they appear."""
     numbers: dict[str, int] = {}
-    codes = []
-    for rows, part in parts:
+    codes = np.full(rows, -1, dtype=np.int32)
+    start = 0
+    for count, part in parts:
         if isinstance(part, _Texts):
             known = [numbers.setdefault(text, len(numbers)) for text in part.dictionary.to_pylist()]
-            codes.append(np.array([*known, -1], dtype=np.int32)[part.codes])
-        else:
-            codes.append(np.full(rows, -1, dtype=np.int32))
-    return np.concatenate(codes), list(numbers)
+            codes[start : start + count] = np.array([*known, -1], dtype=np.int32)[part.codes]
+        start += count
+    return codes, list(numbers)
 
 
 def stored_table(

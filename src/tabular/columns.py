@@ -25,6 +25,8 @@ from src.tabular.rules import PLAIN, Features, Kind, Numbers, Rules, Values
 from src.tabular.transforms import learn_fill, learn_scale
 from src.tabular.values import (
     category_values,
+    code_counts,
+    first_rows,
     is_numeric,
     plain_texts,
     refuse_cells,
@@ -252,7 +254,7 @@ class CategoricalColumn:
 
         # scikit-learn counts numbers a hundred times faster than texts; missing is the last category
         codes, known = _sorted_codes(values)
-        codes = np.where(codes < 0, len(known), codes)
+        codes = np.where(codes < 0, len(known), codes).astype(np.min_scalar_type(-len(known) - 1))
         minimum = None if rules.min_frequency == 1 else rules.min_frequency
         encoder = OneHotEncoder(handle_unknown="ignore", min_frequency=minimum).fit(codes[:, np.newaxis])
         names = [*known, None]
@@ -368,15 +370,15 @@ def inferred_kind(column: "pd.Series[Any]", train: NDArray[np.int64], path: Path
     if is_numeric(column):
         return "numeric"
     codes, distinct = pd.factorize(column)  # as they appear
-    first = np.full(len(distinct) + 1, len(column))
-    first[codes[::-1]] = np.arange(len(column))[::-1]
-    few = pd.Series(np.asarray(distinct, dtype=object), index=column.index[first[:-1]], name=column.name)
+    codes = codes.astype(np.min_scalar_type(-len(distinct) - 1))
+    places = first_rows(codes, len(distinct))[:-1]
+    few = pd.Series(np.asarray(distinct, dtype=object), index=column.index[places], name=column.name)
     try:
         refuse_other_notation(few, path, reading)
     except ReadingError as error:
         raise DataError(f"{error}, or `column_types: {{{column.name}: categorical}}`") from None
     plain = plain_texts(few, reading)
-    cells, training = (np.bincount(rows[rows >= 0], minlength=len(few)) for rows in (codes, codes[train]))
+    cells, training = (code_counts(rows, len(few)) for rows in (codes, codes[train]))
     numbers = pd.to_numeric(plain, errors="coerce").notna().to_numpy()
     mark = missing_mark(pd.Series(cells).groupby(plain.to_numpy()).sum().to_dict())
     if mark or training[numbers].sum() / training.sum() > MOSTLY:
@@ -391,14 +393,14 @@ def inferred_kind(column: "pd.Series[Any]", train: NDArray[np.int64], path: Path
     return "categorical"
 
 
-def _sorted_codes(values: Values) -> tuple[NDArray[np.int64], Any]:
+def _sorted_codes(values: Values) -> tuple[NDArray[np.integer], Any]:
     """The codes of texts (rows,), -1 where missing, and the texts in alphabetical order."""
     if not isinstance(values, pd.Categorical):
         return pd.factorize(values, sort=True)
     used = np.unique(values.codes[values.codes >= 0])
     texts = np.asarray(values.categories, dtype=object)[used]
     order = np.argsort(texts)
-    renumbered = np.full(len(values.categories) + 1, -1)
+    renumbered = np.full(len(values.categories) + 1, -1, dtype=np.int32)
     renumbered[used[order]] = np.arange(len(used))
     return renumbered[values.codes], texts[order]
 

@@ -76,15 +76,16 @@ class NumericColumn:
     @classmethod
     def learn(cls, name: str, values: Values, rules: Rules) -> "NumericColumn":
         """Learn replacement, transform and scale from the values of the training rows."""
-        present = values[~np.isnan(values)]
-        missing, typical = len(values) - len(present), float(np.median(present))
+        missing = int(np.count_nonzero(np.isnan(values)))
+        present = values[~np.isnan(values)] if missing else values
         if present.min() == present.max():
             logger.warning("column '%s' has only one number in the training rows", name)
+        transform = learn_transform(present, rules.transform)
+        typical = float(np.median(present, overwrite_input=missing > 0))
+        del present
         fill, values = learn_fill(values, rules)
-        column = cls(
-            name, fill, 0.0, 1.0, missing, typical, indicator=bool(rules.missing_indicators and missing)
-        )
-        column = replace(column, **learn_transform(present, rules.transform))
+        indicator = bool(rules.missing_indicators and missing)
+        column = cls(name, fill, 0.0, 1.0, missing, typical, indicator=indicator, **transform)
         center, scale = learn_scale(column.transformed(values), rules.scale)
         return replace(column, center=center, scale=scale)
 

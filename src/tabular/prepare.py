@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from src.core.atomic import written_whole
@@ -246,6 +247,12 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         kinds = column_kinds(train.table, rows["train"], train.path, settings)
         rows = _complete_rows(sources, rows, kinds, settings)
     with written_whole(prepared) as folder:
+        targets = learn_targets(train.targets[rows["train"]], train.path, settings)
+        for name, source in sources.items():
+            np.save(folder / f"{name}_target.npy", encode_targets(source, rows[name], targets))
+        # columns are learnt one at a time, and the targets would be another one in memory
+        train, test = (replace(table, targets=table.targets[:0].copy()) for table in (train, test))
+        del sources, source
         arrays = SplitArrays(scratch, rows)
         columns: list[Column] = []
         for name in kinds or feature_names(train.table, settings):
@@ -254,17 +261,18 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
                 column, values = learnt
                 columns.append(column)
                 arrays.append(column, values, ["train", "validation"])
-                if test is not train:
+                if settings.test:
                     require_columns(test.table, [name], test.path)
                     values = type(column).read(test.table[name], test.path, settings.rules_of(name))
                 arrays.append(column, values, ["test"])
+                del learnt, values  # before the next column is read
         if not columns:
             raise DataError(
                 f"{train.path}: expected a feature column, found only the target {listed(settings.targets)}"
             )
         preprocessing = Preprocessing(
             columns=columns,
-            targets=learn_targets(train.targets[rows["train"]], train.path, settings),
+            targets=targets,
             missing=settings.missing,
             reading=_with_names(settings, train),
             id=settings.id,
@@ -275,8 +283,6 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
             labels=_document(raw / "labels.json"),
         )
         arrays.write(folder, preprocessing.code_type)
-        for name, source in sources.items():
-            np.save(folder / f"{name}_target.npy", encode_targets(source, rows[name], preprocessing.targets))
         _write_split(folder / "split.csv", rows, settings)
         preprocessing.save(folder)
         write_manifest(folder)
@@ -293,6 +299,7 @@ def _read(path: Path, text_columns: Collection[str], settings: Preparation, fold
     identifier = [settings.id] if settings.id else []
     scratch = None if settings.lags else folder
     table = open_table(path, text_columns, settings.missing, settings.reading, identifier, scratch)
+    pa.default_memory_pool().release_unused()  # that of the blocks
     require_columns(table, settings.targets, path)
     if isinstance(table, pd.DataFrame):
         table = with_lags(table, settings.targets[0], settings.lags)
@@ -325,7 +332,7 @@ def _kind(
     cells: "pd.Series[Any]", train: NDArray[np.int64], path: Path, settings: Preparation
 ) -> Kind | None:
     """The kind of a column; None where all training rows are missing."""
-    if cells.iloc[train].isna().all():
+    if cells.isna().to_numpy()[train].all():
         _warn_of_missing(str(cells.name))
         return None
     if cells.name == settings.time and not is_numeric(cells):
@@ -398,11 +405,10 @@ def learn_column(
     if kind is None:
         return None
     values = COLUMNS[kind].read(cells, path, rules)
-    training = values[train]
-    if pd.isna(training).all():
+    if pd.isna(values)[train].all():
         _warn_of_missing(name)
         return None
-    return COLUMNS[kind].learn(name, training, rules), values
+    return COLUMNS[kind].learn(name, values[train], rules), values
 
 
 class SplitArrays:
@@ -420,14 +426,18 @@ class SplitArrays:
 
     def append(self, column: Column, values: Values, splits: Sequence[str]) -> None:
         """Append a learnt column of splits, from the values of all raw rows (rows,)."""
+        codes = isinstance(column, CategoricalColumn)
+        part, dtype = ("codes", np.uint32) if codes else ("numbers", np.float32)
         for split in splits:
-            found = values[self.rows[split]]
-            encoded: NDArray[Any]
-            if isinstance(column, CategoricalColumn):
-                part, encoded = "codes", column.code(found).astype(np.uint32)[:, np.newaxis]
-            else:
-                part, encoded = "numbers", np.zeros((len(found), len(column.feature_names)), np.float32)
-                column.encode(found, encoded)
+            rows = self.rows[split]
+            width = 1 if codes else len(column.feature_names)
+            encoded: NDArray[Any] = np.zeros((len(rows), width), dtype)
+            for start in range(0, len(rows), CHUNK_ROWS):
+                block = slice(start, start + CHUNK_ROWS)
+                if isinstance(column, CategoricalColumn):
+                    encoded[block, 0] = column.code(values[rows[block]])
+                else:
+                    column.encode(values[rows[block]], encoded[block])
             self.places.setdefault((split, part), []).append(self.arrays.append(encoded))
 
     def write(self, folder: Path, code_type: np.dtype[Any]) -> None:
@@ -449,12 +459,12 @@ class SplitArrays:
 def _write_split(path: Path, rows: dict[str, NDArray[np.int64]], settings: Preparation) -> None:
     """Write the row (from 1, below the header) and the split of each prepared row of `train`."""
     names = ["train", "validation"] if settings.test else ["train", "validation", "test"]
-    numbers = np.concatenate([rows[name] for name in names])
-    places = np.repeat(np.arange(len(names)), [len(rows[name]) for name in names])
-    order = np.argsort(numbers, kind="stable")
+    places = np.full(max(rows[name].max() for name in names) + 1, len(names), dtype=np.uint8)
+    for place, name in enumerate(names):
+        places[rows[name]] = place
     with path.open("w", encoding="utf-8", newline="") as file:
         file.write("row,split\n")
-        for start in range(0, len(order), CHUNK_ROWS):
-            part = order[start : start + CHUNK_ROWS]
-            cells = zip((numbers[part] + 1).tolist(), places[part].tolist(), strict=True)
-            file.writelines(f"{row},{names[place]}\n" for row, place in cells)
+        for start in range(0, len(places), CHUNK_ROWS):
+            part = places[start : start + CHUNK_ROWS].tolist()
+            cells = enumerate(part, start=start + 1)
+            file.writelines(f"{row},{names[place]}\n" for row, place in cells if place < len(names))

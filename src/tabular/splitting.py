@@ -99,7 +99,8 @@ def split_rows(train: Raw, test: Raw, settings: TableSplitting) -> dict[str, NDA
     one_of_classes = settings.task == "classification" and train.targets.shape[1] == 1
     stratum = train.classes if one_of_classes else None
     groups = _groups(train, test, settings)
-    rows, held_out = train.labelled[settings.lags :], test.labelled
+    rows = train.labelled[settings.lags :]
+    held_out = test.labelled if settings.test else rows
     if settings.drop_rare_classes:
         sizes = _class_sizes(train.classes, groups, settings)
         rare = list(map(str, sizes.index[sizes < settings.drop_rare_classes]))

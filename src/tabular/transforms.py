@@ -25,9 +25,10 @@ def learn_fill(values: Numbers, rules: Rules) -> tuple[float | None, Numbers]:
         return None, values
     from sklearn.impute import SimpleImputer
 
-    imputer = SimpleImputer(strategy=rules.impute, fill_value=rules.impute_constant)
-    filled = imputer.fit_transform(values[:, np.newaxis])
-    return float(imputer.statistics_[0]), filled[:, 0]
+    imputer = SimpleImputer(strategy=rules.impute, fill_value=rules.impute_constant, copy=False)
+    fill = float(imputer.fit(values[:, np.newaxis]).statistics_[0])
+    missing = np.isnan(values)
+    return fill, np.where(missing, fill, values) if missing.any() else values
 
 
 def learn_transform(present: Numbers, transform: Transform) -> dict[str, Any]:

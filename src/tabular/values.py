@@ -18,6 +18,7 @@ from src.tabular.notation import code_text, notations, plain_number
 
 TOO_LARGE = "is too large for 32-bit numbers"
 LARGEST = float(np.finfo(np.float32).max)
+ROWS_AT_ONCE = 1 << 20
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 
 
@@ -189,7 +190,8 @@ def numeric_values(column: "pd.Series[Any]", path: Path) -> NDArray[np.float64]:
     """
     if column.dtype == np.float64:
         values = column.to_numpy()
-        if not (np.abs(values) > LARGEST).any():
+        lowest, highest = np.fmin.reduce(values, initial=0), np.fmax.reduce(values, initial=0)
+        if lowest >= -LARGEST and highest <= LARGEST:
             return values
     numbers = pd.to_numeric(column, errors="coerce")
     values = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -237,6 +239,26 @@ def category_values(column: "pd.Series[Any]") -> NDArray[np.object_] | pd.Catego
     number = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     codes = np.array([*(number[text] for text in texts), -1])[cells.codes]
     return pd.Categorical.from_codes(codes, pd.Index(list(number), dtype=object))
+
+
+def first_rows(codes: NDArray[np.integer], count: int) -> NDArray[np.int64]:
+    """The first row of each code (count + 1,) of codes (rows,) from -1 on: that of -1 is the last.
+
+    A code that is in no row has the number of rows.
+    """
+    first = np.full(count + 1, len(codes))
+    for stop in range(len(codes), 0, -ROWS_AT_ONCE):
+        start = max(stop - ROWS_AT_ONCE, 0)
+        first[codes[start:stop][::-1]] = np.arange(start, stop)[::-1]
+    return first
+
+
+def code_counts(codes: NDArray[np.integer], count: int) -> NDArray[np.int64]:
+    """How many rows have each code (count,), of codes (rows,) from -1 on; that of -1 is left out."""
+    found = np.zeros(count + 1, dtype=np.int64)
+    for start in range(0, len(codes), ROWS_AT_ONCE):
+        found += np.bincount(codes[start : start + ROWS_AT_ONCE].astype(np.int64) + 1, minlength=count + 1)
+    return found[1:]
 
 
 def require_columns(table: Any, names: Collection[str], path: Path) -> None:

@@ -697,8 +697,8 @@ def test_texts_that_differ_only_in_case_are_named(tmp_path: Path, caplog: pytest
     columns = HOUSES | {"Kind": ["Brick", "brick", "wood", "stone"] * 10, "Price": ["Low", "low"] * 20}
     run(tmp_path, {"train.csv": csv_of(**columns)}, task="classification")
     assert caplog.messages == [
-        "column 'Kind' has texts that differ only in case: 'Brick', 'brick'",
         "the target 'Price' has texts that differ only in case: 'Low', 'low'",
+        "column 'Kind' has texts that differ only in case: 'Brick', 'brick'",
     ]
 
 
