@@ -26,7 +26,7 @@ help: ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /	/'
 
 # DVC runs the experiments of a queue in other folders, so it needs the absolute path of its site cache
-setup: .venv/ready $(EXTRAS:%=.venv/%-ready) ## create .venv and say what was found; TORCH=cpu leaves CUDA out, EXTRAS=tables adds boosted trees, EXTRAS=transformers language models, cluster Ray, s3 object storage
+setup: .venv/ready $(EXTRAS:%=.venv/%-ready) ## create .venv and say what was found; TORCH=cpu leaves CUDA out; EXTRAS= tables (boosted trees), transformers (language models), cluster (Ray), s3 (object storage)
 	@grep -qsF "$(CURDIR)/.dvc/tmp/site" .dvc/config.local || \
 		dvc config --quiet --local core.site_cache_dir "$(CURDIR)/.dvc/tmp/site"
 	@# outside a git repository, such as in an unpacked archive, there is nothing to merge
@@ -41,7 +41,7 @@ PAIR = $$(awk '/^(torch|torchvision)==/ {print $$1 "$(if $(filter Darwin,$(shell
 OF_CUDA := /^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)==/
 NEEDED := $(if $(filter cpu,$(TORCH)),2.1 GB without CUDA,6.8 GB of which TORCH=cpu would save 4.7)
 
-# jieba and antlr4-python3-runtime exist as source only; the locked setuptools builds them, not the newest one
+# packages such as antlr4-python3-runtime exist as source only; the locked setuptools builds them, not the newest one
 .venv/packages: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: Python 3.11 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 2; }

@@ -58,11 +58,8 @@ def clean(yes: bool = False, runs_older_than: float | None = None, wandb: bool =
     """
     if not Path("dvc.yaml").is_file():
         raise ConfigurationError("dvc.yaml is not here; run the command in the project's root folder")
-    found = [*runs(runs_older_than), *cells(), *registry(), *wandb_runs(wandb), *leftovers()]
-    found += prepared({entry.path for entry in found if entry.reason})
-    found += [Entry("studies: lists and reports", STUDIES), *(Entry("caches", path) for path in CACHES)]
+    sizes = disk_use(runs_older_than, wandb)
     now = time.time()
-    sizes = {entry: size_of(entry.path) for entry in found if entry.path.exists()}
     removed = [entry for entry in sizes if entry.reason and newest(entry.path) < now - HOUR]
     _print(sizes, removed)
     if not yes:
@@ -75,6 +72,19 @@ def clean(yes: bool = False, runs_older_than: float | None = None, wandb: bool =
         else:
             entry.path.unlink()
     print(f"removed: {decimal(sum(sizes[entry] for entry in removed))}")
+
+
+def disk_use(runs_older_than: float | None = None, wandb: bool = False) -> dict[Entry, int]:
+    """What the project in the working folder holds beside its results, with the bytes of each entry.
+
+    Args:
+        runs_older_than: ended runs of models can be removed after this number of days.
+        wandb: runs of W&B can be removed.
+    """
+    found = [*runs(runs_older_than), *cells(), *registry(), *wandb_runs(wandb), *leftovers()]
+    found += prepared({entry.path for entry in found if entry.reason})
+    found += [Entry("studies: lists and reports", STUDIES), *(Entry("caches", path) for path in CACHES)]
+    return {entry: size_of(entry.path) for entry in found if entry.path.exists()}
 
 
 def runs(older_than: float | None) -> Iterator[Entry]:
@@ -169,17 +179,19 @@ def newest(path: Path) -> float:
     return max(each.lstat().st_mtime for each in paths)
 
 
+def groups(sizes: dict[Entry, int]) -> dict[str, dict[Entry, int]]:
+    """The entries with their bytes, by group."""
+    found: dict[str, dict[Entry, int]] = {}
+    for entry, size in sizes.items():
+        found.setdefault(entry.group, {})[entry] = size
+    return found
+
+
 def _print(sizes: dict[Entry, int], removed: list[Entry]) -> None:
     table = Table("what", "number", "size", "can be removed")
-    for group in dict.fromkeys(entry.group for entry in sizes):
-        those = [entry for entry in sizes if entry.group == group]
+    for group, those in groups(sizes).items():
         free = sum(sizes[entry] for entry in those if entry in removed)
-        table.add_row(
-            group,
-            str(len(those)),
-            decimal(sum(sizes[entry] for entry in those)),
-            decimal(free) if free else "",
-        )
+        table.add_row(group, str(len(those)), decimal(sum(those.values())), decimal(free) if free else "")
     console = Console()
     console.print(table)
     for entry in removed[:SHOWN]:
@@ -189,7 +201,7 @@ def _print(sizes: dict[Entry, int], removed: list[Entry]) -> None:
     if len(removed) > SHOWN:
         print(f"and {len(removed) - SHOWN} more")
     if not removed:
-        print("nothing can be removed")
+        print("nothing can be removed; what has changed within the last hour is kept")
     print("DVC's cache is not touched: dvc gc --workspace empties it of all that dvc.lock does not name")
 
 

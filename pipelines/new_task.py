@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import io
 import re
+import sys
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -152,11 +153,14 @@ def _try_preparation(kind: str, proposal: Proposal) -> None:
             raw.mkdir()
         for name in proposal.files:
             copy_raw(proposal.source / name, raw / name, proposal.source.resolve())
+        warned = io.StringIO()
         try:
-            with contextlib.redirect_stdout(io.StringIO()):
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(warned):
                 preparation.prepare(raw, Path(temporary, "prepared"), settings)
         except DataError as error:
             raise DataError(str(error).replace(str(raw), str(proposal.source))) from None
+        finally:
+            print(warned.getvalue().replace(str(raw), str(proposal.source)), end="", file=sys.stderr)
 
 
 def _section(proposal: Proposal, kind: str) -> dict[str, Any]:

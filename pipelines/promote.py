@@ -19,6 +19,7 @@ from src.core.paths import MODELS, require_name
 
 ASSIGNMENT = re.compile(r"(?P<model>[\w-]+)#(?P<stage>[\w-]+)#(?P<number>\d+)")
 FIRST = "v0.0.1"
+COLUMNS = ("model", "stage", "version", "commit", "date")
 
 
 def promote(model: str, stage: str, commit: str = "HEAD") -> None:
@@ -57,21 +58,29 @@ def promote(model: str, stage: str, commit: str = "HEAD") -> None:
 
 def show() -> None:
     """Print a table of the stages of all models, with version, commit and date."""
-    newest: dict[tuple[str, str], int] = {}
-    for tag in tags("*#*"):
-        if found := ASSIGNMENT.fullmatch(tag):
-            key = found["model"], found["stage"]
-            newest[key] = max(newest.get(key, 0), int(found["number"]))
-    if not newest:
+    if not (rows := stages()):
         print("no model has a stage; give it one: python -m pipelines.promote MODEL --stage production")
         return
-    table = Table("model", "stage", "version", "commit", "date")
-    for model, stage in sorted(newest):
-        tag, commit = commit_of(model, stage)
+    table = Table(*COLUMNS)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def stages() -> list[tuple[str, ...]]:
+    """The stages of all models, each with the values of COLUMNS.
+
+    Raises:
+        ConfigurationError: this is no git repository.
+    """
+    found = {(name["model"], name["stage"]) for tag in tags("*#*") if (name := ASSIGNMENT.fullmatch(tag))}
+    rows = []
+    for model, stage in sorted(found):
+        commit = commit_of(model, stage)[1]
         versions = [each for each, place in tags(f"{model}@v*").items() if place == commit]
         date = _git("log", "-1", "--format=%cs", commit)
-        table.add_row(model, stage, ", ".join(each.partition("@")[2] for each in versions), commit[:12], date)
-    Console().print(table)
+        rows.append((model, stage, ", ".join(each.partition("@")[2] for each in versions), commit[:12], date))
+    return rows
 
 
 def _outputs(revision: str) -> set[str]:

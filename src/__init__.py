@@ -22,6 +22,7 @@ import platform
 import sys
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from src.core.imports import LightImports, OlderName
@@ -42,6 +43,12 @@ if find_spec("lightning") is None:
         "then: . .venv/bin/activate",
         file=sys.stderr,
     )
+    sys.exit(2)
+
+try:
+    Path.cwd()
+except FileNotFoundError:  # MKL would end the process with a message of its own
+    print("error: the working folder does not exist any longer; cd into the project", file=sys.stderr)
     sys.exit(2)
 
 if platform.machine() in {"x86_64", "AMD64"}:

@@ -16,6 +16,7 @@ from pipelines.new_project.packages import imported, locked_without, needed, nor
 from pipelines.parameters import LOADER, every_kind, kinds_with, read_parameters, studies_of
 from pipelines.remove import removal
 from src.core.atomic import written_whole
+from src.core.code import imports_of
 from src.core.errors import ConfigurationError
 from src.core.git import git
 from src.core.paths import CONFIGS, LOCK, MODELS, PARAMETERS, RAW, REPORTS, SAMPLES
@@ -47,10 +48,12 @@ EDITS = (
     ("Makefile", r"(?<=lint )bench ", ""),
     ("pyproject.toml", r'(?<="pipelines"), "benchmarks"', ""),
     ("pyproject.toml", r'^"benchmarks/\*" = .*\n', ""),
-    ("params.yaml", r"(?<=# many models\.) fashion_mnist_convnet .*", ""),
+    ("params.yaml", r"(?<=# many models\.) fashion_mnist_convnet (?:.|\n# )*", ""),
     ("docs/cli.md", r"^\| `python -m pipelines\.new_project .*\n", ""),
     ("docs/index.md", r"^# .*\n", INDEX),
 )
+# the kinds that use an extra of the Makefile; tables are compared with boosted trees in benchmarks only
+EXTRAS: dict[str, tuple[str, ...]] = {"tables": (), "transformers": ("text",)}
 SAMPLES_PAGE = """# Samples
 
 `source: sample` in `params.yaml` copies the folder `data/samples/<task>/` to `data/raw/<task>/`.
@@ -86,6 +89,7 @@ def new_project(folder: Path, kinds: list[str], examples: str = "one", name: str
             tasks = _remove_others(kinds, examples)
             _reduce_samples(tasks)
             _reduce_packages(root, files)
+            _reduce_extras(kinds)
             _reduce_documentation()
             _rename(name)
             _write_readme(name, kinds, tasks, commit)
@@ -164,8 +168,10 @@ def _reduce_packages(root: Path, files: Iterable[Path]) -> None:
     kept = [one for one in listed["dependencies"] if _package(one) not in unused.values()]
     for dependency in {*listed["dependencies"]} - {*kept}:
         text = text.replace(f'    "{dependency}",\n', "")
-    for name in unused:
-        text = text.replace(f'"{name}.*", ', "")
+    names = {name.partition(".")[0] for path in uses if path.is_file() for name in imports_of(path)}
+    (section,) = re.findall(r"^module = .*", text, re.MULTILINE)
+    modules = [module for module in re.findall(r'"[^"]*"', section) if module.strip('".*') in names]
+    text = text.replace(section, f"module = [{', '.join(modules)}]")
     PROJECT.write_text(text, encoding="utf-8")
     gone = needed([*listed["dependencies"], *development]) - needed([*kept, *development])
     LOCK.write_text(locked_without(LOCK.read_text(encoding="utf-8"), gone), encoding="utf-8")
@@ -175,6 +181,26 @@ def _reduce_packages(root: Path, files: Iterable[Path]) -> None:
         "".join(line for line in lines if not (line.startswith("| ") and line.split()[1] in gone)),
         encoding="utf-8",
     )
+
+
+def _reduce_extras(kinds: list[str]) -> None:
+    """Remove the extras that none of the kinds uses: the lock file, the lines of the Makefile, the docs."""
+    for extra, users in EXTRAS.items():
+        if {*users} & {*kinds}:
+            continue
+        Path(f"requirements-{extra}.lock").unlink()
+        _edit("Makefile", rf" {extra} \([^)]*\),?", "")
+        _edit("Makefile", rf"^\t(?:echo|printf) (?:.*\\\n)*.* -o requirements-{extra}\.lock\n", "")
+        _edit("docs/dependencies.md", rf"^`requirements-{extra}\.lock` (?:.+\n)+\n", "")
+
+
+def _edit(file: str, pattern: str, replacement: str) -> None:
+    """Replace the first match of a pattern, which has to be there."""
+    path = Path(file)
+    text = path.read_text(encoding="utf-8")
+    edited, count = re.subn(pattern, replacement, text, count=1, flags=re.MULTILINE)
+    assert count, f"{file}: {pattern}"
+    path.write_text(edited, encoding="utf-8")
 
 
 def _package(requirement: str) -> str:
@@ -197,16 +223,7 @@ def _reduce_documentation() -> None:
 def _rename(name: str) -> None:
     """Give the project its name, and make the changes of EDITS."""
     for file, pattern, replacement in EDITS:
-        path = Path(file)
-        text, count = re.subn(
-            pattern,
-            replacement.format(name=name),
-            path.read_text(encoding="utf-8"),
-            count=1,
-            flags=re.MULTILINE,
-        )
-        assert count, f"{file}: {pattern}"
-        path.write_text(text, encoding="utf-8")
+        _edit(file, pattern, replacement.format(name=name))
     parts = [
         path for part in ("src", "pipelines", "tests") for path in Path(part).rglob("*") if path.is_file()
     ]

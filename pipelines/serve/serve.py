@@ -70,6 +70,8 @@ def serve(
 def page(folder: Path) -> "gradio.Blocks":
     """The page with the bundles of a folder, one per tab; those that cannot be loaded are named above.
 
+    The page of the project's own models ends with the stages of the registry and the use of the disk.
+
     Raises:
         ConfigurationError: there is no bundle, or gradio is not installed.
         LockstepError: no bundle can be loaded.
@@ -81,6 +83,7 @@ def page(folder: Path) -> "gradio.Blocks":
     except ModuleNotFoundError:
         raise ConfigurationError("the page needs gradio, which is not installed; run: make serve") from None
     from pipelines.serve.forms import add_form
+    from pipelines.serve.project import project_text
 
     loaded, problems = load_bundles(folders)
     with gradio.Blocks(title="Lockstep", analytics_enabled=False, delete_cache=KEPT) as blocks:
@@ -90,6 +93,8 @@ def page(folder: Path) -> "gradio.Blocks":
         for bundle, form in loaded:
             with gradio.Tab(bundle.folder.name):
                 add_form(bundle, form)
+        if folder == MODELS:
+            gradio.Markdown(project_text())
     return blocks
 
 

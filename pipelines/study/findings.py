@@ -179,7 +179,8 @@ def _number(value: float, plus: str = "") -> str:
 def _cells_of_row(row: Row) -> list[str]:
     difference = ""
     if "difference" in row:
-        difference = f"{_number(row['difference'], '+')} ± {_number(row['difference_ci'])}"
+        noise = _number(row["difference_ci"])  # none of a single run
+        difference = _number(row["difference"], "+") + (f" ± {noise}" if noise else "")
     runs = f"{row['runs']} ({row['diverged']} diverged)" if row["diverged"] else str(row["runs"])
     spread = [_number(row[name]) for name in ("mean", "sd", "ci")]
     return [row["cell"], runs, *spread, difference, _number(row["gap"], "+"), _number(row["weight_norm"])]

@@ -50,6 +50,10 @@ class Predictor:
 
     bundle: Bundle
 
+    def __repr__(self) -> str:
+        """One line, for notebooks."""
+        return f"{type(self).__name__}({type(self.model).__name__} of {self.bundle.folder})"
+
     @property
     def model(self) -> LightningModule:
         """The LightningModule, in evaluation mode."""

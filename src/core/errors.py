@@ -7,8 +7,10 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 TRACEBACK_VARIABLE = "LOCKSTEP_TRACEBACK"
+RUNS = Path("runs")  # as in paths.py, which imports this module
 
 
 class LockstepError(Exception):
@@ -107,8 +109,9 @@ def printable(text: str) -> str:
 def reported_error(error: BaseException | None) -> LockstepError | None:
     """Return the first LockstepError of a chain of exceptions, or None.
 
-    Exceptions about memory, disk space and permissions count as ResourceError. The chain matters because
-    jsonargparse wraps the errors of the classes that it instantiates. `raise ... from None` ends it.
+    Exceptions about memory, disk space, permissions and removed folders count as ResourceError. The chain
+    matters because jsonargparse wraps the errors of the classes that it instantiates. `raise ... from None`
+    ends it.
     """
     while error is not None:
         if isinstance(error, LockstepError):
@@ -117,8 +120,22 @@ def reported_error(error: BaseException | None) -> LockstepError | None:
             return ResourceError(f"out of memory: {error}".removesuffix(": "))
         if _out_of_space(error) or getattr(error, "errno", None) in RESOURCE_ERRNOS:
             return ResourceError(str(error))
+        if folder := _removed_folder(error):
+            return ResourceError(f"{folder} was removed while the command ran")
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return None
+
+
+def _removed_folder(error: BaseException) -> str:
+    """The folder whose removal made a file impossible to find; empty if that is not the reason."""
+    if not isinstance(error, FileNotFoundError):
+        return ""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return "the working folder"
+    folder = Path(str(error.filename)).parent
+    return str(folder) if folder.is_relative_to(RUNS) and not folder.exists() else ""
 
 
 def _out_of_memory(error: BaseException) -> bool:

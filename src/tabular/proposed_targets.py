@@ -196,7 +196,8 @@ def suspicious(table: pd.DataFrame, targets: list[str], features: Features, clas
     numbers, bound_to_occur = repeated(used, list(used.columns))
     if copies := len(numbers) - numbers.max() - 1:
         fate = "are split as other rows" if bound_to_occur else "stay in one part of the split"
-        findings.append(f"{count(copies, 'row')} repeat another one: equal rows {fate}; see `duplicates`")
+        repeat = "repeats" if copies == 1 else "repeat"
+        findings.append(f"{count(copies, 'row')} {repeat} another one: equal rows {fate}; see `duplicates`")
     return findings
 
 

@@ -73,6 +73,7 @@ def test_numbers_of_a_table_are_the_same_as_texts_and_as_numbers(elsewhere: Path
 
 def test_a_wrong_table_is_told_with_row_and_column(elsewhere: Path) -> None:
     model = load(elsewhere / "spiral")
+    assert repr(model) == f"Predictor(TabularModel of {elsewhere / 'spiral'})"
     table = pd.read_csv(elsewhere / "raw/spiral/train.csv", nrows=3)
     with pytest.raises(DataError, match="the rows: the needed column 'x1' is missing"):
         model.predict(table.drop(columns="x1"))

@@ -1,6 +1,7 @@
 import errno
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,8 @@ from src.core.errors import (
     reported_error,
 )
 from tests.support import ended
+
+ROOT = Path(__file__).parents[2]
 
 
 def raising(error: BaseException) -> Callable[[], None]:
@@ -206,6 +209,39 @@ def test_a_traceback_can_be_switched_off_by_0(
     monkeypatch.setenv("LOCKSTEP_TRACEBACK", "1")
     with pytest.raises(ConfigurationError):
         exit_with_message(fail)
+
+
+@pytest.mark.unix  # elsewhere a folder in use cannot be removed
+def test_a_folder_that_is_removed_under_a_command_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def record() -> None:
+        Path("runs/line/0123456789ab/history.csv").write_text("epoch\n")
+
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    assert ended(lambda: exit_with_message(record)) == 6
+    assert capsys.readouterr().err == ("error: runs/line/0123456789ab was removed while the command ran\n")
+    Path("runs/line/0123456789ab").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError):  # a mistake of the program
+        exit_with_message(Path("runs/line/0123456789ab/run.json").read_text)
+    shutil.rmtree(tmp_path / "project")
+    assert ended(lambda: exit_with_message(record)) == 6
+    assert capsys.readouterr().err == "error: the working folder was removed while the command ran\n"
+
+
+@pytest.mark.unix
+def test_a_command_in_a_removed_folder_ends_with_one_line(tmp_path: Path) -> None:
+    program = "import os; os.rmdir(os.getcwd()); import src.cli"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: the working folder does not exist any longer; cd into the project\n"
 
 
 def test_output_that_nobody_reads_or_that_cannot_be_encoded() -> None:

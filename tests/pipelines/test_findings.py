@@ -59,6 +59,16 @@ def test_one_run_or_one_cell_compares_nothing() -> None:
     assert sentence(alone, "loss", "min") == "loss of a: 2 ± 2.5."
 
 
+def test_a_difference_of_single_runs_has_no_interval() -> None:
+    first, second = compare({"a": np.array([2.0]), "b": np.array([2.0])})
+    many = compare({"a": np.array([1.0, 2.0]), "b": np.array([2.0, 3.5])})
+    for row in (first, second, *many):
+        row |= {"cell": "b", "gap": NAN, "weight_norm": NAN}
+    assert findings._cells_of_row(first)[4:6] == ["", ""]
+    assert findings._cells_of_row(second)[4:6] == ["", "+0"]
+    assert findings._cells_of_row(many[1])[5] == "+1.25 ± 3.177"
+
+
 @pytest.mark.parametrize(
     ("metric", "mode", "label", "scale"),
     [

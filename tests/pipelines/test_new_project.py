@@ -55,6 +55,12 @@ def git(folder: Path, *arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
+def read_modules(path: Path) -> set[str]:
+    """The modules without types that mypy may import."""
+    (override,) = tomllib.loads(path.read_text(encoding="utf-8"))["tool"]["mypy"]["overrides"]
+    return {*override["module"]}
+
+
 def read(path: Path) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
@@ -114,6 +120,17 @@ def test_every_combination_of_kinds_is_a_complete_project(
     if not gone:
         assert locked == everything
     assert listed["name"] == "my-project"
+
+    # the extras, whose lock files the Makefile renews
+    extras = {"cluster", "s3", "serve"} | ({"transformers"} if "text" in kinds else set())
+    assert {path.stem for path in project.glob("requirements-*")} == {f"requirements-{one}" for one in extras}
+    for file in ("Makefile", "docs/dependencies.md"):
+        text = (project / file).read_text(encoding="utf-8")
+        assert {*re.findall(r"requirements-(\w+)\.lock", text)} == extras
+    overrides = read_modules(project / "pyproject.toml")
+    assert {"sklearn.*", "torchvision.*"} <= overrides
+    assert "catboost.*" not in overrides
+    assert ("jieba.*" in overrides) == ("text" in kinds)
 
 
 def test_the_project_has_its_name_where_lockstep_had_its_own(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import random
 import sys
 from functools import partial
@@ -524,6 +525,20 @@ def test_predictions_have_the_columns_of_the_submission(monkeypatch: pytest.Monk
     predicted = pd.read_csv("predictions/sea.csv")
     assert list(predicted.columns) == ["Passenger", "Alive"]
     assert set(predicted["Alive"]) <= {"yes", "no"}
+
+
+def test_warnings_of_the_trial_name_the_file_of_the_user(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert logging.lastResort is not None
+    monkeypatch.setattr(logging.getLogger("src"), "handlers", [logging.lastResort])  # as without pytest
+    table = pd.DataFrame({"x": [number / 4 for number in [*range(79), 78]], "y": ["no", "yes"] * 40})
+    table.loc[79] = table.loc[78]
+    table.to_csv("list.csv", index=False)
+    new_task("list", "tabular", Path("list.csv"))
+    told = capsys.readouterr()
+    assert "1 row repeats another one: equal rows stay in one part of the split" in told.out
+    assert told.err.startswith("./list.csv: 1 rows repeat another row: ")
 
 
 @pytest.mark.parametrize("place", ["data/raw/wine/wine.csv", "data/raw/wine", "models/wine/wine.csv"])

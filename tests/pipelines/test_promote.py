@@ -9,6 +9,7 @@ import pytest
 from dvc.cli import main as dvc
 
 from pipelines.promote import main, promote, show
+from pipelines.serve.project import project_text
 from src import load
 from src.bundle.registry import tags
 from src.core.errors import ConfigurationError
@@ -76,6 +77,22 @@ def test_a_stage_moves_to_the_next_version_and_back(capsys: pytest.CaptureFixtur
     lines = [[cell.strip() for cell in line.split("│")] for line in capsys.readouterr().out.splitlines()]
     rows = [line[1:4] for line in lines if len(line) > 4]
     assert rows == [["spiral", "production", "v0.0.1"], ["spiral", "staging", "v0.0.2"]]
+
+
+def test_the_page_ends_with_the_stages_and_the_use_of_the_disk() -> None:
+    assert "production" not in project_text()
+    promote("spiral", "production")
+    Path("runs/line/0123456789ab").mkdir(parents=True)
+    Path("runs/line/0123456789ab/run.json").write_bytes(b"x" * 2500)
+    heading, _, row, _, use = project_text().splitlines()
+    assert heading == "| model | stage | version | commit | date |"
+    assert row.startswith(f"| spiral | production | v0.0.1 | {tags('*@*')['spiral@v0.0.1'][:12]} | 2")
+    assert use.startswith("On the disk beside the results: runs 2.5 kB, fetched models of the registry ")
+
+
+def test_outside_a_project_the_page_has_no_such_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert project_text() == ""
 
 
 def test_gto_reads_the_tags() -> None:

@@ -22,6 +22,7 @@ from pipelines.serve.guard import Guard
 from pipelines.serve.serve import bundle_folders, launch, main, page, serve
 from src.bundle.predict import predict
 from src.core.errors import ConfigurationError, DataError, IntegrityError, ResourceError, exit_with_message
+from src.core.paths import MODELS
 from tests.conftest import TASKS
 
 LOOPBACK = "127.0.0.1"
@@ -183,6 +184,15 @@ def test_a_damaged_bundle_is_left_out_and_told(bundles: Path) -> None:
         (bundles / task / "config.yaml").unlink()
     with pytest.raises(IntegrityError, match="no such file"):
         page(bundles)
+
+
+def test_the_page_of_the_project_ends_with_the_use_of_the_disk(
+    bundles: Path, finished: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished("digits"))
+    texts = [getattr(block, "value", "") for block in page(MODELS).blocks.values()]
+    assert str(texts[-1]).partition("On the disk beside the results: ")[2].startswith("runs ")
+    assert not [block for block in page(bundles).blocks.values() if "On the disk" in str(vars(block))]
 
 
 def test_a_port_that_is_taken_is_told(bundles: Path) -> None:
