@@ -74,7 +74,7 @@ def stages() -> list[tuple[str, ...]]:
         ConfigurationError: this is no git repository.
     """
     found = {(name["model"], name["stage"]) for tag in tags("*#*") if (name := ASSIGNMENT.fullmatch(tag))}
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for model, stage in sorted(found):
         commit = commit_of(model, stage)[1]
         versions = [each for each, place in tags(f"{model}@v*").items() if place == commit]
