@@ -2,11 +2,13 @@
 
 import base64
 import hashlib
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -29,14 +31,32 @@ pytestmark = [
 ]
 
 
-def wheel(index: Path, name: str, version: str) -> str:
-    """Add a wheel with one empty module to an index (PEP 503); its sha256."""
+PYPROJECT = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+# `setuptools.build_meta`, as far as pip asks for it
+BACKEND = """
+import zipfile
+
+def build_wheel(folder, settings=None, metadata=None):
+    name, info = "old-1.0-py3-none-any.whl", "old-1.0.dist-info"
+    with zipfile.ZipFile(f"{folder}/{name}", "w") as archive:
+        archive.writestr("old.py", "")
+        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\\nName: old\\nVersion: 1.0\\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        files = (*archive.namelist(), f"{info}/RECORD")
+        archive.writestr(files[-1], "".join(f"{file},,\\n" for file in files))
+    return name
+"""
+
+
+def wheel(index: Path, name: str, version: str, **modules: str) -> str:
+    """Add a wheel with an empty package, or with some modules in it, to an index (PEP 503); its sha256."""
     module = name.replace("-", "_")
     path = index / name / f"{module}-{version}-py3-none-any.whl"
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     info = f"{module}-{version}.dist-info"
     files = {
         f"{module}/__init__.py": "",
+        **{f"{module}/{name}.py": text for name, text in modules.items()},
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
@@ -47,8 +67,14 @@ def wheel(index: Path, name: str, version: str) -> str:
     with zipfile.ZipFile(path, "w") as archive:
         for file, text in {**files, f"{info}/RECORD": f"{record}{info}/RECORD,,\n"}.items():
             archive.writestr(file, text)
+    return listed(path)
+
+
+def listed(path: Path) -> str:
+    """Add a package to the page of its name in the index; its sha256."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    (path.parent / "index.html").write_text(f'<a href="{path.name}#sha256={digest}">{path.name}</a>')
+    with (path.parent / "index.html").open("a") as page:
+        page.write(f'<a href="{path.name}#sha256={digest}">{path.name}</a>\n')
     return digest
 
 
@@ -118,6 +144,32 @@ def test_by_default_the_whole_lock_is_installed(project: Path) -> None:
     assert code == 0, told
     assert installed(project) == {f"{name.replace('-', '_')}-{version}" for name, version in LOCKED.items()}
     assert (project / ".venv/packages").read_text() == "cuda\n"
+
+
+def test_a_source_is_built_by_the_locked_setuptools(project: Path) -> None:
+    index, lock = project.parent / "pypi", project / "requirements.lock"
+    locked = wheel(index, "setuptools", "85.0", build_meta=BACKEND)
+    wheel(index, "setuptools", "99.0")  # the newest one, which a build in isolation would take
+    source = index / "old/old-1.0.tar.gz"
+    source.parent.mkdir()
+    with tarfile.open(source, "w:gz") as archive:
+        for name, text in (
+            ("PKG-INFO", "Metadata-Version: 2.1\nName: old\nVersion: 1.0\n"),
+            (
+                "pyproject.toml",
+                '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n',
+            ),
+        ):
+            member = tarfile.TarInfo(f"old-1.0/{name}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    text = re.sub(
+        r"setuptools==.*\n.*\n", f"setuptools==85.0 \\\\\n    --hash=sha256:{locked}\n", lock.read_text()
+    )
+    lock.write_text(f"old==1.0 \\\n    --hash=sha256:{listed(source)}\n{text}")
+    code, told = make(project)
+    assert code == 0, told
+    assert {"old-1.0", "setuptools-85.0"} <= installed(project)
 
 
 def test_a_changed_package_is_refused(project: Path) -> None:

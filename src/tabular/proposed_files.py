@@ -90,6 +90,7 @@ def read_again(
     for name in table.columns:
         if not is_numeric(table[name]):
             unknown |= _unknown_texts(table[name], reading, name in targets)
+    unknown |= _infinite_texts(file, table, reading)
     missing = [*MISSING, *sorted(unknown)]
     if unknown or reading.units:
         table = read_table(file, missing=missing, reading=reading)
@@ -97,6 +98,20 @@ def read_again(
     texts = read_table(file, whole, missing, reading)
     codes = [name for name in whole if texts[name].astype(str).str.fullmatch(r"0\d+").any()]
     return read_table(file, codes, missing, reading) if codes else table, sorted(unknown)
+
+
+def _infinite_texts(file: Path, table: pd.DataFrame, reading: Reading) -> set[str]:
+    """The texts of numbers that are not finite, such as `inf`: the preparation would refuse them."""
+    infinite = {
+        name: np.isinf(table[name].to_numpy(dtype=np.float64, na_value=np.nan))
+        for name in table.columns
+        if is_numeric(table[name])
+    }
+    infinite = {name: rows for name, rows in infinite.items() if rows.any()}
+    if not infinite:
+        return set()
+    texts = read_table(file, list(infinite), MISSING, reading)
+    return {text for name, rows in infinite.items() for text in texts.loc[rows, name]}
 
 
 def _unknown_texts(column: "pd.Series[Any]", reading: Reading, is_target: bool) -> set[str]:

@@ -47,6 +47,13 @@ def test_the_size_to_which_images_are_resized(
     assert (proposal.files, plain(proposal.prepare)["train"]) == ([], ".")
 
 
+def test_only_headers_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw(tmp_path, (40, 30), "RGB", each=3)
+    monkeypatch.setattr("src.images.propose.read_picture", None)
+    monkeypatch.setattr("src.images.pictures._read_picture", None)
+    assert propose(tmp_path, None).findings[0].endswith(": 6 images, colour, 40 x 30 pixels")
+
+
 @pytest.mark.parametrize(("mode", "colour"), [("L", "grey"), ("RGB", "colour"), ("P", "colour")])
 def test_colours(mode: str, colour: str, tmp_path: Path) -> None:
     draw(tmp_path, (20, 20), mode)

@@ -242,6 +242,16 @@ def test_a_text_among_numbers_of_any_notation_is_read_as_missing(
         prepare(tmp_path, tmp_path / "prepared", Preparation(**settings))
 
 
+def test_numbers_that_are_not_finite_are_read_as_missing(tmp_path: Path) -> None:
+    z = ["inf" if row == 3 else "-Infinity" if row == 9 else row * 1.5 for row in ROWS]
+    found = proposal(tmp_path, {"z": z, "y": ["inf" if row == 5 else row * 37 % 121 / 4 for row in ROWS]})
+    settings = plain(found.prepare)
+    assert settings["missing"] == [*MISSING, "-Infinity", "inf"]
+    assert settings["missing_target"] == "drop"
+    assert "also read as missing: '-Infinity', 'inf'" in "\n".join(found.findings)
+    prepare(tmp_path, tmp_path / "prepared", Preparation(**settings))
+
+
 @pytest.mark.parametrize("mark", ["3+", "<5"])
 def test_a_mark_with_a_digit_is_a_category_beside_few_numbers_else_refused(mark: str, tmp_path: Path) -> None:
     few = [mark if row % 20 == 0 else row % 3 for row in ROWS]
@@ -254,6 +264,11 @@ def test_a_mark_with_a_digit_is_a_category_beside_few_numbers_else_refused(mark:
         DataError, match=f"row 1, column 'z': '.{mark[1:]}' is a text among numbers".replace("+", "[+]")
     ):
         proposal(tmp_path, {"z": [mark, *ROWS[1:]], "y": X * 2 % 7})
+    settings = {"target": "y", "train": "table.csv", "task": "regression"}
+    with pytest.raises(DataError, match=f"row 1, column 'z': .*'.{mark[1:]}'".replace("+", "[+]")):
+        prepare(tmp_path, tmp_path / "prepared", Preparation(**settings))
+    for keys in ({"missing": [*MISSING, mark]}, {"column_types": {"z": "categorical"}}):
+        prepare(tmp_path, tmp_path / "prepared", Preparation(**settings, **keys))
 
 
 def test_a_word_among_the_numbers_of_a_target_is_a_class(tmp_path: Path) -> None:
