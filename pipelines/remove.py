@@ -32,6 +32,7 @@ from src.core.paths import (
 )
 
 DVC_LOCK, PIPELINE = Path("dvc.lock"), Path("dvc.yaml")
+BENCHMARKS, MAKEFILE = Path("benchmarks"), Path("Makefile")
 # a line of `plots` in dvc.yaml; the first of equal values may define them for the others
 PLOT = re.compile(r"^  - reports/([\w-]+)/.*?: *(&\w+ )?(.*)\n", re.MULTILINE)
 THINGS = ("task", "model", "study", "kind")
@@ -68,6 +69,7 @@ class Removal:
             EXPECTED: self.scores,
             DVC_LOCK: self.stages,
             PIPELINE: [f"plots of {model}" for model in self.plots],
+            MAKEFILE: [f"benchmarks.{path.stem}" for path in self.paths if _bench_line(path)],
         }
         yield from (f"{path}: {', '.join(entries)}" for path, entries in named.items() if entries)
         yield from (f"{path}/" if path.is_dir() else str(path) for path in self.paths)
@@ -98,6 +100,9 @@ class Removal:
             _write(DVC_LOCK, _without_stages(_read(DVC_LOCK), self.stages))
         if self.plots:
             _write(PIPELINE, _without_plots(_read(PIPELINE), self.plots))
+        for path in self.paths:
+            if line := _bench_line(path):
+                _write(MAKEFILE, _read(MAKEFILE).replace(line, ""))
         _write(PARAMETERS, text)
 
 
@@ -219,13 +224,25 @@ def _paths(kinds: list[str], tasks: list[str], models: list[str], studies: list[
         return
     folders = [Path(part) / kind for kind in kinds for part in ("src", "tests")]
     yield from folders
-    # also in the programs that tests write, which are texts
-    imports = re.compile(rf"^ *(?:from|import) src\.(?:{'|'.join(kinds)})\b", re.MULTILINE)
-    for path in sorted(Path("tests").rglob("*.py")):
-        if imports.search(_read(path)) and not any(map(path.is_relative_to, folders)):
-            yield path
+    yield from (path for path in _importing(kinds) if not any(map(path.is_relative_to, folders)))
     for task in tasks:  # not if only a task goes: every stage `fetch` depends on data/samples
         yield from (SAMPLES / task, SAMPLES / f"{task}.yaml", SAMPLES / f"{task}.registry")
+
+
+def _importing(kinds: list[str]) -> list[Path]:
+    """The tests and benchmarks that import a kind of data, or a benchmark that does."""
+    left = {path: _read(path) for folder in ("tests", BENCHMARKS) for path in Path(folder).rglob("*.py")}
+    found: list[Path] = []
+    gone = [f"src.{kind}" for kind in kinds]
+    while gone:
+        # also in the programs that tests write, which are texts
+        imports = re.compile(rf"^ *(?:from|import) (?:{'|'.join(map(re.escape, gone))})\b", re.MULTILINE)
+        new = [path for path, text in left.items() if imports.search(text)]
+        for path in new:
+            del left[path]
+        gone = [f"benchmarks.{path.stem}" for path in new if path.parent == BENCHMARKS]
+        found += new
+    return sorted(found)
 
 
 def _check_ours(path: Path) -> None:
@@ -288,6 +305,12 @@ def _without_plots(text: str, models: list[str]) -> str:
     for name, value in anchors.items():
         text = re.sub(rf"\*{name}\b", lambda _: f"&{name} {value}", text, count=1)  # noqa: B023 - called now
     return re.sub(r"^plots:\n\Z", "plots: []\n", text, flags=re.MULTILINE)
+
+
+def _bench_line(path: Path) -> str:
+    """The line of the Makefile that runs a benchmark; empty for other files."""
+    line = f"\tpython -m benchmarks.{path.stem}\n"
+    return line if path.parent == BENCHMARKS and MAKEFILE.is_file() and line in _read(MAKEFILE) else ""
 
 
 def _mapping(path: Path) -> Any:

@@ -142,15 +142,24 @@ def test_the_last_plot_leaves_an_empty_list() -> None:
 
 
 @pytest.mark.kinds("images")
-def test_a_kind_goes_with_its_package_samples_and_tests() -> None:
+def test_a_kind_goes_with_all_that_imports_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     write("src/images/model.py", "")
     write("tests/images/test_model.py", "")
     write("tests/test_all.py", "from src.images.model import Model\n")
     write("tests/test_other.py", "from src.tabular.model import Model\n")
     write("data/samples/sky.yaml", "")
     write("data/samples/sun/sun.csv", "")
+    write("benchmarks/pictures.py", "from src.images.model import Model\n")
+    write("benchmarks/scale.py", "from benchmarks.pictures import measured\n")
+    write("benchmarks/tables.py", "from benchmarks.pictures_of_tables import measured\n")
+    write("Makefile", "bench:\n\tpython -m benchmarks.pictures\n\tpython -m benchmarks.tables\n")
     remove("kind", "images", yes=True)
+    assert "Makefile: benchmarks.pictures\n" in capsys.readouterr().out
     left = contents(Path())
+    assert left["Makefile"] == b"bench:\n\tpython -m benchmarks.tables\n"
+    assert [path for path in left if path.startswith("benchmarks/")] == ["benchmarks/tables.py"]
     assert not [path for path in left if "sky" in path or "images" in path or "test_all" in path]
     assert {"tests/test_other.py", "data/samples/sun/sun.csv", "configs/sun.yaml"} <= {*left}
     assert b"sky" not in left["params.yaml"]
