@@ -60,9 +60,14 @@ def write_predictions(
     """
     rows, tables = read_rows(input, preprocessing)
     unseen: Counter[str] = Counter()
-    done = 0
+    done, threads = 0, torch.get_num_threads()
+
+    def predicted() -> Iterator[pd.DataFrame]:
+        torch.set_num_threads(threads)  # MKL has a number for each thread, on which the last bits depend
+        yield from predictions(model, preprocessing, tables, input, unseen)
+
     with file_written_whole(output) as file, prediction_progress(rows) as advance:
-        for frame in ahead(predictions(model, preprocessing, tables, input, unseen)):
+        for frame in ahead(predicted()):
             if escape_formulas:
                 texts = frame.select_dtypes(exclude="number").columns
                 frame = frame.assign(**{name: frame[name].map(as_text, na_action="ignore") for name in texts})
