@@ -297,12 +297,12 @@ def _document(path: Path) -> dict[str, Any]:
 def _read(path: Path, text_columns: Collection[str], settings: Preparation, folder: Path) -> Raw:
     """Read a raw file, add the lags, and parse the target; a large table is kept on the disk of `folder`."""
     identifier = [settings.id] if settings.id else []
-    scratch = None if settings.lags else folder
-    table = open_table(path, text_columns, settings.missing, settings.reading, identifier, scratch)
+    table = open_table(path, text_columns, settings.missing, settings.reading, identifier, folder)
     pa.default_memory_pool().release_unused()  # that of the blocks
     require_columns(table, settings.targets, path)
-    if isinstance(table, pd.DataFrame):
-        table = with_lags(table, settings.targets[0], settings.lags)
+    if settings.lags:
+        whole = table.frame() if isinstance(table, StoredTable) else table
+        table = with_lags(whole, settings.targets[0], settings.lags)
     named = [*settings.drop, *settings.column_types, *settings.reading.units, *identifier]
     named += [name for name in (settings.group, settings.time, settings.split_column) if name]
     require_columns(table, named, path)

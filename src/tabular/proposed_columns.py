@@ -188,7 +188,8 @@ def _is_code(column: "pd.Series[Any]") -> bool:
 def _is_date(column: "pd.Series[Any]") -> bool:
     if is_numeric(column):
         return False
-    return bool(column.dropna().astype(str).map(is_date).mean() > MOSTLY)
+    counts = column.dropna().astype(str).value_counts()
+    return bool(counts[[is_date(text) for text in counts.index]].sum() > MOSTLY * counts.sum())
 
 
 def _text_reason(column: "pd.Series[Any]") -> str | None:

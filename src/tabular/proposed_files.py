@@ -122,7 +122,7 @@ def _unknown_texts(column: "pd.Series[Any]", reading: Reading, is_target: bool) 
     """
     texts = plain_texts(column, reading)
     are_words = _words(texts)
-    few_words, words = are_words.sum(), set(texts[are_words])
+    few_words, words = are_words.sum(), set(texts[are_words].unique())
     if few_words < len(texts) and words <= UNKNOWN:
         return words
     if is_target and texts.nunique() <= MOST_NUMBER_CLASSES:
@@ -139,7 +139,8 @@ def _has_digit(text: str) -> bool:
 
 def _words(texts: "pd.Series[Any]") -> NDArray[np.bool_]:
     """Which texts (rows,) are no numbers."""
-    return texts.map(lambda text: plain_number(text.strip()) is None).to_numpy(dtype=bool)
+    are_words = {text: plain_number(text.strip()) is None for text in texts.unique()}
+    return texts.map(are_words).to_numpy(dtype=bool)
 
 
 def marked_number(column: "pd.Series[Any]") -> str | None:

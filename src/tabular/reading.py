@@ -95,9 +95,19 @@ def read_table(
         DataError: the file does not exist or has no rows, a column name appears twice, or a row has more or
             fewer cells than the header.
     """
-    if (source := _source(path, list(missing), reading, ids)) is not None:
-        scratch = Path(tempfile.gettempdir())
-        return stored_table(path, source, text_columns, missing, reading, scratch, ids).frame()
+    table = open_table(path, text_columns, missing, reading, ids, Path(tempfile.gettempdir()))
+    return table.frame() if isinstance(table, StoredTable) else table
+
+
+def _whole_table(
+    path: Path, texts: Collection[str], missing: Collection[str], reading: Reading, ids: Collection[str]
+) -> pd.DataFrame:
+    """Read a file as a whole; the arguments are those of `read_table`."""
+    if part_files(path):
+        raise DataError(
+            f"{path}: found a number of `missing` in another notation, such as -999.0 for -999; name it in "
+            "`missing`, too"
+        )
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
     kind = format_of(path)
@@ -109,7 +119,7 @@ def read_table(
     if kind not in readers:
         way = CONVERSIONS.get(kind, "save it as CSV")
         raise DataError(f"{path}: expected one of {', '.join([*readers, *ARROW_ENDINGS])}; {way}")
-    texts = [*text_columns, *ids]
+    texts = [*texts, *ids]
     table = refusing_damage(path, lambda: readers[kind](path, texts, list(missing), reading, ids))
     return typed_table(table, texts, missing, reading, ids, path)
 
@@ -120,9 +130,9 @@ def open_table(
     missing: Collection[str],
     reading: Reading,
     ids: Collection[str],
-    folder: Path | None,
+    folder: Path,
 ) -> pd.DataFrame | StoredTable:
-    """Read a raw table as `read_table`; a large CSV file into columns on the disk.
+    """Read a raw table as `read_table`, but a large one, Parquet, Feather and parts into columns on the disk.
 
     Args:
         path: as for `read_table`; the other arguments likewise.
@@ -130,18 +140,18 @@ def open_table(
         missing: likewise.
         reading: likewise.
         ids: likewise.
-        folder: of the temporary file; None keeps every table in memory.
+        folder: of the temporary file.
 
     Raises:
         DataError: as `read_table`.
     """
     with suppress(UnusualError):
-        if folder and (source := _source(path, list(missing), reading, ids, LARGE)) is not None:
+        if (source := _source(path, list(missing), reading, ids, LARGE)) is not None:
             table: StoredTable = refusing_damage(
                 path, lambda: stored_table(path, source, text_columns, missing, reading, folder, ids)
             )
             return table
-    return read_table(path, text_columns, missing, reading, ids)
+    return _whole_table(path, text_columns, missing, reading, ids)
 
 
 def _source(
@@ -166,13 +176,13 @@ def _part_source(path: Path, missing: list[str], reading: Reading, ids: Collecti
     """One file of several, of any format."""
 
     def as_texts(columns: list[str]) -> Source:
-        return text_source(columns, lambda: read_table(path, columns, missing, reading, ids))
+        return text_source(columns, lambda: _whole_table(path, columns, missing, reading, ids))
 
     with suppress(UnusualError):
         source = _source(path, missing, reading, ids, large=0)
         if source is not None:
             return with_fallback(source, as_texts(source.columns))
-    return as_texts(list(map(str, read_table(path, (), missing, reading, ids).columns)))
+    return as_texts(list(map(str, _whole_table(path, (), missing, reading, ids).columns)))
 
 
 def typed_table(
@@ -202,7 +212,7 @@ def typed_table(
     for name in table.columns:
         column = typed_cells(table[name], name in texts, () if name in ids else missing, reading, path)
         if column is not table[name]:
-            changed = table[name].map(lambda cell: isinstance(cell, str) and cell != cell.strip()).any()
+            changed = any(isinstance(cell, str) and cell != cell.strip() for cell in table[name].unique())
             stripped += [name] if changed else []
             table[name] = column
     if stripped and reading.strip:

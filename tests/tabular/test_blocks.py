@@ -55,7 +55,7 @@ def no_pandas(*_: Any) -> None:
 def in_blocks(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Every CSV file is large, and pandas is not asked."""
     monkeypatch.setattr("src.tabular.reading.LARGE", 0)
-    monkeypatch.setattr("src.tabular.reading.read_table", no_pandas)
+    monkeypatch.setattr("src.tabular.reading._whole_table", no_pandas)
     return monkeypatch
 
 
