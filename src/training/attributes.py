@@ -5,49 +5,56 @@ Lightning's checkpoint has parameters and buffers. Modules also count, anneal an
 several epochs, such as torchmetrics' MaxMetric.
 """
 
-import io
 import logging
 import sys
-from collections import deque
+from argparse import Namespace
 from collections.abc import Iterator
-from copy import deepcopy
-from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import torch
 from lightning import LightningModule, Trainer
 from lightning.fabric.utilities.apply_func import move_data_to_device
-from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 from torch.utils import data
 from torchmetrics import Metric, MetricCollection
 
+from src.training.plain_values import (
+    Container,
+    Scalar,
+    has_changed,
+    is_large,
+    is_plain,
+    loaded,
+    mark,
+    put,
+    stored,
+)
 from src.training.seeding import OwnGenerator
 
 logger = logging.getLogger(__name__)
 
-Scalar = bool | int | float | str | np.generic | None
-LARGE = 1 << 20  # bytes, or characters, of a value that is stored only if it is another one than at the start
-LARGEST_COMPARED = 1 << 26  # bytes of an object whose changes are looked for
-OF_TORCH = ("torch", "torchmetrics", "lightning", "lightning_fabric", "pytorch_lightning", "torchvision")
+OF_OTHERS = {  # packages whose objects have no state that steps depend on and that Lightning does not know
+    *("torch", "torchmetrics", "torchvision", "lightning", "lightning_fabric", "pytorch_lightning"),
+    *("wandb", "tensorboard", "mlflow", "matplotlib"),
+    *sys.stdlib_module_names,
+}
 # of Lightning itself, which sets them again
 OF_LIGHTNING = {
     *(vars(LightningModule()).keys() - {"training"}),
     *("_metric_attributes", "_hparams", "_hparams_initial", "_hparams_name"),
 }
-NAMED = "named tuple"  # the key of a stored one
 Place = tuple[str, str]  # the name of an owner, and of its attribute
 
 
 class Attributes:
-    """The plain attributes of a module, its parts and callbacks, and of data sets and samplers of loaders.
+    """The attributes of a module, its parts and callbacks, of data sets and samplers, and of objects in them.
 
-    Plain are numbers, texts, tensors, arrays, and lists, (named) tuples, dictionaries, sets and deques of
-    these, also in objects of the author's classes. Values above one mebibyte are stored only if the training
-    has put others in their place or changed their length, those of data sets never. A data module has
-    `state_dict` for what it needs when it makes its loaders, which is before these attributes are restored.
+    Stored is what has changed since the start of the process and is plain (src/training/plain_values.py).
+    A large value counts as changed if another has taken its place, or parts of it; those of data sets are
+    never stored. A data module has `state_dict` for what it needs when it makes its loaders, which is before
+    these attributes are restored.
 
     Args:
         trainer: at the start of a training, before a checkpoint's attributes are restored.
@@ -57,17 +64,16 @@ class Attributes:
     def __init__(self, trainer: Trainer, module: LightningModule) -> None:
         self.trainer = trainer
         self.module = module
-        self.start = {place: _mark(value) for place, _, value in self._values()}
-        self.odd: dict[Place, bytes | None] | None
-        self.odd = {place: _digest_of_object(value) for place, value in self._odd()}
-        self.samplers: dict[Place, list[Any]] = {}
+        self.start = {place: mark(value) for place, _, value in self._attributes()}
+        self.samplers: dict[Place, Any] = {}
+        self.warned = False
 
     def begin_epoch(self) -> None:
         """Remember where samplers are that go on from one epoch to the next, before they are asked for it."""
         self.samplers = {
-            place: deepcopy([_kind(value), _stored(value)])
-            for place, owner, value in self._values()
-            if isinstance(owner, data.Sampler) and is_plain(value)
+            place: stored(value)
+            for place, owner, value in self._attributes()
+            if isinstance(owner, data.Sampler) and _is_stored(value)
         }
 
     def state(self, within: bool) -> dict[str, Any]:
@@ -77,17 +83,13 @@ class Attributes:
             within: an epoch, of which the samplers will be asked again.
         """
         values = {
-            place: [_kind(value), _stored(value)]
-            for place, owner, value in self._values()
-            if not _same(value, self.start.get(place))
-            and not (isinstance(owner, data.Dataset) and _is_large(value))
-            and is_plain(value)
+            place: stored(value)
+            for place, owner, value in self._attributes()
+            if _is_stored(value)
+            and (place not in self.start or has_changed(value, self.start[place]))
+            and not (isinstance(owner, data.Dataset) and is_large(mark(value)))
         }
-        if within:
-            values |= self.samplers
-        state = {"values": list(values.items()), "metrics": self._metrics()}
-        copied: dict[str, Any] = apply_to_collection(state, Tensor, lambda tensor: tensor.detach().clone())
-        return copied
+        return {"values": values | (self.samplers if within else {}), "metrics": self._metrics()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Put the attributes and metrics of a checkpoint into the module.
@@ -95,29 +97,26 @@ class Attributes:
         Args:
             state: of `state`.
         """
+        state = move_data_to_device(state, self.module.device)
         owners = dict(self._owners())
-        for (owner, name), (kind, value) in state["values"]:
+        for (owner, name), value in state["values"].items():
             if owner in owners:
-                value = _loaded(move_data_to_device(value, self.module.device))
-                _put(_namespace(owners[owner]), name, kind, value)
+                put(_namespace(owners[owner]), name, loaded(value))
         metrics = dict(named_metrics(self.module))
         for name, (updates, states) in state["metrics"].items():
-            metric = metrics.get(name)
-            if metric is None:
-                continue
-            metric._update_count, metric._computed = updates, None
-            for attribute, value in move_data_to_device(states, self.module.device).items():
-                setattr(metric, attribute, value)
+            if name in metrics:
+                vars(metrics[name]).update(states, _update_count=updates, _computed=None)
 
     def warn_of_others(self) -> None:
         """Name what has changed since the start and cannot be stored; at the first call only."""
-        before, self.odd = self.odd, None
-        if before is None:
+        if self.warned:
             return
+        self.warned = True
         changed = [
             f"{owner or type(self.module).__name__}.{name} ({type(value).__name__})"
-            for (owner, name), value in self._odd()
-            if _digest_of_object(value) != before.get((owner, name))
+            for (owner, name), where, value in self._attributes()
+            if not (_is_stored(value) or isinstance(where, data.Dataset | data.Sampler))
+            and has_changed(value, self.start.get((owner, name)))
         ]
         if changed:
             logger.warning(
@@ -137,7 +136,7 @@ class Attributes:
                 # metrics that share their updates get the state of the one that has them
                 list(collection.items())
         return {
-            name: (metric._update_count, metric.metric_state)
+            name: (metric._update_count, {key: stored(part) for key, part in metric.metric_state.items()})
             for name, metric in named_metrics(self.module)
             if name not in reset
         }
@@ -159,35 +158,26 @@ class Attributes:
             seen.add(id(owner))
             if _is_own(owner) or isinstance(owner, nn.Module | dict):
                 yield name, owner
-            elif not isinstance(owner, data.Dataset | data.Sampler):
+            elif not isinstance(owner, data.Dataset | data.Sampler):  # torch's own hold the author's
                 continue
-            for attribute, value in list(_namespace(owner).items()):
-                if attribute not in OF_LIGHTNING and (_is_own(value) or isinstance(value, data.Dataset)):
-                    waiting.append((f"{name}.{attribute}".lstrip("."), value))
+            waiting += [
+                (f"{name}.{attribute}".lstrip("."), value)
+                for attribute, value in list(_namespace(owner).items())
+                if attribute not in OF_LIGHTNING and (_is_own(value) or isinstance(value, data.Dataset))
+            ]
 
-    def _values(self) -> Iterator[tuple[Place, Any, Any]]:
-        """Place, owner and value of each attribute that may be plain."""
+    def _attributes(self) -> Iterator[tuple[Place, Any, Any]]:
+        """Place, owner and value of each attribute that may change and is no owner."""
         for owner, each in self._owners():
             defaults = each._defaults if isinstance(each, Metric) else ()
             private = isinstance(each, nn.Module) and not isinstance(each, LightningModule)
             for name, value in list(_namespace(each).items()):
                 if name in OF_LIGHTNING or name in defaults or (private and name.startswith("_")):
                     continue
-                if isinstance(value, Scalar | Tensor | np.ndarray | list | tuple | dict | set | deque):
+                if isinstance(value, Scalar | Tensor | Container) or not (
+                    _is_of_others(value) or _is_own(value)
+                ):
                     yield (owner, name), each, value
-
-    def _odd(self) -> Iterator[tuple[Place, Any]]:
-        """The attributes of the module and of callbacks that are not plain, and may change."""
-        for owner, each in self._owners():
-            if isinstance(each, data.Dataset | data.Sampler | dict) or (
-                isinstance(each, nn.Module) and not _is_own(each)
-            ):
-                continue
-            for name, value in list(_namespace(each).items()):
-                if name in OF_LIGHTNING or (isinstance(each, nn.Module) and name.startswith("_")):
-                    continue
-                if _may_change(value) and not is_plain(value):
-                    yield (owner, name), value
 
 
 def named_metrics(module: LightningModule) -> list[tuple[str, Metric]]:
@@ -195,160 +185,26 @@ def named_metrics(module: LightningModule) -> list[tuple[str, Metric]]:
     return [(name, part) for name, part in module.named_modules() if isinstance(part, Metric)]
 
 
-def is_plain(value: Any) -> bool:
-    """Whether a value is made of what a checkpoint stores without a pickle."""
-    if isinstance(value, dict):
-        return all(isinstance(name, str | int | float) and is_plain(item) for name, item in value.items())
-    if type(value) in (list, tuple, set, deque) or _is_named(value):
-        return all(map(is_plain, value))
-    if isinstance(value, np.ndarray):
-        return value.dtype != object
-    return isinstance(value, Scalar | Tensor) and not isinstance(value, nn.Parameter)
+def _is_stored(value: Any) -> bool:
+    """Whether a checkpoint has an attribute: a dictionary of any class is filled, and keeps its class."""
+    return is_plain(dict(value) if isinstance(value, dict) else value)
+
+
+def _is_of_others(value: Any) -> bool:
+    """Whether an object is of a class of OF_OTHERS or of this project, or is constant or seeded by itself."""
+    package = type(value).__module__.partition(".")[0]
+    ours = type(value).__module__.startswith("src.training")
+    return ours or package in OF_OTHERS or isinstance(value, type | OwnGenerator | Path)
 
 
 def _is_own(value: Any) -> bool:
     """Whether an object is of a class of the author, or of another package that is none of torch's."""
-    if isinstance(value, type | OwnGenerator | Path | Scalar | Tensor | np.ndarray | data.DataLoader):
-        return False
-    package = type(value).__module__.partition(".")[0]
-    known = package in OF_TORCH or package in sys.stdlib_module_names or package in ("numpy", "pandas")
-    return not known and not type(value).__module__.startswith("src.training") and hasattr(value, "__dict__")
-
-
-def _may_change(value: Any) -> bool:
-    """Whether the content of a value may change in a way that no checkpoint has."""
-    if isinstance(value, list | tuple | dict | set | deque):
+    if isinstance(value, Namespace | SimpleNamespace):
         return True
-    package = type(value).__module__.partition(".")[0]
-    known = package in OF_TORCH or package in sys.stdlib_module_names
-    return not (known or callable(value) or _is_own(value) or isinstance(value, OwnGenerator))
-
-
-def _digest(value: Any) -> bytes | None:
-    """A digest of a plain value; None if it has none."""
-    content = sha256()
-    waiting = [value]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, Tensor):
-            if part.layout != torch.strided:
-                return None
-            content.update(f"{part.dtype} {part.shape}".encode())
-            part = part.detach().cpu().reshape(-1).view(torch.uint8).numpy()
-        if isinstance(part, np.ndarray):
-            content.update(f"{part.dtype} {part.shape}".encode() + part.tobytes())
-        elif isinstance(part, dict | list | tuple | set | deque):
-            content.update(f"{type(part)} {len(part)}".encode())
-            waiting += [item for pair in part.items() for item in pair] if isinstance(part, dict) else part
-        else:
-            content.update(repr(part).encode())
-    return content.digest()
-
-
-def _digest_of_object(value: Any) -> bytes | None:
-    """A digest of any object; None if it is large or cannot be written."""
-    if sys.getsizeof(value) > LARGEST_COMPARED:
-        return None
-    content = io.BytesIO()
-    try:
-        torch.save(value, content)
-    except Exception:  # of classes of others
-        return None
-    return sha256(content.getvalue()).digest()
+    arrays = type(value).__module__.partition(".")[0] in ("numpy", "pandas")
+    plain = isinstance(value, Scalar | Tensor | np.ndarray | Container | data.DataLoader)
+    return hasattr(value, "__dict__") and not (arrays or plain or _is_of_others(value))
 
 
 def _namespace(owner: Any) -> dict[str, Any]:
     return owner if isinstance(owner, dict) else vars(owner)
-
-
-def _is_large(value: Any) -> bool:
-    """Whether a value has more than LARGE bytes or characters, about; quick for any value."""
-    size, waiting = 0, [value]
-    while waiting and size <= LARGE:
-        part = waiting.pop()
-        if isinstance(part, Tensor | np.ndarray):
-            size += int(part.nbytes)
-        elif isinstance(part, dict | list | tuple | set | deque):
-            size += 8 * len(part)
-            if size <= LARGE:
-                waiting += part.values() if isinstance(part, dict) else part
-        elif isinstance(part, str):
-            size += len(part)
-    return size > LARGE
-
-
-def _mark(value: Any) -> Any:
-    """By what it is seen whether a value has changed: itself, a digest, or the identity of a large one."""
-    if isinstance(value, Scalar):
-        return value
-    return (value, _extent(value)) if _is_large(value) else _digest(value)
-
-
-def _same(value: Any, mark: Any) -> bool:
-    """Whether a value has the mark of the start."""
-    if isinstance(value, Scalar):
-        return type(value) is type(mark) and bool(value == mark)
-    if isinstance(mark, tuple):
-        return value is mark[0] and _extent(value) == mark[1]
-    return mark is not None and not _is_large(value) and _digest(value) == mark
-
-
-def _extent(value: Any) -> int:
-    """The length of a container, or how often a tensor was changed in place."""
-    return value._version if isinstance(value, Tensor) else len(value)
-
-
-def _kind(value: Any) -> str:
-    return next((kind.__name__ for kind in (list, dict, set, deque) if isinstance(value, kind)), "")
-
-
-def _stored(value: Any) -> Any:
-    """A value as the restricted loader of checkpoints reads it."""
-    if isinstance(value, dict):
-        return {name: _stored(item) for name, item in value.items()}
-    if _is_named(value):
-        return {
-            NAMED: f"{type(value).__module__}:{type(value).__qualname__}",
-            "items": [*map(_stored, value)],
-        }
-    if isinstance(value, list | tuple | deque):
-        return (tuple if isinstance(value, tuple) else list)(map(_stored, value))
-    return value
-
-
-def _loaded(value: Any) -> Any:
-    """A value of `_stored` as it was."""
-    if isinstance(value, dict):
-        items = {name: _loaded(item) for name, item in value.items()}
-        return _class_of(items[NAMED])._make(items["items"]) if NAMED in items else items
-    if isinstance(value, list | tuple):
-        return type(value)(map(_loaded, value))
-    return value
-
-
-def _is_named(value: Any) -> bool:
-    """Whether a value is a named tuple whose class is found by its name."""
-    kind = type(value)
-    return hasattr(kind, "_fields") and _class_of(f"{kind.__module__}:{kind.__qualname__}") is kind
-
-
-def _class_of(name: str) -> Any:
-    """The class of named tuples of that name in a module that is imported; None for anything else."""
-    module, _, qualified = name.partition(":")
-    found = getattr(sys.modules.get(module), qualified, None)
-    return found if isinstance(found, type) and issubclass(found, tuple) and hasattr(found, "_make") else None
-
-
-def _put(attributes: dict[str, Any], name: str, kind: str, value: Any) -> None:
-    """Put a value in place: into the container that is there, since others may hold it, too."""
-    present = attributes.get(name)
-    if isinstance(present, list | deque) and kind in ("list", "deque"):
-        present.clear()
-        present.extend(value)
-    elif isinstance(present, dict | set) and kind in ("dict", "set"):
-        present.clear()
-        present.update(value)
-    elif isinstance(present, Tensor) and present.requires_grad and present.shape == value.shape:
-        present.data.copy_(value)  # an optimizer may hold it
-    else:
-        attributes[name] = deque(value) if kind == "deque" else value

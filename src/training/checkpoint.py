@@ -274,19 +274,22 @@ class ResumableCheckpoint(Checkpoint):
             start()
             if plain is not None:
                 attributes.restore(plain)
-            attributes.begin_epoch()
+            self._remember_samplers()
             if within is not None:
                 restore_epoch(trainer, pl_module, within)
             begin_loaders(trainer)
 
         pl_module.on_train_start = start_and_restore  # type: ignore[method-assign]
 
+    def _remember_samplers(self) -> None:
+        if self.attributes is not None and self.steps is not None:
+            self.attributes.begin_epoch()
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the learning rate at the start of the epoch."""
         rates = [group["lr"] for optimizer in trainer.optimizers[:1] for group in optimizer.param_groups]
         self.learning_rate = float(rates[0]) if rates else 0.0
-        if self.attributes is not None:
-            self.attributes.begin_epoch()
+        self._remember_samplers()
         self.validated = False
         self.averaged = {}
 

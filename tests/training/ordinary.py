@@ -324,7 +324,7 @@ class Annealing:
     def __init__(self) -> None:
         self.noise = 0.5
         self.shadow = {"mean": torch.zeros(FEATURES)}
-        self.recent: deque[float] = deque(maxlen=3)
+        self.recent: dict[str, deque[float]] = {"loss": deque(maxlen=3)}
 
 
 class Move(NamedTuple):
@@ -408,13 +408,17 @@ class Stateful(Classifier):
         self.helper.shadow["mean"] += x.mean(0)
         x = self.norm(x) + self.helper.noise * torch.randn_like(x) + self.helper.shadow["mean"] / self.steps
         loss = super().training_step((x, y), batch_idx) * self.hparams["weight"]
-        self.helper.recent.append(loss.item())
+        self.helper.recent["loss"].append(loss.item())
         self.losses.append(loss.item())
         self.mean.update(loss)
         # the best accuracy so far, and the mean of all losses, change the gradients
         best = self.highest.compute() if self.highest.update_called else 0.5
         return (
-            loss * (1 + best) * self.mean.compute() * (1 + sum(self.helper.recent)) / len(self.losses) ** 0.5
+            loss
+            * (1 + best)
+            * self.mean.compute()
+            * (1 + sum(self.helper.recent["loss"]))
+            / len(self.losses) ** 0.5
         )
 
     def on_validation_epoch_end(self) -> None:

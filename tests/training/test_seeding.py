@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from src.core.errors import ConfigurationError
-from src.training import attributes
+from src.training import plain_values
 from src.training.checkpoint import CHECKPOINT, HISTORY, ResumableCheckpoint
 from src.training.exactness import Exactness
 from src.training.gradient_norms import GradientNorms
@@ -210,12 +210,12 @@ def test_what_no_checkpoint_has_is_named_after_the_first_epoch(
 
 
 def test_a_data_set_in_memory_is_in_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attributes, "LARGE", 100)
+    monkeypatch.setattr(plain_values, "LARGE", 100)
     train(tmp_path, Stateful, {"sampler": "by age"})
-    stored = dict(torch.load(tmp_path / CHECKPOINT, weights_only=True)["attributes"]["values"])
-    assert stored["", "steps"] == ["", 24]
-    assert stored["helper", "recent"][0] == "deque"
-    assert len(stored["", "losses"][1]) == 24  # large, and changed
+    stored = torch.load(tmp_path / CHECKPOINT, weights_only=True)["attributes"]["values"]
+    assert stored["", "steps"] == 24
+    assert len(stored["helper", "recent"]["loss"]["items"]) == 3
+    assert len(stored["", "losses"]) == 24  # large, and changed
     assert not [name for owner, name in stored if "dataset" in owner]
 
 

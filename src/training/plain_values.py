@@ -1,0 +1,146 @@
+"""Values that a checkpoint stores without a pickle, and whether they have changed."""
+
+import io
+import pickle
+import sys
+from collections import deque
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+Scalar = bool | int | float | str | np.generic | None
+Container = list | tuple | dict | set | deque
+LARGE = 1 << 20  # bytes of a value that is not compared by its content
+KIND = "kind of the container"  # the key of a stored one that torch's restricted loader does not know
+DEQUE = "deque"
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value is made of numbers, texts, tensors and arrays in containers of Python."""
+    if type(value) is dict:
+        return all(isinstance(name, Scalar) and is_plain(item) for name, item in value.items())
+    if type(value) in (list, tuple, set, deque) or _is_named(value):
+        return all(map(is_plain, value))
+    if isinstance(value, np.ndarray):
+        return value.dtype != object
+    return isinstance(value, Scalar | Tensor) and not isinstance(value, nn.Parameter)
+
+
+def stored(value: Any) -> Any:
+    """A plain value as torch's restricted loader reads it, with copies of its containers and tensors."""
+    if isinstance(value, dict):
+        return {name: stored(item) for name, item in value.items()}
+    if isinstance(value, deque):
+        return {KIND: DEQUE, "items": [*map(stored, value)], "maxlen": value.maxlen}
+    if _is_named(value):
+        kind = type(value)
+        return {KIND: f"{kind.__module__}:{kind.__qualname__}", "items": [*map(stored, value)]}
+    if isinstance(value, list | tuple):
+        return type(value)(map(stored, value))
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    return value.copy() if isinstance(value, np.ndarray | set) else value
+
+
+def loaded(value: Any) -> Any:
+    """A value of `stored` as it was."""
+    if isinstance(value, dict):
+        items = {name: loaded(item) for name, item in value.items()}
+        kind = items.get(KIND)
+        if kind == DEQUE:
+            return deque(items["items"], items["maxlen"])
+        return items if kind is None else _class_of(kind)._make(items["items"])
+    return type(value)(map(loaded, value)) if isinstance(value, list | tuple) else value
+
+
+def put(attributes: dict[str, Any], name: str, value: Any) -> None:
+    """Put a value in place: into the container that is there, since others may hold it, too."""
+    present = attributes.get(name)
+    if isinstance(present, list | deque) and isinstance(value, list | deque):
+        present.clear()
+        present.extend(value)
+    elif (isinstance(present, dict) and isinstance(value, dict)) or (
+        isinstance(present, set) and isinstance(value, set)
+    ):
+        present.clear()
+        present.update(value)
+    elif isinstance(present, Tensor) and present.requires_grad and present.shape == value.shape:
+        present.data.copy_(value)  # an optimizer may hold it
+    else:
+        attributes[name] = value
+
+
+def mark(value: Any) -> Any:
+    """What tells whether a value has changed.
+
+    Returns:
+        A digest of its content; of a value above LARGE the value itself and its parts; None for one that
+        cannot be pickled.
+    """
+    if isinstance(value, Scalar) and not isinstance(value, str):
+        return repr(value)
+    content = _Digest()
+    try:
+        if isinstance(value, Tensor | np.ndarray) and value.nbytes > LARGE:
+            raise _LargeError
+        pickle.dump(value, content, pickle.HIGHEST_PROTOCOL)
+    except _LargeError:
+        return value, _parts(value)
+    except Exception:  # of classes of others
+        return None
+    return content.hash.digest()
+
+
+def has_changed(value: Any, before: Any) -> bool:
+    """Whether a value differs from what `mark` saw."""
+    now = mark(value)
+    if isinstance(now, tuple) and isinstance(before, tuple):
+        return now[0] is not before[0] or now[1] != before[1]
+    return type(now) is not type(before) or now != before
+
+
+def is_large(mark: Any) -> bool:
+    """Whether a mark is that of a value above LARGE."""
+    return isinstance(mark, tuple)
+
+
+class _LargeError(Exception):
+    pass
+
+
+class _Digest(io.RawIOBase):
+    """A file that keeps the digest of its content, and takes LARGE bytes."""
+
+    def __init__(self) -> None:
+        self.hash = sha256()
+        self.size = 0
+
+    def write(self, content: Any) -> int:
+        """Take a part of the content."""
+        self.hash.update(content)
+        self.size += memoryview(content).nbytes
+        if self.size > LARGE:
+            raise _LargeError
+        return memoryview(content).nbytes
+
+
+def _parts(value: Any) -> Any:
+    """The identities of the items of a container, or how often a tensor was changed in place."""
+    if isinstance(value, Container):
+        return [*map(id, value.values() if isinstance(value, dict) else value)]
+    return value._version if isinstance(value, Tensor) else None
+
+
+def _is_named(value: Any) -> bool:
+    """Whether a value is a named tuple whose class is found by its name."""
+    kind = type(value)
+    return hasattr(kind, "_fields") and _class_of(f"{kind.__module__}:{kind.__qualname__}") is kind
+
+
+def _class_of(name: str) -> Any:
+    """The class of named tuples of that name in a module that is imported; None for anything else."""
+    module, _, qualified = name.partition(":")
+    found = getattr(sys.modules.get(module), qualified, None)
+    return found if isinstance(found, type) and issubclass(found, tuple) and hasattr(found, "_make") else None

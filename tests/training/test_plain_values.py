@@ -1,0 +1,103 @@
+"""Plain values come out of a checkpoint as they were, and their changes are seen."""
+
+from collections import OrderedDict, defaultdict, deque
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from src.training import plain_values
+from src.training.plain_values import has_changed, is_plain, loaded, mark, put, stored
+
+
+class Move(NamedTuple):
+    state: list[int]
+    reward: float
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"loss": deque([1.0, 2.0], maxlen=3), 4: {"seen": {1, 2}}},
+        [Move([1, 2], 0.5), (None, True, "text")],
+        deque([Move([], 1.0)]),
+    ],
+    ids=["deques and sets", "named tuples", "a deque of named tuples"],
+)
+def test_a_checkpoint_has_containers_as_they_were(value: Any, tmp_path: Path) -> None:
+    assert is_plain(value)
+    torch.save(stored(value), tmp_path / "a.ckpt")
+    found = loaded(torch.load(tmp_path / "a.ckpt", weights_only=True))
+    assert found == value
+    assert repr(found) == repr(value)  # with the greatest length of a deque
+
+
+def test_what_is_stored_does_not_change_with_the_value() -> None:
+    value = {"a": [torch.zeros(2), np.zeros(2)], "b": {1}}
+    kept = stored(value)
+    value["a"][0] += 1  # type: ignore[index]
+    value["a"][1] += 1  # type: ignore[index]
+    value["b"].add(2)  # type: ignore[union-attr]
+    assert kept["a"][0].tolist() == [0, 0]
+    assert kept["a"][1].tolist() == [0, 0]
+    assert kept["b"] == {1}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        object(),
+        [object()],
+        {"a": OrderedDict()},
+        np.array([None]),
+        torch.nn.Parameter(torch.zeros(1)),
+        {(1,): 2},
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_values_that_need_a_pickle_are_not_plain(value: Any) -> None:
+    assert not is_plain(value)
+
+
+def test_containers_that_others_hold_are_filled() -> None:
+    attributes = {
+        "a": [1],
+        "b": defaultdict(list, x=[1]),
+        "c": {1},
+        "d": torch.zeros(2, requires_grad=True),
+        "e": 1,
+    }
+    before = dict(attributes)
+    for name, value in {"a": [2, 3], "b": {"y": [4]}, "c": {5}, "d": torch.ones(2), "e": 2, "f": 3}.items():
+        put(attributes, name, value)
+    assert all(attributes[name] is before[name] for name in "abcd")
+    assert attributes["a"] == [2, 3]
+    assert attributes["b"]["y"] == [4]  # type: ignore[index]
+    assert attributes["b"]["new"] == []  # type: ignore[index]
+    assert attributes["d"].tolist() == [1, 1]  # type: ignore[union-attr]
+    assert (attributes["c"], attributes["e"], attributes["f"]) == ({5}, 2, 3)
+
+
+def test_changes_of_small_values_are_seen_by_their_content() -> None:
+    value = {"a": [torch.zeros(2)]}
+    before = mark(value)
+    assert not has_changed(value, before)
+    value["a"][0].numpy()[0] = 1
+    assert has_changed(value, before)
+    assert has_changed(True, mark(1))
+    assert not has_changed(1, mark(1))
+
+
+def test_changes_of_large_values_are_seen_by_their_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain_values, "LARGE", 1000)
+    tensor, buffer = torch.zeros(1000), deque((str(number) * 10 for number in range(100)), maxlen=100)
+    before = mark(tensor), mark(buffer)
+    assert not has_changed(tensor, before[0])
+    assert not has_changed(buffer, before[1])
+    tensor += 1
+    buffer.append("as long as before")
+    assert has_changed(tensor, before[0])
+    assert has_changed(buffer, before[1])
+    assert has_changed(torch.zeros(1000), before[0])
