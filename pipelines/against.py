@@ -13,7 +13,7 @@ import pandas as pd
 from yaml import YAMLError, safe_load
 
 from pipelines.parameters import read_parameters, studies_of
-from pipelines.report.scores import Expectation, Metrics, read_expectations, score_of
+from pipelines.report.scores import Expectation, Metrics, read_expectations, score_of, value_of
 from src.core.documents import parsed_json, read_json
 from src.core.errors import ConfigurationError, IntegrityError
 from src.core.git import git
@@ -122,7 +122,7 @@ def _model_row(
 ) -> Row:
     """The main metric of a model before and now."""
     score = score_of(new or old or {}, expectation)
-    before, now = ((metrics or {}).get(f"test/{score.metric}", math.nan) for metrics in (old, new))
+    before, now = (value_of(metrics or {}, score.metric) for metrics in (old, new))
     if old is None:
         result = "new"
     elif new is None:

@@ -18,17 +18,19 @@ from yaml import safe_load
 
 from pipelines.against import changed_metrics, commit_of, markdown_of
 from pipelines.parameters import read_parameters, studies_of
-from pipelines.report.scores import HIGHER_IS_BETTER, USUAL
+from pipelines.report.scores import USUAL
 from src.core.atomic import file_written_whole
 from src.core.documents import flat_keys, read_json
 from src.core.errors import ConfigurationError, exit_with_message
 from src.core.outputs import check_output
 from src.core.paths import MANIFEST, MODELS, RECORD, RUNS
+from src.core.scores import higher_is_better
 from src.reporting.noise import usual_metric
 from src.reporting.tables import markdown_table
 
 CELLS = RUNS / "cells"
 PARTS = ("model.", "data.", "trainer.callbacks", "trainer.logger")  # of several classes
+TEST = ("test/", "test_")  # what the metrics of the test begin with, those of most ordinary modules, too
 DIGEST = 8  # characters shown of the digest of the data
 Format = Literal["table", "csv", "md", "json"]
 
@@ -94,8 +96,9 @@ def compare(
         else:
             _print(table, f"{len(table)} changes against {against}", sort)
     else:
-        shown = table if columns else table[_usual_columns(table, str(name))]
-        _print(shown, f"{len(table)} runs of {name}", sort)
+        metrics = {metric for record in records.values() for metric in record["metrics"]}
+        shown = table if columns else table[_usual_columns(table, metrics, str(name))]
+        _print(shown, f"{len(table)} run{'s' * (len(table) != 1)} of {name}", sort)
         _print_trivial({run: records[run] for run in table.index})
     if output is not None:
         text = text_of(output.suffix.removeprefix(".") if format == "table" else format)
@@ -241,23 +244,28 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def _usual_columns(table: pd.DataFrame, name: str) -> list[str]:
-    """The columns for a terminal: test metrics, time, and the keys that differ.
+def _usual_columns(table: pd.DataFrame, metrics: set[str], name: str) -> list[str]:
+    """The columns for a terminal: metrics of the test, time, and the keys that differ.
 
-    The runs of a study have names that say their settings. Of a task, keys of classes that some runs do not
-    have, such as the arguments of one of several optimizers, are left out.
+    Of ordinary modules, which name their metrics as they like, all metrics. The runs of a study have names
+    that say their settings. Of a task, keys of classes that some runs do not have, such as the arguments of
+    one of several optimizers, are left out.
+
+    Args:
+        table: of the runs.
+        metrics: the names of its columns that are metrics.
+        name: of the task, model or study.
     """
     hidden = ("train/", "validation/", "gradient_norm/", "dead/", "epoch", "learning_rate")
-    columns = [str(column) for column in table if not str(column).startswith(hidden)]
     known = {"model", "data", "best_epoch", "seconds", "date", "current"}
     is_study = name in studies_of(read_parameters())
-    return [
-        column
-        for column in columns
-        if column in known
-        or column.startswith("test/")
-        or not (is_study or (column.startswith(PARTS) and table[column].isna().any()))
-    ]
+
+    def is_shown(column: str) -> bool:
+        if column in known or column in metrics:
+            return not column.startswith(hidden)
+        return not (is_study or (column.startswith(PARTS) and table[column].isna().any()))
+
+    return [str(column) for column in table if is_shown(str(column))]
 
 
 def _print(table: pd.DataFrame, title: str, sort: str | None) -> None:
@@ -271,7 +279,7 @@ def _print(table: pd.DataFrame, title: str, sort: str | None) -> None:
     console = Console() if sys.stdout.isatty() else Console(width=sum(widths.values()) + 1)
     first = {index: 0, str(sorted_by).rpartition(".")[2]: 1}
     room = console.width - 1
-    for column in sorted(cells, key=lambda column: first.get(column, 2 if column.startswith("test/") else 3)):
+    for column in sorted(cells, key=lambda column: first.get(column, 2 if column.startswith(TEST) else 3)):
         if widths[column] <= room or column in first:
             room -= widths[column]
         else:
@@ -297,7 +305,7 @@ def _print_trivial(records: dict[str, dict[str, Any]]) -> None:
         if metric is None or metric not in trivial:
             continue
         score, other = float(metrics[f"test/{metric}"]), float(trivial[metric])
-        gain = score - other if metric in HIGHER_IS_BETTER else other - score
+        gain = score - other if higher_is_better(metric) else other - score
         noise = 0.0
         if metric == "accuracy":
             variance = score * (1 - score) + other * (1 - other)

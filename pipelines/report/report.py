@@ -1,5 +1,6 @@
 """report.html: one page of all results, the last stage of the pipeline."""
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from pipelines.report.scores import (
     score_of,
     shown_metric,
     shown_number,
+    value_of,
 )
 from src.core.atomic import file_written_whole
 from src.core.documents import read_json
@@ -171,14 +173,14 @@ def _beside_table(name: str, models: list[str], metric: str) -> Table:
     losses = _losses(name)
     rows = []
     for model in models:
-        value = read_json(REPORTS / model / "metrics.json", f"evaluate@{model}").get(f"test/{metric}")
+        value = value_of(read_json(REPORTS / model / "metrics.json", f"evaluate@{model}"), metric)
         found, difference = _losses(model), ""
         same = _prepared(model) == _prepared(name)
         if model != name and losses is not None and found is not None and same:
             mean, half = mean_difference(found, losses)
             difference = f"{mean:+.4g} \u00b1 {half:.2g}"
         loss = "" if found is None else shown_number(float(found.mean()))
-        rows.append([model, "" if value is None else shown_number(value), loss, difference])
+        rows.append([model, "" if math.isnan(value) else shown_number(value), loss, difference])
     headings = [shown_metric(metric), "mean loss of a test row", f"difference to {name}, 95 % interval"]
     return Table(["model", *headings], rows if len(models) > 1 else [])
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import yaml
 
 from src.core.errors import ConfigurationError
+from src.core.scores import higher_is_better
 from src.reporting.noise import P_VALUE, usual_metric
 
 EXPECTED = Path("data/expected_scores.yaml")
 
-HIGHER_IS_BETTER = {"accuracy", "precision", "recall", "f1", "r2", "roc_auc", "pr_auc", "all_right"}
 # the score of a task without an expectation is the first of these that it has
-USUAL = ("accuracy", "quantile_loss", "rmse", "perplexity", "loss")
+USUAL = ("accuracy", "acc", "quantile_loss", "rmse", "perplexity", "loss")
 SHOWN = {
     "log_rmse": "log-RMSE",
     "rmse": "RMSE",
@@ -55,7 +55,7 @@ class Expectation:
 
     def verdict(self, score: float) -> str:
         """Whether a score is `better`, `as expected` or `below`: more than the tolerance away, or not."""
-        ahead = score - self.score if self.metric in HIGHER_IS_BETTER else self.score - score
+        ahead = score - self.score if higher_is_better(self.metric) else self.score - score
         if abs(ahead) <= self.tolerance * (1 + 1e-9):
             return "as expected"
         return "better" if ahead > 0 else "below"
@@ -66,7 +66,7 @@ class Score:
     """The main metric of a task, beside the best baseline, the trivial answer and the expectation.
 
     Args:
-        metric: its name, without `test/`.
+        metric: its name, without `test/`; the whole name of a metric of an ordinary module.
         value: on the test rows.
         baseline: the name of the best one.
         baseline_value: its value.
@@ -96,7 +96,7 @@ class Score:
     @property
     def higher_is_better(self) -> bool:
         """Whether higher values of the metric are better."""
-        return self.metric in HIGHER_IS_BETTER
+        return higher_is_better(self.metric)
 
     @property
     def ahead(self) -> bool:
@@ -114,7 +114,7 @@ class Score:
         if self.value == self.baseline_value:
             return "equal"
         direction = "higher" if self.value > self.baseline_value else "lower"
-        if self.metric in HIGHER_IS_BETTER:
+        if self.higher_is_better:
             return f"{abs(self.value - self.baseline_value) * 100:.2g} points {direction}"
         if self.baseline_value <= 0 or self.value > 10 * self.baseline_value:
             return f"more than ten times {direction}"
@@ -123,7 +123,7 @@ class Score:
 
 def best_of(metric: str, values: list[float]) -> float:
     """The highest score or the lowest error."""
-    return max(values) if metric in HIGHER_IS_BETTER else min(values)
+    return max(values) if higher_is_better(metric) else min(values)
 
 
 def shown_metric(name: str) -> str:
@@ -162,6 +162,27 @@ def metric_names(metrics: Metrics) -> list[str]:
     return sorted(name.removeprefix("test/") for name in metrics if name.startswith("test/"))
 
 
+def main_metric(metrics: Metrics) -> str:
+    """The metric of a model that stands for it.
+
+    Returns:
+        The first of USUAL, without `test/`. Of an ordinary module that names its metrics otherwise the whole
+        name: of a metric of the test, if there is one, and rather of an accuracy or the like than of a loss.
+    """
+    if usual := usual_metric(metrics, USUAL):
+        return usual
+    if names := metric_names(metrics):
+        return names[0]
+    found = sorted(name for name in metrics if name.startswith("test")) or sorted(metrics) or ["loss"]
+    chosen = [name for name in found if higher_is_better(name)] or [name for name in found if "loss" in name]
+    return (chosen or found)[0]
+
+
+def value_of(metrics: Metrics, metric: str) -> float:
+    """The value of a metric by the name of `main_metric`; NaN if there is none."""
+    return metrics.get(f"test/{metric}", metrics.get(metric, math.nan))
+
+
 def baselines_of(metrics: Metrics, metric: str) -> dict[str, float]:
     """A metric of each baseline."""
     found = re.compile(rf"baseline/([^/]+)/{re.escape(metric)}")
@@ -179,10 +200,9 @@ def score_of(metrics: Metrics, expectation: Expectation | None) -> Score:
     names = metric_names(metrics)
     if expectation and names and expectation.metric not in names:  # the task is trained for another target
         expectation = None
-    usual = usual_metric(metrics, USUAL)
-    metric = expectation.metric if expectation else usual or (names or ["loss"])[0]
+    metric = expectation.metric if expectation else main_metric(metrics)
     baselines = baselines_of(metrics, metric)
     value = best_of(metric, list(baselines.values())) if baselines else math.nan
     trivial, noise = baselines.get("trivial"), metrics.get(P_VALUE)
     winner = next((name for name, found in baselines.items() if found == value), None)
-    return Score(metric, metrics.get(f"test/{metric}", math.nan), winner, value, expectation, trivial, noise)
+    return Score(metric, value_of(metrics, metric), winner, value, expectation, trivial, noise)

@@ -3,7 +3,6 @@
 import csv
 import logging
 import math
-import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from src.core.errors import ConfigurationError, NonFiniteError
+from src.core.scores import higher_is_better
 from src.training.attributes import Attributes
 from src.training.epoch_state import epoch_state, restore_epoch
 from src.training.exactness import begin_loaders
@@ -26,11 +26,6 @@ RELOADS = "reload_dataloaders_every_n_epochs"
 HISTORY = "history.csv"
 logger = logging.getLogger(__name__)
 
-HIGHER_IS_BETTER = re.compile(
-    r"acc|f1|auc|r2|recall|precision|specificity|sensitivity|kappa|matthews|mcc|corr|iou|jaccard|dice|psnr|ssim|"
-    r"bleu|rouge|ndcg|mrr|reward",
-    re.IGNORECASE,
-)
 USUAL_MONITORS = ("validation/loss", "val_loss", "val/loss", "valid_loss", "validation_loss")
 MOST_OF_THE_TIME = 0.01  # the share of the time that checkpoints may take
 FIRST_GUESS = 0.01  # seconds to save a checkpoint, until one was saved
@@ -48,7 +43,7 @@ def chosen_by(configuration: dict[str, Any], logged: Iterable[str]) -> tuple[str
     """
     names = set(logged)
     monitor = configuration.get("monitor") or next((name for name in USUAL_MONITORS if name in names), None)
-    mode = configuration.get("mode") or ("max" if HIGHER_IS_BETTER.search(monitor or "") else "min")
+    mode = configuration.get("mode") or ("max" if higher_is_better(monitor or "") else "min")
     return monitor, mode
 
 

@@ -1,13 +1,13 @@
 """Values that a checkpoint stores without a pickle, and whether they have changed."""
 
 import io
-import pickle
 import sys
 from collections import deque
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 Scalar = bool | int | float | str | np.generic | None
@@ -85,7 +85,8 @@ def mark(value: Any) -> Any:
     try:
         if isinstance(value, Tensor | np.ndarray) and value.nbytes > LARGE:
             raise _LargeError
-        pickle.dump(value, content, pickle.HIGHEST_PROTOCOL)
+        # the older format, which is written part by part
+        torch.save(value, content, _use_new_zipfile_serialization=False)
     except _LargeError:
         return value, _parts(value)
     except Exception:  # of classes of others

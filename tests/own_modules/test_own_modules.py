@@ -43,6 +43,17 @@ MODULES: dict[str, tuple[set[str], int]] = {
     "siamese": ({"val/loss", "val/acc", "val/acc_best", "margin", "test/loss", "test/acc"}, 297),
     "dqn": (set(), 0),
     "log_lines": ({"val_loss", "val_acc", "val_f1", "test_acc", "test_f1"}, 40),
+    "simclr": (
+        {f"{part}_{name}" for part in ("val", "test") for name in ("loss", "acc_top1", "acc_top5")},
+        128,
+    ),
+    "forecaster": (
+        {f"{part}_loss/dataloader_idx_{number}" for part in ("val", "test") for number in range(2)}
+        | {f"{part}_{name}" for part in ("val_plain", "val_shifted", "test") for name in ("mae", "rmse")}
+        | {"val_total"},
+        93,
+    ),
+    "multitask": ({"val/loss", "val/acc", "val/worst_recall", "test/loss", "test/acc"}, 100),
 }
 STAGES = """
 import sys

@@ -142,6 +142,18 @@ def test_a_study_of_classes_shows_names_and_whole_metrics(capsys: pytest.Capture
     assert "test/" not in shown(capsys, "sizes", columns=["a_1"])
 
 
+@pytest.mark.parametrize("name", ["sizes", "tiny"])
+def test_metrics_of_ordinary_modules_are_shown(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    for folder in ("runs/cells/e1/runs/tiny/x", "runs/tiny/e1"):
+        keep(Path(folder), {"test_acc": 0.75, "val_f1": 0.5, "train/loss": 0.123}, 3.0)
+    Path("runs/studies/sizes.txt").write_text("e1\tsmall, seed 1\n")
+    told = shown(capsys, name, filter=["test_acc=0.75"])
+    assert "1 run of" in told
+    assert "test_acc" in told
+    assert "val_f1" in told
+    assert "0.123" not in told
+
+
 def test_a_narrow_terminal_keeps_the_sorted_metric_whole_and_names_the_rest(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

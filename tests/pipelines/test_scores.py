@@ -31,6 +31,23 @@ ERRORS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("metrics", "metric", "higher"),
+    [
+        ({"test_loss": 0.5, "test_acc": 0.75, "val_acc": 1.0}, "test_acc", True),
+        ({"test_loss/a": 0.5, "test_mae": 1.0, "val_r2": 0.9}, "test_loss/a", False),
+        ({"g_loss": 1.0, "d_loss": 2.0}, "d_loss", False),
+        ({"test/loss": 0.5, "test/acc": 0.75}, "acc", True),
+    ],
+)
+def test_an_ordinary_module_is_judged_by_a_metric_of_its_test(
+    metrics: dict[str, float], metric: str, higher: bool
+) -> None:
+    score = score_of(metrics, None)
+    assert (score.metric, score.higher_is_better) == (metric, higher)
+    assert score.value == metrics.get(metric, metrics.get(f"test/{metric}"))
+
+
 @pytest.fixture
 def expected(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], Expectation]:
     monkeypatch.chdir(ROOT)
