@@ -286,7 +286,8 @@ class Bundle:
         """The trained model, in evaluation mode.
 
         Raises:
-            ConfigurationError: the configuration describes no model of this project.
+            ConfigurationError: the configuration describes no model of this project, or one whose constructor
+                reads a file that is not here.
             IntegrityError: the model cannot be built from the configuration and the preprocessing, or the
                 weights are damaged.
         """
@@ -308,6 +309,11 @@ class Bundle:
         except Exception as error:
             if known := reported_error(error):
                 raise known from None
+            if absent := re.search(r"No such file or directory: '([^']+)'", str(error)):
+                raise ConfigurationError(
+                    f"{self.folder}: the constructor of the module reads {absent[1]}, which is not here; put "
+                    "it back, or train a module that reads it in setup of the stage `fit`"
+                ) from error
             raise IntegrityError(
                 f"{self.folder}: no model comes of {CONFIGURATION} and {PREPROCESSING}: {_short(error)}"
             ) from error

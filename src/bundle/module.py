@@ -4,6 +4,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from functools import wraps
 from importlib import import_module
 from inspect import signature
@@ -18,6 +19,7 @@ from lightning import Callback, LightningDataModule, LightningModule, Trainer, s
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from numpy.typing import NDArray
+from torch import nn
 from torch.utils.data import DataLoader
 
 from src.bundle.bundle import Bundle
@@ -90,6 +92,9 @@ def repeat_setup(seed: int, model: Any, data: Any) -> None:
     Many modules split their rows at random in `setup`, which is called for `fit`, for `test` and again in
     each later command. A row of the training in one call could otherwise be a row of the test in another.
 
+    Weights that the `setup` of a module reads are where a training begins; in other commands the trained ones
+    stay.
+
     The validation rows are those that were validated in `fit`, so the owner of the loaders sets up for
     `fit` to validate: modules often know no stage `validate`.
 
@@ -100,14 +105,19 @@ def repeat_setup(seed: int, model: Any, data: Any) -> None:
     """
     for part in (model, data):
         if part is not None:
-            part.setup = _seeded_setup(part.setup, seed, part is (data or model))
+            part.setup = _seeded_setup(part, seed, part is (data or model))
 
 
-def _seeded_setup(setup: Callable[..., None], seed: int, loads: bool) -> Callable[..., None]:
+def _seeded_setup(part: Any, seed: int, loads: bool) -> Callable[..., None]:
+    setup = part.setup
+
     @wraps(setup)
     def seeded(stage: str) -> None:
         seed_everything(seed, verbose=False)
+        trained = deepcopy(part.state_dict()) if isinstance(part, nn.Module) and stage != "fit" else None
         setup("fit" if loads and stage == "validate" else stage)
+        if trained is not None:  # a setup that reads pretrained weights
+            part.load_state_dict(trained)
 
     return seeded
 

@@ -9,6 +9,7 @@ import logging
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from io import IOBase
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -66,7 +67,8 @@ class Attributes:
         self.module = module
         self.start = {place: mark(value) for place, _, value in self._attributes()}
         self.samplers: dict[Place, Any] = {}
-        self.warned = False
+        self.epochs = 0
+        self.iterators: dict[Place, Any] = {}
 
     def begin_epoch(self) -> None:
         """Remember where samplers are that go on from one epoch to the next, before they are asked for it."""
@@ -108,21 +110,35 @@ class Attributes:
                 vars(metrics[name]).update(states, _update_count=updates, _computed=None)
 
     def warn_of_others(self) -> None:
-        """Name what has changed since the start and cannot be stored; at the first call only."""
-        if self.warned:
+        """Name what cannot be stored: what the first epoch has changed, and iterators that go on after it."""
+        if self.epochs == 2:
             return
-        self.warned = True
-        changed = [
-            f"{owner or type(self.module).__name__}.{name} ({type(value).__name__})"
-            for (owner, name), where, value in self._attributes()
-            if not (_is_stored(value) or isinstance(where, data.Dataset | data.Sampler))
-            and has_changed(value, self.start.get((owner, name)))
-        ]
+        self.epochs += 1
+        odd = {
+            place: value
+            for place, owner, value in self._attributes()
+            if not (_is_stored(value) or isinstance(owner, data.Dataset))
+        }
+        if self.epochs == 1:
+            self.iterators = {place: value for place, value in odd.items() if _is_iterator(value)}
+            changed = {
+                place: value
+                for place, value in odd.items()
+                if place not in self.iterators and has_changed(value, self.start.get(place))
+            }
+        else:
+            changed = {place: value for place, value in self.iterators.items() if odd.get(place) is value}
+            self.iterators = {}
         if changed:
+            names = [
+                f"{owner or type(self.module).__name__}.{name} ({type(value).__name__})"
+                for (owner, name), value in changed.items()
+            ]
             logger.warning(
                 "%s: the training changes what no checkpoint has; after an interruption it may end with "
-                "other weights; keep numbers, tensors, lists or dictionaries, or use on_save_checkpoint",
-                ", ".join(changed),
+                "other weights; keep numbers, tensors, lists or dictionaries, use on_save_checkpoint, or "
+                "make iterators anew in each epoch",
+                ", ".join(names),
             )
 
     def _metrics(self) -> dict[str, tuple[int, dict[str, Any]]]:
@@ -174,9 +190,8 @@ class Attributes:
             for name, value in list(_namespace(each).items()):
                 if name in OF_LIGHTNING or name in defaults or (private and name.startswith("_")):
                     continue
-                if isinstance(value, Scalar | Tensor | Container) or not (
-                    _is_of_others(value) or _is_own(value)
-                ):
+                constant = _is_of_others(value) and not _is_iterator(value)
+                if isinstance(value, Scalar | Tensor | Container) or not (constant or _is_own(value)):
                     yield (owner, name), each, value
 
 
@@ -195,6 +210,11 @@ def _is_of_others(value: Any) -> bool:
     package = type(value).__module__.partition(".")[0]
     ours = type(value).__module__.startswith("src.training")
     return ours or package in OF_OTHERS or isinstance(value, type | OwnGenerator | Path)
+
+
+def _is_iterator(value: Any) -> bool:
+    """Whether an object has a position that nothing can restore, such as `iter(loader)` or `cycle(rows)`."""
+    return isinstance(value, Iterator) and not isinstance(value, IOBase)
 
 
 def _is_own(value: Any) -> bool:

@@ -4,7 +4,7 @@ import io
 import sys
 from collections import deque
 from hashlib import sha256
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
@@ -86,10 +86,10 @@ def mark(value: Any) -> Any:
         if isinstance(value, Tensor | np.ndarray) and value.nbytes > LARGE:
             raise _LargeError
         # the older format, which is written part by part
-        torch.save(value, content, _use_new_zipfile_serialization=False)
+        torch.save(value, cast(IO[bytes], content), _use_new_zipfile_serialization=False)
     except _LargeError:
         return value, _parts(value)
-    except Exception:  # of classes of others
+    except Exception:  # of other classes
         return None
     return content.hash.digest()
 

@@ -144,6 +144,16 @@ def test_a_module_is_exported_or_refused_by_name(project: Path, run: Callable[..
     )
 
 
+@pytest.mark.slow
+def test_a_file_that_the_constructor_reads_is_named(project: Path, run: Callable[..., str]) -> None:
+    run("-m", "src.cli", "fit", "--config=configs/finetune.yaml", "--trainer.max_epochs=1")
+    weights = project / "data" / "resnet18.pt"
+    weights.rename(project / "elsewhere.pt")
+    said = run("-m", "src.cli", "predict", "--config=configs/finetune.yaml", code=2)
+    (project / "elsewhere.pt").rename(weights)
+    assert "models/finetune: the constructor of the module reads data/resnet18.pt, which is not here" in said
+
+
 LAYERS = '''"""A module that makes its layers in {hook}."""
 
 import pytorch_lightning as pl
@@ -228,6 +238,28 @@ def test_a_random_split_in_setup_is_the_same_in_all_commands() -> None:
         data.setup(stage)
         seen.append(list(data.train))
     assert seen[0] == seen[1] == seen[2]
+
+
+class Pretrained(Bare):
+    """Reads its first weights in `setup`; with loaders of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1, bias=False)
+
+    def setup(self, stage: str) -> None:
+        self.layer.load_state_dict({"weight": torch.zeros(1, 1)})
+
+
+def test_weights_that_setup_reads_replace_no_trained_ones() -> None:
+    model = Pretrained()
+    repeat_setup(7, model, None)
+    model.setup("fit")
+    assert model.layer.weight.item() == 0
+    torch.nn.init.ones_(model.layer.weight)
+    for stage in ("validate", "test", "predict"):
+        model.setup(stage)
+        assert model.layer.weight.item() == 1
 
 
 def test_what_a_module_lacks_is_said_before_training() -> None:

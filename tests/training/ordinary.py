@@ -357,11 +357,16 @@ class Replaying(Classifier):
         super().__init__()
         self.agent = Player()
         self.views = [self.agent]  # what only a pickle could store
+        self.more = iter(DataLoader(Points(), 1))
+
+    def on_train_epoch_start(self) -> None:
+        self.fresh = iter(DataLoader(Points(), 1))
 
     def train_dataloader(self) -> Any:
         return DataLoader(Replay(self.agent), batch_size=8)
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
+        next(self.more)
         self.agent.buffer.append(Move(np.random.rand(FEATURES).astype("f"), batch_idx % CLASSES))  # noqa: NPY002
         return super().training_step(batch, batch_idx)
 
