@@ -23,9 +23,8 @@ from torchmetrics import Metric, MetricCollection
 
 from src.training.plain_values import (
     Container,
+    LargeMark,
     Scalar,
-    has_changed,
-    is_large,
     is_plain,
     loaded,
     mark,
@@ -53,9 +52,8 @@ class Attributes:
     """The attributes of a module, its parts and callbacks, of data sets and samplers, and of objects in them.
 
     Stored is what has changed since the start of the process and is plain (src/training/plain_values.py).
-    A large value counts as changed if another has taken its place, or parts of it; those of data sets are
-    never stored. A data module has `state_dict` for what it needs when it makes its loaders, which is before
-    these attributes are restored.
+    Large values of data sets are not looked at. A data module has `state_dict` for what it needs to make
+    loaders, which is before these attributes are restored.
 
     Args:
         trainer: at the start of a training, before a checkpoint's attributes are restored.
@@ -65,7 +63,7 @@ class Attributes:
     def __init__(self, trainer: Trainer, module: LightningModule) -> None:
         self.trainer = trainer
         self.module = module
-        self.start = {place: mark(value) for place, _, value in self._attributes()}
+        self.start = {place: _mark(owner, value) for place, owner, value in self._attributes()}
         self.samplers: dict[Place, Any] = {}
         self.epochs = 0
         self.iterators: dict[Place, Any] = {}
@@ -87,9 +85,7 @@ class Attributes:
         values = {
             place: stored(value)
             for place, owner, value in self._attributes()
-            if _is_stored(value)
-            and (place not in self.start or has_changed(value, self.start[place]))
-            and not (isinstance(owner, data.Dataset) and is_large(mark(value)))
+            if self._has_changed(place, owner, value) and _is_stored(value)
         }
         return {"values": values | (self.samplers if within else {}), "metrics": self._metrics()}
 
@@ -124,7 +120,7 @@ class Attributes:
             changed = {
                 place: value
                 for place, value in odd.items()
-                if place not in self.iterators and has_changed(value, self.start.get(place))
+                if place not in self.iterators and mark(value) != self.start.get(place)
             }
         else:
             changed = {place: value for place, value in self.iterators.items() if odd.get(place) is value}
@@ -140,6 +136,13 @@ class Attributes:
                 "make iterators anew in each epoch",
                 ", ".join(names),
             )
+
+    def _has_changed(self, place: Place, owner: Any, value: Any) -> bool:
+        """Whether a value is another one than at the start, and none that a data set holds in memory."""
+        now = _mark(owner, value)
+        if isinstance(now, LargeMark) and isinstance(owner, data.Dataset):
+            return False
+        return now is None or now != self.start.get(place)
 
     def _metrics(self) -> dict[str, tuple[int, dict[str, Any]]]:
         """The states of the metrics, without those that Lightning resets at the end of the epoch."""
@@ -198,6 +201,11 @@ class Attributes:
 def named_metrics(module: LightningModule) -> list[tuple[str, Metric]]:
     """The metrics of a module and of its parts."""
     return [(name, part) for name, part in module.named_modules() if isinstance(part, Metric)]
+
+
+def _mark(owner: Any, value: Any) -> Any:
+    """The mark of an attribute; without a look at the rows of a data set in memory."""
+    return mark(value, large=not isinstance(owner, data.Dataset))
 
 
 def _is_stored(value: Any) -> bool:

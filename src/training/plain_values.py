@@ -3,8 +3,10 @@
 import io
 import sys
 from collections import deque
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import IO, Any, cast
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -72,39 +74,36 @@ def put(attributes: dict[str, Any], name: str, value: Any) -> None:
         attributes[name] = value
 
 
-def mark(value: Any) -> Any:
-    """What tells whether a value has changed.
+def mark(value: Any, large: bool = True) -> Any:
+    """What tells whether a value has changed, by comparison with an earlier mark.
+
+    Args:
+        value: of any kind.
+        large: whether to look into a value above LARGE, at about a second a gigabyte.
 
     Returns:
-        A digest of its content; of a value above LARGE the value itself and its parts; None for one that
-        cannot be pickled.
+        None for a value that cannot be read in this way.
     """
     if isinstance(value, Scalar) and not isinstance(value, str):
         return repr(value)
     content = _Digest()
     try:
         if isinstance(value, Tensor | np.ndarray) and value.nbytes > LARGE:
-            raise _LargeError
+            return LargeMark(_sum(value) if large else 0)
         # the older format, which is written part by part
         torch.save(value, cast(IO[bytes], content), _use_new_zipfile_serialization=False)
     except _LargeError:
-        return value, _parts(value)
+        return LargeMark(_sum(value) if large else 0)
     except Exception:  # of other classes
         return None
     return content.hash.digest()
 
 
-def has_changed(value: Any, before: Any) -> bool:
-    """Whether a value differs from what `mark` saw."""
-    now = mark(value)
-    if isinstance(now, tuple) and isinstance(before, tuple):
-        return now[0] is not before[0] or now[1] != before[1]
-    return type(now) is not type(before) or now != before
+@dataclass(frozen=True)
+class LargeMark:
+    """The mark of a value above LARGE."""
 
-
-def is_large(mark: Any) -> bool:
-    """Whether a mark is that of a value above LARGE."""
-    return isinstance(mark, tuple)
+    sum: int
 
 
 class _LargeError(Exception):
@@ -127,11 +126,17 @@ class _Digest(io.RawIOBase):
         return memoryview(content).nbytes
 
 
-def _parts(value: Any) -> Any:
-    """The identities of the items of a container, or how often a tensor was changed in place."""
+def _sum(value: Any) -> int:
+    """A number that changes with the content; of objects of other classes with their identity."""
+    if isinstance(value, dict):
+        return hash((*map(_sum, value.keys()), *map(_sum, value.values())))
     if isinstance(value, Container):
-        return [*map(id, value.values() if isinstance(value, dict) else value)]
-    return value._version if isinstance(value, Tensor) else None
+        return hash(tuple(map(_sum, value)))
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().reshape(-1).view(torch.uint8).numpy()
+    if isinstance(value, np.ndarray) and not isinstance(value, np.memmap):
+        return crc32(np.ascontiguousarray(value).data)
+    return hash(value) if isinstance(value, Scalar) else id(value)
 
 
 def _is_named(value: Any) -> bool:

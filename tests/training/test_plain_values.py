@@ -1,6 +1,7 @@
 """Plain values come out of a checkpoint as they were, and their changes are seen."""
 
 from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from src.training import plain_values
-from src.training.plain_values import has_changed, is_plain, loaded, mark, put, stored
+from src.training.plain_values import is_plain, loaded, mark, put, stored
 
 
 class Move(NamedTuple):
@@ -80,6 +81,10 @@ def test_containers_that_others_hold_are_filled() -> None:
     assert (attributes["c"], attributes["e"], attributes["f"]) == ({5}, 2, 3)
 
 
+def has_changed(value: Any, before: Any) -> bool:
+    return bool(mark(value) != before)
+
+
 def test_changes_of_small_values_are_seen_by_their_content() -> None:
     value = {"a": [torch.zeros(2)]}
     before = mark(value)
@@ -92,12 +97,31 @@ def test_changes_of_small_values_are_seen_by_their_content() -> None:
 
 def test_changes_of_large_values_are_seen_by_their_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plain_values, "LARGE", 1000)
-    tensor, buffer = torch.zeros(1000), deque((str(number) * 10 for number in range(100)), maxlen=100)
-    before = mark(tensor), mark(buffer)
-    assert not has_changed(tensor, before[0])
-    assert not has_changed(buffer, before[1])
-    tensor += 1
-    buffer.append("as long as before")
-    assert has_changed(tensor, before[0])
-    assert has_changed(buffer, before[1])
-    assert has_changed(torch.zeros(1000), before[0])
+    tensor, array = torch.zeros(1000), np.zeros(1000)
+    average = {"mean": torch.zeros(1000), "last": np.zeros((2, 500)).T}
+    buffer = deque((str(number) * 10 for number in range(100)), maxlen=100)
+    values = [tensor, array, average, average, buffer]
+    changes: list[Callable[[], Any]] = [
+        lambda: tensor.add_(1),
+        lambda: array.put(999, 1),
+        lambda: average["mean"].sub_(1),  # type: ignore[union-attr]
+        lambda: average["last"].put(3, 1),  # type: ignore[union-attr, operator]
+        lambda: buffer.append("the buffer is as long as before"),
+    ]
+    for value, change in zip(values, changes, strict=True):
+        before = mark(value)
+        assert not has_changed(value, before)
+        change()
+        assert has_changed(value, before)
+    average["mean"] = average["mean"] * 1  # another tensor of the same content
+    assert not has_changed(average, mark(average))
+    assert has_changed(torch.zeros(1000), mark(tensor))
+
+
+def test_tensors_of_a_validation_have_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch.inference_mode():
+        small, large = torch.zeros(2), torch.zeros(1000)
+    monkeypatch.setattr(plain_values, "LARGE", 1000)
+    for value in (small, large):
+        assert not has_changed(value, mark(value))
+    assert has_changed(small + 1, mark(small))
