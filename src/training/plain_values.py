@@ -86,17 +86,10 @@ def mark(value: Any, large: bool = True) -> Any:
     """
     if isinstance(value, Scalar) and not isinstance(value, str):
         return repr(value)
-    content = _Digest()
     try:
-        if isinstance(value, Tensor | np.ndarray) and value.nbytes > LARGE:
-            return LargeMark(_sum(value) if large else 0)
-        # the older format, which is written part by part
-        torch.save(value, cast(IO[bytes], content), _use_new_zipfile_serialization=False)
-    except _LargeError:
-        return LargeMark(_sum(value) if large else 0)
+        return _digest(value) or LargeMark(_sum(value) if large else 0)
     except Exception:  # of other classes
         return None
-    return content.hash.digest()
 
 
 @dataclass(frozen=True)
@@ -124,6 +117,19 @@ class _Digest(io.RawIOBase):
         if self.size > LARGE:
             raise _LargeError
         return memoryview(content).nbytes
+
+
+def _digest(value: Any) -> bytes | None:
+    """A digest of the content; None of a value above LARGE."""
+    if isinstance(value, Tensor | np.ndarray) and value.nbytes > LARGE:
+        return None
+    content = _Digest()
+    try:
+        # the older format, which is written part by part
+        torch.save(value, cast(IO[bytes], content), _use_new_zipfile_serialization=False)
+    except _LargeError:
+        return None
+    return content.hash.digest()
 
 
 def _sum(value: Any) -> int:

@@ -125,3 +125,9 @@ def test_tensors_of_a_validation_have_marks(monkeypatch: pytest.MonkeyPatch) -> 
     for value in (small, large):
         assert not has_changed(value, mark(value))
     assert has_changed(small + 1, mark(small))
+
+
+def test_what_cannot_be_compared_has_no_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain_values, "LARGE", 1000)
+    assert mark(lambda: None) is None
+    assert mark([torch.eye(1000).to_sparse()]) is None
