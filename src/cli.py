@@ -182,7 +182,9 @@ class LockstepCLI(LightningCLI):
         if self.subcommand != "fit":
             files = any(isinstance(callback, Checkpoint) for callback in given)
             return super().instantiate_trainer(enable_checkpointing=files, **kwargs)
-        self.lacks = [] if hasattr(self.model, "trivial_metrics") else lacking(self.model, self.datamodule)
+        self.lacks = []
+        if not hasattr(self.model, "trivial_metrics"):
+            self.lacks = lacking(self.model, self.datamodule, self.configuration.get("monitor"))
         self.run_folder = RUNS / self.name / run_digest(self.configuration, self.prepared)
         self.run_folder.mkdir(parents=True, exist_ok=True)
         # Lightning's own bar shows what a module logs with prog_bar

@@ -56,11 +56,18 @@ def scores(
     return {name: value for row in rows for name, value in row.items()}
 
 
-def lacking(model: LightningModule, data: LightningDataModule | None) -> list[str]:
+def lacking(
+    model: LightningModule, data: LightningDataModule | None, monitor: str | None = None
+) -> list[str]:
     """One line for each ability that an ordinary module does not have, with what will be absent.
 
+    Args:
+        model: the module.
+        data: its data module; None if the module has the loaders.
+        monitor: the metric that chooses the epoch.
+
     Raises:
-        ConfigurationError: there is nothing to train.
+        ConfigurationError: there is nothing to train, or `monitor` is of a validation that there is not.
     """
     source = data or model
     for name, owner in (
@@ -81,6 +88,11 @@ def lacking(model: LightningModule, data: LightningDataModule | None) -> list[st
             for name, owner in zip(needed, (model, source), strict=True)
             if not is_overridden(name, owner)
         ]
+        if missing and stage == "validate" and "val" in (monitor or ""):
+            raise ConfigurationError(
+                f"monitor: there will be no '{monitor}': no {' and no '.join(missing)}; leave it "
+                "out to keep the last epoch"
+            )
         if missing:
             lines.append(f"no {' and no '.join(missing)}: {absent[stage]}")
     return lines

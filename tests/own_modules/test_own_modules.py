@@ -269,6 +269,8 @@ def test_what_a_module_lacks_is_said_before_training() -> None:
         "unless `monitor` names a metric",
         "no test_step and no test_dataloader: no metrics of the test",
     ]
+    with pytest.raises(ConfigurationError, match="no 'val_acc': no validation_step and no val_dataloader"):
+        lacking(Bare(), Parts(), "val_acc")
     with pytest.raises(ConfigurationError, match="LightningModule has no training_step"):
         lacking(LightningModule(), Parts())
     with pytest.raises(ConfigurationError, match="Bare has no train_dataloader: there is nothing to train"):
