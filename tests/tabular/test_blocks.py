@@ -11,10 +11,11 @@ import pyarrow as pa
 import pytest
 
 from src.core.errors import DataError
+from src.preparation.splits import repeated
 from src.tabular.blocks import UnusualError, csv_blocks, numbers_of
 from src.tabular.dialect import DEFAULT, Reading
 from src.tabular.prepare import Preparation, prepare
-from src.tabular.values import MISSING
+from src.tabular.values import MISSING, code_counts, first_rows
 
 ROWS = 60
 COLUMNS: dict[str, list[Any]] = {
@@ -192,3 +193,19 @@ def test_numbers_are_those_of_pandas(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["nan", "x", "1_000", "-0", "1,5", "0x1A", "True"])
 def test_what_is_no_sure_number_stays_a_text(text: str) -> None:
     assert numbers_of(pa.array([*["1"] * 99, text])) is None
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 2, 3, 100])
+def test_codes_are_counted_in_blocks(rows_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("src.tabular.values.ROWS_AT_ONCE", rows_at_once)
+    codes = np.array([1, -1, 0, 1, 0, 1], dtype=np.int8)
+    assert first_rows(codes, 3).tolist() == [2, 0, 6, 1]  # the third code is in no row; the last one is -1
+    assert code_counts(codes, 3).tolist() == [2, 3, 0]
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 2, 100])
+def test_equal_rows_are_found_in_blocks(rows_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("src.preparation.splits.ROWS_AT_ONCE", rows_at_once)
+    table = pd.DataFrame({"x": [0.5, 1, 0.5, 1, 2], "kind": pd.Categorical(["a", "b", "a", "a", "b"])})
+    assert repeated(table, ["x", "kind"])[0].tolist() == [0, 1, 0, 2, 3]
+    assert repeated(table[1:], ["x", "kind"])[0].tolist() == [0, 1, 2, 3]
