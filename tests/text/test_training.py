@@ -10,10 +10,11 @@ from src.cli import main
 from src.text.prepare import Preparation, prepare
 
 CHARACTERS = "春夏秋冬东南西北金木水火土风花雪月山川云天地人日星江海河湖石"
-CONFIG = yaml.safe_load((Path(__file__).parents[2] / "configs" / "poems.yaml").read_text(encoding="utf-8"))
+CONFIG = Path(__file__).parents[2] / "configs/poems.yaml"
 RECURRENT = {"cell": "lstm", "layers": 2, "embedding_size": 8, "hidden_size": 8}
 
 
+@pytest.mark.tasks("poems")
 @pytest.mark.usefixtures("settings_of_the_process")
 @pytest.mark.parametrize(
     ("network", "options"),
@@ -35,7 +36,7 @@ def test_other_networks_train_and_write_poems(
     raw.mkdir(parents=True)
     (raw / "poems.txt").write_text("".join(f"甲{one}，乙丙{one}。\n" for one in CHARACTERS), encoding="utf-8")
     prepare(raw, Path("data/prepared/poems"), Preparation())
-    config: dict[str, Any] = yaml.safe_load(yaml.safe_dump(CONFIG))
+    config: dict[str, Any] = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
     config["model"]["init_args"]["network"] = network
     config["trainer"]["max_epochs"] = 1
     Path("poems.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
