@@ -13,6 +13,7 @@ from src.images.sample import write_sample
 SAMPLES = Path(__file__).parents[2] / "data/samples"
 
 
+@pytest.mark.tasks("fashion_mnist")
 def test_the_garments_are_files_of_fashion_mnist(tmp_path: Path) -> None:
     write_sample(SAMPLES / "fashion_mnist.yaml", tmp_path)
     for prefix, count in (("train", 6000), ("t10k", 1000)):
