@@ -66,6 +66,8 @@ RESOURCE_ERRNOS = {
     errno.ENAMETOOLONG,
 }
 
+WRITTEN_IN_PART = re.compile(r"\d+ requested and \d+ written")  # an OSError of NumPy, without its reason
+
 
 def exit_with_message(main: Callable[[], object]) -> None:
     """Run `main`; end with one line and the exit code of the error's kind instead of a traceback.
@@ -118,6 +120,8 @@ def reported_error(error: BaseException | None) -> LockstepError | None:
             return error
         if _out_of_memory(error):
             return ResourceError(f"out of memory: {error}".removesuffix(": "))
+        if isinstance(error, OSError) and WRITTEN_IN_PART.fullmatch(str(error)):
+            return ResourceError(f"the disk is full, or files may not be that large: {error}")
         if _out_of_space(error) or getattr(error, "errno", None) in RESOURCE_ERRNOS:
             return ResourceError(str(error))
         if folder := _removed_folder(error):
@@ -145,8 +149,6 @@ def _out_of_memory(error: BaseException) -> bool:
 
 
 def _out_of_space(error: BaseException) -> bool:
-    """Whether a file could not be written, from the messages of NumPy and of Rust libraries (safetensors)."""
-    if isinstance(error, OSError) and error.errno is None:
-        return re.fullmatch(r"\d+ requested and \d+ written", str(error)) is not None
+    """Whether a file could not be written, from the messages of Rust libraries (safetensors)."""
     told = re.search(r"\(os error (\d+)\)", str(error))
     return told is not None and int(told[1]) in RESOURCE_ERRNOS
