@@ -28,10 +28,11 @@ SENTENCES = Path("data/samples/words")
 PREPARE = """
 import json, sys
 from pathlib import Path
-from src.text.prepare import Preparation, prepare
+from pipelines.parameters import checked
+from src.{kind}.prepare import Preparation, prepare
 if __name__ == "__main__":
     raw, prepared, settings = sys.argv[1:]
-    prepare(Path(raw), Path(prepared), Preparation(**json.loads(settings)))
+    prepare(Path(raw), Path(prepared), checked(Preparation, json.loads(settings), "prepare"))
 """
 
 
@@ -59,14 +60,24 @@ def processes_of(process: int) -> list[int]:
     return found
 
 
-def measured(raw: Path, prepared: Path, settings: dict[str, object]) -> tuple[float, float, float]:
-    """Prepare in a process of its own: its seconds, CPU seconds, and the largest memory in MiB."""
+def measured(
+    raw: Path, prepared: Path, settings: dict[str, object], kind: str = "text", **environment: str
+) -> tuple[float, float, float]:
+    """Prepare in a process of its own: its seconds, CPU seconds, and the largest memory in MiB.
+
+    Args:
+        raw: the folder of raw files.
+        prepared: the folder to write.
+        settings: the keys below `prepare`.
+        kind: the package of src that prepares.
+        **environment: further variables.
+    """
     program = raw.parent / "prepare_corpus.py"
-    program.write_text(PREPARE, encoding="utf-8")
+    program.write_text(PREPARE.format(kind=kind), encoding="utf-8")
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(
         [sys.executable, str(program), str(raw), str(prepared), json.dumps(settings)],
-        env=os.environ | {"PYTHONPATH": str(Path.cwd())},
+        env=os.environ | {"PYTHONPATH": str(Path.cwd())} | environment,
         stdout=subprocess.DEVNULL,
     )
     most = 0

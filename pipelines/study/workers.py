@@ -6,13 +6,13 @@ import multiprocessing
 import os
 import shutil
 import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from src.core.errors import ResourceError
+from src.core.processes import follow_parent, processors
 
 Item = TypeVar("Item")
 Outcome = tuple[Item, Any, BaseException | None]
@@ -27,15 +27,7 @@ def _begin(devices: Any, method: str) -> None:
             everything anew, which takes seconds an epoch, and could not have a dataset that pickle refuses.
     """
     multiprocessing.set_start_method(method, force=True)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets Ctrl-C too, and ends its workers
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    follow_parent()
     logging.captureWarnings(True)
     device = devices.get()
     if device is not None:
@@ -49,8 +41,7 @@ def devices_of(workers: int) -> list[int | None]:
         workers: the number of workers; 0 for one per core. On a machine with GPUs there is at most one worker
             per GPU.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wanted = workers or cores
+    wanted = workers or processors()
     if shutil.which("nvidia-smi") is None:
         return [None] * wanted
     import torch

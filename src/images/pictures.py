@@ -6,7 +6,6 @@ N images, C channels, H height, W width
 import logging
 import math
 import mmap
-import os
 import tempfile
 import warnings
 from collections import Counter
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError
 
 from src.core.errors import DataError
+from src.core.processes import processors
 from src.images.folders import MOST_SHOWN
 
 logger = logging.getLogger(__name__)
@@ -195,7 +195,7 @@ def _readable(
         except DataError as error:
             return error
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(processors()) as pool:
         for start in range(0, len(paths), AT_ONCE):
             part = paths[start : start + AT_ONCE]
             with _quiet():

@@ -122,6 +122,10 @@ class ReadingError(DataError):
         super().__init__(f"{message}; {'choose' if len(keys) > 1 else 'set'} {ways} in `prepare`")
         self.keys = keys
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process gets the same error."""
+        return type(self), (self.found, *self.keys)
+
 
 def as_flow(value: Any) -> str:
     """A value as YAML in one line."""

@@ -17,13 +17,14 @@ from src.core.digests import write_manifest
 from src.core.errors import ConfigurationError, DataError
 from src.preparation.proposals import listed
 from src.preparation.splits import check_splitting
-from src.tabular.column_files import StoredTable, Stretch, TemporaryArrays
+from src.tabular.column_files import Stretch, TemporaryArrays
 from src.tabular.columns import COLUMNS, CategoricalColumn, Column, inferred_kind
 from src.tabular.dialect import Reading
 from src.tabular.preprocessing import Preprocessing
 from src.tabular.reading import open_table
 from src.tabular.rules import ColumnKeys, Encoding, Impute, Kind, Rules, Scale, Transform, Values
 from src.tabular.splitting import Raw, split_rows
+from src.tabular.stored_table import StoredTable
 from src.tabular.targets import TargetTransform, encode_targets, learn_targets, parse_targets
 from src.tabular.values import (
     MISSING,

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pandas as pd
 from src.core.errors import DataError
 from src.preparation.proposals import count, listed
 from src.tabular.blocks import UnusualError, ahead, of_rows
-from src.tabular.column_files import StoredTable, stored_table, typed_block
+from src.tabular.column_files import typed_block
 from src.tabular.dialect import (
     DEFAULT,
     HEAD,
@@ -42,6 +43,7 @@ from src.tabular.sources import (
     text_source,
     with_fallback,
 )
+from src.tabular.stored_table import StoredTable, stored_table
 from src.tabular.values import (
     MISSING,
     holds_booleans,
@@ -176,7 +178,7 @@ def _part_source(path: Path, missing: list[str], reading: Reading, ids: Collecti
     """One file of several, of any format."""
 
     def as_texts(columns: list[str]) -> Source:
-        return text_source(columns, lambda: _whole_table(path, columns, missing, reading, ids))
+        return text_source(columns, partial(_whole_table, path, columns, missing, reading, ids))
 
     with suppress(UnusualError):
         source = _source(path, missing, reading, ids, large=0)

@@ -1,6 +1,7 @@
 """Tables of one or several files as blocks of rows: CSV, Parquet and Feather files, folders and patterns."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,15 +22,19 @@ Blocks = Iterator[pa.Table]
 
 
 class Source(NamedTuple):
-    """A table.
+    """A table; another process can have it, too.
 
     Args:
         columns: the names.
         blocks: reads columns of these names; each is of numbers (float64) or texts.
+        parts: the tables of which it is made, one below the other; none if it is one file.
+        size: of the parts in bytes.
     """
 
     columns: list[str]
     blocks: Callable[[Sequence[str]], Blocks]
+    parts: tuple["Source", ...] = ()
+    size: int = 0
 
 
 def part_files(path: Path) -> list[Path] | None:
@@ -59,11 +64,13 @@ def csv_source(path: Path, missing: Sequence[str], reading: Reading, ids: Collec
     """
     columns, _ = csv_head(path, reading)
     present = [name for name in ids if name in columns]
+    return Source(columns, partial(_csv_blocks, path, missing, reading, present))
 
-    def blocks(names: Sequence[str]) -> Blocks:
-        return csv_blocks(path, names, missing, reading, [name for name in present if name in names])
 
-    return Source(columns, blocks)
+def _csv_blocks(
+    path: Path, missing: Sequence[str], reading: Reading, ids: Sequence[str], names: Sequence[str]
+) -> Blocks:
+    return csv_blocks(path, names, missing, reading, [name for name in ids if name in names])
 
 
 def arrow_source(path: Path, missing: Sequence[str], ids: Collection[str] = ()) -> Source:
@@ -72,27 +79,31 @@ def arrow_source(path: Path, missing: Sequence[str], ids: Collection[str] = ()) 
     Raises:
         DataError: it is none, or a column has other cells than numbers, texts, truth values and times.
     """
-    try:
-        file: Any = _ParquetFile(path) if path.suffix.lower() == ".parquet" else _FeatherFile(path)
-    except (pa.ArrowException, OSError) as error:
-        kind = "Parquet" if path.suffix.lower() == ".parquet" else "Feather"
-        raise DataError(f"{path}: not a {kind} file: {str(error).splitlines()[0]}") from None
-    columns = [name for name in file.names if not name.startswith("__index_level_")]
+    columns = [name for name in _arrow_file(path).names if not name.startswith("__index_level_")]
     refuse_doubled(path, columns)
+    return Source(columns, partial(_arrow_blocks, path, missing, ids))
+
+
+def _arrow_file(path: Path) -> "_ParquetFile | _FeatherFile":
+    parquet_file = path.suffix.lower() == ".parquet"
+    try:
+        return _ParquetFile(path) if parquet_file else _FeatherFile(path)
+    except (pa.ArrowException, OSError) as error:
+        kind = "Parquet" if parquet_file else "Feather"
+        raise DataError(f"{path}: not a {kind} file: {str(error).splitlines()[0]}") from None
+
+
+def _arrow_blocks(path: Path, missing: Sequence[str], ids: Collection[str], names: Sequence[str]) -> Blocks:
     nulls = pa.array(missing, pa.string())
-
-    def blocks(names: Sequence[str]) -> Blocks:
-        for table in file.blocks(list(names)):
-            cells = [_plain(table[name].combine_chunks(), name, path) for name in names]
-            yield pa.table(
-                [
-                    _marked(column, nulls) if name not in ids else column
-                    for name, column in zip(names, cells, strict=True)
-                ],
-                names=list(names),
-            )
-
-    return Source(columns, blocks)
+    for table in _arrow_file(path).blocks(list(names)):
+        cells = [_plain(table[name].combine_chunks(), name, path) for name in names]
+        yield pa.table(
+            [
+                _marked(column, nulls) if name not in ids else column
+                for name, column in zip(names, cells, strict=True)
+            ],
+            names=list(names),
+        )
 
 
 class _ParquetFile:
@@ -157,28 +168,28 @@ def _marked(column: pa.Array, nulls: pa.Array) -> pa.Array:
 
 def with_fallback(source: Source, other: Source) -> Source:
     """A CSV file that is read otherwise from the first block on that is not plain enough."""
+    return Source(source.columns, partial(_blocks_or_others, source, other))
 
-    def blocks(names: Sequence[str]) -> Blocks:
-        done = 0
-        try:
-            for block in source.blocks(names):
-                yield block
-                done += len(block)
-        except UnusualError:
-            for block in other.blocks(names):
-                yield block[done:]
 
-    return Source(source.columns, blocks)
+def _blocks_or_others(source: Source, other: Source, names: Sequence[str]) -> Blocks:
+    done = 0
+    try:
+        for block in source.blocks(names):
+            yield block
+            done += len(block)
+    except UnusualError:
+        for block in other.blocks(names):
+            yield block[done:]
 
 
 def text_source(columns: Sequence[str], read: Callable[[], pd.DataFrame]) -> Source:
     """A table that is read as a whole, all its cells as texts."""
+    return Source(list(columns), partial(_text_blocks, read))
 
-    def blocks(names: Sequence[str]) -> Blocks:
-        table = read()
-        yield pa.table({name: pa.array(table[name], pa.string(), from_pandas=True) for name in names})
 
-    return Source(list(columns), blocks)
+def _text_blocks(read: Callable[[], pd.DataFrame], names: Sequence[str]) -> Blocks:
+    table = read()
+    yield pa.table({name: pa.array(table[name], pa.string(), from_pandas=True) for name in names})
 
 
 def joined(parts: Sequence[Path], sources: Sequence[Source]) -> Source:
@@ -192,4 +203,9 @@ def joined(parts: Sequence[Path], sources: Sequence[Source]) -> Source:
         if other := sorted(set(columns) ^ set(source.columns)):
             place = "no" if other[0] in columns else "a"
             raise DataError(f"{part}: it has {place} column '{other[0]}', unlike {parts[0].name}")
-    return Source(columns, lambda names: chain.from_iterable(one.blocks(names) for one in sources))
+    size = sum(part.stat().st_size for part in parts)
+    return Source(columns, partial(_blocks_of_all, sources), tuple(sources), size)
+
+
+def _blocks_of_all(sources: Sequence[Source], names: Sequence[str]) -> Blocks:
+    return chain.from_iterable(one.blocks(names) for one in sources)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from src.core.errors import DataError
 from src.preparation.proposals import listed
 from src.preparation.splits import Splitting, cut_fold, cut_share, repeated
-from src.tabular.column_files import StoredTable
 from src.tabular.columns import COLUMNS
 from src.tabular.rules import PLAIN, Kind, Rules, Values
+from src.tabular.stored_table import StoredTable
 from src.tabular.values import is_numeric, refuse_cells, text_values
 
 logger = logging.getLogger(__name__)

@@ -5,18 +5,14 @@ All processors cut texts into tokens, in blocks of documents that do not depend 
 N documents, T tokens, V different tokens
 """
 
-import os
-import signal
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from itertools import chain, islice
-from multiprocessing import get_context
 from pathlib import Path
 from unicodedata import category
 
@@ -24,7 +20,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from src.core.errors import ResourceError
+from src.core.processes import helpers, processors
 from src.text.preprocessing import BOS, EOS, INVISIBLE, UNK, Preprocessing, TextEncoder
 
 BLOCK = 1 << 20  # characters of the documents that are cut together, and tokens that are encoded together
@@ -192,25 +188,17 @@ def _cuts(blocks: Iterator[list[str]], preprocessing: Preprocessing) -> Iterator
     encoder = TextEncoder(preprocessing)
     for block in islice(blocks, BLOCKS_ALONE):
         yield cut(encoder, block)
-    processors = os.cpu_count() or 1
     if (first := next(blocks, None)) is None:
         return
+    number = processors()
     waiting: deque[Future[Cut]] = deque()
-    try:
-        # spawned: a fork would copy locks that threads of other libraries hold
-        with ProcessPoolExecutor(
-            processors, get_context("spawn"), initializer=_begin, initargs=(preprocessing,)
-        ) as pool:
-            for block in chain([first], blocks):
-                waiting.append(pool.submit(_cut_there, block))
-                if len(waiting) > 2 * processors:
-                    yield waiting.popleft().result()
-            while waiting:
+    with helpers(number, "cuts texts", _begin, preprocessing) as pool:
+        for block in chain([first], blocks):
+            waiting.append(pool.submit(_cut_there, block))
+            if len(waiting) > 2 * number:
                 yield waiting.popleft().result()
-    except BrokenProcessPool:
-        raise ResourceError(
-            "a process that cuts texts was ended from outside; was there memory left?"
-        ) from None
+        while waiting:
+            yield waiting.popleft().result()
 
 
 _encoder: TextEncoder | None = None  # of a process that helps
@@ -218,7 +206,6 @@ _encoder: TextEncoder | None = None  # of a process that helps
 
 def _begin(preprocessing: Preprocessing) -> None:
     global _encoder
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that it helps ends it
     _encoder = TextEncoder(preprocessing)
 
 

@@ -372,7 +372,7 @@ def test_blocks_and_threads_change_nothing(tmp_path: Path, monkeypatch: pytest.M
     prepare(raw, tmp_path / "some", settings)
     monkeypatch.setattr("src.images.pictures.BLOCK_BYTES", 1)
     monkeypatch.setattr("src.images.pictures.AT_ONCE", 3)
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setenv("PYTHON_CPU_COUNT", "1")
     prepare(raw, tmp_path / "others", settings)
     found, others = (
         {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("some", "others")

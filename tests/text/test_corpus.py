@@ -1,6 +1,5 @@
 """Corpora that are larger than the memory: in blocks, by several processes."""
 
-import os
 from itertools import chain
 from pathlib import Path
 
@@ -69,7 +68,7 @@ def test_neither_blocks_nor_processes_change_what_is_prepared(
     prepare(raw, tmp_path / "whole", settings)
     monkeypatch.setattr(corpus, "BLOCK", 60)
     monkeypatch.setattr(corpus, "BLOCKS_ALONE", 1)
-    monkeypatch.setattr(os, "cpu_count", lambda: processors)
+    monkeypatch.setenv("PYTHON_CPU_COUNT", str(processors))
     prepare(raw, tmp_path / "parts", settings)
     first, second = (tmp_path / name / "manifest.json" for name in ("whole", "parts"))
     assert first.read_bytes() == second.read_bytes()
