@@ -26,11 +26,11 @@ from benchmarks.large_table import memory_of
 
 SENTENCES = Path("data/samples/words")
 PREPARE = """
-import json, sys
-from pathlib import Path
-from pipelines.parameters import checked
-from src.{kind}.prepare import Preparation, prepare
-if __name__ == "__main__":
+if __name__ == "__main__":  # the processes that help import what they need
+    import json, sys
+    from pathlib import Path
+    from pipelines.parameters import checked
+    from src.{kind}.prepare import Preparation, prepare
     raw, prepared, settings = sys.argv[1:]
     prepare(Path(raw), Path(prepared), checked(Preparation, json.loads(settings), "prepare"))
 """
