@@ -1,5 +1,6 @@
 """Training with several processes: the loss of a batch, termination, launchers."""
 
+import os
 import signal
 from typing import Any
 
@@ -62,9 +63,17 @@ def launched_by() -> ClusterEnvironment | None:
     """The environment of torchrun or SLURM that has started this process, or None.
 
     Raises:
-        ConfigurationError: SLURM was asked for processes in a way that Lightning does not support.
+        ConfigurationError: SLURM was asked for processes in a way that Lightning does not support, or
+            torchrun cannot restart its processes.
     """
     if TorchElasticEnvironment.detect():
+        restarts = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")
+        # torchrun keeps this store, in which restarted processes find the addresses of those that ended
+        if restarts != "0" and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            raise ConfigurationError(
+                f"torchrun --max-restarts {restarts}: restarted processes would not find each other; set "
+                "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1, with --standalone or --rdzv-backend c10d"
+            )
         return TorchElasticEnvironment()
     if SLURMEnvironment.detect():
         try:

@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from fsspec import get_filesystem_class
 from lightning import Trainer
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
@@ -26,6 +27,8 @@ CALLBACKS = {
     "SpikeDetection": "a training that was cut off could not go on, since its state cannot be loaded",
 }
 STOPPING = ("EarlyStopping", "Timer")
+STORES = {"s3": "s3fs is not installed; run: make setup EXTRAS=s3", "gs": "gcsfs is not installed"}
+LOCAL = ("file", "local")  # fsspec's other names of paths
 SPLIT = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
 
 
@@ -63,10 +66,8 @@ def require_usable(trainer: dict[str, Any]) -> None:
                 raise ConfigurationError(f"trainer.callbacks: {name} cannot be used: {CALLBACKS[name]}")
     _require_an_average(trainer)
     for name, value in flat_keys(_by_number(trainer)).items():
-        if isinstance(value, str) and not _within_the_folder(value):
-            raise ConfigurationError(
-                f"trainer.{name}: {value} leads out of the project's folder, where a training may write"
-            )
+        if isinstance(value, str):
+            _require_place(f"trainer.{name}", value)
 
 
 def require_whole_weights(trainer: Trainer) -> None:
@@ -125,6 +126,24 @@ def _by_number(value: Any) -> Any:
     if isinstance(value, list):
         return {str(number): _by_number(item) for number, item in enumerate(value)}
     return {name: _by_number(item) for name, item in value.items()} if isinstance(value, dict) else value
+
+
+def _require_place(name: str, value: str) -> None:
+    """Refuse a path, or the address of a folder in an object store, to which a training cannot write."""
+    scheme, _, address = value.partition("://")
+    if scheme in STORES:
+        if "@" in address.partition("/")[0]:
+            raise ConfigurationError(
+                f"{name}: the address has an access key in it; set it in the environment"
+            )
+        try:
+            get_filesystem_class(scheme)
+        except ImportError:
+            raise ConfigurationError(f"{name}: {value}: {STORES[scheme]}") from None
+    elif scheme in LOCAL or not _within_the_folder(value):
+        raise ConfigurationError(
+            f"{name}: {value} leads out of the project's folder, where a training may write"
+        )
 
 
 def _within_the_folder(path: str) -> bool:

@@ -45,7 +45,10 @@ class DurableCheckpointIO(TorchCheckpointIO):
         self.first = True
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a temporary file, flush it to the disk, and rename it to `path`."""
+        """Write a temporary file, flush it to the disk, and rename it to `path`.
+
+        An address such as s3://BUCKET/KEY is left to Lightning's own save by fsspec; stores write objects whole.
+        """
         checkpoint = dict(checkpoint)
         for key in HYPERPARAMETERS & checkpoint.keys():
             values = checkpoint[key]
@@ -54,6 +57,9 @@ class DurableCheckpointIO(TorchCheckpointIO):
             checkpoint[key] = {
                 name: value for name, value in values.items() if name not in self.left_out[key]
             }
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
         partial = Path(f"{path}.partial")
         partial.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:

@@ -1,6 +1,7 @@
 """Raw data and a remote of DVC in object storage: moto's server of S3, on the loopback."""
 
 import hashlib
+import io
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -8,11 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.demos.boring_classes import BoringModel
 
 from pipelines.fetch import fetch
 from pipelines.parameters import kinds_with
 from src.core.errors import ConfigurationError, IntegrityError, ResourceError
+from src.training.options import require_usable
+from src.training.stored import DurableCheckpointIO
 from tests.support import contents, ended
 
 KIND = kinds_with("prepare")[-1]
@@ -158,3 +165,33 @@ def test_a_remote_of_dvc_is_pushed_to_and_pulled_from(
     assert done.returncode == 0, done.stdout
     assert Path("train.csv").read_bytes() == CONTENT["train.csv"]
     assert not [name for name, content in contents(Path()).items() if SECRET.encode() in content]
+
+
+def test_checkpoints_of_a_callback_are_written_to_a_bucket(store: Any) -> None:
+    place = "s3://raw/checkpoints"
+    require_usable({"callbacks": [spec(dirpath=place)]})
+    network = BoringModel()
+    callback = ModelCheckpoint(dirpath=place, filename="{epoch}", save_top_k=-1)
+    options: dict[str, Any] = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False}
+    trainer = Trainer(
+        max_epochs=2, limit_train_batches=2, callbacks=[callback], plugins=[DurableCheckpointIO()], **options
+    )
+    trainer.fit(network)
+    assert sorted(store.ls("raw/checkpoints")) == [
+        "raw/checkpoints/epoch=0.ckpt",
+        "raw/checkpoints/epoch=1.ckpt",
+    ]
+    found = torch.load(io.BytesIO(store.cat_file("raw/checkpoints/epoch=1.ckpt")), weights_only=True)
+    assert torch.equal(found["state_dict"]["layer.weight"], network.layer.weight)
+    assert not list(Path().iterdir())  # such as a folder s3:
+
+
+def test_checkpoints_need_the_library_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(ConfigurationError, match=r"dirpath: gs://raw/here: gcsfs is not installed"):
+        require_usable({"callbacks": [spec(dirpath="gs://raw/here")]})
+
+
+def spec(**arguments: Any) -> dict[str, Any]:
+    """A callback in a configuration."""
+    return {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": arguments}

@@ -267,6 +267,14 @@ def test_the_mean_of_the_weights_is_the_bundle() -> None:
             ["--trainer.profiler=SimpleProfiler", "--trainer.profiler.dirpath=/elsewhere"],
             "trainer.profiler.dirpath: /elsewhere leads out of the project's folder",
         ),
+        (
+            ["--trainer.default_root_dir=file:///elsewhere"],
+            "file:///elsewhere leads out of the project's folder",
+        ),
+        (
+            ["--trainer.default_root_dir=s3://me:key@bucket/runs"],
+            "the address has an access key in it; set it",
+        ),
         ([f"{ONE_CALLBACK}=LearningRateFinder"], "either `model` or `model.hparams` should have"),
         ([f"{ONE_CALLBACK}=SpikeDetection"], "SpikeDetection cannot be used"),
         ([f"{ONE_CALLBACK}=BackboneFinetuning"], "has no attribute 'backbone'"),
