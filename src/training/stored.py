@@ -47,7 +47,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a temporary file, flush it to the disk, and rename it to `path`.
 
-        An address such as s3://BUCKET/KEY is left to Lightning's own save by fsspec; stores write objects whole.
+        An address such as s3://BUCKET/KEY is left to Lightning and fsspec; stores write objects whole.
         """
         checkpoint = dict(checkpoint)
         for key in HYPERPARAMETERS & checkpoint.keys():
