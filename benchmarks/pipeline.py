@@ -42,7 +42,7 @@ def write_project(folder: Path, number: int) -> None:
     """
     for name in PROJECT:
         copy = shutil.copytree if Path(name).is_dir() else shutil.copy2
-        copy(name, folder / name)  # type: ignore[operator]
+        copy(name, folder / name)
     parameters = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     names = [f"{TASK}_{task}" for task in range(number)]
     content: dict[str, Any] = {name: deepcopy(parameters[TASK]) for name in names}  # YAML would have aliases
