@@ -29,12 +29,15 @@ class Source(NamedTuple):
         blocks: reads columns of these names; each is of numbers (float64) or texts.
         parts: the tables of which it is made, one below the other; none if it is one file.
         size: of the parts in bytes.
+        strict: whether UnusualError is raised for a number that pandas may read otherwise, as pandas can read
+            the whole table.
     """
 
     columns: list[str]
     blocks: Callable[[Sequence[str]], Blocks]
     parts: tuple["Source", ...] = ()
     size: int = 0
+    strict: bool = False
 
 
 def part_files(path: Path) -> list[Path] | None:
@@ -64,7 +67,7 @@ def csv_source(path: Path, missing: Sequence[str], reading: Reading, ids: Collec
     """
     columns, _ = csv_head(path, reading)
     present = [name for name in ids if name in columns]
-    return Source(columns, partial(_csv_blocks, path, missing, reading, present))
+    return Source(columns, partial(_csv_blocks, path, missing, reading, present), strict=True)
 
 
 def _csv_blocks(

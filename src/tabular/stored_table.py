@@ -29,7 +29,7 @@ from pyarrow import compute
 
 from src.core.errors import DataError
 from src.core.processes import helpers, processors
-from src.tabular.blocks import ahead, numbers_of
+from src.tabular.blocks import UnusualError, ahead, numbers_of
 from src.tabular.column_files import (
     ColumnFiles,
     Part,
@@ -136,6 +136,8 @@ class StoredTable:
         missing = () if name in self.ids else self.missing
         typed = typed_cells(few.sort_index(), as_text, missing, self.reading, self.path)[few.index]
         if is_numeric(typed):
+            if self.reading.plain:  # in another notation, such as -999.0
+                typed = typed.mask(typed.isin(numbers_among(missing)))
             return pd.Series(typed.to_numpy()[codes], name=name, copy=False)
         renumbered, categories = pd.factorize(typed)
         found = np.empty(len(codes), np.min_scalar_type(-len(categories) - 1))
@@ -166,11 +168,13 @@ class CellRules:
         texts: the columns that stay texts.
         untried: the columns of a file of texts in which numbers are not looked for.
         marks: the numbers that stand for no value.
+        strict: whether UnusualError is raised for a mark in another notation, such as -999.0.
     """
 
     texts: frozenset[str]
     untried: frozenset[str]
     marks: list[float]
+    strict: bool = False
 
 
 @dataclass
@@ -230,7 +234,7 @@ def stored_table(
     columns = source.columns
     texts = [*texts, *ids]
     untried = frozenset(texts if reading.plain else columns)
-    rules = CellRules(frozenset(texts), untried, numbers_among(missing))
+    rules = CellRules(frozenset(texts), untried, numbers_among(missing), source.strict)
     files = ColumnFiles(folder, _processes_for(source))
     table = StoredTable(path, columns, texts, missing, reading, ids, files)
     with _reader(source, files) as read:
@@ -315,7 +319,11 @@ def _part(name: str, cells: pa.Array, rules: CellRules, found: Stored) -> Part:
     elif cells.null_count == len(cells):
         return None
     elif name not in rules.untried and name not in found.texts:
-        numbers = numbers_of(cells, rules.marks)
+        try:
+            numbers = numbers_of(cells, rules.marks)
+        except UnusualError:
+            if rules.strict:
+                raise
     if numbers is None:
         texts = Texts.of(written(cells))
         found.texts.add(name)

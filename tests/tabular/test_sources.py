@@ -98,6 +98,23 @@ def test_a_column_with_a_text_in_one_part_is_text_in_all(tmp_path: Path) -> None
     assert read_table(tmp_path / "*.csv")["x"].tolist() == ["07", "8", "A"]
 
 
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ([["1", "-999.0"], ["-999", "2.5"]], [1, None, None, 2.5]),
+        ([["a", "b"], ["-999.0", "5"]], ["a", "b", "-999.0", "5"]),
+    ],
+)
+def test_a_mark_of_missing_cells_in_another_notation(
+    parts: list[list[str]], expected: list[Any], tmp_path: Path
+) -> None:
+    for number, cells in enumerate(parts):
+        lines = ["x,y", *(f"{cell},0" for cell in cells)]
+        (tmp_path / f"{number}.csv").write_text("\n".join(lines) + "\n")
+    found = read_table(tmp_path / "*.csv", missing=["-999"])["x"]
+    assert found.astype(object).where(found.notna(), None).tolist() == expected
+
+
 def test_a_prediction_reads_parts_in_chunks(tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
     for number in range(3):
