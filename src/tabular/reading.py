@@ -105,11 +105,6 @@ def _whole_table(
     path: Path, texts: Collection[str], missing: Collection[str], reading: Reading, ids: Collection[str]
 ) -> pd.DataFrame:
     """Read a file as a whole; the arguments are those of `read_table`."""
-    if part_files(path):
-        raise DataError(
-            f"{path}: found a number of `missing` in another notation, such as -999.0 for -999; name it in "
-            "`missing`, too"
-        )
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
     kind = format_of(path)

@@ -189,11 +189,3 @@ def test_a_list_in_a_cell_is_refused(tmp_path: Path) -> None:
     pd.DataFrame({"x": [[1], [2]]}).to_parquet(tmp_path / "rows.parquet")
     with pytest.raises(DataError, match="column 'x': expected numbers, texts, truth values or times"):
         read_table(tmp_path / "rows.parquet")
-
-
-def test_a_mark_of_missing_cells_in_another_notation_is_named_in_parts(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("x,y\n1,2\n-999.0,3\n")
-    (tmp_path / "b.csv").write_text("x,y\n4,2\n")
-    with pytest.raises(DataError, match="a number of `missing` in another notation"):
-        read_table(tmp_path, missing=["", "-999"])
-    assert read_table(tmp_path, missing=["", "-999", "-999.0"])["x"].isna().tolist() == [False, True, False]
