@@ -9,7 +9,6 @@ import logging
 import os
 import re
 import sys
-import time
 import warnings
 from collections.abc import Mapping
 from enum import Enum
@@ -259,9 +258,8 @@ class LockstepCLI(LightningCLI):
                 if place:
                     _say(self.trainer, place)
                 checkpoint = self.run_folder / CHECKPOINT if place else None
-                start = time.perf_counter()
                 self.trainer.fit(**kwargs | {"ckpt_path": checkpoint, "weights_only": True})
-                seconds = time.perf_counter() - start
+                seconds = self.record.seconds_in_all
                 if found := found_by(self.trainer):
                     _say(self.trainer, found)
                     if self.tracker is not None:

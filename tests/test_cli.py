@@ -337,6 +337,18 @@ def test_damaged_checkpoint_is_reported_and_training_starts_afresh(
     assert str(checkpoint) in warning
 
 
+def test_the_time_of_an_interrupted_training_counts(half_way: dict[str, Any]) -> None:
+    (checkpoint,) = Path("runs").rglob("last.ckpt")
+    content = torch.load(checkpoint, weights_only=True)
+    (state,) = (each for each in content["callbacks"].values() if "seconds_before" in each)
+    assert state["seconds_before"] > 0
+    state["seconds_before"] = 1000.0
+    torch.save(content, checkpoint)
+    assert fit() == half_way
+    (record,) = Path("runs").rglob("run.json")
+    assert 1000 < json.loads(record.read_text(encoding="utf-8"))["seconds"] < 1100
+
+
 def test_another_configuration_does_not_go_on(
     half_way: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -115,9 +115,11 @@ def _write_programs(exportable: "Exportable", folder: Path) -> None:
                 output_names=exportable.outputs,
                 dynamic_shapes=exportable.axes,
             )
-        except RuntimeError as error:  # all refusals of torch.export and torch.onnx are of this class
+        except Exception as error:
             if reported_error(error) is not None:
                 raise
+            if not isinstance(error, RuntimeError):  # of a traced operation, or a mistake of the network,
+                exportable.module(**exportable.inputs)  # which raises it here, too
             first = str(error.__cause__ or error).strip().partition("\n")[0]
             raise ConfigurationError(f"{exportable.network} cannot be exported: {first}") from error
         assert onnx is not None

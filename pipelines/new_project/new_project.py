@@ -135,10 +135,12 @@ def _remove_others(kinds: list[str], examples: str) -> list[str]:
     tasks = parameters["tasks"]
     first = {kind: task for task, kind in reversed(tasks.items())}
     kept = [first[kind] for kind in kinds if kind in first and examples == "one"]
+    # the configuration of a model in params.yaml may not be committed, and is then not copied
+    configured = {path.stem for path in CONFIGS.glob("*.yaml")} | (parameters.get("models") or {}).keys()
     removal(
         kinds=[kind for kind in every_kind() if kind not in kinds],
         tasks=[task for task in tasks if task not in kept],
-        models=[path.stem for path in CONFIGS.glob("*.yaml") if path.stem not in tasks],
+        models=[name for name in configured if name not in tasks],
         studies=studies_of(parameters),
     ).apply()
     return kept

@@ -152,7 +152,8 @@ def _seconds(cells: "pd.Series[Any]", path: Path, day_first: bool | None) -> Num
         cells,
         np.isinf(values),
         path,
-        "is no date; of dates such as 3/4/2024 say `day_first` (`column_types: {NAME: {day_first: true}}`)",
+        "is no date of the calendar, or may be one of two, as 3/4/2024; for these say `day_first` "
+        "(`column_types: {NAME: {day_first: true}}`)",
     )
     return values
 

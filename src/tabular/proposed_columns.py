@@ -130,7 +130,7 @@ def _plain_kind(column: "pd.Series[Any]") -> Noted | None:
     texts = column.dropna().astype(str)
     distinct = [text.strip() for text in texts.unique()]
     if _is_date(column):
-        why = f"dates; `time: {column.name}` would test on the latest rows"
+        why = f"dates; `time: {column.name}` would test on the latest rows (with TabularData, not FoldedData)"
         ways = [order for order in (None, True, False) if all(_reads(text, order) for text in distinct)]
         if None in ways:
             return Noted("date", why)

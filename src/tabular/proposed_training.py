@@ -17,7 +17,7 @@ BATCHES = 16  # per epoch, within the bounds of the batch size
 RATE = 0.005
 
 VALIDATION_SHARE = 0.1  # where a part of the rows is kept for it
-LEAST_UNSEEN = 20  # rows from which on a threshold or an interval is learnt
+LEAST_UNSEEN = 20  # rows from which on a threshold, an interval or a rare class is learnt
 
 
 def training_of(
@@ -64,7 +64,8 @@ def _of_classes(column: "pd.Series[Any]", share: float, ensemble: bool) -> dict[
         if len(counts) == 2 and rarest * share >= LEAST_UNSEEN:
             why = f"{seldom}: from the probability 0.5 on it would hardly be answered"
             return {"threshold": Noted("f1", why)}
-        return {"class_weights": Noted("auto", f"{seldom}: without weights it would hardly be answered")}
+        if rarest >= LEAST_UNSEEN:  # the weights of fewer rows would let them decide everything
+            return {"class_weights": Noted("auto", f"{seldom}: without weights it would hardly be answered")}
     return {} if ensemble else {"calibrate": Noted(True, "one network is often too sure of its answers")}
 
 

@@ -21,6 +21,7 @@ from src.tabular.values import is_numeric, refuse_cells, text_values
 
 logger = logging.getLogger(__name__)
 
+EACH_PART = 3  # rows of a class, so that training, validation and test can have one each
 # the spellings of the parts in a column that says the split, in any case
 SPELLINGS = {
     "train": "train",
@@ -121,10 +122,23 @@ def split_rows(train: Raw, test: Raw, settings: TableSplitting) -> dict[str, NDA
                 "quantity set `task: regression`, or predict another column"
             )
 
+    def few_of(rows: NDArray[np.int64]) -> list[str]:
+        """The classes of a stratified split of which two parts cannot both have a row."""
+        if stratum is None:
+            return []
+        sizes = _class_sizes(stratum[rows], None if groups is None else groups[rows], settings)
+        return sorted(map(str, sizes.index[sizes < 2]))
+
     def cut(rows: NDArray[np.int64], share: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         try:
             rest, part = cut_share(rows, share, None if settings.lags else settings.seed, stratum, groups)
         except ValueError as error:
+            if rare := few_of(rows):
+                raise DataError(
+                    f"{train.path}: the target '{settings.target}': fewer than {EACH_PART} rows, one for "
+                    f"each part of the split, of {listed(rare)}; `drop_rare_classes: {EACH_PART}` leaves "
+                    "such classes out"
+                ) from None
             message = f"{train.path}: {len(train.table)} rows are too few for the split: {error}"
             raise DataError(message) from None
         return rest, part
@@ -190,7 +204,7 @@ def _given(train: Raw, rows: NDArray[np.int64], name: str) -> list[NDArray[np.in
 
 def _warn_of_known_rows(parts: dict[str, NDArray[np.int64]], train: Raw, settings: TableSplitting) -> None:
     """Count the rows outside of training that repeat a training row, features and target."""
-    left_out = {settings.id, settings.time, settings.split_column, *settings.drop}
+    left_out = {settings.id, settings.split_column, *settings.drop}
     numbers, _ = repeated(train.table, [name for name in train.table.columns if name not in left_out])
     for name in ("validation", "test") if not settings.test else ("validation",):
         known = int(np.isin(numbers[parts[name]], numbers[parts["train"]]).sum())

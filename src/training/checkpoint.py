@@ -81,7 +81,8 @@ class ResumableCheckpoint(Checkpoint):
         self.within: dict[str, Any] | None = None
         self.learning_rate = 0.0
         self.environment: dict[str, str] = {}
-        self.saved_at = time.monotonic()
+        self.began = self.saved_at = time.monotonic()
+        self.seconds_before = 0.0  # of training, until it was interrupted
         self.saving_takes = FIRST_GUESS
         self.rows: list[dict[str, float]] = []
         self.columns: list[str] = []
@@ -109,12 +110,18 @@ class ResumableCheckpoint(Checkpoint):
         logged = {name for row in self.rows for name in row}
         return self.monitor or next((name for name in USUAL_MONITORS if name in logged), None)
 
+    @property
+    def seconds_in_all(self) -> float:
+        """The time of the training so far; of one that was interrupted, what is in its checkpoint counts."""
+        return self.seconds_before + time.monotonic() - self.began
+
     def state_dict(self) -> dict[str, Any]:
         """The part of the checkpoint that belongs to this callback."""
         names = ["rows", "best_row", "best_weights", "stopped", "environment"]
         if self.within is not None:
             names += ["learning_rate", "validated", "averaged"]
-        return {"run": self.folder.name, **{name: getattr(self, name) for name in names}}
+        own = {"run": self.folder.name, "seconds_before": self.seconds_in_all}
+        return {**own, **{name: getattr(self, name) for name in names}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state of a checkpoint.
@@ -407,6 +414,7 @@ class ResumableCheckpoint(Checkpoint):
         Raises:
             ConfigurationError: `setup` has made some. A bundle could not be loaded without the data.
         """
+        self.began = time.monotonic()
         added = [] if self.weights is None else sorted(pl_module.state_dict().keys() - self.weights)
         if added:
             raise ConfigurationError(

@@ -217,8 +217,20 @@ def test_a_network_that_cannot_be_exported_is_named(tmp_path: Path) -> None:
         def forward(self, numbers: torch.Tensor) -> torch.Tensor:
             return numbers if numbers.sum() > 0 else -numbers
 
+    class Packing(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru = torch.nn.GRU(1, 2, batch_first=True)
+
+        def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+            lengths = torch.ones(len(numbers), dtype=torch.int64)
+            packed = torch.nn.utils.rnn.pack_padded_sequence(numbers[:, None], lengths, batch_first=True)
+            return self.gru(packed)[1][0]
+
     with pytest.raises(ConfigurationError, match=r"Branching cannot be exported: .*data-dependent"):
         exporter._write_programs(exportable_of(Branching()), tmp_path)
+    with pytest.raises(ConfigurationError, match="Packing cannot be exported: "):
+        exporter._write_programs(exportable_of(Packing()), tmp_path)
     assert not list(tmp_path.iterdir())
 
 

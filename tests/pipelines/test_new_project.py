@@ -150,8 +150,13 @@ def test_the_project_has_its_name_where_lockstep_had_its_own(tmp_path: Path) -> 
 def test_a_change_of_the_template_is_taken_over(tmp_path: Path) -> None:
     template = tmp_path / "template"
     git(ROOT, "clone", "--quiet", "--shared", str(ROOT), str(template))
+    parameters = template / "params.yaml"
+    text = parameters.read_text(encoding="utf-8")
+    # the configuration of this model is not committed, so the new project cannot have it
+    parameters.write_text(text.replace("\nmodels:", "\nmodels:\n  sensor: data/sensor", 1), encoding="utf-8")
     with contextlib.chdir(template):
         new_project(tmp_path / "mine", ["descent"], "none")
+    assert read(tmp_path / "mine" / "params.yaml")["models"] == {}
     for file, old, new in (
         ("src/core/errors.py", "exit_code = 7", "exit_code = 8"),
         ("src/text/model.py", "import", "import  "),

@@ -154,6 +154,24 @@ def test_copies_do_not_make_a_rare_class_frequent(tmp_path: Path) -> None:
     assert parts(tmp_path, table, task="classification", drop_rare_classes=2)[40:].isna().all()
 
 
+def test_a_class_that_cannot_be_in_each_part_is_named(tmp_path: Path) -> None:
+    table = numbers(42)
+    table["y"] = classes(20, 20, 2)
+    with pytest.raises(
+        DataError, match="fewer than 3 rows, one for each part of the split, of 'c'; `drop_rare"
+    ):
+        parts(tmp_path, table, task="classification")
+    assert parts(tmp_path, table, task="classification", drop_rare_classes=3)[40:].isna().all()
+
+
+def test_rows_of_other_times_are_no_repetition(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table = pd.DataFrame({"x": [1, 2] * 25, "y": [1.5, 2.5] * 25, "when": range(50)})
+    parts(tmp_path, table, time="when")
+    assert "repeat a training row" not in caplog.text
+    parts(tmp_path, table, time="when", drop=["when"])
+    assert "test rows repeat a training row" in caplog.text
+
+
 def test_a_class_without_test_rows_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     table = numbers(63)
