@@ -1,5 +1,6 @@
 """What several tests do: call a command line in this process, and read whole folders."""
 
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -31,3 +32,25 @@ def contents(*folders: Path) -> dict[str, bytes]:
     """Every file below some folders, hidden ones too."""
     files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
     return {str(path): path.read_bytes() for path in files}
+
+
+def slurm_variables(rank: int) -> dict[str, str]:
+    """The variables that srun sets for one of two processes on a machine, but for MASTER_PORT."""
+    return {
+        "SLURM_JOB_ID": "1234",
+        "SLURM_JOB_NAME": "lockstep",
+        "SLURM_NODELIST": "127.0.0.1",
+        "SLURM_NNODES": "1",
+        "SLURM_NTASKS": "2",
+        "SLURM_NTASKS_PER_NODE": "2",
+        "SLURM_NODEID": "0",
+        "SLURM_PROCID": str(rank),
+        "SLURM_LOCALID": str(rank),
+    }
+
+
+def free_port() -> str:
+    """A port of this machine that nothing uses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])

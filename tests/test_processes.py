@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from src.core.digests import write_manifest
 from src.core.errors import ConfigurationError
 from src.training.distributed import Termination
 from src.training.loading import Batches
+from tests.support import free_port, slurm_variables
 
 pytestmark = [
     pytest.mark.slow,
@@ -250,25 +250,9 @@ def test_slurm_starts_one_run_and_ends_all_processes_with_143(
     finished: Callable[..., Path], tmp_path: Path
 ) -> None:
     project(finished, tmp_path, "house_prices")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # the variables that srun sets, and a free port
-    job = {
-        "SLURM_JOB_ID": "1234",
-        "SLURM_JOB_NAME": "lockstep",
-        "SLURM_NODELIST": "127.0.0.1",
-        "SLURM_NNODES": "1",
-        "SLURM_NTASKS": "2",
-        "SLURM_NTASKS_PER_NODE": "2",
-        "SLURM_NODEID": "0",
-        "MASTER_PORT": str(port),
-        "WANDB_MODE": "offline",
-    }
+    job = {"MASTER_PORT": free_port(), "WANDB_MODE": "offline"}
     command = endless(*TWO, "--checkpoint_seconds=0")
-    tasks = [
-        start(tmp_path, *command, **job, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank)) for rank in (0, 1)
-    ]
+    tasks = [start(tmp_path, *command, **job, **slurm_variables(rank)) for rank in (0, 1)]
     wait_for("runs/house_prices/*/last.ckpt", tmp_path, tasks)
     for task in tasks:
         task.terminate()

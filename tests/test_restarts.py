@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import pytest
 
 from src.core.errors import ConfigurationError
 from src.training.distributed import launched_by
+from tests.support import free_port, slurm_variables
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 ARGUMENTS = (
@@ -80,30 +80,17 @@ def digest(folder: Path) -> str:
 
 def slurm_job(folder: Path, **environment: str) -> tuple[list[int], str]:
     """Run two processes with the variables that srun sets, and a free port; their exit codes and output."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    job = {
-        "SLURM_JOB_ID": "1234",
-        "SLURM_JOB_NAME": "lockstep",
-        "SLURM_NODELIST": "127.0.0.1",
-        "SLURM_NNODES": "1",
-        "SLURM_NTASKS": "2",
-        "SLURM_NTASKS_PER_NODE": "2",
-        "SLURM_NODEID": "0",
-        "MASTER_PORT": str(port),
-        **environment,
-    }
+    job = {"MASTER_PORT": free_port(), **environment}
     with (folder / "output.txt").open("wb") as output:
         tasks = [
             subprocess.Popen(
                 [sys.executable, "program.py", *ARGUMENTS],
                 cwd=folder,
-                env=os.environ | job | {"SLURM_PROCID": rank, "SLURM_LOCALID": rank},
+                env=os.environ | slurm_variables(rank) | job,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-            for rank in ("0", "1")
+            for rank in (0, 1)
         ]
         codes = [task.wait(timeout=240) for task in tasks]
     return codes, (folder / "output.txt").read_text(encoding="utf-8")

@@ -95,6 +95,8 @@ def csv_lines(table: pd.DataFrame) -> str | None:
                 return None
             whole = compute.binary_join_element_wise(texts, ".0", "")
             texts = compute.if_else(compute.match_substring(texts, "."), texts, whole)
+        elif cells.dtype.kind in "fb":  # pyarrow writes 1 and true for 1.0 and True
+            return None
         elif texts.null_count or compute.any(compute.match_substring_regex(texts, '[",\r\n]')).as_py():
             return None
         columns.append(texts)

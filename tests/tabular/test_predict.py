@@ -198,6 +198,11 @@ def test_lines_are_those_that_pandas_writes(table: dict[str, Any], quick: bool) 
     assert lines in (None, frame.to_csv(index=False, header=False, lineterminator="\n"))
 
 
+@pytest.mark.parametrize("cells", [[1.0, 2.5], [True, False]])
+def test_cells_that_pyarrow_writes_otherwise_are_left_to_pandas(cells: list[Any]) -> None:
+    assert csv_lines(pd.DataFrame({"row": [1, 2], "price": cells})) is None
+
+
 def test_an_older_file_of_predictions_is_replaced(houses: pd.DataFrame) -> None:
     Path("out").mkdir()
     Path("out/predictions.csv").write_text("older, and longer than what comes after it\n" * 9)
