@@ -95,13 +95,17 @@ def csv_lines(table: pd.DataFrame) -> str | None:
                 return None
             whole = compute.binary_join_element_wise(texts, ".0", "")
             texts = compute.if_else(compute.match_substring(texts, "."), texts, whole)
-        elif cells.dtype.kind in "fb":  # pyarrow writes 1 and true for 1.0 and True
-            return None
-        elif texts.null_count or compute.any(compute.match_substring_regex(texts, '[",\r\n]')).as_py():
+        elif cells.dtype.kind in "fb" or _is_quoted(texts):  # pyarrow writes 1 and true for 1.0 and True
             return None
         columns.append(texts)
     rows = compute.binary_join_element_wise(*columns, ",")
     return str(characters_of(compute.binary_join_element_wise(rows, "", "\n")), "utf-8")
+
+
+def _is_quoted(texts: pa.Array) -> bool:
+    """Whether a cell is missing, or has a character for which it is quoted."""
+    special = compute.match_substring_regex(texts, '[",\\r\\n]')
+    return bool(texts.null_count or compute.any(special).as_py())
 
 
 WRITERS = {TabularModel: write_predictions}
