@@ -25,7 +25,7 @@ OTHERS = {"cells", "studies", "wandb", "prepared", "registry"}  # folders of run
 CHECKPOINT = "last.ckpt"  # of a training that has not ended: src/training/checkpoint.py, which imports torch
 LEFT = re.compile(r"\.(?P<name>.+)\.(?P<kind>partial|older)")  # of src/core/atomic.py, by a killed process
 WRITTEN = (Path(), RAW, PREPARED, MODELS, REPORTS, REPORTS / "studies", PREDICTIONS, RUNS)
-CACHES = (Path(".dvc/cache"), Path("data/downloads"))
+CACHES = (Path(".dvc/cache"), Path("data/downloads"), Path("data/shards"))
 HOUR, DAY = 3600, 86400
 SHOWN = 20  # paths of a list
 

@@ -390,10 +390,14 @@ class Bundle:
                 f"train again, or use --config {self.folder}/{CONFIGURATION}"
             )
 
-    def require_data(self, prepared: Path) -> None:
+    def require_data(self, prepared: Path, arrays: bool = True) -> None:
         """Refuse other data than those of the training, whose test rows the model may have seen.
 
         A model that was trained without prepared data accepts any.
+
+        Args:
+            prepared: the folder of the data.
+            arrays: whether those in shards are in it, too.
 
         Raises:
             ConfigurationError: the data are others, or not there.
@@ -402,7 +406,7 @@ class Bundle:
         trained_with = self.manifest["prepared"]
         if trained_with is None:
             return
-        prepared_manifest(prepared)
+        prepared_manifest(prepared, arrays)
         found = file_digest(prepared / MANIFEST)
         if found != trained_with:
             raise ConfigurationError(

@@ -9,6 +9,7 @@ from typing import Any
 from src.core.documents import write_json
 from src.core.errors import ConfigurationError, IntegrityError
 from src.core.paths import MANIFEST, SOURCE
+from src.core.shards import read_shards
 
 
 def file_digest(path: Path) -> str:
@@ -55,14 +56,23 @@ def manifest_files(folder: Path) -> dict[str, str]:
         return {}
 
 
-def prepared_manifest(prepared: Path) -> dict[str, Any]:
+def prepared_manifest(prepared: Path, arrays: bool = True) -> dict[str, Any]:
     """Read the manifest of data/prepared/<task> and check the digest of every file.
+
+    Args:
+        prepared: the folder.
+        arrays: whether those in shards are checked; remote ones need not be in the folder.
 
     Raises:
         ConfigurationError: the file does not exist.
         IntegrityError: a file is missing or differs from the manifest.
     """
-    return _checked(prepared / MANIFEST, "prepare", lambda manifest: dict(manifest["files"]))
+    left_out = set() if arrays else read_shards(prepared).keys()
+    return _checked(
+        prepared / MANIFEST,
+        "prepare",
+        lambda manifest: {name: digest for name, digest in manifest["files"].items() if name not in left_out},
+    )
 
 
 def data_digest(prepared: Path) -> str | None:

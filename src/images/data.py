@@ -9,13 +9,13 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from src.core.errors import ConfigurationError
-from src.images.preprocessing import Preprocessing
+from src.images.preprocessing import WHOLE_BYTES, Preprocessing
 from src.images.pretrained import WEIGHTS, read_weights
 from src.training.loading import BalancedBatches, Batches, BatchSize, WholeData
+from src.training.shards import Remote
 
 EVALUATION_IMAGES = 500  # the first layers of a network have a hundred activations per pixel
 EVALUATION_PIXELS = EVALUATION_IMAGES * 64 * 64
-WHOLE_BYTES = 1 << 30  # of the images of a split, up to which they are kept on the device that trains
 
 
 def images_at_once(height: int, width: int) -> int:
@@ -39,20 +39,32 @@ class ImageData(WholeData):
     """Batches of (images, target) as `load_split` reads them: uint8, the model scales them.
 
     If the model has features of images that its training does not change, the batches have those instead.
-    A memory map stays where it is, and the batches that are cut from it are moved to the device.
 
     Args:
         prepared: the folder data/prepared/<task>; the command line gives it.
         batch_size: rows of a training batch over all devices, or `full`.
         balanced: whether all classes have the same number of training images in an epoch.
         order_seed: of the batch order; the command line gives it `seed_everything`.
+        remote: where the images of splits that are in shards are, if not in `prepared`.
+
+    Raises:
+        ConfigurationError: `balanced` of remote images, whose shards would be read for every batch.
     """
 
+    array = "images"
+
     def __init__(
-        self, prepared: Path, batch_size: BatchSize = 64, balanced: bool = False, order_seed: int = 0
+        self,
+        prepared: Path,
+        batch_size: BatchSize = 64,
+        balanced: bool = False,
+        order_seed: int = 0,
+        remote: Remote | None = None,
     ) -> None:
-        super().__init__(prepared, batch_size, order_seed)
+        super().__init__(prepared, batch_size, order_seed, remote)
         self.balanced = balanced
+        if balanced and remote is not None:
+            raise ConfigurationError("data.balanced: it draws from all shards at once; leave data.remote out")
 
     def kind(self, split: str) -> type[Batches]:
         """The class that cuts the batches of a split.
@@ -75,25 +87,25 @@ class ImageData(WholeData):
     def batches(self, split: str, batch_size: BatchSize, seed: int | None = None) -> Batches:
         """The batches of a split, shuffled in each epoch if there is a seed."""
         trainer: Any = self.trainer
-        tensors = self.tensors(split)
+        tensors, blocks = self.tensors(split), self.blocks(split)
         features_of = getattr(trainer.lightning_module, "features_of", None)
         if trainer.state.fn == TrainerFn.FITTING and features_of is not None:
-            tensors = features_of(tensors[0]), *tensors[1:]
-        if tensors[0].nbytes <= WHOLE_BYTES:
+            found = features_of(tensors[0])
+            blocks = blocks if found is tensors[0] else None
+            tensors = found, *tensors[1:]
+        if blocks is None and tensors[0].nbytes <= WHOLE_BYTES:
             tensors = tuple(tensor.to(trainer.strategy.root_device) for tensor in tensors)
-        return self.kind(split)(tensors, batch_size, seed, trainer.global_rank, trainer.world_size)
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move a batch that was cut from a memory map."""
-        return tuple(tensor.to(device) for tensor in batch)
+        process, processes = trainer.global_rank, trainer.world_size
+        return self.kind(split)(tensors, batch_size, seed, process, processes, blocks)
 
     def targets(self, split: str) -> Tensor:
         """The target of a split (N,)."""
         return torch.from_numpy(np.load(self.prepared / f"{split}_target.npy"))
 
-    def tensors(self, split: str) -> tuple[Tensor, ...]:
-        """Read a split, as `load_split` does."""
-        return load_split(self.prepared, split)
+    def tensors(self, split: str) -> tuple[Any, ...]:
+        """Read a split, as `load_split` does; remote images are a `RemoteArray`."""
+        images = self.remote_array(split)
+        return load_split(self.prepared, split) if images is None else (images, self.targets(split))
 
     def pretrained(self) -> dict[str, Tensor]:
         """The weights with which a training begins, by name; none if the preparation was given none."""

@@ -145,7 +145,7 @@ class ImageModel(Supervised):
         """The inputs of the last layer for images, which a training of that layer alone needs once.
 
         Args:
-            images: (N, C, H, W) uint8.
+            images: (N, C, H, W) uint8, or a `RemoteArray` of them.
 
         Returns:
             Floating-point features (N, ...); or the images, if the training changes more than the last layer
@@ -159,13 +159,14 @@ class ImageModel(Supervised):
         if any(value.requires_grad and not belongs(each, name) for each, value in network.named_parameters()):
             return images
         head, found = network.get_submodule(name), list[Tensor]()
-        parts = images.split(images_at_once(*images.shape[2:]))
+        size = images_at_once(*images.shape[2:])
         with self.trainer.precision_plugin.forward_context():
-            in_training = network.forward(self.scaled(parts[0].to(self.device)))
+            in_training = network.forward(self.scaled(images[:size].to(self.device)))
             network.eval()
             head.register_forward_pre_hook(lambda layer, inputs: found.append(inputs[0]))
-            for part in parts:
-                outputs = network.forward(self.scaled(part.to(self.device)))
+            for start in range(0, len(images), size):
+                part = images[start : start + size].to(self.device)
+                outputs = network.forward(self.scaled(part))
                 if len(found) == 1 and not (
                     torch.equal(outputs, in_training) and torch.equal(outputs, head.forward(found[0]))
                 ):

@@ -17,6 +17,7 @@ from sklearn.model_selection import train_test_split
 from src.core.atomic import written_whole
 from src.core.digests import write_manifest
 from src.core.errors import ConfigurationError, DataError
+from src.core.shards import cut_evenly, write_shards
 from src.images.folders import class_folders, links_to_outside
 from src.images.labelled import Codes, Labelled, check_classes, check_variety, white_of
 from src.images.labels import as_numbers, in_order, labelled_pictures, marked_pictures
@@ -30,6 +31,7 @@ from src.images.pictures import (
     unreadable_files,
 )
 from src.images.preprocessing import (
+    WHOLE_BYTES,
     Preprocessing,
     Quantity,
     labels_path,
@@ -172,7 +174,8 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         raw: the folder with the raw files.
         prepared: the folder to write: `<split>_images.npy` (N, C, H, W) uint8 and `<split>_target.npy`
             (N,) int64, float32 for a regression, or (N, K) uint8 for several labels, for the splits train,
-            validation and test; split.csv; preprocessing.json; sheet.png, some training images with their
+            validation and test; of splits above `WHOLE_BYTES` shards.json, and the training images of such
+            a split in random order; split.csv; preprocessing.json; sheet.png, some training images with their
             classes or numbers; left_out.csv, the unreadable files, if there are any; manifest.json.
         settings: the section `prepare` of the task.
 
@@ -202,9 +205,7 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     unreadable = source.unreadable | (official.unreadable if official else {})
 
     with written_whole(prepared) as folder:
-        for name, (labelled, part) in sorted(splits.items()):
-            _save_images(labelled.images, part, folder / f"{name}_images.npy")
-            np.save(folder / f"{name}_target.npy", labelled.target[part])
+        _save_splits(folder, splits, settings.seed)
         lines = sorted((int(row), name) for name, part in parts.items() for row in part)
         text = "".join(f"{row},{name}\n" for row, name in lines)
         (folder / "split.csv").write_text(f"row,split\n{text}", encoding="utf-8")
@@ -228,6 +229,20 @@ def _caption(target: Any, names: list[str]) -> str:
     if np.ndim(target):
         return ", ".join(names[label] for label in np.flatnonzero(target)) or "-"
     return names[target] if names else f"{target:g}"
+
+
+def _save_splits(folder: Path, splits: dict[str, tuple[Labelled, Codes]], seed: int) -> None:
+    """Write the images and targets of each split, and the shards of large ones."""
+    cuts = {}
+    for name, (labelled, part) in sorted(splits.items()):
+        rows, size = part, labelled.images[:1].nbytes
+        if len(part) * size > WHOLE_BYTES:
+            cuts[f"{name}_images.npy"] = cut_evenly(len(part), size)
+            if name == "train":  # those of a class are neighbours, and a training mixes some shards at a time
+                rows = np.random.default_rng(seed).permutation(part)
+        _save_images(labelled.images, rows, folder / f"{name}_images.npy")
+        np.save(folder / f"{name}_target.npy", labelled.target[rows])
+    write_shards(folder, cuts)
 
 
 def _save_images(images: Pixels, rows: Codes, path: Path) -> None:

@@ -44,6 +44,7 @@ MODELS = {
     "regression": "regression.ImageRegressor",
 }
 FILE = "preprocessing.json"
+WHOLE_BYTES = 1 << 30  # of the images of a split, up to which they are kept on the device that trains
 CSV_CHUNK_ROWS = 5000
 BYTE_TYPE = 0x08
 MOST_BYTES = 4 << 30

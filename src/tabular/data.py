@@ -17,7 +17,7 @@ from torch import Tensor
 from src.bundle.bundle import Bundle
 from src.core.errors import ConfigurationError
 from src.tabular.preprocessing import Preprocessing
-from src.training.loading import BalancedBatches, Batches, BatchSize, WholeData
+from src.training.loading import BalancedBatches, Batches, BatchSize, Blocks, WholeData
 from src.training.seeding import derived_seed
 
 Splits = dict[str, tuple[Tensor, Tensor]]
@@ -97,7 +97,9 @@ class MappedBatches(Batches):
         preprocessing: Preprocessing,
         device: torch.device,
     ) -> None:
-        super().__init__(tensors, batch_size, seed, process, processes)
+        rows = len(tensors[0])
+        sizes = [min(BLOCK_ROWS, rows - first) for first in range(0, rows, BLOCK_ROWS)]
+        super().__init__(tensors, batch_size, seed, process, processes, Blocks(sizes, BLOCKS_AT_ONCE))
         self.preprocessing = preprocessing
         self.device = device
 
@@ -105,18 +107,6 @@ class MappedBatches(Batches):
         for batch in super().__iter__():
             numbers, codes, target = (tensor.to(self.device) for tensor in batch)
             yield densify(numbers, codes, self.preprocessing), target
-
-    def _order(self) -> Tensor | None:
-        if self.seed is None:
-            return None
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch))
-        blocks = torch.arange(self.rows).split(BLOCK_ROWS)
-        drawn = torch.randperm(len(blocks), generator=generator)
-        order = []
-        for numbers in drawn.split(BLOCKS_AT_ONCE):
-            rows = torch.cat([blocks[number] for number in numbers.tolist()])
-            order.append(rows[torch.randperm(len(rows), generator=generator)])
-        return torch.cat(order)
 
 
 class TabularData(WholeData):

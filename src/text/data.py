@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,14 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src.core.errors import ConfigurationError
-from src.text.preprocessing import PAD, UNK, Preprocessing
+from src.text.preprocessing import BOS, PAD, UNK, WHOLE_BYTES, Preprocessing
 from src.text.vectors import VECTORS, Vectors
-from src.training.loading import Batches, BatchSize, WholeData
+from src.training.loading import Batches, BatchSize, Blocks, WholeData
 from src.training.seeding import derived_seed
+from src.training.shards import Remote
 
 logger = logging.getLogger(__name__)
 
-WHOLE_BYTES = 1 << 28  # of the tokens of a split, up to which they are read as a whole
+COUNTED = 1 << 20  # tokens at a time
 
 Numbers = NDArray[np.int32]
 Offsets = NDArray[np.int64]
@@ -71,36 +73,42 @@ class DocumentBatches(Batches):
     """Batches of documents of similar length, padded to the longest of the batch.
 
     Args:
-        tensors: the tokens of all documents, where each document begins (N + 1,), and further tensors
-            (N, ...) with a row for each document, on the device of the batches.
+        tensors: the tokens of all documents, which may be a `RemoteArray`, where each document begins
+            (N + 1,), and further tensors (N, ...) with a row for each document, on the device of the batches.
         batch_size: documents of one batch over all processes, or "full".
         seed: shuffles the documents in each epoch; None keeps their order by length.
         process: the rank of this process.
         processes: the number of processes.
+        blocks: documents that are read together; those of similar length are of some blocks.
     """
 
     def __init__(
         self,
-        tensors: tuple[Tensor, ...],
+        tensors: tuple[Any, ...],
         batch_size: BatchSize,
         seed: int | None = None,
         process: int = 0,
         processes: int = 1,
+        blocks: Blocks | None = None,
     ) -> None:
         self.tokens, offsets, *further = tensors
-        super().__init__((offsets[:-1], offsets.diff(), *further), batch_size, seed, process, processes)
+        documents = offsets[:-1], offsets.diff(), *further
+        super().__init__(documents, batch_size, seed, process, processes, blocks)
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         for starts, lengths, *further in super().__iter__():
             # at least <BOS> and <EOS>, even if a process has no document of a small split
             longest = int(lengths.max()) if len(lengths) else 2
-            steps = torch.arange(longest, device=self.tokens.device)
-            places = (starts[:, None] + steps).clamp(max=len(self.tokens) - 1)
-            tokens = self.tokens[places].masked_fill(steps >= lengths[:, None], PAD)  # (B, T)
-            yield tokens, *further
+            steps = torch.arange(longest, device=starts.device)
+            # no place of another document, which may be in another shard
+            places = starts[:, None] + torch.minimum(steps, lengths[:, None] - 1)  # (B, T)
+            tokens = self.tokens.index_select(0, places.flatten()).view(places.shape)
+            yield tokens.masked_fill(steps >= lengths[:, None], PAD), *further
 
     def _order(self) -> Tensor:
         """Order by length; with a seed, shuffle documents of the same length, and then the batches."""
+        if self.blocks is not None:
+            return self._order_by_windows(self.blocks)
         order = super()._order()
         lengths = self.tensors[1]
         if order is None:
@@ -112,13 +120,71 @@ class DocumentBatches(Batches):
         mixed = whole[torch.randperm(full, generator=generator).to(order.device)].flatten()
         return torch.cat([mixed, order[full * self.batch_size :]])
 
+    def _order_by_windows(self, blocks: Blocks) -> Tensor:
+        """Order the documents of some blocks after another by length, and shuffle these batches."""
+        generator, lengths, size = self._generator(), self.tensors[1], self.batch_size
+        parts, number = list[Tensor](), 0
+        for window in blocks.windows(generator):
+            first = min(-number % size, len(window))  # documents that complete a batch of the last window
+            rest = first + (len(window) - first) // size * size
+            middle = window[first:rest]
+            whole = middle[lengths[middle].argsort(stable=True)].view(-1, size)
+            if generator is not None:
+                whole = whole[torch.randperm(len(whole), generator=generator)]
+            parts += [window[:first], whole.flatten(), window[rest:]]
+            number += len(window)
+        return torch.cat(parts)
+
+
+class CountedTokens:
+    """The predicted tokens of a split in shards, which are counted some at a time.
+
+    Args:
+        tokens: those of all documents, which begin with `<BOS>`.
+        documents: their number.
+    """
+
+    def __init__(self, tokens: Any, documents: int) -> None:
+        self.tokens = tokens
+        self.documents = documents
+
+    def __len__(self) -> int:
+        return len(self.tokens) - self.documents
+
+    def bincount(self, minlength: int) -> Tensor:
+        """How often each token occurs (V,)."""
+        counts = torch.zeros(minlength, dtype=torch.int64)
+        for start in range(0, len(self.tokens), COUNTED):
+            counts += self.tokens[start : start + COUNTED].bincount(minlength=minlength)
+        counts[BOS] -= self.documents
+        return counts
+
 
 class TextData(WholeData):
     """The prepared data of texts, with their preprocessing."""
 
+    array: str | None = "tokens"
+
     def load_preprocessing(self) -> Preprocessing:
         """Read what the preparation has learnt."""
         return Preprocessing.load(self.prepared)
+
+    def documents(self, split: str) -> tuple[Any, Tensor]:
+        """Return the tokens of a split, which may be a `RemoteArray`, and where each document begins."""
+        tokens = self.remote_array(split)
+        if tokens is None:
+            numbers, offsets = load_split(self.prepared, split)
+            return torch.from_numpy(numbers), torch.from_numpy(offsets)
+        return tokens, torch.from_numpy(np.load(self.prepared / f"{split}_offsets.npy"))
+
+    def blocks(self, split: str) -> Blocks | None:
+        """Return the documents of a split that are read together."""
+        blocks = super().blocks(split)
+        if blocks is None:
+            return None
+        offsets = np.load(self.prepared / f"{split}_offsets.npy")
+        ends = np.searchsorted(offsets, np.cumsum(blocks.sizes))
+        return Blocks(np.diff(ends, prepend=0).tolist(), blocks.at_once)
 
 
 class DocumentData(TextData):
@@ -130,23 +196,34 @@ class DocumentData(TextData):
         window: train on all windows of this number of tokens instead of whole documents, and drop shorter
             documents. Validation and test use whole documents.
         order_seed: of the batch order; the command line gives it `seed_everything`.
+        remote: where the tokens of splits that are in shards are, if not in `prepared`.
+
+    Raises:
+        ConfigurationError: a window below 1, or one of remote tokens: windows are all in memory.
     """
 
     evaluation_size = 64
 
     def __init__(
-        self, prepared: Path, batch_size: BatchSize = 16, window: int | None = None, order_seed: int = 0
+        self,
+        prepared: Path,
+        batch_size: BatchSize = 16,
+        window: int | None = None,
+        order_seed: int = 0,
+        remote: Remote | None = None,
     ) -> None:
-        super().__init__(prepared, batch_size, order_seed)
+        super().__init__(prepared, batch_size, order_seed, remote)
         if window is not None and window < 1:
             raise ConfigurationError(f"data.window must be at least 1: {window}")
+        if window is not None and remote is not None:
+            raise ConfigurationError("data.window: windows are made in memory; leave data.remote out")
         self.window = window
 
-    def tensors(self, split: str) -> tuple[Tensor, ...]:
+    def tensors(self, split: str) -> tuple[Any, ...]:
         """Return tokens and where each document begins, or the windows (rows, window + 1) of training."""
-        tokens, offsets = load_split(self.prepared, split)
         if self.window is None or split != "train":
-            return torch.from_numpy(tokens), torch.from_numpy(offsets)
+            return self.documents(split)
+        tokens, offsets = load_split(self.prepared, split)
         found, dropped = windows(tokens, offsets, self.window + 1)
         if not len(found):
             raise ConfigurationError(f"data.window: no document has more than {self.window} tokens")
@@ -156,12 +233,18 @@ class DocumentData(TextData):
         )
         return (torch.from_numpy(found),)
 
-    def targets(self, split: str) -> Tensor:
-        """Return all tokens of a split that are predicted, in one row."""
-        tokens, offsets = load_split(self.prepared, split)
-        predicted = np.ones(len(tokens), dtype=bool)
+    def blocks(self, split: str) -> Blocks | None:
+        """Return the documents of a split that are read together; None of windows."""
+        return super().blocks(split) if self.window is None or split != "train" else None
+
+    def targets(self, split: str) -> Any:
+        """Return all predicted tokens of a split in one row; of training tokens in shards `CountedTokens`."""
+        tokens, offsets = self.documents(split)
+        if split == "train" and f"{split}_{self.array}.npy" in self.sharded:
+            return CountedTokens(tokens, len(offsets) - 1)
+        predicted = torch.ones(len(tokens), dtype=torch.bool)
         predicted[offsets[:-1]] = False
-        return torch.from_numpy(tokens[predicted]).long()
+        return tokens[:][predicted].long()
 
     def kind(self, split: str) -> type[Batches]:
         """Return the batches of documents of similar length, or those of windows."""
@@ -169,7 +252,7 @@ class DocumentData(TextData):
 
 
 class ContextData(TextData):
-    """Words and their contexts, for word vectors.
+    """Words and their contexts, for word vectors, which are all made in memory.
 
     Args:
         prepared: the folder data/prepared/<task>; the command line gives it.
@@ -177,6 +260,8 @@ class ContextData(TextData):
         width: the number of words before, and of words after.
         order_seed: of the batch order; the command line gives it `seed_everything`.
     """
+
+    array = None
 
     def __init__(
         self, prepared: Path, batch_size: BatchSize = 64, width: int = 2, order_seed: int = 0
@@ -202,6 +287,7 @@ class LabelledData(TextData):
         prepared: the folder data/prepared/<task>; the command line gives it.
         batch_size: documents of a training batch over all devices, or `full`.
         order_seed: of the batch order; the command line gives it `seed_everything`.
+        remote: where the tokens of splits that are in shards are, if not in `prepared`.
 
     Raises:
         ConfigurationError: the prepared texts have no classes.
@@ -216,9 +302,9 @@ class LabelledData(TextData):
             raise ConfigurationError(f"{self.prepared}: the texts have no classes; set prepare.label")
         return preprocessing
 
-    def tensors(self, split: str) -> tuple[Tensor, ...]:
+    def tensors(self, split: str) -> tuple[Any, ...]:
         """Return tokens, where each document begins, and the codes of the classes (N,) int64."""
-        return (*map(torch.from_numpy, load_split(self.prepared, split)), self.targets(split))
+        return (*self.documents(split), self.targets(split))
 
     def targets(self, split: str) -> Tensor:
         """Return the codes of the classes (N,) int64."""

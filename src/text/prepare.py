@@ -19,12 +19,14 @@ from src.core.atomic import written_whole
 from src.core.digests import write_manifest
 from src.core.documents import write_json
 from src.core.errors import ConfigurationError, DataError
+from src.core.shards import cut_between, write_shards
 from src.preparation.proposals import count, listed
 from src.preparation.splits import check_splitting, cut_fold
 from src.text.corpus import Corpus, cut_corpus
 from src.text.labelled import labelled_rows
 from src.text.preprocessing import (
     UNK,
+    WHOLE_BYTES,
     Labels,
     Preprocessing,
     TextEncoder,
@@ -241,9 +243,9 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
 
     Writes, for each split (train, validation, test), `<split>_tokens.npy` with all its documents in one int32
     array, each from `<BOS>` to `<EOS>`, and `<split>_offsets.npy` (N + 1,) int64 with the place where each
-    begins; of texts with classes `<split>_labels.npy` (N,) int64 and test_texts.json for the report;
-    vectors.npy (V, E) float32 of pretrained word vectors; split.csv; preprocessing.json; corpus.json with
-    statistics of the corpus; manifest.json.
+    begins; of splits above `WHOLE_BYTES` shards.json; of texts with classes `<split>_labels.npy` (N,) int64
+    and test_texts.json for the report; vectors.npy (V, E) float32 of pretrained word vectors; split.csv;
+    preprocessing.json; corpus.json with statistics of the corpus; manifest.json.
 
     Args:
         raw: the folder with the raw files.
@@ -316,13 +318,18 @@ def _write_parts(folder: Path, corpus: Corpus, parts: Parts, preprocessing: Prep
     final = np.array([numbers.get(token, UNK) for token in corpus.vocabulary], np.int32)
     longest = preprocessing.labels.longest if preprocessing.labels else None
     found: dict[str, dict[str, Any]] = {"documents": {}, "tokens": {}, "unknown_share": {}}
+    cuts = {}
     for name, part in parts.items():
-        offsets, unknown = corpus.write(folder / f"{name}_tokens.npy", part, final, longest)
+        path = folder / f"{name}_tokens.npy"
+        offsets, unknown = corpus.write(path, part, final, longest)
         np.save(folder / f"{name}_offsets.npy", offsets)
+        if path.stat().st_size > WHOLE_BYTES:
+            cuts[path.name] = cut_between(offsets, final.itemsize)
         documents = len(offsets) - 1
         tokens = int(offsets[-1]) - 2 * documents  # without <BOS> and <EOS>
         found["documents"][name], found["tokens"][name] = documents, tokens
         found["unknown_share"][name] = unknown / max(tokens, 1)
+    write_shards(folder, cuts)
     with (folder / "split.csv").open("w", encoding="utf-8", newline="\n") as file:
         file.write("document,split\n")
         side = np.full(len(corpus.lengths), "", dtype=object)

@@ -32,6 +32,8 @@ INVISIBLE = re.compile(
 # words of languages with spaces, as in don't, and single signs
 WORD = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]")
 
+WHOLE_BYTES = 1 << 28  # of the tokens of a split, up to which they are read as a whole
+
 Tokenizer = Literal["char", "jieba", "word", "subwords"]
 
 

@@ -3,16 +3,47 @@
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
 
 from src.core.errors import ConfigurationError
+from src.core.shards import read_shards
 from src.training.seeding import derived_seed
+from src.training.shards import Remote, RemoteArray
 
 BatchSize = int | Literal["full"]
+SHARDS_AT_ONCE = 64  # whose rows are mixed; with those of `SHARD_BYTES` a GiB
+
+
+class Blocks(NamedTuple):
+    """Adjacent rows that are read together, of data that may be larger than the memory.
+
+    Args:
+        sizes: the rows of each block.
+        at_once: of how many blocks the rows are mixed.
+    """
+
+    sizes: list[int]
+    at_once: int
+
+    def windows(self, generator: torch.Generator | None) -> Iterator[Tensor]:
+        """The rows of `at_once` blocks after another, as CorgiPile orders them (Xu et al. 2022).
+
+        Args:
+            generator: shuffles the blocks, and then the rows of each window; None keeps the order.
+        """
+        blocks = torch.arange(sum(self.sizes)).split(self.sizes)
+        if generator is None:
+            drawn = torch.arange(len(blocks))
+        else:
+            drawn = torch.randperm(len(blocks), generator=generator)
+        for numbers in drawn.split(self.at_once):
+            rows = torch.cat([blocks[number] for number in numbers.tolist()])
+            yield rows if generator is None else rows[torch.randperm(len(rows), generator=generator)]
 
 
 class Batches:
@@ -25,11 +56,12 @@ class Batches:
     a process fewer than two rows it is joined to the batch before, since batch norm needs two rows.
 
     Args:
-        tensors: each of shape (rows, ...), on the device of the batches.
+        tensors: each of shape (rows, ...), on the device of the batches; the first may be a `RemoteArray`.
         batch_size: rows of one batch over all processes, or "full" for all rows.
         seed: of the shuffling in each epoch; None keeps the order of the rows.
         process: the rank of this process.
         processes: the number of processes.
+        blocks: the rows that are read together; None shuffles all rows alike.
 
     Raises:
         ConfigurationError: a shuffled batch has fewer rows than there are processes.
@@ -37,11 +69,12 @@ class Batches:
 
     def __init__(
         self,
-        tensors: tuple[Tensor, ...],
+        tensors: tuple[Any, ...],
         batch_size: BatchSize,
         seed: int | None = None,
         process: int = 0,
         processes: int = 1,
+        blocks: Blocks | None = None,
     ) -> None:
         self.tensors = tensors
         self.rows = len(tensors[0])
@@ -49,6 +82,7 @@ class Batches:
         self.seed = seed
         self.process = process
         self.processes = processes
+        self.blocks = blocks
         self.epoch = 0
         self.start = 0  # the first batch of the next iteration alone
         smallest = min(self.rows, self.batch_size)
@@ -91,12 +125,21 @@ class Batches:
         first = start + self.process * size + min(self.process, more)
         return slice(first, first + size + (self.process < more))
 
-    def _order(self) -> Tensor | None:
+    def _generator(self) -> torch.Generator | None:
+        """Of the order of this epoch."""
         if self.seed is None:
             return None
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch))
+        return torch.Generator().manual_seed(derived_seed(self.seed, self.epoch))
+
+    def _order(self) -> Tensor | None:
+        if (generator := self._generator()) is None:
+            return None
         # drawn on the CPU so that every device sees the same order
-        return torch.randperm(self.rows, generator=generator).to(self.tensors[0].device)
+        if self.blocks is None:
+            order = torch.randperm(self.rows, generator=generator)
+        else:
+            order = torch.cat(list(self.blocks.windows(generator)))
+        return order.to(self.tensors[0].device)
 
 
 class BalancedBatches(Batches):
@@ -107,9 +150,8 @@ class BalancedBatches(Batches):
     """
 
     def _order(self) -> Tensor | None:
-        if self.seed is None:
+        if (generator := self._generator()) is None:
             return None
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch))
         target = self.tensors[1].cpu()
         classes = target.argsort(stable=True).split(target.bincount().tolist())
         classes = [rows for rows in classes if len(rows)]
@@ -125,18 +167,28 @@ class BalancedBatches(Batches):
 class WholeData(LightningDataModule):
     """The prepared data of a task as whole tensors on the device that trains.
 
+    An array that is in shards stays where it is, and the batches that are cut from it are moved.
+
     Args:
         prepared: the folder data/prepared/<task>; the command line gives it.
         batch_size: rows of a training batch over all devices, or `full`.
         order_seed: of the batch order; the command line gives it `seed_everything`.
+        remote: where the arrays in shards are.
 
     Raises:
-        ConfigurationError: a batch size below 1, or data that are not prepared.
+        ConfigurationError: a batch size below 1, data that are not prepared, or `remote` of small data.
     """
 
     evaluation_size = 1024  # rows of a batch of validation and test
+    array: str | None = None  # the one that may be in shards, as in `<split>_images.npy`
 
-    def __init__(self, prepared: Path, batch_size: BatchSize = 64, order_seed: int = 0) -> None:
+    def __init__(
+        self,
+        prepared: Path,
+        batch_size: BatchSize = 64,
+        order_seed: int = 0,
+        remote: Remote | None = None,
+    ) -> None:
         super().__init__()
         if batch_size != "full" and batch_size < 1:
             raise ConfigurationError(f"data.batch_size must be at least 1 or 'full': {batch_size}")
@@ -144,6 +196,12 @@ class WholeData(LightningDataModule):
         self.order_seed = order_seed
         self.prepared = prepared
         self.preprocessing = self.load_preprocessing()
+        self.sharded = read_shards(prepared)
+        self.remote = remote
+        if remote is not None and not self.sharded:
+            raise ConfigurationError(
+                f"data.remote: no array of {prepared} is large enough to be in shards; leave it out"
+            )
 
     def load_preprocessing(self) -> Any:
         """Read what the preparation has learnt."""
@@ -161,13 +219,26 @@ class WholeData(LightningDataModule):
         """The class that cuts the batches of a split."""
         return Batches
 
+    def remote_array(self, split: str) -> RemoteArray | None:
+        """The array of a split that is read from `remote`, if it is in shards."""
+        name = f"{split}_{self.array}.npy"
+        if self.remote is None or name not in self.sharded:
+            return None
+        return RemoteArray(self.remote, name, self.sharded[name])
+
+    def blocks(self, split: str) -> Blocks | None:
+        """The rows of a split that are read together; None of an array that is not in shards."""
+        sharded = self.sharded.get(f"{split}_{self.array}.npy")
+        return None if sharded is None else Blocks(np.diff(sharded.rows).tolist(), SHARDS_AT_ONCE)
+
     def batches(self, split: str, batch_size: BatchSize, seed: int | None = None) -> Batches:
         """The batches of a split, shuffled in each epoch if there is a seed."""
         assert self.trainer is not None
-        device = self.trainer.strategy.root_device
-        tensors = tuple(tensor.to(device) for tensor in self.tensors(split))
+        tensors, blocks = self.tensors(split), self.blocks(split)
+        if blocks is None:
+            tensors = tuple(tensor.to(self.trainer.strategy.root_device) for tensor in tensors)
         process, processes = self.trainer.global_rank, self.trainer.world_size
-        return self.kind(split)(tensors, batch_size, seed, process, processes)
+        return self.kind(split)(tensors, batch_size, seed, process, processes, blocks)
 
     def train_dataloader(self) -> Batches:
         """Shuffled batches."""
@@ -182,5 +253,5 @@ class WholeData(LightningDataModule):
         return self.batches("test", self.evaluation_size)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Return the batch: `batches` has moved the whole split to the device."""
-        return batch
+        """Move a batch that was cut from an array in shards; others are there."""
+        return tuple(tensor.to(device) for tensor in batch)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -18,7 +19,9 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 from pipelines.fetch import fetch
 from pipelines.parameters import kinds_with
 from src.core.errors import ConfigurationError, IntegrityError, ResourceError
+from src.core.shards import read_shards, write_shards
 from src.training.options import require_usable
+from src.training.shards import Remote, RemoteArray
 from src.training.stored import DurableCheckpointIO
 from tests.support import contents, ended
 
@@ -184,6 +187,24 @@ def test_checkpoints_of_a_callback_are_written_to_a_bucket(store: Any) -> None:
     found = torch.load(io.BytesIO(store.cat_file("raw/checkpoints/epoch=1.ckpt")), weights_only=True)
     assert torch.equal(found["state_dict"]["layer.weight"], network.layer.weight)
     assert not list(Path().iterdir())  # such as a folder s3:
+
+
+def test_an_array_is_read_by_shards_from_a_bucket(store: Any) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (10, 3), dtype=np.uint8)
+    np.save("train_array.npy", values)
+    write_shards(Path(), {"train_array.npy": [0, 4, 8, 10]})
+    store.put_file("train_array.npy", "raw/prepared/train_array.npy")
+    sharded = read_shards(Path())["train_array.npy"]
+    array = RemoteArray(Remote("s3://raw/prepared", Path("cache"), 48), "train_array.npy", sharded)
+    assert array.index_select(0, torch.tensor([9, 1, 2])).tolist() == values[[9, 1, 2]].tolist()
+    assert array.fetched == 2  # the shard between is not read
+    store.pipe_file("raw/prepared/train_array.npy", bytes(158))
+    with pytest.raises(IntegrityError, match=r"s3://raw/prepared/train_array\.npy: shard 1, rows 4 to 7"):
+        array[4:8]
+    store.rm("raw/prepared", recursive=True)
+    with pytest.raises(ResourceError, match=r"s3://raw/prepared/.*: FileNotFoundError: ") as raised:
+        array[4:8]
+    assert SECRET not in str(raised.value)
 
 
 def test_checkpoints_need_the_library_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
