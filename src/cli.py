@@ -32,6 +32,7 @@ from src.bundle.bundle import Bundle, check_bundle_folder, restrict_imports, wri
 from src.bundle.module import NEEDED, lacking, repeat_setup
 from src.bundle.module import scores as scores_of
 from src.core.atomic import file_written_whole
+from src.core.cluster import ADDRESS
 from src.core.code import run_digest
 from src.core.digests import data_digest, prepared_manifest
 from src.core.errors import ConfigurationError, exit_with_message, reported_error
@@ -43,6 +44,7 @@ from src.training.checkpoint import (
     averages_at_the_end,
     chosen_by,
 )
+from src.training.cluster import Shape, shape_of, train_on
 from src.training.compilation import compile_training, require_compilable, require_precision
 from src.training.distributed import Termination, launched_by, require_all_processes
 from src.training.exactness import Exactness, choose_instructions
@@ -377,6 +379,29 @@ class LockstepCLI(LightningCLI):
         Console().print(table)
 
 
+class ClusterCLI(LockstepCLI):
+    """A `fit` that runs on the nodes of the Ray cluster of RAY_ADDRESS if it has several processes."""
+
+    shape: Shape | None = None
+
+    def instantiate_classes(self) -> None:
+        """Leave that to the nodes."""
+        self.shape = shape_of(self.configuration) if self.subcommand == "fit" else None
+        if self.shape is None:
+            super().instantiate_classes()
+
+    def after_instantiate_classes(self) -> None:
+        """Nothing is built here for the nodes."""
+        if self.shape is None:
+            super().after_instantiate_classes()
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if self.shape is None:
+            super()._run_subcommand(subcommand)
+        else:
+            train_on(os.environ[ADDRESS], self.arguments, self.configuration, self.shape)
+
+
 def _reads_prepared_data(configuration: Mapping[str, Any]) -> bool:
     """Whether the data module has an argument for data/prepared/<task>, as the built-in ones do."""
     module, _, name = (configuration.get("data") or {}).get("class_path", "").rpartition(".")
@@ -437,5 +462,10 @@ def main(arguments: list[str] | None = None, cli: type[LockstepCLI] = LockstepCL
         raise
 
 
+def command() -> None:
+    """Run the command line of this process, which torchrun or SLURM may have started."""
+    main(cli=ClusterCLI if os.environ.get(ADDRESS) and launched_by() is None else LockstepCLI)
+
+
 if __name__ == "__main__":
-    exit_with_message(main)
+    exit_with_message(command)

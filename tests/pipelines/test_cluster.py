@@ -20,10 +20,11 @@ import yaml
 from pipelines.fetch import fetch
 from pipelines.prepare import prepare
 from pipelines.study.cells import Cell
-from pipelines.study.cluster import conditions, gpu_of, refusal_of
+from pipelines.study.cluster import conditions, refusal_of
 from pipelines.study.run import study
 from pipelines.study.search import CALL, PROCESS, Search
 from pipelines.study.study import cells_of, read_study
+from src.core.cluster import gpu_of
 from src.core.errors import ConfigurationError
 from tests.support import contents
 
@@ -91,6 +92,7 @@ def two_nodes() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_NUM_REDIS_GET_RETRIES", "20")
+        patch.setenv("RAY_worker_niceness", "0")  # others on this machine would take their time
         head = {"num_cpus": 1, "include_dashboard": False}
         cluster = Cluster(initialize_head=True, head_node_args=head)
         cluster.add_node(num_cpus=1)
@@ -271,11 +273,11 @@ def test_only_the_repeated_call_gives_back_the_trial_of_a_dead_machine(project: 
 )
 def test_a_node_that_differs_is_refused_by_what_differs(project: Path, name: str, found: str) -> None:
     cell, token = every_cell()[0], project / "token"
-    assert "all nodes must share it" in str(refusal_of({}, cell, token))
+    assert "all nodes must share it" in str(refusal_of(project, {}, cell, token))
     token.touch()
     expected = conditions(cell)
-    assert refusal_of(expected, cell, token) is None
-    assert refusal_of(expected | {name: found}, cell, token) == (
+    assert refusal_of(project, expected, cell, token) is None
+    assert refusal_of(project, expected | {name: found}, cell, token) == (
         f"{name}: found {expected[name]}, expected {found}"
     )
 
@@ -286,7 +288,7 @@ def test_a_node_that_reads_other_code_or_data_is_refused(project: Path) -> None:
     assert cell.folder.is_relative_to("runs")  # computed before the change
     path = Path("configs/polynomial.yaml")
     path.write_text(path.read_text() + "\nthreads: 2\n")
-    assert "configs/polynomial.yaml" in str(refusal_of(conditions(cell), cell, token))
+    assert "configs/polynomial.yaml" in str(refusal_of(project, conditions(cell), cell, token))
 
 
 def test_what_is_not_a_cluster_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
