@@ -2,6 +2,7 @@
 
 import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,3 +55,16 @@ def free_port() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return str(free.getsockname()[1])
+
+
+def address_of(cluster: Any) -> str:
+    """That of the head; the tests may not connect to another one than the loopback's."""
+    return f"127.0.0.1:{cluster.address.rpartition(':')[2]}"
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    """Wait until a condition holds."""
+    last = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < last
+        time.sleep(0.02)

@@ -6,18 +6,23 @@ that folder. Ray's scheduler, transport and detection of dead nodes are used as 
 
 import logging
 import os
+import platform
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from src.core.digests import file_digest
 from src.core.errors import ConfigurationError, LockedError, ResourceError
-from src.core.paths import RUNS
+from src.core.paths import LOCK, RUNS
 
 ADDRESS = "RAY_ADDRESS"
 CONNECTING = 10.0  # seconds
+PREPARING = ("numpy", "pandas", "pyarrow")
 DEATHS = 3  # of a process on nodes that live on, before its work fails
 UNLOCKING = 120.0  # seconds; a process that lost its cluster ends, or a file server notices that it is gone
 INSTALL = "make setup EXTRAS=cluster"
@@ -88,6 +93,65 @@ def difference(expected: dict[str, Any], found: dict[str, Any]) -> str | None:
         if found[name] != value:
             return f"{name}: found {found[name]}, expected {value}"
     return None
+
+
+@contextmanager
+def tasks(address: str, work: str) -> Iterator[Callable[..., Iterator[Any]]]:
+    """Call functions on the nodes of a cluster, as tasks with a CPU each, which end with the block.
+
+    Args:
+        address: as `connect` takes it.
+        work: what they do, for messages.
+
+    Yields:
+        A function as `map`; the calls are made at once, and their results are in the order of the items. A
+        call whose node dies is made again on another one.
+
+    Raises:
+        NodeError: a node has another folder, lock file or version of a package.
+        ResourceError: the process of a call was killed several times.
+    """
+    ray = connect(address)
+    token = write_token()
+    under_way: list[Any] = []
+
+    def results(function: Callable[..., Any], *items: Iterable[Any]) -> Iterator[Any]:
+        call = ray.remote(_call)
+        under_way[:] = [
+            call.remote(Path.cwd(), token, versions(), work, function, each)
+            for each in zip(*items, strict=False)
+        ]
+        for task in under_way:
+            try:
+                yield ray.get(task)
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from None
+            except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
+                raise killed_again("a process of the cluster") from None
+
+    try:
+        yield results
+    finally:
+        for task in under_way:
+            ray.cancel(task, force=True)
+        token.unlink(missing_ok=True)
+        ray.shutdown()
+
+
+def versions() -> dict[str, str]:
+    """The versions that the preparation of a table depends on."""
+    lock = {str(LOCK): file_digest(LOCK) if LOCK.is_file() else "none"}
+    return {**lock, "python": platform.python_version(), **{name: version(name) for name in PREPARING}}
+
+
+def _call(
+    home: Path, token: Path, expected: dict[str, str], work: str, function: Callable[..., Any], items: Any
+) -> Any:
+    """Call a function; runs on a node."""
+    refusal = enter(home, token) or difference(expected, versions())
+    if refusal:
+        raise unfit(platform.node(), refusal, work)
+    return function(*items)
 
 
 def unfit(node: str, refusal: str, work: str = "train") -> NodeError:

@@ -67,11 +67,13 @@ class TemporaryArrays:
 
     Args:
         folder: where the file is made.
+        file: one that there is already, without a buffer, which would not see what another process writes.
     """
 
-    def __init__(self, folder: Path) -> None:
-        # without a buffer, which would not see what another process writes
-        self.file: Any = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - as long as the arrays
+    def __init__(self, folder: Path, file: Any = None) -> None:
+        self.file: Any = file
+        if file is None:
+            self.file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - as long as the arrays
         self.end = 0
 
     def __getstate__(self) -> dict[str, Any]:

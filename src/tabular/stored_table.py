@@ -4,9 +4,9 @@ A block of rows is cut into columns, and each column of it is appended to a temp
 float64, texts as codes with the dictionary of the block. A column is read from there as `read_table` gives
 it. So the memory of a preparation is that of a block and a column, however many of both there are.
 
-The files of a table in several parts are read by as many processes as there are processors, each to a
-temporary file of its own. What is found in them is put together in the order of their names, so that the
-number of processes changes nothing.
+The files of a table in several parts are read by as many processes as there are processors, or by the nodes
+of a Ray cluster if RAY_ADDRESS names one, to several temporary files. What is found in them is put together
+in the order of their names, so that the number of processes and of machines changes nothing.
 """
 
 import logging
@@ -19,6 +19,7 @@ from logging.handlers import QueueHandler
 from multiprocessing import get_context
 from pathlib import Path
 from queue import SimpleQueue
+from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import compute
 
+from src.core import cluster
 from src.core.errors import DataError
 from src.core.processes import helpers, processors
 from src.tabular.blocks import UnusualError, ahead, numbers_of
@@ -57,6 +59,7 @@ from src.tabular.values import (
 logger = logging.getLogger(__name__)
 
 SIDE_BY_SIDE = 1 << 26  # bytes of a table whose parts are worth starting processes, which takes a second
+FILES = 256  # that the nodes of a cluster write a table to; a process may not have many more open
 # a number whose point cannot stand between groups of three digits
 NO_GROUPS = r"^[-+]?\d+\.(\d{1,2}|\d{4,})$"
 
@@ -235,9 +238,11 @@ def stored_table(
     texts = [*texts, *ids]
     untried = frozenset(texts if reading.plain else columns)
     rules = CellRules(frozenset(texts), untried, numbers_among(missing), source.strict)
-    files = ColumnFiles(folder, _processes_for(source))
+    address = os.environ.get(cluster.ADDRESS) if source.size >= SIDE_BY_SIDE else None
+    files = ColumnFiles(folder, 0 if address else _processes_for(source))
     table = StoredTable(path, columns, texts, missing, reading, ids, files)
-    with _reader(source, files) as read:
+    reader = _cluster_reader(address, source, files, folder) if address else _reader(source, files)
+    with reader as read:
         found = read(columns, rules)
         if not found.rows:
             raise DataError(f"{path}: there are no rows below the header")
@@ -277,24 +282,52 @@ Read = Callable[[Sequence[str], CellRules], Stored]
 def _reader(source: Source, files: ColumnFiles) -> Iterator[Read]:
     """Reads columns of all parts of a table; as many processes do so as there are files."""
     parts = source.parts or (source,)
-
-    def put_together(found: Iterable[Stored]) -> Stored:
-        stored = Stored()
-        for one in found:
-            stored.add(one)
-        return stored
-
     if len(files.files) == 1:
         arrays = files.files[0]
-        yield lambda columns, rules: put_together(_store(part, columns, rules, arrays, 0) for part in parts)
+        yield lambda columns, rules: _put_together(_store(part, columns, rules, arrays, 0) for part in parts)
         return
     numbers = get_context("spawn").SimpleQueue()
     for number in range(len(files.files)):
         numbers.put(number)
     with helpers(len(files.files), "reads a table", _begin, files.files, numbers) as pool:
-        yield lambda columns, rules: put_together(
+        yield lambda columns, rules: _put_together(
             map(_with_messages, pool.map(_store_there, parts, repeat(columns), repeat(rules)))
         )
+
+
+@contextmanager
+def _cluster_reader(address: str, source: Source, files: ColumnFiles, folder: Path) -> Iterator[Read]:
+    """Reads columns of all parts of a table on the nodes of a cluster, which write to files of `folder`."""
+    groups = _groups(source.parts, FILES)
+    with (
+        TemporaryDirectory(dir=folder.absolute()) as place,
+        cluster.tasks(address, "read a table") as results,
+    ):
+
+        def read(columns: Sequence[str], rules: CellRules) -> Stored:
+            found = []
+            numbers = range(len(files.files), len(files.files) + len(groups))
+            every = repeat(columns), repeat(rules), numbers, repeat(place)
+            for name, answer in results(_store_apart, groups, *every):
+                found.append(_with_messages(answer))
+                file = Path(name).open("rb", buffering=0)  # noqa: SIM115 - as long as the table
+                files.files.append(TemporaryArrays(folder, file))
+            return _put_together(found)
+
+        yield read
+
+
+def _groups(parts: Sequence[Source], most: int) -> list[Sequence[Source]]:
+    """At most so many groups of parts, which follow one another."""
+    size = -(-len(parts) // most)
+    return [parts[start : start + size] for start in range(0, len(parts), size)]
+
+
+def _put_together(found: Iterable[Stored]) -> Stored:
+    stored = Stored()
+    for one in found:
+        stored.add(one)
+    return stored
 
 
 def _store(
@@ -351,9 +384,26 @@ def _store_there(
     source: Source, columns: Sequence[str], rules: CellRules
 ) -> tuple[Stored, list[logging.LogRecord]]:
     """What was found, and the messages for the process that has this one's help."""
+    return _recorded(lambda: _store(source, columns, rules, *_file))
+
+
+def _store_apart(
+    sources: Sequence[Source], columns: Sequence[str], rules: CellRules, number: int, place: str
+) -> tuple[str, tuple[Stored, list[logging.LogRecord]]]:
+    """The new file that columns of tables were written to, and what `_store_there` answers."""
+    pa.set_cpu_count(1)
+    with NamedTemporaryFile(dir=place, buffering=0, delete=False) as file:
+        arrays = TemporaryArrays(Path(place), file)
+        answer = _recorded(
+            lambda: _put_together(_store(source, columns, rules, arrays, number) for source in sources)
+        )
+    return file.name, answer
+
+
+def _recorded(store: Callable[[], Stored]) -> tuple[Stored, list[logging.LogRecord]]:
     messages: SimpleQueue[logging.LogRecord] = SimpleQueue()
     logging.getLogger().handlers = [QueueHandler(messages)]
-    found = _store(source, columns, rules, *_file)
+    found = store()
     return found, [messages.get() for _ in range(messages.qsize())]
 
 

@@ -7,9 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import chdir
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,6 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.fetch import fetch
-from pipelines.prepare import prepare
 from pipelines.study.cells import Cell
 from pipelines.study.cluster import conditions, refusal_of
 from pipelines.study.run import study
@@ -26,7 +22,7 @@ from pipelines.study.search import CALL, PROCESS, Search
 from pipelines.study.study import cells_of, read_study
 from src.core.cluster import gpu_of
 from src.core.errors import ConfigurationError
-from tests.support import contents
+from tests.support import address_of, contents, wait_for
 
 ROOT = Path(__file__).parents[2]
 PARAMETERS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -53,22 +49,6 @@ def write_study(**changes: Any) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False), encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with the prepared data of `polynomial`."""
-    folder = tmp_path_factory.mktemp("prepared")
-    (folder / "data").mkdir()
-    for name in ("src", "pipelines", "data/samples"):
-        (folder / name).symlink_to(ROOT / name)
-    shutil.copytree(ROOT / "configs", folder / "configs")
-    for name in ("params.yaml", "requirements.lock"):
-        shutil.copyfile(ROOT / name, folder / name)
-    with chdir(folder):
-        fetch("polynomial")
-        prepare("polynomial")
-    return folder
-
-
 @pytest.fixture
 def project(
     prepared: Path, settings_of_the_process: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -81,28 +61,6 @@ def project(
         monkeypatch.delenv(name, raising=False)
     write_study()
     return folder
-
-
-@pytest.fixture(scope="module")
-def two_nodes() -> Iterator[Any]:
-    """A head and a second node with a core each."""
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_NUM_REDIS_GET_RETRIES", "20")
-        patch.setenv("RAY_worker_niceness", "0")  # others on this machine would take their time
-        head = {"num_cpus": 1, "include_dashboard": False}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
-        cluster.add_node(num_cpus=1)
-        yield cluster
-        cluster.shutdown()
-
-
-def address(cluster: Any) -> str:
-    """That of the head; the tests may not connect to another one than the loopback's."""
-    return f"127.0.0.1:{cluster.address.rpartition(':')[2]}"
 
 
 def every_cell() -> list[Cell]:
@@ -126,13 +84,6 @@ def locally() -> tuple[dict[str, str], dict[str, bytes]]:
     return found
 
 
-def wait_for(condition: Callable[[], Any]) -> None:
-    last = time.monotonic() + 300
-    while not condition():
-        assert time.monotonic() < last
-        time.sleep(0.02)
-
-
 def remove_when(cluster: Any, node: Any, condition: Callable[[], Any]) -> threading.Thread:
     """Kill a node as soon as a condition holds, while the caller goes on."""
 
@@ -150,7 +101,7 @@ def test_a_cluster_gives_the_digests_and_the_report_of_one_machine(
     two_nodes: Any, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = locally()
-    monkeypatch.setenv("RAY_ADDRESS", address(two_nodes))  # as `dvc repro` is given it
+    monkeypatch.setenv("RAY_ADDRESS", address_of(two_nodes))  # as `dvc repro` is given it
     study("tiny")
     assert (digests(), contents(Path("reports"))) == expected
     assert not [*Path("runs").glob(".cluster-*")]
@@ -165,7 +116,7 @@ def test_cells_of_a_dead_node_go_on_from_their_checkpoints(two_nodes: Any, proje
     killing = remove_when(
         two_nodes, second, lambda: sum(bool([*folder.glob("*/last.ckpt")]) for folder in folders) >= 3
     )
-    study("tiny", cluster=address(two_nodes))
+    study("tiny", cluster=address_of(two_nodes))
     killing.join()
     assert (digests(), contents(Path("reports"))) == expected
     logs = [(cell.folder / "log.txt").read_text() for cell in every_cell()]
@@ -179,7 +130,7 @@ def test_a_search_tries_the_trials_of_a_dead_node_again(two_nodes: Any, project:
     killing = remove_when(
         two_nodes, second, lambda: len([*Path("runs/cells").glob("*/runs/*/*/last.ckpt")]) >= 3
     )
-    study("tiny", cluster=address(two_nodes))
+    study("tiny", cluster=address_of(two_nodes))
     killing.join()
     table = Path("reports/studies/tiny/tables/trials.md").read_text().splitlines()
     assert len(table) - 2 == SEARCH["budget"]
@@ -192,7 +143,7 @@ def test_a_cell_that_fails_is_reported_as_by_one_machine(two_nodes: Any, project
     blocked.mkdir(parents=True)
     (blocked / "models").write_text("a file in the place of the folder")
     messages = []
-    for options in ({"workers": 2}, {"cluster": address(two_nodes)}):
+    for options in ({"workers": 2}, {"cluster": address_of(two_nodes)}):
         with pytest.raises(Exception, match="1 of 2 cells failed") as raised:
             study("tiny", **options)
         messages.append((type(raised.value), str(raised.value)))
@@ -207,7 +158,7 @@ def test_a_node_with_another_instruction_set_is_refused_before_it_trains(
     odd = two_nodes.add_node(num_cpus=1, env_vars={"ATEN_CPU_CAPABILITY": "default"})
     try:
         with pytest.raises(ConfigurationError, match=r"the node .* cannot train: instructions: found"):
-            study("tiny", cluster=address(two_nodes))
+            study("tiny", cluster=address_of(two_nodes))
     finally:
         two_nodes.remove_node(odd)
     assert not [*Path("runs/cells").glob("*/runs")]
@@ -226,7 +177,7 @@ def test_gpus_of_several_types_are_refused() -> None:
 def test_more_threads_than_any_node_has_are_refused(two_nodes: Any, project: Path) -> None:
     write_study(fixed={"threads": 64})
     with pytest.raises(ConfigurationError, match="threads: found 64, but the largest node has 1 CPUs"):
-        study("tiny", cluster=address(two_nodes))
+        study("tiny", cluster=address_of(two_nodes))
 
 
 @pytest.mark.slow
@@ -234,7 +185,7 @@ def test_ctrl_c_leaves_no_task_behind(two_nodes: Any, project: Path) -> None:
     import psutil
 
     write_study(fixed={"trainer.max_epochs": 100_000, "checkpoint_seconds": 0})
-    command = [sys.executable, "-m", "pipelines.study", "tiny", "--cluster", address(two_nodes)]
+    command = [sys.executable, "-m", "pipelines.study", "tiny", "--cluster", address_of(two_nodes)]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(project)})
     wait_for(lambda: len([*Path("runs/cells").glob("*/runs/*/*/last.ckpt")]) >= 2)
 
