@@ -139,7 +139,7 @@ def test_ctrl_c_leaves_no_process_behind(two_nodes: Any, project: Path) -> None:
     [
         ("--data.batch_size=1", "error: data.batch_size: 2 processes cannot share a batch of 1 rows"),
         ("--threads=8", "error: trainer.num_nodes: found 2, each with 8 CPUs"),
-        ("--unknown=1", "error: --unknown"),
+        ("--unknown=1", "error: unknown: there is no such key"),
     ],
 )
 def test_an_error_is_one_line(two_nodes: Any, project: Path, option: str, message: str) -> None:
