@@ -27,6 +27,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.model_summary import ModelSummary
 from rich.console import Console
 from rich.table import Table
+from torch.distributed import is_torchelastic_launched
 
 from src.bundle.bundle import Bundle, check_bundle_folder, restrict_imports, write_bundle
 from src.bundle.module import NEEDED, lacking, repeat_setup
@@ -463,8 +464,8 @@ def main(arguments: list[str] | None = None, cli: type[LockstepCLI] = LockstepCL
 
 
 def command() -> None:
-    """Run the command line of this process, which torchrun or SLURM may have started."""
-    main(cli=ClusterCLI if os.environ.get(ADDRESS) and launched_by() is None else LockstepCLI)
+    """Run the command line of this process; torchrun's processes train here, whatever RAY_ADDRESS says."""
+    main(cli=ClusterCLI if os.environ.get(ADDRESS) and not is_torchelastic_launched() else LockstepCLI)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -92,6 +93,12 @@ class Study:
             raise ConfigurationError(f"{place}.search needs a grid, and does not allow variants or folds")
         if self.budget < 1:
             raise ConfigurationError(f"{place}.budget must be at least 1: {self.budget}")
+        password = urlsplit(self.storage or "").password
+        if password and not password.startswith("$"):  # dvc.lock would have it, too
+            raise ConfigurationError(
+                f"{place}.storage: the address has a password in it; name a variable of the environment, "
+                "such as postgresql://user:$PASSWORD@host/searches"
+            )
 
     def _check_range(self, values: Any, place: str) -> None:
         if not self.search or not isinstance(values, dict):

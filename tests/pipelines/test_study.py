@@ -174,6 +174,10 @@ def cells() -> list[Cell]:
         (SEARCH | {"grid": {"model.l1": {"low": 0.0, "high": 1.0, "log": True}}}, "is not a range .*log"),
         (SEARCH | {"grid": {"model.l1": {"low": 2.0, "high": 1.0}}}, "is not a range"),
         (SEARCH | {"grid": {"model.l1": {"low": 0.0, "high": 1.0, "mean": 0}}}, "is not a range .*mean"),
+        (
+            SEARCH | {"storage": "postgresql://me:secret@host/searches"},
+            r"storage: the address has a password",
+        ),
     ],
 )
 def test_a_section_that_compares_nothing_is_refused(
