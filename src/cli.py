@@ -135,7 +135,8 @@ class LockstepCLI(LightningCLI):
         prepared = PREPARED / self.task
         self.own_data = not _reads_prepared_data(self.configuration)
         # where arrays are changes no result
-        here = self.own_data or self.configuration["data"]["init_args"].pop("remote", None) is None
+        arguments = self.configuration["data"].get("init_args", {}) if not self.own_data else {}
+        here = arguments.pop("remote", None) is None
         # a matrix product of 1,024 columns takes five times as long with the instructions of all processors
         self.configuration.setdefault("portable", not self.own_data)
         choose_instructions(self.configuration["portable"])

@@ -114,6 +114,7 @@ def tasks(address: str, work: str) -> Iterator[Callable[..., Iterator[Any]]]:
     ray = connect(address)
     token = write_token()
     under_way: list[Any] = []
+    errors = ray.exceptions
 
     def results(function: Callable[..., Any], *items: Iterable[Any]) -> Iterator[Any]:
         call = ray.remote(_call)
@@ -124,9 +125,9 @@ def tasks(address: str, work: str) -> Iterator[Callable[..., Iterator[Any]]]:
         for task in under_way:
             try:
                 yield ray.get(task)
-            except ray.exceptions.RayTaskError as error:
+            except errors.RayTaskError as error:
                 raise error.cause from None
-            except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
+            except (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError):
                 raise killed_again("a process of the cluster") from None
 
     try:
