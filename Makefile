@@ -94,6 +94,7 @@ bench: setup .venv/serve-ready ## measure speed and memory side by side with han
 	python -m benchmarks.poems
 	python -m benchmarks.preparation
 	python -m benchmarks.corpus
+	python -m benchmarks.shards
 	python -m benchmarks.large_table
 	python -m benchmarks.predict
 	python -m benchmarks.study

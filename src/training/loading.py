@@ -224,7 +224,7 @@ class WholeData(LightningDataModule):
         name = f"{split}_{self.array}.npy"
         if self.remote is None or name not in self.sharded:
             return None
-        return RemoteArray(self.remote, name, self.sharded[name])
+        return RemoteArray(self.remote, name, self.sharded[name], SHARDS_AT_ONCE)
 
     def blocks(self, split: str) -> Blocks | None:
         """The rows of a split that are read together; None of an array that is not in shards."""

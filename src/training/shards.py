@@ -18,7 +18,7 @@ from src.core.errors import ConfigurationError, IntegrityError, ResourceError
 from src.core.shards import Sharded
 from src.training.options import STORES
 
-AT_ONCE = 4  # shards that are fetched together, into memory
+FETCHED_TOGETHER = 4  # shards that are fetched together, into memory
 SUFFIX = ".shard"
 
 
@@ -59,6 +59,7 @@ class RemoteArray:
         remote: the store and the cache.
         name: of the array's file.
         sharded: its shards.
+        mixed: of how many shards rows are read at a time.
 
     Raises:
         ConfigurationError: the store's library is not installed, or the cache is too small.
@@ -66,7 +67,7 @@ class RemoteArray:
 
     device = torch.device("cpu")
 
-    def __init__(self, remote: Remote, name: str, sharded: Sharded) -> None:
+    def __init__(self, remote: Remote, name: str, sharded: Sharded, mixed: int) -> None:
         self.address = f"{remote.address.rstrip('/')}/{name}"
         self.cache = remote.cache
         self.cache_bytes = remote.cache_bytes
@@ -77,11 +78,11 @@ class RemoteArray:
         self.bounds = torch.tensor(sharded.rows)
         self.opened: dict[str, Tensor] = {}
         self.fetched = 0
-        largest = int(self.bounds.diff().max()) * sharded.row_bytes
-        if AT_ONCE * largest > self.cache_bytes:
-            raise ConfigurationError(
-                f"data.remote.cache_bytes: found {self.cache_bytes}, but {AT_ONCE} shards of {self.address} "
-                f"are read at a time, {AT_ONCE * largest} bytes"
+        largest = self.bounds.diff().sort(descending=True).values[: max(mixed, FETCHED_TOGETHER)]
+        if (least := int(largest.sum()) * sharded.row_bytes) > self.cache_bytes:
+            raise ConfigurationError(  # each would be fetched for nearly every batch
+                f"data.remote.cache_bytes: found {self.cache_bytes}, expected at least {least}: rows of "
+                f"{len(largest)} shards of {self.address} are mixed"
             )
         self.cache.mkdir(parents=True, exist_ok=True)
         try:
@@ -109,17 +110,20 @@ class RemoteArray:
             ResourceError: the store does not answer, refuses the keys, or has no such array.
         """
         found = torch.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
-        shards = torch.bucketize(rows, self.bounds[1:], right=True)
-        wanted = list(dict.fromkeys(shards.tolist()))  # those of the rows before first
-        for start in range(0, len(wanted), AT_ONCE):
-            some = wanted[start : start + AT_ONCE]
+        shards, order = torch.bucketize(rows, self.bounds[1:], right=True).sort(stable=True)
+        numbers, counts = shards.unique_consecutive(return_counts=True)
+        places = dict(zip(numbers.tolist(), order.split(counts.tolist()), strict=True))
+        # in the order of the rows: what the batches before have used is read before it can be dropped
+        wanted = sorted(places, key=lambda number: int(places[number][0]))
+        for start in range(0, len(wanted), FETCHED_TOGETHER):
+            some = wanted[start : start + FETCHED_TOGETHER]
             for number, shard in zip(some, self._read(some), strict=True):
-                here = shards == number
+                here = places[number]
                 found[here] = shard[rows[here] - self.bounds[number]]
         return found
 
     def _read(self, numbers: list[int]) -> list[Tensor]:
-        """Some shards, no more than `AT_ONCE`: memory maps of files in the cache."""
+        """Some shards, no more than `FETCHED_TOGETHER`: memory maps of files in the cache."""
         opened = [self._is_open(number) for number in numbers]  # each counts as used before room is made
         if not all(opened):
             with FileLock(self.cache / "lock"):  # what one process fetches, the others of the machine find

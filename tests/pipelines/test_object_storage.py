@@ -195,7 +195,7 @@ def test_an_array_is_read_by_shards_from_a_bucket(store: Any) -> None:
     write_shards(Path(), {"train_array.npy": [0, 4, 8, 10]})
     store.put_file("train_array.npy", "raw/prepared/train_array.npy")
     sharded = read_shards(Path())["train_array.npy"]
-    array = RemoteArray(Remote("s3://raw/prepared", Path("cache"), 48), "train_array.npy", sharded)
+    array = RemoteArray(Remote("s3://raw/prepared", Path("cache"), 48), "train_array.npy", sharded, 3)
     assert array.index_select(0, torch.tensor([9, 1, 2])).tolist() == values[[9, 1, 2]].tolist()
     assert array.fetched == 2  # the shard between is not read
     store.pipe_file("raw/prepared/train_array.npy", bytes(158))

@@ -32,7 +32,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def array(store: Path, address: str | None = None, shards: int = 4) -> RemoteArray:
     remote = Remote(address or store.as_uri(), Path("cache"), shards * SHARD)
-    return RemoteArray(remote, "train_array.npy", read_shards(store)["train_array.npy"])
+    return RemoteArray(remote, "train_array.npy", read_shards(store)["train_array.npy"], 4)
 
 
 def cached() -> list[str]:
@@ -91,7 +91,7 @@ def test_rows_are_those_of_the_array(where: str, store: Path) -> None:
 
 
 def test_an_epoch_fetches_each_shard_once_if_the_cache_holds_a_window(store: Path) -> None:
-    remote = array(store, shards=6)
+    remote = array(store, shards=5)
     batches = Batches((remote,), 5, 1, blocks=Blocks([3] * 13 + [1], at_once=5))
     rows = sorted(row for (batch,) in batches for row in batch.tolist())
     assert rows == VALUES.tolist()
@@ -155,7 +155,9 @@ def test_an_array_that_is_shorter_or_missing_is_one_line(store: Path) -> None:
 
 
 def test_a_cache_that_is_too_small_is_refused(store: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"data\.remote\.cache_bytes: found 72, but 4 shards"):
+    with pytest.raises(
+        ConfigurationError, match=r"data\.remote\.cache_bytes: found 72, expected at least 96"
+    ):
         array(store, shards=3)
 
 
