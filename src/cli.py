@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.distributed import is_torchelastic_launched
 
-from src.bundle.bundle import Bundle, check_bundle_folder, restrict_imports, write_bundle
+from src.bundle.bundle import Bundle, check_bundle_folder, restrict_imports, weights_of, write_bundle
 from src.bundle.module import NEEDED, lacking, repeat_setup
 from src.bundle.module import scores as scores_of
 from src.core.atomic import file_written_whole
@@ -57,8 +57,10 @@ from src.training.non_finite_loss import NonFiniteLossGuard
 from src.training.options import require_usable, require_whole_weights, trial_by
 from src.training.overhead import NoProfiler
 from src.training.ownership import only_trainer, require_stage, require_writable
+from src.training.parts import whole
 from src.training.progress import TrainingProgress
 from src.training.provenance import environment, provenance
+from src.training.sharding import FullySharded, make_layers, require_shardable
 from src.training.stored import DurableCheckpointIO, load_weights, place_in, unstorable
 from src.training.tracking import UNFINISHED, Tracker, described, run_name, start_tracker
 
@@ -201,6 +203,7 @@ class LockstepCLI(LightningCLI):
         require_all_processes(launcher, trainer)
         require_precision(trainer)
         chosen = self.configuration.get("compile")
+        require_shardable(trainer, chosen, self.configuration.get("checkpoint_steps"))
         portable = self.configuration["portable"]
         self.compiler = require_compilable(chosen, trainer, portable) if chosen else None
         device, processes = trainer.strategy.root_device, trainer.world_size
@@ -249,7 +252,7 @@ class LockstepCLI(LightningCLI):
         """Train, or go on with an interrupted training of the same configuration, data and code."""
         if left_out := unstorable(self.model, self.datamodule):
             _say(self.trainer, f"not stored in checkpoints: {', '.join(left_out)}")
-        self.model.configure_model()
+        make_layers(self.model, self.trainer)
         self.record.weights = frozenset(self.model.state_dict())
         if self.compiler:
             compile_training(self.model)
@@ -260,7 +263,11 @@ class LockstepCLI(LightningCLI):
         _say(self.trainer, f"{self.name} on {self.trainer.strategy.root_device}")
         try:
             with interruptions(self.trainer):
-                place = place_in(self.run_folder / CHECKPOINT, self.record)
+                place = place_in(
+                    self.run_folder / CHECKPOINT,
+                    self.record,
+                    isinstance(self.trainer.strategy, FullySharded),
+                )
                 if place:
                     _say(self.trainer, place)
                 checkpoint = self.run_folder / CHECKPOINT if place else None
@@ -284,6 +291,7 @@ class LockstepCLI(LightningCLI):
                 scores: dict[str, float] = {}
                 for stage in stages:
                     scores |= scores_of(self.trainer, stage, self.model, self.datamodule, verbose=False)
+                self.weights = whole(weights_of(self.model))
                 if self.trainer.is_global_zero:
                     self._end(summary, scores, seconds)
         finally:
@@ -328,7 +336,7 @@ class LockstepCLI(LightningCLI):
         history = (self.run_folder / HISTORY).read_text(encoding="utf-8")
         write_bundle(
             MODELS / self.name,
-            self.model,
+            self.weights,
             self.task,
             yaml.safe_dump(self.configuration, allow_unicode=True),
             PREPARED / self.task,

@@ -118,7 +118,7 @@ def weights_of(model: LightningModule) -> dict[str, Tensor]:
     for name, tensor in model.state_dict(keep_vars=True).items():
         if id(tensor) not in seen and not is_lazy(tensor):
             seen.add(id(tensor))
-            weights[name] = tensor.detach().cpu().contiguous()
+            weights[name] = tensor.detach()
     return weights
 
 
@@ -133,7 +133,7 @@ def check_bundle_folder(folder: Path) -> None:
 
 def write_bundle(
     folder: Path,
-    model: LightningModule,
+    weights: dict[str, Tensor],
     task: str,
     configuration: str,
     prepared: Path,
@@ -143,7 +143,7 @@ def write_bundle(
 
     Args:
         folder: models/<model>.
-        model: with the weights to keep.
+        weights: of the model, as `weights_of` has them.
         task: that it is trained for.
         configuration: the resolved configuration, YAML.
         prepared: the folder of the prepared data, whose preprocessing.json goes along. A model whose data
@@ -154,7 +154,7 @@ def write_bundle(
         ConfigurationError: as `check_bundle_folder`.
     """
     check_bundle_folder(folder)
-    weights = weights_of(model)
+    weights = {name: tensor.cpu().contiguous() for name, tensor in weights.items()}
     with written_whole(folder) as partial:
         save_file(weights, partial / WEIGHTS)
         (partial / CONFIGURATION).write_text(configuration, encoding="utf-8")

@@ -22,6 +22,7 @@ from src.core.paths import LOCK
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("src", "pipelines")
 LOCKED = ("torch", "lightning", "pytorch_lightning")  # which configurations name most
+SHARDED = ("fsdp2", "src.training.sharding.FullySharded")  # names of the strategy
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -61,10 +62,17 @@ def _versions(modules: Iterable[str]) -> set[str]:
 def run_digest(configuration: dict[str, Any], prepared: str | None) -> str:
     """The name of a training's folder in runs/, from all that its result depends on.
 
+    A training whose weights are in parts may go on with another number of processes.
+
     Args:
         configuration: the resolved one.
         prepared: the sha256 over the prepared data; None without such.
     """
+    trainer = configuration.get("trainer") or {}
+    strategy = trainer.get("strategy")
+    if (strategy.get("class_path") if isinstance(strategy, dict) else strategy) in SHARDED:
+        trainer = {name: value for name, value in trainer.items() if name not in ("devices", "num_nodes")}
+        configuration = {**configuration, "trainer": trainer}
     code = code_digest("src.cli", *sorted(modules_named(configuration)))
     identity = yaml.safe_dump(configuration) + (prepared or "") + code
     return sha256(identity.encode()).hexdigest()[:12]

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from src.core.errors import ConfigurationError
 from src.tabular.preprocessing import Preprocessing
+from src.training.parts import sum_of
 
 OF_QUANTITIES = ("mse", "mae", "smooth_l1", "huber", "log_rmse", "quantile")
 
@@ -86,10 +87,11 @@ def weight_penalty(network: nn.Module, l1: float, l2: float) -> Tensor:
     the second part equals a weight decay of l2 (Goodfellow et al. 2016, section 7.1).
     """
     weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    penalty = next(network.parameters()).new_zeros(())
+    first = next(network.parameters())
+    penalty = torch.zeros((), dtype=first.dtype, device=first.device)
     for weight in weights:
         if l1:
-            penalty = penalty + l1 * weight.abs().sum()
+            penalty = penalty + l1 * sum_of(torch.abs, weight)
         if l2:
-            penalty = penalty + 0.5 * l2 * weight.square().sum()
+            penalty = penalty + 0.5 * l2 * sum_of(torch.square, weight)
     return penalty

@@ -19,6 +19,7 @@ from src.core.scores import higher_is_better
 from src.training.attributes import Attributes
 from src.training.epoch_state import epoch_state, restore_epoch
 from src.training.exactness import begin_loaders
+from src.training.parts import in_parts, is_part, whole
 from src.training.tracking import Tracker
 
 CHECKPOINT = "last.ckpt"
@@ -121,7 +122,7 @@ class ResumableCheckpoint(Checkpoint):
         if self.within is not None:
             names += ["learning_rate", "validated", "averaged"]
         own = {"run": self.folder.name, "seconds_before": self.seconds_in_all}
-        return {**own, **{name: getattr(self, name) for name in names}}
+        return {**own, **whole({name: getattr(self, name) for name in names})}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state of a checkpoint.
@@ -242,6 +243,7 @@ class ResumableCheckpoint(Checkpoint):
         for optimizer, state in zip(trainer.optimizers, self.optimizer_states, strict=False):
             _restore_types(optimizer, state)
         self.optimizer_states = []
+        self.best_weights = in_parts(self.best_weights, pl_module)
         # a callback that thaws layers does so in one epoch, and not again in the epochs after it
         for name, place in _trained(pl_module).items():
             if name in self.trained:
@@ -425,7 +427,7 @@ class ResumableCheckpoint(Checkpoint):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Load the weights of the best epoch into the module."""
         if self.best_weights:
-            pl_module.load_state_dict(self.best_weights)
+            pl_module.load_state_dict(in_parts(self.best_weights, pl_module))
 
 
 def averages_at_the_end(trainer: Trainer) -> bool:
@@ -464,5 +466,5 @@ def _restore_types(optimizer: Optimizer, saved: dict[str, Any]) -> None:
     for parameter, number in zip(parameters, numbers, strict=True):
         for name, value in saved["state"].get(number, {}).items():
             loaded = optimizer.state[parameter][name]
-            if isinstance(value, Tensor) and loaded.dtype != value.dtype:
+            if isinstance(value, Tensor) and loaded.dtype != value.dtype and not is_part(loaded):
                 optimizer.state[parameter][name] = value.to(loaded.device)

@@ -50,8 +50,8 @@ class Termination(Callback):
 
         def end(number: int, frame: Any) -> None:
             signal.signal(number, signal.SIG_IGN)
-            assert trainer.strategy.launcher is not None
-            trainer.strategy.launcher.kill(number)  # the processes that this one has started
+            if trainer.strategy.launcher is not None:
+                trainer.strategy.launcher.kill(number)  # the processes that this one has started
             raise SIGTERMException
 
         signal.signal(signal.SIGTERM, end)

@@ -22,13 +22,13 @@ TENSORBOARD = re.compile(
 
 @contextmanager
 def interruptions(trainer: Trainer) -> Iterator[None]:
-    """End with 143 after SIGTERM and with KeyboardInterrupt after Ctrl-C; explain a batch of one row.
+    """End with 143 after SIGTERM and with KeyboardInterrupt after Ctrl-C; explain two errors of torch.
 
     Args:
         trainer: that trains meanwhile.
 
     Raises:
-        ConfigurationError: batch norm was given one row.
+        ConfigurationError: batch norm was given one row, or weights were used that are in parts.
         KeyboardInterrupt: after Ctrl-C.
         SystemExit: after SIGTERM.
     """
@@ -42,6 +42,13 @@ def interruptions(trainer: Trainer) -> Iterator[None]:
             raise
         raise ConfigurationError(
             "data.batch_size: batch norm needs at least 2 rows in a batch; raise it, or leave batch norm out"
+        ) from error
+    except RuntimeError as error:
+        if "mixed torch.Tensor and DTensor" not in str(error):
+            raise
+        raise ConfigurationError(
+            "trainer.strategy: fsdp2: the module computes with the weights of a layer outside of its call, "
+            "where they are in parts; call the layer, shard by fully_shard in configure_model, or use ddp"
         ) from error
     except SystemExit as error:
         if trainer.interrupted:  # Lightning turns Ctrl-C into exit 1

@@ -6,6 +6,8 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from src.training.parts import is_part
+
 
 class GradientNorms(Callback):
     """Add two metrics per layer and epoch.
@@ -56,6 +58,7 @@ class GradientNorms(Callback):
         for name, parameter in pl_module.named_parameters():
             if parameter.ndim > 1 and parameter.grad is not None:
                 norm = torch.linalg.vector_norm(parameter.grad)
+                norm = norm.full_tensor() if is_part(norm) else norm
                 self.norms[name] = self.norms.get(name, torch.zeros_like(norm)) + norm
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -120,7 +120,8 @@ def grouped(module: nn.Module, groups: ParameterGroups) -> ParameterGroups:
             raise ConfigurationError(f"{key}.pattern: {group['pattern']}: {error}") from None
         found[number + 1] |= {name: value for name, value in group.items() if name != "pattern"}
     for name, parameter in module.named_parameters():
-        layer = type(module.get_submodule(name.rpartition(".")[0])).__name__
+        # torch's fully_shard adds the prefix
+        layer = type(module.get_submodule(name.rpartition(".")[0])).__name__.removeprefix("FSDP")
         matching = [
             number
             for number, pattern in enumerate(patterns, 1)

@@ -12,6 +12,7 @@ from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from src.core.documents import flat_keys
 from src.core.errors import ConfigurationError
+from src.training.sharding import FullySharded
 
 LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches")
 ARGUMENTS = {
@@ -29,6 +30,7 @@ CALLBACKS = {
 STOPPING = ("EarlyStopping", "Timer")
 STORES = {"s3": "s3fs is not installed; run: make setup EXTRAS=s3", "gs": "gcsfs is not installed"}
 LOCAL = ("file", "local")  # fsspec's other names of paths
+FIRST_FSDP = ("fsdp", "fsdp_cpu_offload")
 SPLIT = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
 
 
@@ -56,6 +58,11 @@ def require_usable(trainer: dict[str, Any]) -> None:
         value = trainer.get(name)
         if value is not None and value is not False and value != []:
             raise ConfigurationError(f"trainer.{name}: it cannot be used: {reason}")
+    if trainer.get("strategy") in FIRST_FSDP:
+        raise ConfigurationError(
+            f"trainer.strategy: {trainer['strategy']} is torch's first FSDP, which torch has deprecated; "
+            "use fsdp2"
+        )
     if trainer.get("enable_checkpointing") is False:
         raise ConfigurationError("trainer.enable_checkpointing: false cannot be used; see checkpoint_seconds")
     if (batches := trainer.get("accumulate_grad_batches")) is not None and batches < 1:
@@ -71,15 +78,15 @@ def require_usable(trainer: dict[str, Any]) -> None:
 
 
 def require_whole_weights(trainer: Trainer) -> None:
-    """Refuse a strategy whose weights are not all in this process at the end.
+    """Refuse a strategy whose weights cannot be gathered in this process at the end.
 
     Raises:
-        ConfigurationError: such as ddp_spawn, which trains in children of this process, or fsdp.
+        ConfigurationError: such as ddp_spawn, which trains in children of this process, or deepspeed.
     """
-    if isinstance(trainer.strategy, SPLIT):
+    if isinstance(trainer.strategy, SPLIT) and not isinstance(trainer.strategy, FullySharded):
         raise ConfigurationError(
             f"trainer.strategy: {type(trainer.strategy).__name__} splits the weights among processes, and a "
-            "bundle needs all of them; use ddp"
+            "bundle needs all of them; use fsdp2, or ddp"
         )
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise ConfigurationError("trainer.strategy: processes are started by ddp, not by fork or spawn")

@@ -119,12 +119,13 @@ def load_weights(model: LightningModule, path: Path) -> None:
         raise ConfigurationError(f"ckpt_path: {path} has no weights of this model: {text}") from error
 
 
-def place_in(path: Path, record: ResumableCheckpoint) -> str | None:
+def place_in(path: Path, record: ResumableCheckpoint, in_parts: bool = False) -> str | None:
     """Where a training goes on from a checkpoint, in words.
 
     Args:
         path: of the checkpoint.
         record: of the training that goes on; it knows the environment.
+        in_parts: whether the weights are in parts, which another number of processes can share.
 
     Returns:
         None if there is none, if it cannot be read, or if it was begun in another environment.
@@ -132,18 +133,20 @@ def place_in(path: Path, record: ResumableCheckpoint) -> str | None:
     if not path.is_file():
         return None
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=in_parts)
         epoch, within = checkpoint["epoch"], checkpoint["within_epoch"]
         began = checkpoint["callbacks"][record.state_key].get("environment")
     except Exception as error:  # torch raises many kinds for a damaged file
         logger.warning("%s cannot be read (%s): starting afresh", path, type(error).__name__)
         return None
     here = record.environment
-    changes = [
-        f"{name} {began.get(name)}, now {here[name]}" for name in here if began.get(name) != here[name]
-    ]
-    if changes:
-        logger.warning("%s was begun with %s: starting afresh", path, "; ".join(changes))
+    changes = {
+        name: f"{name} {began.get(name)}, now {here[name]}" for name in here if began.get(name) != here[name]
+    }
+    if in_parts and changes.keys() == {"processes"}:
+        logger.warning("%s was begun with %s: sums will round otherwise", path, changes["processes"])
+    elif changes:
+        logger.warning("%s was begun with %s: starting afresh", path, "; ".join(changes.values()))
         return None
     batches = f", after batch {within['batches']}" if within else ""
     return f"going on {'in' if within else 'after'} epoch {epoch + 1}{batches}"

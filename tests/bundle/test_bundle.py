@@ -15,7 +15,14 @@ from lightning import LightningModule
 from safetensors.torch import load_file
 from torch import Tensor
 
-from src.bundle.bundle import FORMAT, Bundle, check_bundle_folder, tensors_digest, write_bundle
+from src.bundle.bundle import (
+    FORMAT,
+    Bundle,
+    check_bundle_folder,
+    tensors_digest,
+    weights_of,
+    write_bundle,
+)
 from src.bundle.predict import for_model
 from src.core.digests import file_digest, require_digests, write_manifest
 from src.core.errors import ConfigurationError, IntegrityError
@@ -48,7 +55,12 @@ def write(model: TabularModel, folder: Path = BUNDLE, **changes: Any) -> None:
     model_section = {"class_path": "src.tabular.model.TabularModel", "init_args": {"network": network}}
     configuration = {"model": model_section}
     write_bundle(
-        folder, model, "boxes", yaml.safe_dump(configuration), PREPARED, {"history.csv": "epoch\n1\n"}
+        folder,
+        weights_of(model),
+        "boxes",
+        yaml.safe_dump(configuration),
+        PREPARED,
+        {"history.csv": "epoch\n1\n"},
     )
 
 
@@ -462,7 +474,12 @@ def test_a_lazy_layer_takes_the_shape_of_its_weights(tmp_path: Path) -> None:
     trained.layer(torch.zeros(1, 3))
     configuration = {"task": "lazy", "model": {"class_path": f"{__name__}.Lazy"}}
     write_bundle(
-        tmp_path / "lazy", trained, "lazy", yaml.safe_dump(configuration), tmp_path, {"history.csv": ""}
+        tmp_path / "lazy",
+        weights_of(trained),
+        "lazy",
+        yaml.safe_dump(configuration),
+        tmp_path,
+        {"history.csv": ""},
     )
     model = Lazy()
     Bundle.open(tmp_path / "lazy").load_weights(model)

@@ -10,7 +10,7 @@ from lightning import Trainer
 from torch.optim import SGD
 from torch.optim.lr_scheduler import MultiStepLR
 
-from src.bundle.bundle import Bundle, write_bundle
+from src.bundle.bundle import Bundle, weights_of, write_bundle
 from src.core.errors import DataError, NonFiniteError
 from src.descent import evaluate as evaluation
 from src.descent.data import DescentData
@@ -195,7 +195,9 @@ def test_the_report(prepared: Path, tmp_path: Path, surface: Any, monkeypatch: p
     settings = f"{{class_path: src.descent.model.Descent, init_args: {{surface: {surface}}}}}"
     model = Descent(START, surface=surface)
     bundle, folder = tmp_path / "bundle", tmp_path / "report"
-    write_bundle(bundle, model, "bowl", f"model: {settings}\n", prepared, {"history.csv": history})
+    write_bundle(
+        bundle, weights_of(model), "bowl", f"model: {settings}\n", prepared, {"history.csv": history}
+    )
     folder.mkdir()
     evaluate(Bundle.open(bundle), prepared, folder)
     metrics = json.loads((folder / "metrics.json").read_text())

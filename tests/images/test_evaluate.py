@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 from torch import Tensor, nn
 
-from src.bundle.bundle import Bundle, write_bundle
+from src.bundle.bundle import Bundle, weights_of, write_bundle
 from src.images import evaluate as evaluation
 from src.images.backprop import BackpropMLP
 from src.images.evaluate import evaluate
@@ -59,7 +59,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = ImageModel(Preprocessing.load(prepared), lambda shape, classes: BackpropMLP(shape, classes, [4]))
     history = "epoch,train/loss,validation/loss,train/accuracy,validation/accuracy\n"
     documents = {"history.csv": history + "1,1,1,0.5,0.5\n2,0.5,0.6,1,1\n"}
-    write_bundle(bundle, model, "pictures", yaml.safe_dump({"model": section}), prepared, documents)
+    write_bundle(
+        bundle, weights_of(model), "pictures", yaml.safe_dump({"model": section}), prepared, documents
+    )
     report.mkdir()
     evaluate(Bundle.open(bundle), prepared, report)
     return report

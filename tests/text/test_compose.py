@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.bundle.bundle import Bundle, write_bundle
+from src.bundle.bundle import Bundle, weights_of, write_bundle
 from src.core.digests import write_manifest
 from src.core.errors import ConfigurationError
 from src.text.compose import FREE, RHYME, Composition, Slot, compose, compose_poems, sample, slots_of
@@ -269,6 +269,6 @@ def test_a_bundle_writes_the_same_poems(tmp_path: Path, monkeypatch: pytest.Monk
     network = {"class_path": "src.text.networks.Recurrent", "init_args": sizes}
     config = {"model": {"class_path": "src.text.model.LanguageModel", "init_args": {"network": network}}}
     model = model_of(lambda size: Recurrent(size, **sizes))
-    write_bundle(Path("models/poems"), model, "poems", json.dumps(config), Path("prepared"), {})
+    write_bundle(Path("models/poems"), weights_of(model), "poems", json.dumps(config), Path("prepared"), {})
     loaded = Bundle.open(Path("models/poems")).model_of(LanguageModel)
     assert poems_of(loaded, count=5) == poems_of(model, count=5)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from src.bundle.bundle import write_bundle
+from src.bundle.bundle import weights_of, write_bundle
 from src.bundle.predict import predict
 from src.core.digests import write_manifest
 from src.core.errors import ConfigurationError
@@ -39,7 +39,7 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings_of_the_proc
         "trainer": {"accelerator": "cpu"},
     }
     model = LanguageModel(PREPROCESSING, lambda size: Recurrent(size, embedding_size=6, hidden_size=8))
-    write_bundle(Path("models/poems"), model, "poems", json.dumps(config), Path("prepared"), {})
+    write_bundle(Path("models/poems"), weights_of(model), "poems", json.dumps(config), Path("prepared"), {})
     return "models/poems"
 
 

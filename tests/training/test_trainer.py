@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import callbacks, loggers
-from lightning.pytorch.strategies import FSDPStrategy
+from lightning.pytorch.strategies import ModelParallelStrategy
 from safetensors.torch import load_file
 
 from src.core.errors import ConfigurationError
@@ -184,8 +184,10 @@ def test_a_missing_package_is_named(row: Feature, capsys: pytest.CaptureFixture[
 
 
 def test_weights_in_parts_are_refused() -> None:
-    trainer = mock.Mock(strategy=FSDPStrategy.__new__(FSDPStrategy))
-    with pytest.raises(ConfigurationError, match=r"trainer.strategy: FSDPStrategy splits the weights"):
+    trainer = mock.Mock(strategy=ModelParallelStrategy.__new__(ModelParallelStrategy))
+    with pytest.raises(
+        ConfigurationError, match=r"trainer.strategy: ModelParallelStrategy splits the weights"
+    ):
         require_whole_weights(trainer)
 
 
