@@ -42,7 +42,9 @@ class Blocks(lightning.LightningModule):
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         """The mean square of the outputs."""
         outputs: Tensor = self.network(batch[0])
-        return outputs.square().mean()
+        loss = outputs.square().mean()
+        self.log("train_loss", loss)
+        return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam, whose state has twice the size of the weights."""
@@ -96,7 +98,7 @@ def run(width: int = 1024, blocks: int = 12, steps: int = 20, processes: int = 2
             model = {"class_path": f"{__spec__.name}.Blocks", "init_args": {"width": width, "blocks": blocks}}
             trainer = {"accelerator": "cpu", "devices": processes, "strategy": strategy, "max_steps": steps}
             trainer["callbacks"] = [{"class_path": f"{__spec__.name}.Held"}]
-            content = {"task": "wide", "model": model, "trainer": trainer}
+            content = {"task": "wide", "monitor": "train_loss", "model": model, "trainer": trainer}
             (folder / "wide.yaml").write_text(yaml.safe_dump(content))
             done = subprocess.run(
                 [sys.executable, "-m", "src.cli", "fit", "--config=wide.yaml"],
