@@ -118,11 +118,12 @@ class ResumableCheckpoint(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """The part of the checkpoint that belongs to this callback."""
-        names = ["rows", "best_row", "best_weights", "stopped", "environment"]
+        names = ["rows", "best_row", "stopped", "environment"]
         if self.within is not None:
             names += ["learning_rate", "validated", "averaged"]
         own = {"run": self.folder.name, "seconds_before": self.seconds_in_all}
-        return {**own, **whole({name: getattr(self, name) for name in names})}
+        own["best_weights"] = whole(self.best_weights)
+        return {**own, **{name: getattr(self, name) for name in names}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state of a checkpoint.

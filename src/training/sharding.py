@@ -57,13 +57,11 @@ class FullySharded(ModelParallelStrategy):
         super().setup_environment()
         assert self.lightning_module is not None
         module, configure = self.lightning_module, self.lightning_module.configure_model
-        self.buffers = list(module.buffers())
 
         def configure_and_shard() -> None:
             if not is_sharded(module):  # the weights are judged by the same trainer after the training
                 configure()
                 shard(module, self.device_mesh["data_parallel"], self.smallest)
-            self.buffers = list(module.buffers())
 
         module.configure_model = configure_and_shard  # type: ignore[method-assign]
 
@@ -134,7 +132,8 @@ class FullySharded(ModelParallelStrategy):
         return super().test_step(*arguments, **named)
 
     def _share_buffers(self) -> None:
-        for buffer in self.buffers:
+        assert self.lightning_module is not None
+        for buffer in self.lightning_module.buffers():
             distributed.broadcast(buffer, 0)
 
 

@@ -41,6 +41,8 @@ TRAININGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "bfloat16 ddp": ("ended", (*mine(), "--trainer.strategy=ddp", "--trainer.precision=bf16-mixed")),
     "true bfloat16": ("ended", (*mine(), *STRATEGY, "--trainer.precision=bf16-true")),
     "true bfloat16 cut": ("ended", (*mine(), *STRATEGY, "--trainer.precision=bf16-true")),
+    "double": ("ended", (*mine(), *STRATEGY, "--trainer.precision=64-true")),
+    "double ddp": ("ended", (*mine(), "--trainer.strategy=ddp", "--trainer.precision=64-true")),
     "houses": ("ended", (*CLIPPED, "--trainer.strategy=fsdp2")),
     "houses ddp": ("ended", (*CLIPPED, "--trainer.strategy=ddp")),
     "houses from one": ("ended", (*CLIPPED, "--trainer.strategy=fsdp2")),
@@ -150,7 +152,14 @@ def test_another_number_of_processes_goes_on_to_nearly_the_same_weights(folder: 
 @pytest.mark.slow
 @pytest.mark.tasks("house_prices")
 @pytest.mark.parametrize(
-    ("parts", "whole"), [("blocks", "blocks ddp"), ("own parts", "blocks ddp"), ("houses", "houses ddp")]
+    ("parts", "whole"),
+    [
+        ("blocks", "blocks ddp"),
+        ("own parts", "blocks ddp"),
+        ("bfloat16", "bfloat16 ddp"),
+        ("double", "double ddp"),
+        ("houses", "houses ddp"),
+    ],
 )
 def test_weights_in_parts_become_those_of_whole_ones(parts: str, whole: str, trained: Path) -> None:
     require_close(trained / whole, trained / parts)
@@ -191,6 +200,7 @@ def test_the_bundle_is_whole_and_one_process_judges_it(
 def test_each_process_holds_half_of_weights_and_moments_and_all_of_the_same_buffers(trained: Path) -> None:
     first, second = (json.loads((trained / "blocks" / f"held.{rank}.json").read_text()) for rank in (0, 1))
     assert first["held"] + second["held"] == first["all"]
+    assert first["buffers"] == second["buffers"]
     # rows are shared: of 17 the first process has 9
     assert first["held"] < 0.57 * first["all"]
 
