@@ -1,5 +1,7 @@
 """Time and memory of preparing a large table in blocks, as a whole by pandas, and of pandas.read_csv alone.
 
+`propose` is what `pipelines.new_task` does before it tries its proposal by a preparation.
+
     python -m benchmarks.preparation [--rows 1000000] [--whole false]
 
 The table is the house-price sample over and over, with Ids of its own; each way runs in its own process. Both
@@ -15,6 +17,11 @@ from jsonargparse import auto_cli
 from benchmarks.timing import measured, write_sample
 from src.core.digests import file_digest
 
+PROPOSE = """
+from pathlib import Path
+from src.tabular.propose import propose
+propose(Path("train.csv"), "SalePrice")
+"""
 READ = "import pandas; pandas.read_csv('train.csv')"
 PREPARE = """
 import src.tabular.reading
@@ -40,7 +47,8 @@ def compare(rows: int = 1_000_000, whole: bool = True) -> None:
         folder = Path(name)
         size = write_sample(folder / "train.csv", rows)
         print(f"{rows:,} rows, {size / 1e6:.0f} MB")
-        ways = {"pandas.read_csv": READ, "prepare": PREPARE.format(settings=settings, large=0, name="blocks")}
+        blocks = PREPARE.format(settings=settings, large=0, name="blocks")
+        ways = {"pandas.read_csv": READ, "propose": PROPOSE, "prepare": blocks}
         if whole:
             ways["prepare by pandas"] = PREPARE.format(settings=settings, large=1 << 60, name="whole")
         found = {label: measured(code, folder) for label, code in ways.items()}

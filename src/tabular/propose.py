@@ -38,10 +38,10 @@ def propose(path: Path, target: str | None, task: Task | None = None, reading: R
     """
     file = table_file(path)
     try:
-        reading, seen = found_reading(file, reading)
+        reading, seen, table = found_reading(file, reading)
     except ReadingError as error:
         raise _choice(error, reading) from None
-    table = _first_read(file, reading)
+    _refuse_numbers(table, file)
     test = test_file(file)
     others_of_test = list(read_table(test, reading.units, reading=reading).columns) if test else None
     targets, reason = chosen_targets(list(map(str, table.columns)), target, others_of_test)
@@ -90,15 +90,13 @@ def propose(path: Path, target: str | None, task: Task | None = None, reading: R
     )
 
 
-def _first_read(file: Path, reading: Reading) -> pd.DataFrame:
-    """Read a table, refusing one whose header is a row of numbers."""
-    table = read_table(file, reading.units, reading=reading)
+def _refuse_numbers(table: pd.DataFrame, file: Path) -> None:
+    """Refuse a table whose header is a row of numbers."""
     if all(plain_number(str(name)) is not None for name in table.columns):
         raise DataError(
             f"{file}: the header: expected the names of the columns, found numbers; if they are values: "
             "--reading '{header: none}'"
         )
-    return table
 
 
 def _shape(file: Path, table: pd.DataFrame, reading: Reading) -> str:

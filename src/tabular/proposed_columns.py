@@ -15,7 +15,7 @@ from src.tabular.number_columns import TRUTH
 from src.tabular.proposed_files import LEAST_ROWS_EACH, MOST_CODES, MOSTLY, is_whole, marked_number
 from src.tabular.proposed_training import MOST_CELLS
 from src.tabular.splitting import SPELLINGS
-from src.tabular.values import MISSING, is_numeric
+from src.tabular.values import MISSING, is_numeric, text_counts
 
 ID_NAME = re.compile(
     r"(?i:(.*[ _.-])?(id|index|nr|no|num|number|uuid|guid|key|account|acct|mrn|sku|isbn|issn|ean|upc|barcode"
@@ -43,6 +43,7 @@ SCALES = (
 )
 KIND_NAMES = {"date": "of dates", "boolean": "of yes and no", "ordered": "ordered", "text": "of free text"}
 
+DIGITS = re.compile(r"\d+")
 LONG_TEXT = 40  # bytes
 NAME_WORDS = 5  # the most in a name of a person or thing
 MOST_CATEGORIES = 200
@@ -103,7 +104,7 @@ def features_of(table: pd.DataFrame) -> Features:
             found.kinds[name] = Noted({"kind": "categorical", "encode": "embedding"}, why)
         elif mark := marked_number(column):
             found.kinds[name] = Noted("categorical", f"whole numbers and texts such as {mark!r}")
-        elif column.dropna().astype(str).str.fullmatch(r"\d+").all():
+        elif all(map(DIGITS.fullmatch, text_counts(column).index)):
             found.kinds[name] = Noted("categorical", "numbers with leading zeros are codes")
     numbered = [name for name in ids if is_numeric(table[name])]
     if len(ids) + len(found.drop) + len(found.others) == len(table.columns) and numbered:
@@ -127,8 +128,7 @@ def _plain_kind(column: "pd.Series[Any]") -> Noted | None:
     """The entry in `column_types` of a column of dates, of yes and no, of ordered texts or of free text."""
     if is_numeric(column):
         return None
-    texts = column.dropna().astype(str)
-    distinct = [text.strip() for text in texts.unique()]
+    distinct = [text.strip() for text in text_counts(column).index]
     if _is_date(column):
         why = f"dates; `time: {column.name}` would test on the latest rows (with TabularData, not FoldedData)"
         ways = [order for order in (None, True, False) if all(_reads(text, order) for text in distinct)]
@@ -188,7 +188,7 @@ def _is_code(column: "pd.Series[Any]") -> bool:
 def _is_date(column: "pd.Series[Any]") -> bool:
     if is_numeric(column):
         return False
-    counts = column.dropna().astype(str).value_counts()
+    counts = text_counts(column)
     return bool(counts[[is_date(text) for text in counts.index]].sum() > MOSTLY * counts.sum())
 
 

@@ -1,6 +1,7 @@
 """Of a proposal for a table: the file of a folder, and how its cells are read."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from src.tabular.dialect import Reading
 from src.tabular.notation import missing_mark, plain_number
 from src.tabular.reading import CSV_ENDINGS, EXCEL_ENDINGS, JSON_ENDINGS, read_table
 from src.tabular.sources import ARROW_ENDINGS
-from src.tabular.values import MISSING, is_numeric, plain_texts
+from src.tabular.values import MISSING, is_numeric, plain_texts, text_counts
 
 ENDINGS = (".csv", ".tsv", ".xlsx", ".json")
 # taken from a folder that has none of ENDINGS; .txt may be a text about the data
@@ -24,6 +25,7 @@ SUBMISSION = re.compile(r"(?i:.*submission)")
 # further texts of cells without a value, beside MISSING
 UNKNOWN = {"?", "-", "--", ".", "#N/A", "N.A.", "n/a", "n.a.", "none", "None", "NONE", "unknown", "Unknown"}
 DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
+LEADING_ZERO = re.compile(r"0\d+")
 
 MOST_NUMBER_CLASSES = 20
 MOST_CODES = 50
@@ -96,7 +98,7 @@ def read_again(
         table = read_table(file, missing=missing, reading=reading)
     whole = [name for name in table.columns if is_numeric(table[name]) and is_whole(table[name])]
     texts = read_table(file, whole, missing, reading)
-    codes = [name for name in whole if texts[name].astype(str).str.fullmatch(r"0\d+").any()]
+    codes = [name for name in whole if any(map(LEADING_ZERO.fullmatch, text_counts(texts[name]).index))]
     return read_table(file, codes, missing, reading) if codes else table, sorted(unknown)
 
 
@@ -120,38 +122,47 @@ def _unknown_texts(column: "pd.Series[Any]", reading: Reading, is_target: bool) 
     They are a few texts without a digit among numbers; among other texts only `?`. In a target of few values
     each text may be a class.
     """
-    texts = plain_texts(column, reading)
-    are_words = _words(texts)
-    few_words, words = are_words.sum(), set(texts[are_words].unique())
-    if few_words < len(texts) and words <= UNKNOWN:
+    counts = _plain_counts(column, reading)
+    are_words = _words(counts.index)
+    few_words, cells, words = counts[are_words].sum(), counts.sum(), set(counts.index[are_words])
+    if few_words < cells and words <= UNKNOWN:
         return words
-    if is_target and texts.nunique() <= MOST_NUMBER_CLASSES:
+    if is_target and len(counts) <= MOST_NUMBER_CLASSES:
         return words & {"?"}
-    if mark := missing_mark(texts.value_counts().to_dict()):
+    if mark := missing_mark(counts.to_dict()):
         return {mark}
-    few = few_words < (1 - MOSTLY) * len(texts) and len(words) <= MOST_STRAY
+    few = few_words < (1 - MOSTLY) * cells and len(words) <= MOST_STRAY
     return words if few and not any(map(_has_digit, words)) else words & {"?"}
+
+
+def _plain_counts(column: "pd.Series[Any]", reading: Reading) -> "pd.Series[int]":
+    """How many cells have each text, as `text_counts`, of texts as `plain_texts` gives them."""
+    counts = text_counts(column)
+    texts = plain_texts(pd.Series(counts.index, name=column.name, dtype=object), reading)
+    return counts.groupby(texts.to_numpy(), sort=False).sum()
 
 
 def _has_digit(text: str) -> bool:
     return any(map(str.isdigit, text))
 
 
-def _words(texts: "pd.Series[Any]") -> NDArray[np.bool_]:
-    """Which texts (rows,) are no numbers."""
-    are_words = {text: plain_number(text.strip()) is None for text in texts.unique()}
-    return texts.map(are_words).to_numpy(dtype=bool)
+def _words(texts: Iterable[str]) -> NDArray[np.bool_]:
+    """Which texts (N,) are no numbers."""
+    return np.array([plain_number(text.strip()) is None for text in texts], dtype=bool)
 
 
 def marked_number(column: "pd.Series[Any]") -> str | None:
     """The first text with a digit, such as `3+`, among a few whole numbers; None for other columns."""
-    texts = column.dropna().astype(str)
-    if is_numeric(column) or texts.nunique() > min(MOST_CODES, len(texts) / LEAST_ROWS_EACH):
+    if is_numeric(column):
+        return None
+    counts = text_counts(column)
+    texts: NDArray[Any] = counts.index.to_numpy(dtype=object)
+    if len(texts) > min(MOST_CODES, counts.sum() / LEAST_ROWS_EACH):
         return None
     words = _words(texts)
-    plain = texts[~words].str.fullmatch(r"\d+").all()
-    marked = plain and words.any() and not words.all() and texts[words].map(_has_digit).all()
-    return str(texts[words].iloc[0]) if marked else None
+    plain = all(re.fullmatch(r"\d+", text) for text in texts[~words])
+    marked = plain and words.any() and not words.all() and all(map(_has_digit, texts[words]))
+    return str(texts[words][0]) if marked else None
 
 
 def is_whole(column: "pd.Series[Any]") -> bool:
@@ -163,15 +174,15 @@ def refuse_mistyped(column: "pd.Series[Any]", file: Path, reading: Reading) -> N
     """Refuse a column of numbers that pandas has read as texts."""
     if is_numeric(column) or marked_number(column):
         return
-    texts = plain_texts(column, reading)
-    commas = texts.str.fullmatch(DECIMAL_COMMA.pattern).to_numpy(dtype=bool)
-    words = _words(texts)
+    counts = _plain_counts(column, reading)
+    commas = np.array([bool(DECIMAL_COMMA.fullmatch(text)) for text in counts.index], dtype=bool)
+    words = _words(counts.index)
     wrong, why = None, ""
-    if commas.mean() > MOSTLY / 2:
+    if counts[commas].sum() > MOSTLY / 2 * counts.sum():
         wrong, why = commas, "is a number with a comma: --reading '{decimal: \",\"}'"
-    elif words.any() and words.mean() < 1 - MOSTLY:
+    elif 0 < counts[words].sum() < (1 - MOSTLY) * counts.sum():
         wrong, why = words, "is a text among numbers; correct it, or leave the cell empty"
     if wrong is not None:
-        row = int(wrong.argmax())
-        place = f"{file}: row {texts.index[row] + 1}, column '{column.name}'"
-        raise DataError(f"{place}: {texts.iloc[row]!r} {why}")
+        texts, found = plain_texts(column, reading), counts.index[wrong][0]
+        row = texts.index[int((texts == found).to_numpy().argmax())] + 1
+        raise DataError(f"{file}: row {row}, column '{column.name}': {found!r} {why}")

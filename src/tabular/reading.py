@@ -90,7 +90,8 @@ def read_table(
         ids: columns to keep as text whose cells always have a value.
 
     Returns:
-        One row per record, in the order of the file, with the index 0, 1, ...
+        One row per record, in the order of the file, with the index 0, 1, ...; texts are objects or, of a
+        table that is read in blocks, categories.
 
     Raises:
         ReadingError: other keys of `reading` would read the file.
@@ -461,15 +462,15 @@ def without_targets(path: Path, reading: Reading, targets: Collection[str]) -> R
     return replace(reading, header=others)
 
 
-def found_reading(path: Path, start: Reading = DEFAULT) -> tuple[Reading, list[str]]:
-    """Find the keys of `Reading` that a table needs.
+def found_reading(path: Path, start: Reading = DEFAULT) -> tuple[Reading, list[str], pd.DataFrame]:
+    """Find the keys of `Reading` that a table needs, and read it with them.
 
     Args:
         path: the table.
         start: the keys that are known; they stay as they are.
 
     Returns:
-        The keys, and for each of them that was found what was seen.
+        The keys; for each of them that was found what was seen; the table, with columns of units as text.
 
     Raises:
         ReadingError: several values of a key would do, or two columns need different ones.
@@ -482,8 +483,8 @@ def found_reading(path: Path, start: Reading = DEFAULT) -> tuple[Reading, list[s
             table = read_table(path, reading.units, reading=reading)
             for name in table.columns:
                 if not is_numeric(table[name]) and name not in reading.units:
-                    refuse_other_notation(table[name], path, reading)
-            return reading, seen
+                    refuse_other_notation(table[name].drop_duplicates(), path, reading)
+            return reading, seen, table
         except ReadingError as error:
             if len(error.keys) != 1 or len(seen) > MOST_KEYS or _contradicts(reading, error.keys[0]):
                 raise

@@ -113,14 +113,8 @@ class StoredTable:
         return pd.Series(column, name=name, copy=False)
 
     def frame(self) -> pd.DataFrame:
-        """The whole table in memory, texts as objects."""
-        columns = {name: self[name] for name in self.columns}
-        return pd.DataFrame(
-            {
-                name: column.astype(object) if isinstance(column.dtype, pd.CategoricalDtype) else column
-                for name, column in columns.items()
-            }
-        )
+        """The whole table in memory, texts as categories."""
+        return pd.DataFrame({name: self[name] for name in self.columns}, copy=False)
 
     def texts_of(self, name: str) -> tuple[NDArray[np.int32], "pd.Series[Any]"]:
         """The codes of a column (rows,), -1 where missing, and its different texts by their first rows.

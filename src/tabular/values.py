@@ -241,6 +241,16 @@ def category_values(column: "pd.Series[Any]") -> NDArray[np.object_] | pd.Catego
     return pd.Categorical.from_codes(codes, pd.Index(list(number), dtype=object))
 
 
+def text_counts(column: "pd.Series[Any]") -> "pd.Series[int]":
+    """How many cells have each text, by the text; texts are in the order of their first rows.
+
+    Missing cells are left out. It looks at different values only, which are few in a column of categories.
+    """
+    counts = column.value_counts(sort=False)
+    counts = counts[counts > 0]  # pandas counts categories without a row, too
+    return counts.groupby(counts.index.astype(str).to_numpy(dtype=object), sort=False).sum()
+
+
 def first_rows(codes: NDArray[np.integer], count: int) -> NDArray[np.int64]:
     """The first row of each code (count + 1,) of codes (rows,) from -1 on: that of -1 is the last.
 

@@ -180,7 +180,7 @@ def test_a_layout_is_refused_with_the_key_that_reads_it(tmp_path: Path, name: st
     table = read_table(path, reading=Reading(**keys))
     assert table.shape[1] == 2
     assert len(table) >= 2
-    reading, seen = found_reading(path)
+    reading, seen, _ = found_reading(path)
     assert (reading, len(seen)) == (Reading(**keys), 1)
 
 

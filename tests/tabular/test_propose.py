@@ -16,6 +16,13 @@ COLUMNS: dict[str, list[Any]] = {
 }
 
 
+@pytest.fixture(autouse=True, params=["as a whole", "in blocks"])
+def reading_of_files(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are read as small and as large ones: the proposal is the same."""
+    if request.param == "in blocks":
+        monkeypatch.setattr("src.tabular.reading.LARGE", 0)
+
+
 def proposed(folder: Path, columns: dict[str, list[Any]], target: str | None = None) -> dict[str, Any]:
     """The section `prepare` for a table of some columns."""
     path = folder / "table.csv"
