@@ -159,7 +159,7 @@ def read_pictures(
     return Pictures(images, rows, decoding, unreadable)
 
 
-def blocks(images: Pixels, rows: NDArray[np.int64] | None = None) -> Iterator[Pixels]:
+def blocks(images: Pixels, rows: NDArray[np.integer] | None = None) -> Iterator[Pixels]:
     """Copies of some images (B, C, H, W) at a time, so that a memory map is never in memory as a whole.
 
     Args:

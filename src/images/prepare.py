@@ -40,7 +40,7 @@ from src.images.preprocessing import (
     resized,
 )
 from src.images.sheet import SHEET, draw_sheet
-from src.preparation.splits import check_splitting, cut_fold
+from src.preparation.splits import Rows, check_splitting, cut_fold
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +192,8 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         check_classes(stratum, names, raw / settings.train)
     check_variety(source, raw / settings.train)
 
-    rows, parts = np.arange(len(target)), {}
+    rows: Rows = np.arange(len(target))
+    parts = dict[str, Rows]()
     if settings.folds:
         rows, parts["test"] = cut_fold(rows, settings, stratum)
     elif not official:
@@ -231,7 +232,7 @@ def _caption(target: Any, names: list[str]) -> str:
     return names[target] if names else f"{target:g}"
 
 
-def _save_splits(folder: Path, splits: dict[str, tuple[Labelled, Codes]], seed: int) -> None:
+def _save_splits(folder: Path, splits: dict[str, tuple[Labelled, Rows]], seed: int) -> None:
     """Write the images and targets of each split, and the shards of large ones."""
     cuts = {}
     for name, (labelled, part) in sorted(splits.items()):
@@ -245,7 +246,7 @@ def _save_splits(folder: Path, splits: dict[str, tuple[Labelled, Codes]], seed: 
     write_shards(folder, cuts)
 
 
-def _save_images(images: Pixels, rows: Codes, path: Path) -> None:
+def _save_images(images: Pixels, rows: Rows, path: Path) -> None:
     """Write some images (N, C, H, W) as numpy.save does, block by block."""
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *images.shape[1:])}
     with path.open("wb") as file:
@@ -391,13 +392,13 @@ def _read_folders(
 
 
 def _cut(
-    rows: Codes,
+    rows: Rows,
     stratum: NDArray[Any] | None,
     share: float,
     settings: Preparation,
     raw: Path,
     names: list[str],
-) -> tuple[Codes, Codes]:
+) -> tuple[Rows, Rows]:
     """Split a share of the rows off, stratified by class if there are classes."""
     classes = None if stratum is None else stratum[rows]
     try:
@@ -415,7 +416,7 @@ def _cut(
 
 
 def _learn(
-    rows: Codes, settings: Preparation, source: Labelled, labels: dict[str, dict[str, str]]
+    rows: Rows, settings: Preparation, source: Labelled, labels: dict[str, dict[str, str]]
 ) -> tuple[Preprocessing, int]:
     """Learn the scaling from the training rows; also returns their largest pixel."""
     images = source.images

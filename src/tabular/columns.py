@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src.core.errors import DataError
+from src.preparation.splits import Rows
 from src.tabular.dates import PARTS, Part, calendar, date_text, seconds_of
 from src.tabular.dialect import Reading, ReadingError
 from src.tabular.notation import code_text, is_date, missing_mark
@@ -88,8 +89,8 @@ class DateColumn:
         parts = list(rules.parts) or varying or ["elapsed"]
         fills, centers, scales = list[float](), list[float](), list[float]()
         for part in parts:
-            fill, filled = learn_fill(found[part], rules)
-            center, scale = learn_scale(filled, rules.scale)
+            fill = learn_fill(found[part], rules)
+            center, scale = learn_scale(found[part], rules.scale)
             fills += [] if fill is None else [fill]
             centers.append(center)
             scales.append(scale)
@@ -356,7 +357,7 @@ COLUMNS: dict[Kind, type[Column]] = {
 }
 
 
-def inferred_kind(column: "pd.Series[Any]", train: NDArray[np.int64], path: Path, reading: Reading) -> Kind:
+def inferred_kind(column: "pd.Series[Any]", train: Rows, path: Path, reading: Reading) -> Kind:
     """The kind of a column: numeric if every value is a number, categorical if not.
 
     Args:

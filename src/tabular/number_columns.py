@@ -75,7 +75,7 @@ class NumericColumn:
 
     @classmethod
     def learn(cls, name: str, values: Values, rules: Rules) -> "NumericColumn":
-        """Learn replacement, transform and scale from the values of the training rows."""
+        """Learn replacement, transform and scale from the values of the training rows, which are filled."""
         missing = int(np.count_nonzero(np.isnan(values)))
         present = values[~np.isnan(values)] if missing else values
         if present.min() == present.max():
@@ -83,7 +83,7 @@ class NumericColumn:
         transform = learn_transform(present, rules.transform)
         typical = float(np.median(present, overwrite_input=missing > 0))
         del present
-        fill, values = learn_fill(values, rules)
+        fill = learn_fill(values, rules)
         indicator = bool(rules.missing_indicators and missing)
         column = cls(name, fill, 0.0, 1.0, missing, typical, indicator=indicator, **transform)
         center, scale = learn_scale(column.transformed(values), rules.scale)
@@ -184,9 +184,9 @@ class BooleanColumn(NumericColumn):
         missing = int(np.isnan(values).sum())
         if np.nanmin(values) == np.nanmax(values):
             logger.warning("column '%s' has only one value in the training rows", name)
-        fill, _ = learn_fill(values, rules)
+        typical = float(np.nanmedian(values) >= 0.5)
         indicator = rules.missing_indicators and missing > 0
-        return cls(name, fill, 0.0, 1.0, missing, float(np.nanmedian(values) >= 0.5), indicator=indicator)
+        return cls(name, learn_fill(values, rules), 0.0, 1.0, missing, typical, indicator=indicator)
 
     def shown(self, features: Features) -> list[str]:
         """The cells of features (rows, 1 or 2) as a reader knows them."""

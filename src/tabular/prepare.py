@@ -1,8 +1,11 @@
 """Preparation of a raw table: split, arrays and preprocessing.json, learnt from training rows only."""
 
+import ctypes
 import json
 import logging
+import sys
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +19,7 @@ from src.core.atomic import written_whole
 from src.core.digests import write_manifest
 from src.core.errors import ConfigurationError, DataError
 from src.preparation.proposals import listed
-from src.preparation.splits import check_splitting
+from src.preparation.splits import Rows, check_splitting
 from src.tabular.column_files import Stretch, TemporaryArrays
 from src.tabular.columns import COLUMNS, CategoricalColumn, Column, inferred_kind
 from src.tabular.dialect import Reading
@@ -30,6 +33,7 @@ from src.tabular.values import (
     MISSING,
     is_numeric,
     require_columns,
+    take_rows,
     with_lags,
 )
 
@@ -243,17 +247,19 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         test = _read(raw / settings.test, text_columns, settings, scratch)
     sources = {"train": train, "validation": train, "test": test}
     rows = split_rows(train, test, settings)
+    release_memory()
     kinds: dict[str, Kind] = {}
     if any(settings.rules_of(name).impute == "drop" for name in train.table.columns):
         kinds = column_kinds(train.table, rows["train"], train.path, settings)
         rows = _complete_rows(sources, rows, kinds, settings)
     with written_whole(prepared) as folder:
-        targets = learn_targets(train.targets[rows["train"]], train.path, settings)
+        targets = learn_targets(train, rows["train"], settings)
         for name, source in sources.items():
             np.save(folder / f"{name}_target.npy", encode_targets(source, rows[name], targets))
-        # columns are learnt one at a time, and the targets would be another one in memory
-        train, test = (replace(table, targets=table.targets[:0].copy()) for table in (train, test))
+        # columns are learnt one at a time, and the classes would be another one in memory
+        train, test = (replace(table, classes=()) for table in (train, test))
         del sources, source
+        release_memory()
         arrays = SplitArrays(scratch, rows)
         columns: list[Column] = []
         for name in kinds or feature_names(train.table, settings):
@@ -261,12 +267,15 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
             if learnt:
                 column, values = learnt
                 columns.append(column)
+                if values is None:
+                    values = type(column).read(train.table[name], train.path, settings.rules_of(name))
                 arrays.append(column, values, ["train", "validation"])
                 if settings.test:
                     require_columns(test.table, [name], test.path)
                     values = type(column).read(test.table[name], test.path, settings.rules_of(name))
                 arrays.append(column, values, ["test"])
-                del learnt, values  # before the next column is read
+                del learnt, values
+            release_memory()  # before the next column is read
         if not columns:
             raise DataError(
                 f"{train.path}: expected a feature column, found only the target {listed(settings.targets)}"
@@ -289,6 +298,17 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         write_manifest(folder)
 
 
+def release_memory() -> None:
+    """Return the memory of freed arrays to the system, of which glibc and pyarrow keep some for later.
+
+    Of 10,000,000 rows it is 130 MiB, which the largest column would come on top of.
+    """
+    pa.default_memory_pool().release_unused()
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 def _document(path: Path) -> dict[str, Any]:
     """The content of an optional JSON file."""
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -299,7 +319,7 @@ def _read(path: Path, text_columns: Collection[str], settings: Preparation, fold
     """Read a raw file, add the lags, and parse the target; a large table is kept on the disk of `folder`."""
     identifier = [settings.id] if settings.id else []
     table = open_table(path, text_columns, settings.missing, settings.reading, identifier, folder)
-    pa.default_memory_pool().release_unused()  # that of the blocks
+    release_memory()  # that of the blocks
     require_columns(table, settings.targets, path)
     if settings.lags:
         whole = table.frame() if isinstance(table, StoredTable) else table
@@ -308,7 +328,7 @@ def _read(path: Path, text_columns: Collection[str], settings: Preparation, fold
     named += [name for name in (settings.group, settings.time, settings.split_column) if name]
     require_columns(table, named, path)
     rules = {settings.time: settings.rules_of(settings.time)} if settings.time else {}
-    return Raw(path, table, parse_targets(table, path, settings), rules)
+    return Raw(path, table, *parse_targets(table, path, settings), rules)
 
 
 def feature_names(table: pd.DataFrame | StoredTable, settings: Preparation) -> list[str]:
@@ -318,7 +338,7 @@ def feature_names(table: pd.DataFrame | StoredTable, settings: Preparation) -> l
 
 
 def column_kinds(
-    table: pd.DataFrame | StoredTable, train: NDArray[np.int64], path: Path, settings: Preparation
+    table: pd.DataFrame | StoredTable, train: Rows, path: Path, settings: Preparation
 ) -> dict[str, Kind]:
     """The kind of each feature column that has a value in a training row.
 
@@ -329,11 +349,9 @@ def column_kinds(
     return {name: kind for name, kind in kinds.items() if kind}
 
 
-def _kind(
-    cells: "pd.Series[Any]", train: NDArray[np.int64], path: Path, settings: Preparation
-) -> Kind | None:
+def _kind(cells: "pd.Series[Any]", train: Rows, path: Path, settings: Preparation) -> Kind | None:
     """The kind of a column; None where all training rows are missing."""
-    if cells.isna().to_numpy()[train].all():
+    if take_rows(cells.isna().to_numpy(), train).all():
         _warn_of_missing(str(cells.name))
         return None
     if cells.name == settings.time and not is_numeric(cells):
@@ -355,10 +373,10 @@ def _warn_of_missing(name: str) -> None:
 
 def _complete_rows(
     sources: Mapping[str, Raw],
-    rows: Mapping[str, NDArray[np.int64]],
+    rows: Mapping[str, Rows],
     kinds: Mapping[str, Kind],
     settings: Preparation,
-) -> dict[str, NDArray[np.int64]]:
+) -> dict[str, Rows]:
     """The rows of each split in which no value of a column with `impute: drop` is missing."""
     found = {}
     for split, source in sources.items():
@@ -380,11 +398,11 @@ def _complete_rows(
 def learn_column(
     table: pd.DataFrame | StoredTable,
     name: str,
-    train: NDArray[np.int64],
+    train: Rows,
     path: Path,
     settings: Preparation,
     kind: Kind | None = None,
-) -> tuple[Column, Values] | None:
+) -> tuple[Column, Values | None] | None:
     """Learn the transformation of a feature column from its training rows.
 
     Args:
@@ -396,7 +414,8 @@ def learn_column(
         kind: of the column; None infers it.
 
     Returns:
-        The learnt column and the values of all rows (rows,); None where all training rows are missing.
+        The learnt column, and the values of all rows (rows,), but None for numbers: they are read again,
+        since learning from them takes several times their memory. None where all training rows are missing.
 
     Raises:
         DataError: the column has a few texts among numbers, or a number that is not finite.
@@ -405,11 +424,15 @@ def learn_column(
     kind = kind or _kind(cells, train, path, settings)
     if kind is None:
         return None
-    values = COLUMNS[kind].read(cells, path, rules)
-    if pd.isna(values)[train].all():
+    values: Values | None = COLUMNS[kind].read(cells, path, rules)
+    training = take_rows(values, train)
+    if pd.isna(training).all():
         _warn_of_missing(name)
         return None
-    return COLUMNS[kind].learn(name, values[train], rules), values
+    if is_numeric(cells):
+        del cells
+        values = None
+    return COLUMNS[kind].learn(name, training, rules), values
 
 
 class SplitArrays:
@@ -420,7 +443,7 @@ class SplitArrays:
         rows: of each split, of its raw table.
     """
 
-    def __init__(self, folder: Path, rows: Mapping[str, NDArray[np.int64]]) -> None:
+    def __init__(self, folder: Path, rows: Mapping[str, Rows]) -> None:
         self.rows = rows
         self.arrays = TemporaryArrays(folder)
         self.places: dict[tuple[str, str], list[Stretch]] = {}
@@ -457,7 +480,7 @@ class SplitArrays:
                         file.write(np.concatenate(blocks, axis=1).astype(dtype, copy=False).tobytes())
 
 
-def _write_split(path: Path, rows: dict[str, NDArray[np.int64]], settings: Preparation) -> None:
+def _write_split(path: Path, rows: dict[str, Rows], settings: Preparation) -> None:
     """Write the row (from 1, below the header) and the split of each prepared row of `train`."""
     names = ["train", "validation"] if settings.test else ["train", "validation", "test"]
     places = np.full(max(rows[name].max() for name in names) + 1, len(names), dtype=np.uint8)

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from src.core.errors import DataError
 from src.preparation.proposals import listed
-from src.preparation.splits import Splitting, cut_fold, cut_share, repeated
+from src.preparation.splits import Rows, Splitting, cut_fold, cut_share, repeated, smallest
 from src.tabular.columns import COLUMNS
 from src.tabular.rules import PLAIN, Kind, Rules, Values
 from src.tabular.stored_table import StoredTable
@@ -53,25 +53,26 @@ class TableSplitting(Splitting, Protocol):
 
 @dataclass(frozen=True)
 class Raw:
-    """A raw table, its parsed targets (rows, T), and the rules of columns that the split reads.
+    """A raw table.
 
-    A target is numbers or the texts of classes; NaN or None if missing.
+    Args:
+        path: of the file.
+        table: its columns.
+        known: which rows have all targets (rows,).
+        classes: of each target of classes its texts (rows,), None if missing; nothing of quantities.
+        rules: of columns that the split reads.
     """
 
     path: Path
     table: pd.DataFrame | StoredTable
-    targets: Values
+    known: NDArray[np.bool_]
+    classes: Sequence[Values]
     rules: Mapping[str, Rules] = field(default_factory=dict)
 
     @property
-    def labelled(self) -> NDArray[np.int64]:
+    def labelled(self) -> Rows:
         """The rows with all targets, counted from 0."""
-        return np.flatnonzero(~pd.isna(self.targets).any(axis=1))
-
-    @property
-    def classes(self) -> Values:
-        """The classes (rows,) of the only target."""
-        return self.targets[:, 0]
+        return np.arange(len(self.known), dtype=smallest(len(self.known)))[self.known]
 
 
 def refuse_missing(column: "pd.Series[Any]", path: Path, what: str) -> None:
@@ -81,7 +82,7 @@ def refuse_missing(column: "pd.Series[Any]", path: Path, what: str) -> None:
         raise DataError(f"{path}: row {missing.argmax() + 1}: {what} is missing")
 
 
-def split_rows(train: Raw, test: Raw, settings: TableSplitting) -> dict[str, NDArray[np.int64]]:
+def split_rows(train: Raw, test: Raw, settings: TableSplitting) -> dict[str, Rows]:
     """Assign the rows (0, 1, ... of the file) to the parts; each part has the shares of the classes.
 
     Rows with classes of several targets are assigned as those with quantities, by chance.
@@ -97,16 +98,15 @@ def split_rows(train: Raw, test: Raw, settings: TableSplitting) -> dict[str, NDA
     Raises:
         DataError: there are too few rows, or too few of a class.
     """
-    one_of_classes = settings.task == "classification" and train.targets.shape[1] == 1
-    stratum = train.classes if one_of_classes else None
+    stratum = train.classes[0] if len(train.classes) == 1 else None
     groups = _groups(train, test, settings)
     rows = train.labelled[settings.lags :]
     held_out = test.labelled if settings.test else rows
     if settings.drop_rare_classes:
-        sizes = _class_sizes(train.classes, groups, settings)
+        sizes = _class_sizes(train.classes[0], groups, settings)
         rare = list(map(str, sizes.index[sizes < settings.drop_rare_classes]))
-        kept = rows[~np.isin(train.classes[rows], rare)]
-        held_out = held_out[~np.isin(test.classes[held_out], rare)]
+        kept = rows[~np.isin(train.classes[0][rows], rare)]
+        held_out = held_out[~np.isin(test.classes[0][held_out], rare)]
         if len(kept) < len(rows):
             logger.warning(
                 "%s: %d rows of rare classes left out: %s", train.path, len(rows) - len(kept), listed(rare)
@@ -122,14 +122,14 @@ def split_rows(train: Raw, test: Raw, settings: TableSplitting) -> dict[str, NDA
                 "quantity set `task: regression`, or predict another column"
             )
 
-    def few_of(rows: NDArray[np.int64]) -> list[str]:
+    def few_of(rows: Rows) -> list[str]:
         """The classes of a stratified split of which two parts cannot both have a row."""
         if stratum is None:
             return []
         sizes = _class_sizes(stratum[rows], None if groups is None else groups[rows], settings)
         return sorted(map(str, sizes.index[sizes < 2]))
 
-    def cut(rows: NDArray[np.int64], share: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def cut(rows: Rows, share: float) -> tuple[Rows, Rows]:
         try:
             rest, part = cut_share(rows, share, None if settings.lags else settings.seed, stratum, groups)
         except ValueError as error:
@@ -165,9 +165,7 @@ def split_rows(train: Raw, test: Raw, settings: TableSplitting) -> dict[str, NDA
     return parts
 
 
-def cut_last(
-    rows: NDArray[np.int64], share: float, times: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def cut_last(rows: Rows, share: float, times: NDArray[np.float64]) -> tuple[Rows, Rows]:
     """Split off the rows of the latest times.
 
     Args:
@@ -193,7 +191,7 @@ def _times(raw: Raw, name: str) -> NDArray[np.float64]:
     return COLUMNS[kind].read(cells, raw.path, raw.rules.get(name, PLAIN))
 
 
-def _given(train: Raw, rows: NDArray[np.int64], name: str) -> list[NDArray[np.int64]]:
+def _given(train: Raw, rows: Rows, name: str) -> list[Rows]:
     """The rows of train, validation and test as a column says."""
     cells = train.table[name]
     refuse_missing(cells, train.path, f"the part of the split '{name}'")
@@ -202,7 +200,7 @@ def _given(train: Raw, rows: NDArray[np.int64], name: str) -> list[NDArray[np.in
     return [rows[found[rows] == part] for part in ("train", "validation", "test")]
 
 
-def _warn_of_known_rows(parts: dict[str, NDArray[np.int64]], train: Raw, settings: TableSplitting) -> None:
+def _warn_of_known_rows(parts: dict[str, Rows], train: Raw, settings: TableSplitting) -> None:
     """Count the rows outside of training that repeat a training row, features and target."""
     left_out = {settings.id, settings.split_column, *settings.drop}
     numbers, _ = repeated(train.table, [name for name in train.table.columns if name not in left_out])
@@ -250,9 +248,7 @@ def _class_sizes(classes: Values, groups: NDArray[Any] | None, settings: TableSp
     return pd.Series(classes).value_counts()
 
 
-def _check_parts(
-    parts: dict[str, NDArray[np.int64]], train: Raw, test: Raw, settings: TableSplitting
-) -> None:
+def _check_parts(parts: dict[str, Rows], train: Raw, test: Raw, settings: TableSplitting) -> None:
     """Refuse parts of one row, which have no score, and name the classes without a test row."""
     for name, rows in parts.items():
         if len(rows) < 2:
@@ -260,12 +256,9 @@ def _check_parts(
                 f"{train.path}: {len(train.table)} rows are too few for the split: expected at least 2 "
                 f"{name} rows, found {len(rows)}; add rows, or raise its share"
             )
-    if settings.task == "classification":
-        known, tested = train.targets[parts["train"]], test.targets[parts["test"]]
-        for number in range(known.shape[1]):
-            absent = sorted(set(known[:, number]) - set(tested[:, number]))
-            if not absent:
-                continue
+    for known, tested in zip(train.classes, test.classes, strict=True):
+        absent = sorted(set(known[parts["train"]]) - set(tested[parts["test"]]))
+        if absent:
             logger.warning(
                 "%s: no test row has the class %s: the scores say nothing about it; raise test_share, or "
                 "set drop_rare_classes",

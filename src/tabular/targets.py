@@ -15,12 +15,13 @@ from sklearn.preprocessing import StandardScaler
 
 from src.core.errors import DataError
 from src.preparation.proposals import listed
+from src.preparation.splits import Rows
 from src.tabular.columns import warn_of_case
 from src.tabular.dialect import Reading
 from src.tabular.preprocessing import Target
 from src.tabular.rules import Values
 from src.tabular.splitting import Raw
-from src.tabular.values import is_numeric, numeric_values, refuse_other_notation, text_values
+from src.tabular.values import is_numeric, numeric_values, refuse_other_notation, take_rows, text_values
 
 logger = logging.getLogger(__name__)
 
@@ -45,16 +46,27 @@ class TargetKeys(Protocol):
         ...
 
 
-def parse_targets(table: Any, path: Path, settings: TargetKeys) -> Values:
-    """The targets of all rows (rows, T): numbers, or texts of classes.
+def parse_targets(table: Any, path: Path, settings: TargetKeys) -> tuple[NDArray[np.bool_], list[Values]]:
+    """Check the cells of the targets.
+
+    Returns:
+        Which rows have all targets (rows,). Of each target of classes the texts (rows,); nothing of
+        quantities, which `target_values` reads.
 
     Raises:
         DataError: a target is missing, or is no number that can be transformed.
     """
-    return np.stack([_parse_target(table[name], path, settings) for name in settings.targets], axis=1)
+    known, classes = np.ones(len(table), dtype=bool), []
+    for name in settings.targets:
+        column = table[name]
+        _check_target(column, path, settings)
+        known &= column.notna().to_numpy()
+        if settings.task == "classification":
+            classes.append(text_values(column))
+    return known, classes
 
 
-def _parse_target(column: "pd.Series[Any]", path: Path, settings: TargetKeys) -> Values:
+def _check_target(column: "pd.Series[Any]", path: Path, settings: TargetKeys) -> None:
     missing = column.isna().to_numpy()
     if missing.any():
         where = f"the target '{column.name}' is missing in {missing.sum()} of {len(missing)} rows"
@@ -63,7 +75,7 @@ def _parse_target(column: "pd.Series[Any]", path: Path, settings: TargetKeys) ->
             raise DataError(f"{path}: row {missing.argmax() + 1}: {where}{way}")
         logger.warning("%s: %s: left out", path, where)
     if settings.task == "classification":
-        return text_values(column)
+        return
     if not is_numeric(column):
         refuse_other_notation(column, path, settings.reading)
     values = numeric_values(column, path)
@@ -73,22 +85,31 @@ def _parse_target(column: "pd.Series[Any]", path: Path, settings: TargetKeys) ->
             f"{path}: row {row + 1}: the target '{column.name}' is {values[row]:g}; "
             "`target_transform: log` needs numbers above 0"
         )
-    return values
 
 
-def learn_targets(training: Values, path: Path, settings: TargetKeys) -> list[Target]:
-    """Learn the classes, or center and scale, of each target from the training rows (rows, T).
+def target_values(raw: Raw, name: str, place: int, rows: Rows) -> Values:
+    """The numbers or texts of the target `name` of rows, which is the one at `place` among the targets."""
+    if raw.classes:
+        return take_rows(raw.classes[place], rows)
+    return take_rows(numeric_values(raw.table[name], raw.path), rows)
+
+
+def learn_targets(raw: Raw, rows: Rows, settings: TargetKeys) -> list[Target]:
+    """Learn the classes, or center and scale, of each target from the training rows.
 
     Raises:
         DataError: a target has one class, or is one of several and has more than two.
     """
     learn = _learn_classes if settings.task == "classification" else _learn_quantity
-    targets = [learn(name, training[:, place], path, settings) for place, name in enumerate(settings.targets)]
+    targets = [
+        learn(name, target_values(raw, name, place, rows), raw.path, settings)
+        for place, name in enumerate(settings.targets)
+    ]
     for target in targets if len(targets) > 1 else []:
         if target.classes is not None and len(target.classes) > 2:
             raise DataError(
-                f"{path}: the target '{target.name}': expected two classes, as of each of several targets, "
-                f"found {len(target.classes)}: {listed(target.classes)}; give it a task of its own"
+                f"{raw.path}: the target '{target.name}': expected two classes, as of each of several "
+                f"targets, found {len(target.classes)}: {listed(target.classes)}; give it a task of its own"
             )
     return targets
 
@@ -112,16 +133,17 @@ def _class_order(text: str) -> tuple[int, float, str]:
 
 
 def _learn_quantity(name: str, training: Values, path: Path, settings: TargetKeys) -> Target:
-    log = "log" in settings.target_steps
+    log, at_least_one = "log" in settings.target_steps, bool(training.min() >= 1)
     values = np.log(training) if log else training
+    del training  # a large table has hardly the memory for both
     center, scale = 0.0, 1.0
     if "standardize" in settings.target_steps:
         scaler = StandardScaler().fit(values[:, np.newaxis])
         center, scale = float(scaler.mean_[0]), float(scaler.scale_[0])
-    return Target(name, None, log, center, scale, at_least_one=bool(training.min() >= 1))
+    return Target(name, None, log, center, scale, at_least_one)
 
 
-def encode_targets(source: Raw, rows: NDArray[np.int64], targets: Sequence[Target]) -> NDArray[Any]:
+def encode_targets(source: Raw, rows: Rows, targets: Sequence[Target]) -> NDArray[Any]:
     """The prepared targets of rows.
 
     Returns:
@@ -131,18 +153,19 @@ def encode_targets(source: Raw, rows: NDArray[np.int64], targets: Sequence[Targe
         DataError: a class has no training row.
     """
     columns = [
-        _encode_target(source.path, rows, source.targets[rows, place], target)
+        _encode_target(source.path, rows, target_values(source, target.name, place, rows), target)
         for place, target in enumerate(targets)
     ]
     one_of_classes = len(targets) == 1 and targets[0].classes is not None
     return columns[0] if one_of_classes else np.stack(columns, axis=1)
 
 
-def _encode_target(path: Path, rows: NDArray[np.int64], values: Values, target: Target) -> NDArray[Any]:
+def _encode_target(path: Path, rows: Rows, values: Values, target: Target) -> NDArray[Any]:
     if target.classes is None:
-        if target.log:
-            values = np.log(values)
-        return ((values - target.center) / target.scale).astype(np.float32)
+        values = np.log(values) if target.log else values
+        values -= target.center
+        values /= target.scale
+        return values.astype(np.float32)
     codes = pd.Index(target.classes, dtype=object).get_indexer(pd.Index(values, dtype=object))
     if (codes < 0).any():
         position = int((codes < 0).argmax())

@@ -19,16 +19,16 @@ HEAVY_TAIL = 0.75  # `transform: auto` is log1p for numbers of at least 0 beyond
 QUANTILES = 101  # of `transform: quantile`
 
 
-def learn_fill(values: Numbers, rules: Rules) -> tuple[float | None, Numbers]:
-    """The number that replaces a missing one, and the values (rows,) with it."""
+def learn_fill(values: Numbers, rules: Rules) -> float | None:
+    """The number that replaces a missing one, which `values` (rows,) have from then on."""
     if rules.impute == "drop":
-        return None, values
+        return None
     from sklearn.impute import SimpleImputer
 
     imputer = SimpleImputer(strategy=rules.impute, fill_value=rules.impute_constant, copy=False)
     fill = float(imputer.fit(values[:, np.newaxis]).statistics_[0])
-    missing = np.isnan(values)
-    return fill, np.where(missing, fill, values) if missing.any() else values
+    values[np.isnan(values)] = fill
+    return fill
 
 
 def learn_transform(present: Numbers, transform: Transform) -> dict[str, Any]:

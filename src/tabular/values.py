@@ -33,12 +33,17 @@ def may_have_groups(column: "pd.Series[Any]") -> bool:
     """Whether the points of a column of numbers may stand between groups of three digits."""
     if not pd.api.types.is_float_dtype(column):
         return False
-    values = column.dropna().abs().to_numpy()
-    whole = values == np.floor(values)
-    if whole.all() or not whole.any() or values.max() >= 1000:
-        return False
-    thousandths = values * 1000
-    return bool(np.isclose(thousandths, np.round(thousandths), rtol=0, atol=1e-6).all())
+    any_whole, all_whole = False, True
+    cells = column.to_numpy()
+    for start in range(0, len(cells), ROWS_AT_ONCE):
+        values = np.abs(cells[start : start + ROWS_AT_ONCE])
+        values = values[~np.isnan(values)]
+        thousandths = values * 1000
+        if not ((values < 1000) & np.isclose(thousandths, np.round(thousandths), rtol=0, atol=1e-6)).all():
+            return False
+        whole = values == np.floor(values)
+        any_whole, all_whole = any_whole | whole.any(), all_whole & whole.all()
+    return bool(any_whole and not all_whole)
 
 
 def number_or_none(text: str) -> float | None:
@@ -239,6 +244,17 @@ def category_values(column: "pd.Series[Any]") -> NDArray[np.object_] | pd.Catego
     number = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     codes = np.array([*(number[text] for text in texts), -1])[cells.codes]
     return pd.Categorical.from_codes(codes, pd.Index(list(number), dtype=object))
+
+
+def take_rows(values: Any, rows: NDArray[np.integer]) -> Any:
+    """The values of some rows, as `values[rows]`, which copies all 32-bit numbers of rows to 64 bits."""
+    if not isinstance(values, np.ndarray):  # categories of pandas
+        return values[rows]
+    taken = np.empty((len(rows), *values.shape[1:]), values.dtype)
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        block = slice(start, start + ROWS_AT_ONCE)
+        taken[block] = values[rows[block]]
+    return taken
 
 
 def text_counts(column: "pd.Series[Any]") -> "pd.Series[int]":

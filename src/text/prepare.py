@@ -21,7 +21,7 @@ from src.core.documents import write_json
 from src.core.errors import ConfigurationError, DataError
 from src.core.shards import cut_between, write_shards
 from src.preparation.proposals import count, listed
-from src.preparation.splits import check_splitting, cut_fold
+from src.preparation.splits import Rows, check_splitting, cut_fold
 from src.text.corpus import Corpus, cut_corpus
 from src.text.labelled import labelled_rows
 from src.text.preprocessing import (
@@ -461,7 +461,7 @@ def _split(same: NDArray[np.int64], documents: Documents, settings: Preparation)
             f"{documents.raw.place}: {count(len(unique), 'different document')}, expected at least "
             f"{FEWEST_DOCUMENTS}; {UNITS[settings.document]}, change the file or prepare.document"
         )
-    rest = np.arange(len(unique))
+    rest: Rows = np.arange(len(unique))
     stratum = None
     if settings.label is not None:
         order = np.argsort(np.argsort(list(documents.names)))  # scikit-learn takes the classes by name
