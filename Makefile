@@ -115,12 +115,15 @@ serve: setup .venv/serve-ready ## open a page on this machine that tries every m
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet
 
+# torch, of which .venv may have the build for CPUs, and setuptools, which builds packages, stay as they are;
 # gradio allows neither dvc's tomlkit, which only its command for new components reads, nor Pillow 13
 lock: ## renew the lock files from pyproject.toml (needs uv)
 	$(LOCK) pyproject.toml --extra dev -o requirements.lock
 	printf 'tomlkit>=0.15\npillow>=12\n' > .venv/override.txt
-	printf 'catboost>=1.2\nlightgbm>=4.6\nxgboost-cpu>=3.2; sys_platform != "darwin"\nxgboost>=3.2; sys_platform == "darwin"\n' | \
-		$(LOCK) - --constraint requirements.lock -o requirements-tables.lock
+	echo 'torch>=2; sys_platform == "none"' > .venv/no_torch.txt
+	printf 'catboost>=1.2\nlightgbm>=4.6\ntabicl>=2.2\nxgboost-cpu>=3.2; sys_platform != "darwin"\nxgboost>=3.2; sys_platform == "darwin"\n' | \
+		$(LOCK) - --constraint requirements.lock --override .venv/no_torch.txt \
+		--no-emit-package torch --no-emit-package setuptools -o requirements-tables.lock
 	echo 'transformers>=5.24' | $(LOCK) - --constraint requirements.lock -o requirements-transformers.lock
 	echo 'ray[client]>=2.60' | $(LOCK) - --constraint requirements.lock -o requirements-cluster.lock
 	echo 'dvc-s3>=3.3' | $(LOCK) - --constraint requirements.lock -o requirements-s3.lock

@@ -1,12 +1,16 @@
-"""Boosted trees on the rows of a trained model of a table: python -m benchmarks.trees MODEL
+"""Boosted trees and TabICL on the rows of a trained model of a table.
+
+    python -m benchmarks.trees MODEL [--tabicl WEIGHTS]
 
 CatBoost, LightGBM and XGBoost, those that are installed (`make setup EXTRAS=tables`), with their defaults, on
-the prepared training rows, categories as categories. Prints their metrics on the test rows beside those of
-reports/MODEL/metrics.json. It writes nothing: a report is the same with and without these packages.
+the prepared training rows, categories as categories; and TabICL (Qu et al. 2025), a transformer that takes the
+training rows as its context, where a file of its weights is given. Prints their metrics on the test rows beside
+those of reports/MODEL/metrics.json. It writes nothing: a report is the same with and without these packages.
 """
 
 import importlib.util
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,15 +34,18 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "catboost": {"random_seed": 0, "thread_count": 1, "verbose": 0, "allow_writing_files": False},
     "lightgbm": {"random_state": 0, "n_jobs": 1, "verbose": -1},
     "xgboost": {"random_state": 0, "n_jobs": 1, "enable_categorical": True},
+    "tabicl": {"random_state": 0, "n_jobs": 1, "device": "cpu", "allow_auto_download": False},
 }
-PREFIXES = {"catboost": "CatBoost", "lightgbm": "LGBM", "xgboost": "XGB"}
+PREFIXES = {"catboost": "CatBoost", "lightgbm": "LGBM", "xgboost": "XGB", "tabicl": "TabICL"}
 
 
-def trees(model: str) -> None:
-    """Print the metrics of boosted trees and of a model on its test rows.
+def trees(model: str, tabicl: Path | None = None) -> None:
+    """Print the metrics of boosted trees, of TabICL and of a model on its test rows.
 
     Args:
         model: the name of an evaluated model of a table.
+        tabicl: a file of TabICL's weights, for classes or for a quantity as the target of the model is, from
+            https://huggingface.co/jingang/TabICL; nothing is downloaded. Without it TabICL is left out.
     """
     require_name(model, "model")
     bundle = Bundle.open(MODELS / model)
@@ -50,6 +57,10 @@ def trees(model: str) -> None:
     packages = [name for name in OPTIONS if importlib.util.find_spec(name)]
     if not packages:
         raise ConfigurationError(f"found none of {', '.join(OPTIONS)}; run: make setup EXTRAS=tables")
+    if tabicl is None:
+        packages = [name for name in packages if name != "tabicl"]
+    elif not tabicl.is_file():
+        raise ConfigurationError(f"--tabicl: there is no such file: {tabicl}")
     splits = {split: mapped_split(prepared, split) for split in ("train", "test")}
     rows, features = len(splits["train"][0]), len(bundle.preprocessing.features)
     sample = sampled_rows(rows, features, trees_of_round(trained.targets))
@@ -62,7 +73,8 @@ def trees(model: str) -> None:
     metrics = {name: value for name, value in report.items() if name.startswith("test/")}
     for name in packages:
         start = time.process_time()
-        found = outputs_of(name, trained, train, target, test)
+        options = {"model_path": tabicl} if name == "tabicl" else {}
+        found = outputs_of(name, trained, train, target, test, **options)
         metrics |= scores(trained, found, wanted, rare, f"baseline/{name}", of_model=False)
         print(f"{name}: {time.process_time() - start:.1f} s of processor time")
     print_metrics(f"{model}, test rows", metrics)
@@ -76,11 +88,16 @@ def table_of(numbers: Tensor, codes: Tensor, target: Tensor) -> tuple[pd.DataFra
 
 
 def outputs_of(
-    package: str, model: TabularModel, train: pd.DataFrame, target: Tensor, test: pd.DataFrame
+    package: str,
+    model: TabularModel,
+    train: pd.DataFrame,
+    target: Tensor,
+    test: pd.DataFrame,
+    **further: Any,
 ) -> Tensor:
-    """What boosted trees predict for the test rows, with the meaning of the outputs of the model (B, O)."""
+    """What an estimator of a package predicts for the test rows, as the outputs of the model (B, O)."""
     names = [str(name) for name in train if str(name).startswith("category_")]
-    options = dict(OPTIONS[package])
+    options = OPTIONS[package] | further
     if package == "catboost":
         options["cat_features"] = names
     else:  # the categories of both tables have the same numbers
