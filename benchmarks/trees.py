@@ -3,8 +3,8 @@
     python -m benchmarks.trees MODEL [--tabicl WEIGHTS]
 
 CatBoost, LightGBM and XGBoost, those that are installed (`make setup EXTRAS=tables`), with their defaults, on
-the prepared training rows, categories as categories; and TabICL (Qu et al. 2025), a transformer that takes the
-training rows as its context, where a file of its weights is given. Prints their metrics on the test rows beside
+the prepared training rows, categories as categories; and TabICL (Qu et al. 2025), a transformer whose context
+are the training rows, where a file of its weights is given. Prints their metrics on the test rows beside
 those of reports/MODEL/metrics.json. It writes nothing: a report is the same with and without these packages.
 """
 
