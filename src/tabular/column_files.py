@@ -3,6 +3,7 @@
 import math
 import os
 import tempfile
+from array import array as integers
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from multiprocessing import reduction
 from pathlib import Path
@@ -51,13 +52,34 @@ class Place(NamedTuple):
     Args:
         rows: of the block.
         file: the number of the file.
-        stretches: of its numbers, or of the codes of its texts and of their ends and characters; none where
-            no cell has a value.
+        start: of its numbers, or of the codes of its texts; -1 where no cell has a value.
+        texts: the number of different texts, whose ends are after the codes; -1 of numbers.
+        letters: the bytes of these texts, which are after their ends.
     """
 
     rows: int
     file: int
-    stretches: list[Stretch]
+    start: int = -1
+    texts: int = -1
+    letters: int = 0
+
+
+class Places:
+    """The places of a column, one for each block, in 40 bytes each: a large table has more than 100,000."""
+
+    def __init__(self) -> None:
+        self.numbers = integers("q")
+
+    def __iter__(self) -> Iterator[Place]:
+        return map(Place._make, zip(*[iter(self.numbers)] * len(Place._fields), strict=True))
+
+    def append(self, place: Place) -> None:
+        """Append a place."""
+        self.numbers.extend(place)
+
+    def extend(self, below: "Places") -> None:
+        """Append the places of the blocks below."""
+        self.numbers.extend(below.numbers)
 
 
 class TemporaryArrays:
@@ -105,15 +127,19 @@ class TemporaryArrays:
         return array
 
 
-def append_part(arrays: TemporaryArrays, part: Part) -> list[Stretch]:
-    """Append a column of a block; where its arrays are."""
+def append_part(arrays: TemporaryArrays, part: Part, rows: int, file: int) -> Place:
+    """Append a column of a block to the arrays of the file of a number."""
+    start = arrays.end
     if part is None:
-        return []
+        return Place(rows, file)
     if not isinstance(part, Texts):
-        return [arrays.append(part)]
+        arrays.append(part)
+        return Place(rows, file, start)
     ends = np.cumsum(compute.binary_length(part.dictionary).to_numpy(), dtype=np.int32)
     letters = np.frombuffer(characters_of(part.dictionary), dtype=np.uint8)
-    return [arrays.append(array) for array in (part.codes, ends, letters)]
+    for one in (part.codes, ends, letters):
+        arrays.append(one)
+    return Place(rows, file, start, len(ends), len(letters))
 
 
 class ColumnFiles:
@@ -126,23 +152,31 @@ class ColumnFiles:
 
     def __init__(self, folder: Path, number: int = 1) -> None:
         self.files = [TemporaryArrays(folder) for _ in range(number)]
-        self.places: dict[str, list[Place]] = {}
+        self.places: dict[str, Places] = {}
 
     def has_texts(self, name: str) -> bool:
         """Whether a cell of a column is kept as a text."""
-        return any(len(place.stretches) > 1 for place in self.places[name])
+        return any(place.texts >= 0 for place in self.places[name])
 
     def parts(self, name: str) -> Iterator[tuple[int, Part]]:
         """The rows of each block, and its part of a column."""
         for place in self.places[name]:
-            arrays = [self.files[place.file].read(stretch) for stretch in place.stretches]
-            if len(arrays) < 2:
-                yield place.rows, arrays[0] if arrays else None
-            else:
-                codes, ends, letters = arrays
-                offsets = np.concatenate([np.zeros(1, dtype=np.int32), ends])
-                buffers = [None, pa.py_buffer(offsets), pa.py_buffer(letters)]
-                yield place.rows, Texts(codes, pa.Array.from_buffers(pa.string(), len(ends), buffers))
+            yield place.rows, self._part(place) if place.start >= 0 else None
+
+    def _part(self, place: Place) -> Part:
+        read = self.files[place.file].read
+        if place.texts < 0:
+            return read(Stretch(place.start, (place.rows,), np.dtype(np.float64)))
+        code_type = np.dtype(np.int32)
+        ends_start = place.start + place.rows * code_type.itemsize
+        codes = read(Stretch(place.start, (place.rows,), code_type))
+        ends = read(Stretch(ends_start, (place.texts,), code_type))
+        letters = read(
+            Stretch(ends_start + place.texts * code_type.itemsize, (place.letters,), np.dtype(np.uint8))
+        )
+        offsets = np.concatenate([np.zeros(1, dtype=np.int32), ends])
+        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(letters)]
+        return Texts(codes, pa.Array.from_buffers(pa.string(), len(ends), buffers))
 
 
 def numbers_among(missing: Iterable[str]) -> list[float]:

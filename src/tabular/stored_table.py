@@ -35,7 +35,7 @@ from src.tabular.blocks import UnusualError, ahead, numbers_of
 from src.tabular.column_files import (
     ColumnFiles,
     Part,
-    Place,
+    Places,
     TemporaryArrays,
     Texts,
     append_part,
@@ -188,7 +188,7 @@ class Stored:
     """
 
     rows: int = 0
-    places: dict[str, list[Place]] = field(default_factory=dict)
+    places: dict[str, Places] = field(default_factory=dict)
     numbers: set[str] = field(default_factory=set)
     texts: set[str] = field(default_factory=set)
     spaced: set[str] = field(default_factory=set)
@@ -198,7 +198,7 @@ class Stored:
         """Put what was found in the blocks below to it."""
         self.rows += below.rows
         for name, places in below.places.items():
-            self.places.setdefault(name, []).extend(places)
+            self.places.setdefault(name, Places()).extend(places)
         for kind in ("numbers", "texts", "spaced", "ungrouped"):
             getattr(self, kind).update(getattr(below, kind))
 
@@ -328,11 +328,11 @@ def _store(
     source: Source, columns: Sequence[str], rules: CellRules, arrays: TemporaryArrays, number: int
 ) -> Stored:
     """Append columns of a table to the file of this number."""
-    found = Stored(places={name: [] for name in columns})
+    found = Stored(places={name: Places() for name in columns})
     for block in ahead(source.blocks(columns)):
         for name, cells in zip(columns, map(only_chunk, block.columns), strict=True):
             part = _part(name, cells, rules, found)
-            found.places[name].append(Place(len(cells), number, append_part(arrays, part)))
+            found.places[name].append(append_part(arrays, part, len(cells), number))
         found.rows += block.num_rows
     return found
 
