@@ -6,14 +6,11 @@ handled, connects the processes before `portable` is known, and repeats a traini
 the user.
 """
 
-import codecs
-import io
 import os
 import platform
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -30,10 +27,10 @@ from src.core.errors import ConfigurationError, LockstepError, reported_error
 from src.core.paths import LOCK, PREPARED
 from src.training.exactness import choose_instructions
 from src.training.provenance import environment, provenance
+from src.training.shared_output import Output, files_beside, shown
 
 COMMAND = "src.cli"
 AFTERWARDS = 60.0  # seconds in which the others end, or are found dead, after the error of a process
-SHOWING = 0.1  # seconds between two looks at what the first process prints
 TERMINAL = ("TERM", "COLORTERM", "COLUMNS", "LINES")
 
 
@@ -100,7 +97,7 @@ def train_on(address: str, arguments: list[str], configuration: dict[str, Any], 
     deaths, again = 0, False
     try:
         places = _places(ray, configuration, shape)
-        with _shown(token):
+        with shown(token):
             while True:
                 nodes = {node["NodeID"] for node in cluster.living_nodes(ray)}
                 with _processes(ray, places, token) as processes:
@@ -283,7 +280,7 @@ class Process:
         self.refusal = cluster.enter(home, token)
         if self.refusal is None and terminal:
             sys.stdout, sys.stderr = (
-                _Output(path, shown) for path, shown in zip(_files(token), terminal, strict=True)
+                Output(path, seen) for path, seen in zip(files_beside(token), terminal, strict=True)
             )
 
     def check(self, configuration: dict[str, Any], expected: dict[str, Any]) -> _Place:
@@ -326,49 +323,3 @@ class Process:
             raise found from None  # the error around it cannot be sent to another process
         finally:
             sys.stdout.flush()
-
-
-class _Output(io.TextIOWrapper):
-    """What a process prints, appended to a file that another process shows."""
-
-    def __init__(self, path: Path, terminal: bool) -> None:
-        super().__init__(path.open("ab"), encoding="utf-8", errors="backslashreplace", line_buffering=True)
-        self.terminal = terminal
-
-    def isatty(self) -> bool:
-        """Whether it will be shown on a terminal."""
-        return self.terminal
-
-
-def _files(token: Path) -> tuple[Path, Path]:
-    return token.with_name(f"{token.name}.out"), token.with_name(f"{token.name}.err")
-
-
-@contextmanager
-def _shown(token: Path) -> Iterator[None]:
-    """Print what the first process prints."""
-    ended = threading.Event()
-
-    def show() -> None:
-        decoders = [codecs.getincrementaldecoder("utf-8")("replace") for _ in files]
-        last = False
-        while not last:
-            last = ended.wait(SHOWING)
-            for file, decoder, stream in zip(files, decoders, (sys.stdout, sys.stderr), strict=True):
-                if text := decoder.decode(file.read()):
-                    stream.write(text)
-                    stream.flush()
-
-    files = []
-    for path in _files(token):
-        path.touch()
-        files.append(path.open("rb", buffering=0))
-    thread = threading.Thread(target=show, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        for file in files:
-            file.close()

@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
 from src.core.errors import ConfigurationError
-from src.training.cluster import Shape, shape_of
+from src.training.cluster import Shape, _ended, shape_of
 from tests.support import address_of, wait_for
 
 pytestmark = [pytest.mark.tasks("polynomial"), pytest.mark.unix]
@@ -174,3 +175,41 @@ def test_the_configuration_says_how_many_processes_there_are() -> None:
     assert shape(devices=[0, 3], num_nodes=2) == Shape(2, 2, 2)
     with pytest.raises(ConfigurationError, match=r"^trainer\.devices: found auto; on a Ray cluster"):
         shape(devices="auto", num_nodes=2)
+
+
+class TaskError(Exception):
+    """As Ray's, with the error of the process."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class ActorError(Exception):
+    """As Ray's, of a process that has died."""
+
+
+def outcome(*errors: Exception | None) -> bool:
+    """What is made of the ends of processes, in this order."""
+
+    def get(process: int) -> None:
+        if error := errors[process]:
+            raise error
+
+    ray = SimpleNamespace(
+        exceptions=SimpleNamespace(RayActorError=ActorError, RayTaskError=TaskError),
+        wait=lambda waiting, timeout: (waiting[:1], waiting[1:]),
+        get=get,
+        kill=lambda process: None,
+    )
+    return _ended(ray, {number: number for number in range(len(errors))})
+
+
+def test_the_cause_of_an_end_is_found_among_its_effects() -> None:
+    lost = TaskError(RuntimeError("connection closed by peer"))
+    assert outcome(None, None)
+    assert not outcome(lost, ActorError())  # who noticed a death first did not fail
+    with pytest.raises(ConfigurationError, match="batch_size"):
+        outcome(TaskError(ConfigurationError("batch_size")), ActorError())
+    with pytest.raises(TaskError, match="a mistake"):
+        outcome(TaskError(RuntimeError("a mistake")), lost)
