@@ -47,6 +47,8 @@ class Remote:
             raise ConfigurationError(
                 "data.remote.address: the address has an access key in it; set it in the environment"
             )
+        # by the digest, of all arrays of a training: the space of a dropped file is free once it is closed
+        self.opened: dict[str, Tensor] = {}
 
 
 class RemoteArray:
@@ -76,7 +78,7 @@ class RemoteArray:
         self.dtype = torch.from_numpy(np.empty(0, sharded.dtype)).dtype
         self.nbytes = len(self) * sharded.row_bytes
         self.bounds = torch.tensor(sharded.rows)
-        self.opened: dict[str, Tensor] = {}
+        self.opened = remote.opened
         self.fetched = 0
         largest = self.bounds.diff().sort(descending=True).values[: max(mixed, FETCHED_TOGETHER)]
         if (least := int(largest.sum()) * sharded.row_bytes) > self.cache_bytes:
@@ -127,6 +129,8 @@ class RemoteArray:
         opened = [self._is_open(number) for number in numbers]  # each counts as used before room is made
         if not all(opened):
             with FileLock(self.cache / "lock"):  # what one process fetches, the others of the machine find
+                for digest in self.opened.keys() - {path.stem for path in self.cache.glob(f"*{SUFFIX}")}:
+                    del self.opened[digest]
                 missing = [number for number in numbers if not (self._is_open(number) or self._open(number))]
                 for number, content in zip(missing, self._fetch(missing), strict=True):
                     self._keep(number, content)

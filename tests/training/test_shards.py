@@ -118,8 +118,16 @@ def test_another_process_finds_what_was_fetched_and_may_drop_it(store: Path) -> 
     assert torch.equal(first[:6], second[:6])
     assert (first.fetched, second.fetched) == (2, 0)
     second[6:18]  # four more
-    assert first[:6].tolist() == VALUES[:6].tolist()
-    assert first.fetched == 4
+    assert first[:3].tolist() == VALUES[:3].tolist()
+    assert first.fetched == 3
+    assert list(first.opened) == first.sharded.sha256[:1]  # the space of the others is free
+
+
+def test_arrays_of_a_training_share_the_cache(store: Path) -> None:
+    remote, sharded = Remote(str(store), Path("cache"), 4 * SHARD), read_shards(store)["train_array.npy"]
+    first, second = (RemoteArray(remote, "train_array.npy", sharded, 4) for _ in range(2))
+    first[:12], second[12:24]
+    assert sorted(remote.opened) == cached() == sorted(sharded.sha256[4:8])
 
 
 def test_a_shard_with_another_digest_is_refused(store: Path) -> None:
