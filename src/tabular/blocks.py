@@ -94,35 +94,17 @@ def csv_blocks(
         DataError: as `read_table`.
     """
     names, delimiter = csv_head(path, reading)
-    parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    convert = csv.ConvertOptions(
-        column_types=dict.fromkeys(names, pa.string()),
-        include_columns=list(columns),
-        strings_can_be_null=True,
-        null_values=list(missing),
-    )
-    convert_ids = csv.ConvertOptions(
-        column_types=dict.fromkeys(names, pa.string()), include_columns=list(ids), strings_can_be_null=False
-    )
     nulls = pa.array(missing, pa.string())
     for block in _row_blocks(path, reading):
-        if b"\0" in block:
-            raise UnusualError
-        at_start, at_end = _edge_spaces(block, delimiter)
-        if at_start and at_end and re.search(rb"(?:^|\n) +\n", block):
-            raise UnusualError
-        if b'"' in block and not _plainly_quoted(block, delimiter):
-            raise UnusualError
+        at_start = _has_starting_spaces(block, delimiter)
         if not block.strip(b"\n"):
             continue
-        read = csv.ReadOptions(column_names=names, block_size=len(block) + 1, use_threads=False)
         try:
-            table = csv.read_csv(pa.py_buffer(block), read, parse, convert)
+            table = _texts(block, names, delimiter, columns, missing)
             if any(table[name].null_count for name in ids):
-                as_written = csv.read_csv(pa.py_buffer(block), read, parse, convert_ids)
+                as_written = _texts(block, names, delimiter, ids, None)
                 for name in ids:
-                    place = table.column_names.index(name)
-                    table = table.set_column(place, name, as_written[name])
+                    table = table.set_column(table.column_names.index(name), name, as_written[name])
         except pa.ArrowInvalid:  # a row of another length, or a text that is not UTF-8
             raise UnusualError from None
         if at_start:
@@ -132,6 +114,43 @@ def csv_blocks(
                     trimmed = compute.if_else(compute.is_in(trimmed, nulls), None, trimmed)
                 table = table.set_column(index, table.field(index), trimmed)
         yield table
+
+
+def _has_starting_spaces(block: bytes, delimiter: str) -> bool:
+    """Whether a cell of a block may begin with a space.
+
+    Raises:
+        UnusualError: pandas may read a cell of the block otherwise than pyarrow.
+    """
+    at_start, at_end = _edge_spaces(block, delimiter)
+    if (
+        b"\0" in block
+        or (at_start and at_end and re.search(rb"(?:^|\n) +\n", block))
+        or (b'"' in block and not _plainly_quoted(block, delimiter))
+    ):
+        raise UnusualError
+    return at_start
+
+
+def _texts(
+    block: bytes,
+    names: list[str],
+    delimiter: str,
+    columns: Collection[str],
+    missing: Sequence[str] | None,
+) -> pa.Table:
+    """Columns of a block, as texts; null where `missing` has the text, never if it is None."""
+    return csv.read_csv(
+        pa.py_buffer(block),
+        csv.ReadOptions(column_names=names, block_size=len(block) + 1, use_threads=False),
+        csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()),
+            include_columns=list(columns),
+            strings_can_be_null=missing is not None,
+            null_values=missing,
+        ),
+    )
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:
