@@ -371,8 +371,7 @@ def inferred_kind(column: "pd.Series[Any]", train: Rows, path: Path, reading: Re
     """
     if is_numeric(column):
         return "numeric"
-    codes, distinct = pd.factorize(column)  # as they appear
-    codes = codes.astype(np.min_scalar_type(-len(distinct) - 1))
+    codes, distinct = _coded(column)
     places = first_rows(codes, len(distinct))[:-1]
     few = pd.Series(np.asarray(distinct, dtype=object), index=column.index[places], name=column.name)
     try:
@@ -393,6 +392,14 @@ def inferred_kind(column: "pd.Series[Any]", train: Rows, path: Path, reading: Re
                 f"{cells.sum()} cells are texts), or set the kind in `column_types`"
             )
     return "categorical"
+
+
+def _coded(column: "pd.Series[Any]") -> tuple[NDArray[np.integer], Any]:
+    """The codes of texts (rows,), -1 where missing, and the texts as they appear."""
+    if isinstance(column.dtype, pd.CategoricalDtype):  # of `StoredTable`: they are so
+        return column.cat.codes.to_numpy(), column.cat.categories
+    codes, distinct = pd.factorize(column)
+    return codes.astype(np.min_scalar_type(-len(distinct) - 1)), distinct
 
 
 def _sorted_codes(values: Values) -> tuple[NDArray[np.integer], Any]:

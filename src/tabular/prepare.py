@@ -256,8 +256,8 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         targets = learn_targets(train, rows["train"], settings)
         for name, source in sources.items():
             np.save(folder / f"{name}_target.npy", encode_targets(source, rows[name], targets))
-        # columns are learnt one at a time, and the classes would be another one in memory
-        train, test = (replace(table, classes=()) for table in (train, test))
+        # columns are learnt one at a time, and the targets would be another one in memory
+        train, test = (replace(one, known=one.known[:0].copy(), classes=()) for one in (train, test))
         del sources, source
         release_memory()
         arrays = SplitArrays(scratch, rows)
