@@ -8,6 +8,7 @@ the user.
 
 import os
 import platform
+import re
 import signal
 import socket
 import sys
@@ -196,13 +197,10 @@ def _train(
     expected["code or data"] = run_digest(configuration, data_digest(PREPARED / task))
     try:
         found = ray.get([process.check.remote(configuration, expected) for process in processes])
-    except ray.exceptions.RayActorError:
-        return False
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, LockstepError):
-            raise error.cause from None
-        said = str(error).strip().splitlines()[-1]
-        raise cluster.unfit(error.ip, f"cannot run the project: {said}") from None
+    except ray.exceptions.RayError as error:
+        if (refusal := _refusal(error)) is None:
+            return False
+        raise refusal from None
     address, port = found[0].address, found[0].port
     calls = {}
     for rank, process in enumerate(processes):
@@ -223,6 +221,19 @@ def _train(
         texts = {name: str(value) for name, value in variables.items()}
         calls[process.train.remote(texts, arguments, again)] = process
     return _ended(ray, calls)
+
+
+def _refusal(error: Any) -> LockstepError | None:
+    """Why a process cannot train, from Ray's error; None if it has died."""
+    if isinstance(cause := getattr(error, "cause", None), LockstepError):
+        return cause
+    if cause is None and not error.actor_init_failed:
+        return None
+    said = str(error).strip()
+    where = re.search(r"\bip=([^,)]+)", said)
+    return cluster.unfit(
+        where[1] if where else "with another project", f"cannot run the project: {said.splitlines()[-1]}"
+    )
 
 
 def _ended(ray: Any, calls: dict[Any, Any]) -> bool:

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from src.core.errors import ConfigurationError
-from src.training.cluster import Shape, _ended, shape_of
+from src.training.cluster import Shape, _ended, _refusal, shape_of
 from tests.support import address_of, wait_for
 
 pytestmark = [pytest.mark.tasks("polynomial"), pytest.mark.unix]
@@ -186,7 +186,11 @@ class TaskError(Exception):
 
 
 class ActorError(Exception):
-    """As Ray's, of a process that has died."""
+    """As Ray's, of a process that has died, perhaps since it could not begin."""
+
+    def __init__(self, said: str = "", actor_init_failed: bool = False) -> None:
+        super().__init__(said)
+        self.actor_init_failed = actor_init_failed
 
 
 def outcome(*errors: Exception | None) -> bool:
@@ -213,3 +217,14 @@ def test_the_cause_of_an_end_is_found_among_its_effects() -> None:
         outcome(TaskError(ConfigurationError("batch_size")), ActorError())
     with pytest.raises(TaskError, match="a mistake"):
         outcome(TaskError(RuntimeError("a mistake")), lost)
+
+
+def test_a_process_that_cannot_begin_is_a_refusal_and_one_that_died_is_none() -> None:
+    assert _refusal(ActorError("killed")) is None
+    known = ConfigurationError("the node a cannot train")
+    assert _refusal(TaskError(known)) is known
+    begun = ActorError("(pid=7, ip=10.0.0.2, actor_id=1)\nModuleNotFoundError: No module named 'src'\n", True)
+    assert str(_refusal(begun)) == (
+        "cluster: the node 10.0.0.2 cannot train: cannot run the project: "
+        "ModuleNotFoundError: No module named 'src'"
+    )
