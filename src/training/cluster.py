@@ -227,7 +227,7 @@ def _refusal(error: Any) -> LockstepError | None:
     """Why a process cannot train, from Ray's error; None if it has died."""
     if isinstance(cause := getattr(error, "cause", None), LockstepError):
         return cause
-    if cause is None and not error.actor_init_failed:
+    if cause is None and not getattr(error, "actor_init_failed", True):
         return None
     said = str(error).strip()
     where = re.search(r"\bip=([^,)]+)", said)
