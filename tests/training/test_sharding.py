@@ -91,6 +91,8 @@ def trained(
     for ends in start("by two", 2, [*TRAININGS]):
         for end, (folder, (expected, _)) in zip(ends, TRAININGS.items(), strict=True):
             assert expected in end, (folder, end)
+    # printed by the first process, of the trainings that were cut or killed in their second epoch
+    assert (top / "by two.txt").read_text().count("going on after epoch 1\n") == 5
     assert start("to one", 1, ["houses to one cut"]) == [["ended"]]
     return top
 
