@@ -291,22 +291,32 @@ class LockstepCLI(LightningCLI):
                 scores: dict[str, float] = {}
                 for stage in stages:
                     scores |= scores_of(self.trainer, stage, self.model, self.datamodule, verbose=False)
-                self.weights = whole(weights_of(self.model))
+                # all processes take part where weights are in parts
+                self.weights, trivial = whole(weights_of(self.model)), self._trivial_scores()
                 if self.trainer.is_global_zero:
-                    self._end(summary, scores, seconds)
+                    self._end(summary, scores, trivial, seconds)
         finally:
             if self.trainer.is_global_zero:
                 self.lock.release()
 
-    def _end(self, summary: str, test_metrics: Mapping[str, float], seconds: float) -> None:
+    def _trivial_scores(self) -> tuple[dict[str, float], int | None]:
+        """The scores of the constant answer, and the number of test rows; nothing of an ordinary module."""
+        if not (hasattr(self.model, "trivial_metrics") and hasattr(self.datamodule, "targets")):
+            return {}, None
+        train, test = (self.datamodule.targets(split) for split in ("train", "test"))
+        return self.model.trivial_metrics(train, test), len(test)
+
+    def _end(
+        self,
+        summary: str,
+        test_metrics: Mapping[str, float],
+        trivial_scores: tuple[dict[str, float], int | None],
+        seconds: float,
+    ) -> None:
         """Keep a finished training, unless it was a trial, and print its scores."""
         trial = trial_by(self.configuration["trainer"])
         best = self.record.best_row or self.record.rows[-1]
-        trivial: dict[str, float] = {}
-        test_rows = None
-        if hasattr(self.model, "trivial_metrics") and hasattr(self.datamodule, "targets"):
-            train, test = (self.datamodule.targets(split) for split in ("train", "test"))
-            trivial, test_rows = self.model.trivial_metrics(train, test), len(test)
+        trivial, test_rows = trivial_scores
         scores = {"best_epoch": best["epoch"], **test_metrics}
         if not trial:
             if not self.record.best_row:
