@@ -178,10 +178,10 @@ def require_shardable(trainer: Trainer, compiled: Compile | None, steps: int | N
     for key, value in reasons.items():
         if value:
             raise ConfigurationError(f"{key}: it cannot be used with trainer.strategy: {NAME}; leave it out")
-    if trainer.precision not in ("32-true", "64-true", "bf16-true", "bf16-mixed"):
+    if trainer.precision not in ("32-true", "bf16-true", "bf16-mixed"):
         raise ConfigurationError(
             f"trainer.precision: {trainer.precision} cannot be used with trainer.strategy: {NAME}; use "
-            "bf16-mixed"
+            "32-true, bf16-true or bf16-mixed"
         )
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         for kind, reason in CALLBACKS.items():

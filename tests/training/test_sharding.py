@@ -41,8 +41,6 @@ TRAININGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "bfloat16 ddp": ("ended", (*mine(), "--trainer.strategy=ddp", "--trainer.precision=bf16-mixed")),
     "true bfloat16": ("ended", (*mine(), *STRATEGY, "--trainer.precision=bf16-true")),
     "true bfloat16 cut": ("ended", (*mine(), *STRATEGY, "--trainer.precision=bf16-true")),
-    "double": ("ended", (*mine(), *STRATEGY, "--trainer.precision=64-true")),
-    "double ddp": ("ended", (*mine(), "--trainer.strategy=ddp", "--trainer.precision=64-true")),
     "houses": ("ended", (*CLIPPED, "--trainer.strategy=fsdp2")),
     "houses ddp": ("ended", (*CLIPPED, "--trainer.strategy=ddp")),
     "houses from one": ("ended", (*CLIPPED, "--trainer.strategy=fsdp2")),
@@ -159,7 +157,6 @@ def test_another_number_of_processes_goes_on_to_nearly_the_same_weights(folder: 
         ("blocks", "blocks ddp"),
         ("own parts", "blocks ddp"),
         ("bfloat16", "bfloat16 ddp"),
-        ("double", "double ddp"),
         ("houses", "houses ddp"),
     ],
 )
@@ -221,6 +218,7 @@ def test_each_process_holds_half_of_weights_and_moments_and_all_of_the_same_buff
         (("--trainer.sync_batchnorm=true",), "trainer.sync_batchnorm: it cannot"),
         (("--checkpoint_steps=1",), "checkpoint_steps: it cannot"),
         (("--compile=true",), "compile: it cannot"),
+        (("--trainer.precision=64-true",), "trainer.precision: 64-true cannot"),
     ],
 )
 def test_what_needs_whole_weights_is_refused(
