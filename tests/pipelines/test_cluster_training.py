@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.tasks("polynomial"), pytest.mark.unix]
 
 ARGUMENTS = (
     *("fit", "--config=configs/polynomial.yaml", "--trainer.accelerator=cpu", "--trainer.strategy=ddp"),
-    *("--trainer.max_epochs=40", "--checkpoint_seconds=0"),
+    *("--trainer.max_epochs=100", "--checkpoint_seconds=0"),
 )
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 NODES = ("--trainer.devices=1", "--trainer.num_nodes=2")
