@@ -64,7 +64,8 @@ class RemoteArray:
         mixed: of how many shards rows are read at a time.
 
     Raises:
-        ConfigurationError: the store's library is not installed, or the cache is too small.
+        ConfigurationError: the store is unknown or its library not installed, or the cache is too small or a
+            file.
     """
 
     device = torch.device("cpu")
@@ -86,13 +87,20 @@ class RemoteArray:
                 f"data.remote.cache_bytes: found {self.cache_bytes}, expected at least {least}: rows of "
                 f"{len(largest)} shards of {self.address} are mixed"
             )
-        self.cache.mkdir(parents=True, exist_ok=True)
+        try:
+            self.cache.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise ConfigurationError(
+                f"data.remote.cache: expected a folder, found a file: {self.cache}"
+            ) from None
         try:
             self.files, self.path = fsspec.url_to_fs(self.address)
         except ImportError:
             raise ConfigurationError(
                 f"data.remote.address: {STORES.get(urlsplit(self.address).scheme, self.address)}"
             ) from None
+        except ValueError as error:  # fsspec knows no such scheme
+            raise ConfigurationError(f"data.remote.address: {remote.address}: {error}") from None
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -174,6 +182,10 @@ class RemoteArray:
             for content in contents:
                 if isinstance(content, Exception):
                     raise content
+        except (FileNotFoundError, NotADirectoryError):
+            raise ResourceError(
+                f"{self.address}: there is no such file; copy the array of these prepared data there"
+            ) from None
         except Exception as error:  # each store has errors of its own
             raise ResourceError(
                 f"{self.address}: {type(error).__name__}: {error}; the same command goes on with the training"

@@ -158,8 +158,9 @@ def test_an_array_that_is_shorter_or_missing_is_one_line(store: Path) -> None:
     with pytest.raises(IntegrityError, match="shard 13, rows 39 to 39"):
         remote[39:]
     path.unlink()
-    with pytest.raises(ResourceError, match=r"store/train_array\.npy: FileNotFoundError: .*goes on"):
-        remote[:3]
+    for missing in (remote, array(store, str(path.parent / "another"))):
+        with pytest.raises(ResourceError, match=r"train_array\.npy: there is no such file; copy the array"):
+            missing[:3]
 
 
 def test_a_cache_that_is_too_small_is_refused(store: Path) -> None:
@@ -182,3 +183,13 @@ def test_without_the_library_the_message_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(ConfigurationError, match=r"data\.remote\.address: gcsfs is not installed"):
         array(store, "gs://bucket/a")
+
+
+def test_an_address_of_an_unknown_store_and_a_cache_that_is_a_file_are_refused(store: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"data\.remote\.address: s4://bucket/a: Protocol not known"):
+        array(store, "s4://bucket/a")
+    Path("file").touch()
+    sharded = read_shards(store)["train_array.npy"]
+    for cache in (Path("file"), Path("file/below")):
+        with pytest.raises(ConfigurationError, match=r"data\.remote\.cache: expected a folder, found a file"):
+            RemoteArray(Remote(str(store), cache), "train_array.npy", sharded, 4)
