@@ -255,6 +255,7 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     with written_whole(prepared) as folder:
         targets = learn_targets(train, rows["train"], settings)
         for name, source in sources.items():
+            release_memory()
             np.save(folder / f"{name}_target.npy", encode_targets(source, rows[name], targets))
         # columns are learnt one at a time, and the targets would be another one in memory
         train, test = (replace(one, known=one.known[:0].copy(), classes=()) for one in (train, test))
@@ -425,6 +426,7 @@ def learn_column(
     if kind is None:
         return None
     values: Values | None = COLUMNS[kind].read(cells, path, rules)
+    release_memory()  # that of finding the kind
     training = take_rows(values, train)
     if pd.isna(training).all():
         _warn_of_missing(name)
@@ -432,6 +434,7 @@ def learn_column(
     if is_numeric(cells):
         del cells
         values = None
+        release_memory()
     return COLUMNS[kind].learn(name, training, rules), values
 
 
