@@ -258,3 +258,16 @@ def test_an_address_without_a_cluster_is_refused(project: Path, address: str, me
     pytest.importorskip("ray")
     with pytest.raises(ConfigurationError, match=message):
         study("tiny", cluster=address)
+
+
+def test_a_machine_without_a_cluster_is_told_how_to_start_one(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+
+    def init(*_: Any, **__: Any) -> None:  # Ray searches all processes, where tests may run a cluster
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(ConfigurationError, match="no Ray cluster runs on this machine; start one"):
+        study("tiny", cluster="auto")
