@@ -136,10 +136,10 @@ def _places(ray: Any, configuration: Mapping[str, Any], shape: Shape) -> _Places
         bundle["GPU"] = shape.processes
     room = sum(int(min(node.get(name, 0) // number for name, number in bundle.items())) for node in nodes)
     if room < shape.nodes:
-        wanted = " and ".join(f"{number} {name}s" for name, number in bundle.items())
+        wanted = " and ".join(f"{number} {name}{'s' * (number > 1)}" for name, number in bundle.items())
         raise ConfigurationError(
-            f"trainer.num_nodes: found {shape.nodes}, each with {wanted} for its trainer.devices, but the "
-            f"cluster has {room} of them"
+            f"trainer.num_nodes: found {shape.nodes}, each with {wanted} (trainer.devices, each with threads), "
+            f"but the cluster has room for {room}"
         )
     return _Places([bundle] * shape.nodes, shape.processes, {"num_cpus": shape.threads, **gpu})
 
