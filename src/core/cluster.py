@@ -60,7 +60,7 @@ def connect(address: str) -> Any:
             address, log_to_driver=False, logging_level=logging.ERROR, runtime_env={"env_vars": variables}
         )
     except Exception as error:  # Ray raises ConnectionError, RuntimeError, ValueError and others
-        if address == "auto" and isinstance(error, ConnectionError):  # Ray's words are of an option of its own
+        if address == "auto" and isinstance(error, ConnectionError):  # Ray names its own options
             raise ConfigurationError(
                 "cluster: no Ray cluster runs on this machine; start one: ray start --head, "
                 "or give the address of another machine"

@@ -138,8 +138,8 @@ def _places(ray: Any, configuration: Mapping[str, Any], shape: Shape) -> _Places
     if room < shape.nodes:
         wanted = " and ".join(f"{number} {name}{'s' * (number > 1)}" for name, number in bundle.items())
         raise ConfigurationError(
-            f"trainer.num_nodes: found {shape.nodes}, each with {wanted} (trainer.devices, each with threads), "
-            f"but the cluster has room for {room}"
+            f"trainer.num_nodes: found {shape.nodes}, each with {wanted} (devices times threads), but "
+            f"the cluster has room for {room}"
         )
     return _Places([bundle] * shape.nodes, shape.processes, {"num_cpus": shape.threads, **gpu})
 
