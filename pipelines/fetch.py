@@ -21,7 +21,7 @@ from src.core.atomic import written_whole
 from src.core.digests import content_digest, file_digest, folder_digest
 from src.core.errors import ConfigurationError, DataError, IntegrityError, ResourceError, exit_with_message
 from src.core.outputs import check_source, require_ours
-from src.core.paths import RAW, SAMPLES, SOURCE
+from src.core.paths import RAW, SAMPLES, SOURCE, STORES
 
 DOWNLOAD = "download"
 DOWNLOADS = Path("data/downloads")
@@ -30,7 +30,6 @@ MOST_SHOWN = 6
 ATTEMPTS = 3
 TIMEOUT = 30.0  # seconds without a byte
 WEB = ("http", "https", "ftp")
-STORES = {"s3": "s3fs is not installed; run: make setup EXTRAS=s3", "gs": "gcsfs is not installed"}
 BLOCK = 1 << 23  # bytes of an object that are copied at once
 PARTIAL_CONTENT = 206  # the HTTP status of a response with a range of a file
 OFFLINE_WAY = "set `source` to sample, or to a folder that holds the files"

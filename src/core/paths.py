@@ -18,6 +18,8 @@ LOCK = Path("requirements.lock")
 RECORD = "run.json"  # the record of a training, in its folder below runs/
 REPORT_FILES = ("metrics.json", "plots", "tables")  # of a task or study
 SOURCE = "SOURCE.json"  # the origin of the raw files of a task, in their folder
+# object stores by the scheme of their addresses, and what to do where the library of one is absent
+STORES = {"s3": "s3fs is not installed; run: make setup EXTRAS=s3", "gs": "gcsfs is not installed"}
 MANIFEST = "manifest.json"  # the files of a folder of prepared data or of a bundle
 
 

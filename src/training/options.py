@@ -12,6 +12,7 @@ from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from src.core.documents import flat_keys
 from src.core.errors import ConfigurationError
+from src.core.paths import STORES
 from src.training.sharding import FullySharded
 
 LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches")
@@ -28,7 +29,6 @@ CALLBACKS = {
     "SpikeDetection": "a training that was cut off could not go on, since its state cannot be loaded",
 }
 STOPPING = ("EarlyStopping", "Timer")
-STORES = {"s3": "s3fs is not installed; run: make setup EXTRAS=s3", "gs": "gcsfs is not installed"}
 LOCAL = ("file", "local")  # fsspec's other names of paths
 FIRST_FSDP = ("fsdp", "fsdp_cpu_offload")
 SPLIT = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from src.core.digests import file_digest
 from src.core.errors import ConfigurationError, IntegrityError, ResourceError
+from src.core.paths import STORES
 from src.core.shards import Sharded
-from src.training.options import STORES
 
 FETCHED_TOGETHER = 4  # shards that are fetched together, into memory
 SUFFIX = ".shard"
@@ -34,7 +34,7 @@ class Remote:
         cache_bytes: what it holds at most; then the shard that was not used for the longest time is dropped.
 
     Raises:
-        ConfigurationError: an access key in the address.
+        ConfigurationError: the address is empty, or has an access key in it.
     """
 
     address: str
@@ -42,6 +42,8 @@ class Remote:
     cache_bytes: int = 4 << 30
 
     def __post_init__(self) -> None:
+        if not self.address:
+            raise ConfigurationError("data.remote.address is empty, expected that of a folder")
         parts = urlsplit(self.address)
         if "@" in parts.netloc or parts.query:
             raise ConfigurationError(

@@ -170,6 +170,11 @@ def test_a_cache_that_is_too_small_is_refused(store: Path) -> None:
         array(store, shards=3)
 
 
+def test_an_empty_address_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"data\.remote\.address is empty"):
+        Remote("")
+
+
 def test_keys_in_an_address_are_refused_and_not_repeated() -> None:
     for address in ("s3://someone:secret@bucket/a", "https://host.example/a?X-Amz-Signature=secret"):
         with pytest.raises(ConfigurationError, match="has an access key in it") as raised:
