@@ -186,11 +186,11 @@ def cut_fold(
     """
     unit, classes = _units(rows, stratum, groups)
     units = np.arange(unit.max() + 1)
-    smallest, of = len(units), "rows" if groups is None else "groups of rows"
+    fewest, of = len(units), "rows" if groups is None else "groups of rows"
     if classes is not None:
-        smallest, of = max(np.unique(classes, return_counts=True)[1]), f"{of} of the largest class"
-    if settings.folds > smallest:
-        raise ConfigurationError(f"prepare.folds: {settings.folds} folds of {smallest} {of}")
+        fewest, of = max(np.unique(classes, return_counts=True)[1]), f"{of} of the largest class"
+    if settings.folds > fewest:
+        raise ConfigurationError(f"prepare.folds: {settings.folds} folds of {fewest} {of}")
     kind = KFold if classes is None else StratifiedKFold
     parts = kind(settings.folds, shuffle=True, random_state=settings.seed).split(units, classes)
     held_out = np.isin(unit, list(parts)[settings.fold - 1][1])

@@ -100,40 +100,13 @@ def split_rows(train: Raw, test: Raw, settings: TableSplitting) -> dict[str, Row
     """
     stratum = train.classes[0] if len(train.classes) == 1 else None
     groups = _groups(train, test, settings)
-    rows = train.labelled[settings.lags :]
-    held_out = test.labelled if settings.test else rows
-    if settings.drop_rare_classes:
-        sizes = _class_sizes(train.classes[0], groups, settings)
-        rare = list(map(str, sizes.index[sizes < settings.drop_rare_classes]))
-        kept = rows[~np.isin(train.classes[0][rows], rare)]
-        held_out = held_out[~np.isin(test.classes[0][held_out], rare)]
-        if len(kept) < len(rows):
-            logger.warning(
-                "%s: %d rows of rare classes left out: %s", train.path, len(rows) - len(kept), listed(rare)
-            )
-        rows = kept
-    if stratum is not None:
-        sizes = _class_sizes(stratum[rows], None if groups is None else groups[rows], settings)
-        single = sorted(sizes.index[sizes < 2])
-        if single and not settings.group:
-            raise DataError(
-                f"{train.path}: the target '{settings.target}': expected at least 2 different rows of each "
-                f"class, found 1 of {listed(single)}; `drop_rare_classes: 2` leaves such classes out; for a "
-                "quantity set `task: regression`, or predict another column"
-            )
-
-    def few_of(rows: Rows) -> list[str]:
-        """The classes of a stratified split of which two parts cannot both have a row."""
-        if stratum is None:
-            return []
-        sizes = _class_sizes(stratum[rows], None if groups is None else groups[rows], settings)
-        return sorted(map(str, sizes.index[sizes < 2]))
+    rows, held_out = _usable_rows(train, test, settings, stratum, groups)
 
     def cut(rows: Rows, share: float) -> tuple[Rows, Rows]:
         try:
-            rest, part = cut_share(rows, share, None if settings.lags else settings.seed, stratum, groups)
+            return cut_share(rows, share, None if settings.lags else settings.seed, stratum, groups)
         except ValueError as error:
-            if rare := few_of(rows):
+            if rare := _single_classes(rows, settings, stratum, groups):
                 raise DataError(
                     f"{train.path}: the target '{settings.target}': fewer than {EACH_PART} rows, one for "
                     f"each part of the split, of {listed(rare)}; `drop_rare_classes: {EACH_PART}` leaves "
@@ -141,7 +114,6 @@ def split_rows(train: Raw, test: Raw, settings: TableSplitting) -> dict[str, Row
                 ) from None
             message = f"{train.path}: {len(train.table)} rows are too few for the split: {error}"
             raise DataError(message) from None
-        return rest, part
 
     if settings.split_column:
         training, validation, held_out = _given(train, rows, settings.split_column)
@@ -163,6 +135,45 @@ def split_rows(train: Raw, test: Raw, settings: TableSplitting) -> dict[str, Row
     if settings.time or settings.split_column:
         _warn_of_known_rows(parts, train, settings)
     return parts
+
+
+def _usable_rows(
+    train: Raw, test: Raw, settings: TableSplitting, stratum: Values | None, groups: Values | None
+) -> tuple[Rows, Rows]:
+    """Return the rows to divide and the held-out ones, without those of rare classes if settings say so.
+
+    Raises:
+        DataError: a class has one row.
+    """
+    rows = train.labelled[settings.lags :]
+    held_out = test.labelled if settings.test else rows
+    if settings.drop_rare_classes:
+        sizes = _class_sizes(train.classes[0], groups, settings)
+        rare = list(map(str, sizes.index[sizes < settings.drop_rare_classes]))
+        kept = rows[~np.isin(train.classes[0][rows], rare)]
+        held_out = held_out[~np.isin(test.classes[0][held_out], rare)]
+        if len(kept) < len(rows):
+            logger.warning(
+                "%s: %d rows of rare classes left out: %s", train.path, len(rows) - len(kept), listed(rare)
+            )
+        rows = kept
+    if not settings.group and (single := _single_classes(rows, settings, stratum, groups)):
+        raise DataError(
+            f"{train.path}: the target '{settings.target}': expected at least 2 different rows of each "
+            f"class, found 1 of {listed(single)}; `drop_rare_classes: 2` leaves such classes out; for a "
+            "quantity set `task: regression`, or predict another column"
+        )
+    return rows, held_out
+
+
+def _single_classes(
+    rows: Rows, settings: TableSplitting, stratum: Values | None, groups: Values | None
+) -> list[str]:
+    """Return the classes of a stratified split of which two parts cannot both have a row."""
+    if stratum is None:
+        return []
+    sizes = _class_sizes(stratum[rows], None if groups is None else groups[rows], settings)
+    return sorted(map(str, sizes.index[sizes < 2]))
 
 
 def cut_last(rows: Rows, share: float, times: NDArray[np.float64]) -> tuple[Rows, Rows]:
