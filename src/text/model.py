@@ -8,6 +8,7 @@ from abc import abstractmethod
 from typing import Any, Literal
 
 import torch
+from jsonargparse.typing import NonNegativeFloat
 from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
@@ -29,6 +30,22 @@ def nats_per_token(nats: Tensor, sizes: Tensor) -> Tensor:
     return nats.sum() / sizes[:, 0].sum()
 
 
+def divergence(logits: Tensor, present: Tensor) -> Tensor:
+    """Return how far two predictions of the same tokens are apart, in nats per token.
+
+    It is the mean of the Kullback-Leibler divergences in both directions. R-Drop (Liang et al. 2021,
+    https://arxiv.org/abs/2106.14448) makes networks that dropout draws agree by it.
+
+    Args:
+        logits: (2B, T, V), the first prediction of B documents and then the second one.
+        present: (2B, T), which tokens count.
+    """
+    first, second = logits.log_softmax(dim=-1).chunk(2)
+    apart = ((first.exp() - second.exp()) * (first - second)).sum(dim=-1)  # (B, T)
+    counted = present.chunk(2)[0]
+    return apart.masked_fill(~counted, 0).sum() / (2 * counted.sum().clamp(min=1))
+
+
 class TokenModel(LightningModule):
     """Predict tokens from tokens; the loss is the negative log-likelihood of a token in nats.
 
@@ -45,6 +62,8 @@ class TokenModel(LightningModule):
         lr_interval: "epoch" or "step", when the scheduler steps.
         parameter_groups: settings of the optimizer for parameters by name, such as
             `[{pattern: 'bias|Norm', weight_decay: 0}]` (src.training.optimizers.grouped).
+        r_drop: above 0, training computes each document twice, with other dropout, and adds this number times
+            the divergence of both predictions to the loss (`divergence`); it takes about twice the time.
     """
 
     def __init__(
@@ -56,6 +75,7 @@ class TokenModel(LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
         parameter_groups: ParameterGroups | None = None,
+        r_drop: NonNegativeFloat = 0.0,
     ) -> None:
         super().__init__()
         self.optimizer = optimizer
@@ -66,6 +86,7 @@ class TokenModel(LightningModule):
         if not 0 <= unknown_share <= 1:
             raise ConfigurationError(f"model.unknown_share must lie between 0 and 1: {unknown_share}")
         self.unknown_share = unknown_share
+        self.r_drop = r_drop
         self.vocabulary = preprocessing.vocabulary
         counts = torch.tensor(preprocessing.counts)
         characters = torch.tensor([0 if token in SPECIAL else len(token) for token in self.vocabulary])
@@ -91,7 +112,10 @@ class TokenModel(LightningModule):
     def negative_log_likelihood(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Return nats (B,) of a batch (B, T), and its numbers of predicted tokens and characters (B, 2)."""
         inputs, target = self.split(tokens)
-        logits = self(inputs)  # (B, V) of a word, (B, T, V) of a document
+        return self._nats(self(inputs), target)
+
+    def _nats(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The same from logits, (B, V) of a word or (B, T, V) of a document, and the predicted tokens."""
         nats = functional.cross_entropy(
             logits.flatten(0, -2), target.flatten(), ignore_index=PAD, reduction="none"
         )
@@ -101,12 +125,19 @@ class TokenModel(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean loss over the tokens of a batch; of several processes, each has a part of it."""
         tokens = batch[0].long()
+        if self.r_drop:
+            tokens = tokens.repeat(2, 1)
         if self.unknown_share:
             drawn = torch.rand(tokens.shape, device=tokens.device) < self.unknown_share
             tokens = tokens.masked_fill(self.rare[tokens] & drawn, UNK)
-        nats, sizes = self.negative_log_likelihood(tokens)
+        inputs, target = self.split(tokens)
+        logits = self(inputs)
+        nats, sizes = self._nats(logits, target)
         self.epoch_outputs.add("train", nats, sizes)
-        return mean_over_processes(nats_per_token(nats, sizes), sizes[:, 0].sum())
+        loss = nats_per_token(nats, sizes)
+        if self.r_drop:
+            loss = loss + self.r_drop * divergence(logits.view(*target.shape, -1), target != PAD)
+        return mean_over_processes(loss, sizes[:, 0].sum())
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep nats and sizes of a batch."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from src.core.errors import ConfigurationError
-from src.text.model import LanguageModel, WordVectors, nats_per_token
+from src.text.model import LanguageModel, WordVectors, divergence, nats_per_token
 from src.text.networks import ContinuousBagOfWords
 from src.text.preprocessing import BOS, EOS, PAD, SPECIAL, UNK, Preprocessing
 
@@ -72,14 +72,44 @@ def test_half_of_the_rare_characters_become_unknown() -> None:
     seen: list[Tensor] = []
 
     class Watching(LanguageModel):
-        def negative_log_likelihood(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        def forward(self, tokens: Tensor) -> Tensor:
             seen.append(tokens)
-            return super().negative_log_likelihood(tokens)
+            return super().forward(tokens)
 
     torch.manual_seed(0)
     model = Watching(PREPROCESSING, Fixed, unknown_share=0.5)
     model.training_step((torch.full((100, 10), len(VOCABULARY) - 1),), 0)
     assert 0.4 < float((seen[0] == UNK).float().mean()) < 0.6
+
+
+def test_the_divergence_is_the_mean_of_both_directions() -> None:
+    first = torch.tensor([[[0.5, 0.5], [0.5, 0.5]]]).log()
+    second = torch.tensor([[[0.8, 0.2], [0.1, 0.9]]]).log()
+    present = torch.tensor([[True, False]] * 2)
+    # half of (0.5 - 0.8) (log 0.5 - log 0.8) + (0.5 - 0.2) (log 0.5 - log 0.2) = 0.15 log 4
+    found = divergence(torch.cat([first, second]), present)
+    assert float(found) == pytest.approx(0.15 * math.log(4))
+    assert float(divergence(torch.cat([first, first]), present)) == 0
+
+
+def test_r_drop_adds_the_divergence_of_two_computations() -> None:
+    class Dropping(Fixed):
+        def forward(self, tokens: Tensor) -> Tensor:
+            return nn.functional.dropout(super().forward(tokens) + 1, training=self.training)
+
+    batch = (torch.tensor([[BOS, 8, 9, EOS], [BOS, 8, EOS, PAD]]),)
+    losses = []
+    for factor in (0.0, 2.0, 4.0):
+        model = LanguageModel(PREPROCESSING, Dropping, unknown_share=0, r_drop=factor).train()
+        torch.manual_seed(0)
+        losses.append(model.training_step(batch, 0).item())
+        # of each document twice, if at all
+        assert len(model.epoch_outputs.take("train")[0]) == (4 if factor else 2)
+    twice, more = losses[1:]
+    assert more > twice > 0
+    model = LanguageModel(PREPROCESSING, Fixed, unknown_share=0, r_drop=2)
+    plain = LanguageModel(PREPROCESSING, Fixed, unknown_share=0)
+    assert model.training_step(batch, 0).item() == pytest.approx(plain.training_step(batch, 0).item())
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1])
