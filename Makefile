@@ -76,11 +76,14 @@ repro: setup ## run what is not up to date of fetch, prepare, train, evaluate, r
 	dvc repro
 	@echo "the results: file://$(CURDIR)/report.html"
 
+# in several processes, of which each needs up to 2.5 GB
+TESTS := pytest --numprocesses=logical --maxprocesses=4 --dist=loadgroup --no-loadscope-reorder
+
 test: setup ## run all tests
-	pytest
+	$(TESTS)
 
 test-quick: setup ## run the tests that need no second clone and no further processes
-	pytest -m "not slow"
+	$(TESTS) -m "not slow"
 
 lint: setup ## check style, format and types
 	ruff check

@@ -17,7 +17,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -43,6 +42,9 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run slow tests last, those of two environments among them; skip tests of removed tasks and of Unix."""
     for item in items:
+        # with several workers, one of them makes the clones; another test runs beside the others of its file
+        group = "clones" if "clones" in getattr(item, "fixturenames", ()) else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
         if "clones" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
             if not TASKS:
@@ -277,22 +279,16 @@ def workspace(finished: Callable[..., Path]) -> Callable[..., Path]:
     return make
 
 
-@pytest.fixture(scope="session", autouse=True)
-def second_clone(
-    alone: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, python: Run
-) -> Iterator[Future[Path] | None]:
-    """A clone in which everything runs in another environment while other tests do, if a test needs it.
+@pytest.fixture(scope="session")
+def second_clone(clone: Path, tmp_path_factory: pytest.TempPathFactory, python: Run) -> Path:
+    """A clone in which everything has run in another environment.
 
     It has another name, hash seed, time zone, locale and temporary folder; it sees one processor core, and an
     older processor where libraries ask the C library. DVC runs the stages of a task and of its study there;
     one process runs all others, from the last task to the first.
     """
-    if not TASKS or not any("clones" in getattr(item, "fixturenames", ()) for item in request.session.items):
-        yield None
-        return
-    first = request.getfixturevalue("clone")
-    second = tmp_path_factory.mktemp("other place") / "second clone"
-    git(first, "clone", "--quiet", str(first), str(second))
+    folder = tmp_path_factory.mktemp("other place") / "second clone"
+    git(clone, "clone", "--quiet", str(clone), str(folder))
     environment = {
         "PYTHONHASHSEED": "2",
         "TZ": "Asia/Tokyo",
@@ -306,45 +302,22 @@ def second_clone(
     task = studies[by_dvc]["task"] if studies else next(iter(TASKS))
     rest = [other for other in reversed(TASKS) if other != task]
     call = f"run_stages({rest}, {[name for name in studies if name != by_dvc]})"
-    commands = [
+    for command in (
         ("-m", "dvc", "repro", f"evaluate@{task}", *(f"study@{name}" for name in studies if name == by_dvc)),
         ("-c", f"{inspect.getsource(run_stages)}\n{call}"),
         ("-m", "dvc", "commit", "--force", "--quiet"),
-    ]
-
-    def run() -> Path:
-        for command in commands:
-            done = python(*command, cwd=second, **environment)
-            assert done.returncode == 0, done.stdout
-        return second
-
-    with ThreadPoolExecutor() as pool:
-        yield pool.submit(run)
+    ):
+        done = python(*command, cwd=folder, **environment)
+        assert done.returncode == 0, done.stdout
+    return folder
 
 
 @pytest.fixture(scope="session")
-def clones(second_clone: Future[Path], finished: Callable[..., Path]) -> tuple[Path, Path]:
+def clones(second_clone: Path, finished: Callable[..., Path]) -> tuple[Path, Path]:
     """Two clones of different names in which everything has run, in two environments; DVC has recorded it."""
     first = finished(*TASKS)
     with contextlib.chdir(first), restored_settings():
         run_stages([], list(small_studies()))
         write_code_digests()
         assert dvc(["commit", "--force", "--quiet"]) == 0
-    return first, second_clone.result()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def campaign(
-    second_clone: Future[Path] | None, request: pytest.FixtureRequest, python: Run
-) -> Iterator[Future[str] | None]:
-    """The output of a small campaign of benchmarks.kills, which runs in the second clone beside the tests."""
-    if second_clone is None or not any(item.path.name == "test_kills.py" for item in request.session.items):
-        yield None
-        return
-
-    def kill() -> str:
-        options = ("--kills=2", "--seed=3", f"--tasks=[{[*TASKS][-1]}]", "--seconds=5")
-        return python("-m", "benchmarks.kills", *options, cwd=second_clone.result()).stdout
-
-    with ThreadPoolExecutor() as pool:
-        yield pool.submit(kill)
+    return first, second_clone

@@ -54,7 +54,9 @@ def expected(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], Expectati
     return read_expectations()
 
 
-@pytest.mark.parametrize("task", {*PARAMETERS["tasks"]} & {*yaml.safe_load((ROOT / EXPECTED).read_text())})
+@pytest.mark.parametrize(
+    "task", sorted({*PARAMETERS["tasks"]} & {*yaml.safe_load((ROOT / EXPECTED).read_text())})
+)
 def test_the_expected_scores_are_those_of_the_committed_metrics(
     expected: dict[tuple[str, str], Expectation], task: str
 ) -> None:
