@@ -30,7 +30,7 @@ from src.bundle.bundle import Bundle
 from src.core.paths import MODELS, PREPARED, RAW
 from src.text.compose import Composition, compose, slots_of
 from src.text.data import DocumentBatches, load_split, windows
-from src.text.model import LanguageModel
+from src.text.model import LanguageModel, divergence
 from src.text.networks import Recurrent
 from src.text.preprocessing import BOS, EOS, PAD, UNK, TextEncoder
 
@@ -67,13 +67,16 @@ def hand_written(model: LanguageModel, epochs: int, batch_size: int, clip: float
         train.set_epoch(epoch)
         network.train()
         for (batch,) in train:
-            tokens = batch.long()
+            tokens = batch.long().repeat(2 if model.r_drop else 1, 1)
             rare = model.rare[tokens] & (torch.rand(tokens.shape) < model.unknown_share)
             tokens = tokens.masked_fill(rare, UNK)
             optimizer.zero_grad()
             logits = network(tokens[:, :-1])
             target = tokens[:, 1:].flatten()
-            functional.cross_entropy(logits.flatten(0, 1), target, ignore_index=PAD).backward()
+            loss = functional.cross_entropy(logits.flatten(0, 1), target, ignore_index=PAD)
+            if model.r_drop:
+                loss = loss + model.r_drop * divergence(logits, tokens[:, 1:] != PAD)
+            loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), clip)
             optimizer.step()
             scheduler.step()
