@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.core.documents import read_json, write_json
+from src.core.errors import IntegrityError
 
 SHARDS = "shards.json"
 SHARD_BYTES = 16 << 20
@@ -72,8 +73,15 @@ def write_shards(folder: Path, cuts: Mapping[str, list[int]]) -> None:
 
 
 def read_shards(prepared: Path) -> dict[str, Sharded]:
-    """The arrays of prepared data that are read by shards, by the name of the file; small data have none."""
-    if not (prepared / SHARDS).is_file():
+    """The arrays of prepared data that are read by shards, by the name of the file; small data have none.
+
+    Raises:
+        IntegrityError: shards.json is damaged.
+    """
+    path, stage = prepared / SHARDS, f"prepare@{prepared.name}"
+    if not path.is_file():
         return {}
-    content = read_json(prepared / SHARDS, f"prepare@{prepared.name}")
-    return {name: Sharded(**values) for name, values in content.items()}
+    try:
+        return {name: Sharded(**values) for name, values in read_json(path, stage).items()}
+    except TypeError as error:
+        raise IntegrityError(f"{path} is damaged: {error}; run: dvc repro -f {stage}") from None

@@ -143,7 +143,7 @@ class RemoteArray:
                     del self.opened[digest]
                 missing = [number for number in numbers if not (self._is_open(number) or self._open(number))]
                 for number, content in zip(missing, self._fetch(missing), strict=True):
-                    self._keep(number, content)
+                    self._keep(number, content, numbers)
         return [self.opened[self.sharded.sha256[number]] for number in numbers]
 
     def _file(self, number: int) -> Path:
@@ -195,8 +195,8 @@ class RemoteArray:
         self.fetched += len(numbers)
         return list(contents)
 
-    def _keep(self, number: int, content: bytes) -> None:
-        """Put a shard into the cache and open it."""
+    def _keep(self, number: int, content: bytes, together: list[int]) -> None:
+        """Put a shard into the cache and open it; none that is read together with it is dropped for it."""
         digest = self.sharded.sha256[number]
         if (found := sha256(content).hexdigest()) != digest:
             first, end = self.sharded.rows[number : number + 2]
@@ -204,9 +204,10 @@ class RemoteArray:
                 f"{self.address}: shard {number}, rows {first} to {end - 1}: sha256 {found}, expected "
                 f"{digest}; copy the array of these prepared data there"
             )
-        files = sorted((path.stat().st_mtime_ns, path) for path in self.cache.glob(f"*{SUFFIX}"))
-        sizes = {path: path.stat().st_size for _, path in files}
-        for _, path in files:
+        sizes = {path: path.stat().st_size for path in self.cache.glob(f"*{SUFFIX}")}
+        # another process can have used all others since
+        others = sizes.keys() - {self._file(each) for each in together}
+        for path in sorted(others, key=lambda path: (path.stat().st_mtime_ns, path)):
             if sum(sizes.values()) + len(content) <= self.cache_bytes:
                 break
             path.unlink()

@@ -1,5 +1,6 @@
 """Arrays in shards: their order, and reading them from another folder through a bounded cache."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -123,6 +124,22 @@ def test_another_process_finds_what_was_fetched_and_may_drop_it(store: Path) -> 
     assert list(first.opened) == first.sharded.sha256[:1]  # the space of the others is free
 
 
+def test_shards_that_are_read_together_stay_although_another_process_used_the_others_since(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = array(store)
+    remote[:12]
+    keep = remote._keep
+
+    def kept(number: int, content: bytes, together: list[int]) -> None:
+        keep(number, content, together)
+        os.utime(remote._file(number), ns=(0, 0))  # the others of the cache are newer
+
+    monkeypatch.setattr(remote, "_keep", kept)
+    assert remote[12:24].tolist() == VALUES[12:24].tolist()
+    assert cached() == sorted(remote.sharded.sha256[4:8])
+
+
 def test_arrays_of_a_training_share_the_cache(store: Path) -> None:
     remote, sharded = Remote(str(store), Path("cache"), 4 * SHARD), read_shards(store)["train_array.npy"]
     first, second = (RemoteArray(remote, "train_array.npy", sharded, 4) for _ in range(2))
@@ -161,6 +178,13 @@ def test_an_array_that_is_shorter_or_missing_is_one_line(store: Path) -> None:
     for missing in (remote, array(store, str(path.parent / "another"))):
         with pytest.raises(ResourceError, match=r"train_array\.npy: there is no such file; copy the array"):
             missing[:3]
+
+
+@pytest.mark.parametrize("text", ['{"train_array.npy": 1}', '{"train_array.npy": {"dtype": "<i4"}}'])
+def test_a_damaged_list_of_shards_is_one_line(text: str, store: Path) -> None:
+    (store / "shards.json").write_text(text, encoding="utf-8")
+    with pytest.raises(IntegrityError, match=r"shards\.json is damaged: .*; run: dvc repro -f prepare@store"):
+        read_shards(store)
 
 
 def test_a_cache_that_is_too_small_is_refused(store: Path) -> None:
