@@ -68,6 +68,7 @@ class RemoteArray:
     Raises:
         ConfigurationError: the store is unknown or its library not installed, or the cache is too small or a
             file.
+        ResourceError: the store does not answer.
     """
 
     device = torch.device("cpu")
@@ -97,12 +98,13 @@ class RemoteArray:
             ) from None
         try:
             self.files, self.path = fsspec.url_to_fs(self.address)
-        except ImportError:
-            raise ConfigurationError(
-                f"data.remote.address: {STORES.get(urlsplit(self.address).scheme, self.address)}"
-            ) from None
+        except ImportError as error:  # fsspec names the library that it wants
+            reason = STORES.get(urlsplit(self.address).scheme, f"{remote.address}: {error}")
+            raise ConfigurationError(f"data.remote.address: {reason}") from None
         except ValueError as error:  # fsspec knows no such scheme
             raise ConfigurationError(f"data.remote.address: {remote.address}: {error}") from None
+        except OSError as error:  # some stores, such as ftp://, are connected to at once
+            raise self._no_answer(error) from None
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -189,11 +191,14 @@ class RemoteArray:
                 f"{self.address}: there is no such file; copy the array of these prepared data there"
             ) from None
         except Exception as error:  # each store has errors of its own
-            raise ResourceError(
-                f"{self.address}: {type(error).__name__}: {error}; the same command goes on with the training"
-            ) from None
+            raise self._no_answer(error) from None
         self.fetched += len(numbers)
         return list(contents)
+
+    def _no_answer(self, error: Exception) -> ResourceError:
+        return ResourceError(
+            f"{self.address}: {type(error).__name__}: {error}; the same command goes on with the training"
+        )
 
     def _keep(self, number: int, content: bytes, together: list[int]) -> None:
         """Put a shard into the cache and open it; none that is read together with it is dropped for it."""
@@ -214,6 +219,10 @@ class RemoteArray:
             self.opened.pop(path.stem, None)
             del sizes[path]
         partial = self.cache / "partial"
-        partial.write_bytes(content)
+        try:
+            partial.write_bytes(content)
+        except OSError as error:  # which does not name the file if the disk is full
+            partial.unlink(missing_ok=True)
+            raise ResourceError(f"data.remote.cache: {self.cache}: {error.strerror}") from None
         partial.replace(self._file(number))
         self._map(number)

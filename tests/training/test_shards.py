@@ -1,5 +1,6 @@
 """Arrays in shards: their order, and reading them from another folder through a bounded cache."""
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -212,6 +213,33 @@ def test_without_the_library_the_message_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(ConfigurationError, match=r"data\.remote\.address: gcsfs is not installed"):
         array(store, "gs://bucket/a")
+    monkeypatch.setitem(sys.modules, "paramiko", None)
+    with pytest.raises(ConfigurationError, match=r'data\.remote\.address: sftp://host/a: .*"paramiko"'):
+        array(store, "sftp://host/a")
+
+
+def test_a_store_that_refuses_the_connection_is_one_line(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+
+    monkeypatch.setattr("ftplib.FTP.connect", refuse)
+    with pytest.raises(
+        ResourceError, match=r"ftp://host/a/train_array\.npy: ConnectionRefusedError: .* goes on"
+    ):
+        array(store, "ftp://host/a")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_cache_on_a_full_disk_is_named(store: Path) -> None:
+    remote = array(store)
+    remote[:3]
+    Path("cache/partial").symlink_to("/dev/full")
+    with pytest.raises(ResourceError, match=r"data\.remote\.cache: cache: No space left on device"):
+        remote[3:6]
+    assert cached() == remote.sharded.sha256[:1]
+    assert remote[3:6].tolist() == VALUES[3:6].tolist()
 
 
 def test_an_address_of_an_unknown_store_and_a_cache_that_is_a_file_are_refused(store: Path) -> None:
