@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from src.core.errors import DataError
 from src.images.folders import PICTURES
-from src.images.pictures import require_file
+from src.images.pictures import require_csv
 
 logger = logging.getLogger(__name__)
 
@@ -22,10 +22,10 @@ def read_label_table(path: Path) -> pd.DataFrame:
     """Read a CSV file of labels: all cells are texts without spaces around them.
 
     Raises:
-        DataError: the file is missing or no CSV file, or has no rows.
+        DataError: the file is missing or no CSV file, a row is longer than the header, or there is no row.
     """
-    require_file(path)
     try:
+        require_csv(path)
         table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig")
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {' '.join(str(error).split())}") from None

@@ -29,6 +29,7 @@ from src.images.pictures import (
     Shape,
     as_picture,
     read_picture,
+    require_csv,
     require_file,
     to_shape,
     unreadable_files,
@@ -210,9 +211,9 @@ def pixel_csv_chunks(
         DataError: the file is missing or not CSV, a row has another length, a pixel is not in 0..255, or the
             number of pixels is not a square.
     """
-    require_file(path)
     rows = 0
     try:
+        require_csv(path)
         for chunk in pd.read_csv(path, chunksize=size, index_col=False, encoding="utf-8-sig"):
             if not rows:
                 refuse_names_of_pictures(chunk, path)

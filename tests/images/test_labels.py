@@ -76,6 +76,8 @@ def test_rows_without_a_label_are_left_out_on_demand(raw: Path) -> None:
         ("3.JPG,10", "3.JPG, ", r"labels\.csv: row 4 has no 'kind'"),
         ("3.JPG", "33.JPG", r"row 4, '33\.JPG' is no picture in .*pictures; write the path"),
         ("3.JPG", "../labels.csv", r"row 4, '\.\./labels\.csv' is no picture"),
+        ("0.JPG,2,me", "0.JPG,2,me,you", r"the header has 3 cells, the first row 4; put a cell"),
+        (",", ";", r"labels\.csv: the header is cut by semicolons; save the table with commas"),
         ("3.JPG", "2.JPG", r"rows 3 and 4 are both of 2\.JPG"),
         ("id,", "name,", r"there is no column 'id', found name, kind, photographer; set prepare\.file"),
     ],

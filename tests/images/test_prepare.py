@@ -299,6 +299,7 @@ PIXELS = b"label,pixel0,pixel1,pixel2,pixel3\n0,1,2,3,4\n1,1,2,3,4\n"
         (PIXELS + b",0,0,0,0\n", "row 3, column 'label': an empty cell, expected a whole number, 0 or more"),
         (PIXELS + b"-2,0,0,0,0\n", "row 3, column 'label': '-2', expected a whole number, 0 or more"),
         (PIXELS + b"1,0,0,0,0,0\n", "Expected 5 fields in line 4, saw 6"),
+        (b"label,pixel0\n0,1,2\n", "the header has 2 cells, the first row 3; put"),
         (b"", "the file is empty"),
         (b"label,pixel0\n", "no rows below the header"),
         (b"label,pixel0,pixel1,pixel2\n0,1,2,3\n", "3 pixels per row, expected a square number"),
