@@ -188,7 +188,8 @@ def _columns(path: Path, target: str | None, encoding: str | None) -> tuple[str,
         # without a known name only one column can be meant
         target = labels[0] if labels else few[0] if len(few) == 1 and path.suffix.lower() in TABLES else None
     if target is None:
-        if path.suffix.lower() in TABLES:
+        # JSON objects without a key of documents are no corpus either
+        if path.suffix.lower() in TABLES or (names and not {"text", "paragraphs"} & set(names)):
             raise ConfigurationError(
                 f"{path}: name the column of the class: --target; it has {', '.join(names)}"
             )

@@ -259,6 +259,16 @@ def test_the_class_that_is_named(tmp_path: Path) -> None:
         propose(path, "x")
 
 
+def test_the_class_of_json_objects_is_asked_for(tmp_path: Path) -> None:
+    rows = [{"body": f"a review of {i}", "stars": i % 3} for i in range(12)]
+    path = written(tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(
+        ConfigurationError, match="name the column of the class: --target; it has body, stars"
+    ):
+        propose(path, None)
+    assert plain(propose(path, "stars").prepare)["text"] == "body"
+
+
 def test_folders_of_an_official_split(tmp_path: Path) -> None:
     for part in ("train", "test"):
         labelled(tmp_path / part, pos=texts_of(f"good {part}"), neg=texts_of(f"bad {part}"))
