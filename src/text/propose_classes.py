@@ -84,7 +84,7 @@ def propose_classes(path: Path, target: str | None) -> Proposal | None:
         prepare=prepare | _tokens(texts) | (shares if split else {"test_share": 0.2, **shares}),
         configuration=_network(len(rows)),
         findings=findings,
-        predict="--data.input FILE",
+        predict="--data.input FILE" + (f" --data.encoding {encoding}" if encoding else ""),
     )
 
 

@@ -193,8 +193,8 @@ def read_text(path: Path, encoding: str | None = None) -> str:
         )
     start = "".join(content.decode(guess).split())[:SHOWN]
     raise DataError(
-        f"{path}: {problem}; it looks like {guess} ('{start}'): set prepare.encoding: {guess}, or convert "
-        f"it: iconv -f {guess} -t utf-8"
+        f"{path}: {problem}; it looks like {guess} ('{start}'): set prepare.encoding: {guess}, or for "
+        f"predict --data.encoding={guess}, or convert it: iconv -f {guess} -t utf-8"
     )
 
 

@@ -259,6 +259,15 @@ def test_the_class_that_is_named(tmp_path: Path) -> None:
         propose(path, "x")
 
 
+def test_the_command_of_predict_has_the_encoding(tmp_path: Path) -> None:
+    rows = "".join(f"好看的书{number},{number % 2}\n" for number in range(12))
+    path = written(tmp_path / "a.csv", ("评论,标签\n" + rows).encode("gbk"))
+    proposal = propose(path, None)
+    assert proposal.predict == "--data.input FILE --data.encoding gb18030"
+    with pytest.raises(DataError, match=r"or for predict --data\.encoding=gb18030"):
+        read_plain(path, "评论", None)
+
+
 def test_the_class_of_json_objects_is_asked_for(tmp_path: Path) -> None:
     rows = [{"body": f"a review of {i}", "stars": i % 3} for i in range(12)]
     path = written(tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
