@@ -181,3 +181,15 @@ def test_arrays_of_any_shape_are_written_as_npz(tmp_path: Path) -> None:
     with np.load(tmp_path / "out.npz") as found:  # without pickle
         assert found["mask"].shape == (3, 2, 2)
         assert found["text"].tolist() == ["a dog", "two, cats", "三只鸟"]
+
+
+class TwoLoaders(Captions):
+    def predict_dataloader(self) -> Any:
+        return [DataLoader(["a dog"], 1), DataLoader(["two, cats"], 1)]  # type: ignore[arg-type]
+
+
+def test_several_loaders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match="predict_dataloader returns several loaders; predict takes one"
+    ):
+        predictions_of(TwoLoaders(lambda texts: texts), tmp_path / "out.csv")

@@ -217,12 +217,12 @@ def write_module_predictions(bundle: Bundle, data: LightningDataModule | None, o
 
     def as_it_is() -> Any:
         loader = loaders()
+        if isinstance(loader, list | tuple | dict):
+            raise ConfigurationError("predict_dataloader returns several loaders; predict takes one")
         return Unchanged(loader, seed) if isinstance(loader, DataLoader) else loader
 
     source.predict_dataloader = as_it_is  # type: ignore[method-assign]
     found = trainer.predict(bundle.model, datamodule=data)
-    if isinstance(trainer.predict_dataloaders, list | tuple | dict):
-        raise ConfigurationError("predict_dataloader returns several loaders; predict takes one")
     batches = [dict(_named(batch)) for batch in found or []]
     if not batches:
         raise ConfigurationError("predict_dataloader has no batches: there is nothing to predict")
