@@ -56,7 +56,7 @@ class Remote:
 class RemoteArray:
     """An array in a store; it has what `Batches` uses of a tensor.
 
-    Each shard is compared with its sha256 before it is used. The file system of fsspec repeats requests that
+    Each shard is compared with its sha256 when it is opened. The file system of fsspec repeats requests that
     fail, and takes keys from the environment.
 
     Args:
