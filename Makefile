@@ -76,8 +76,8 @@ repro: setup ## run what is not up to date of fetch, prepare, train, evaluate, r
 	dvc repro
 	@echo "the results: file://$(CURDIR)/report.html"
 
-# in several processes, of which each needs up to 2.5 GB
-TESTS := pytest --numprocesses=logical --maxprocesses=4 --dist=loadgroup --no-loadscope-reorder
+# in several processes, each of which takes whole files and up to 2.5 GB
+TESTS := pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 test: setup ## run all tests
 	$(TESTS)

@@ -42,9 +42,6 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run slow tests last, those of two environments among them; skip tests of removed tasks and of Unix."""
     for item in items:
-        # with several workers, one of them makes the clones; another test runs beside the others of its file
-        group = "clones" if "clones" in getattr(item, "fixturenames", ()) else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
         if "clones" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
             if not TASKS:
