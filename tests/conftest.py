@@ -1,8 +1,8 @@
 """Shared fixtures: no network, no W&B, and copies of the project in which tasks have run.
 
 Tests that need results ask for `finished` or `workspace`, which run the stages of a task in this process when
-they are first needed. Tests that compare two environments ask for `clones`. Those are marked `slow`, as are
-tests with that mark of their own: `pytest -m "not slow"` leaves them out.
+they are first needed. Tests of all results ask for `first_clone`, tests that compare two environments for
+`clones`. They are marked `slow`, as others are by their own mark: `pytest -m "not slow"` leaves them out.
 """
 
 import src  # noqa: F401 - before torch and NumPy, since it chooses what they compute with
@@ -42,7 +42,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run slow tests last, those of two environments among them; skip tests of removed tasks and of Unix."""
     for item in items:
-        if "clones" in getattr(item, "fixturenames", ()):
+        if {"clones", "first_clone"} & {*getattr(item, "fixturenames", ())}:
             item.add_marker(pytest.mark.slow)
             if not TASKS:
                 item.add_marker(pytest.mark.skip("params.yaml has no task"))
@@ -310,11 +310,18 @@ def second_clone(clone: Path, tmp_path_factory: pytest.TempPathFactory, python: 
 
 
 @pytest.fixture(scope="session")
-def clones(second_clone: Path, finished: Callable[..., Path]) -> tuple[Path, Path]:
-    """Two clones of different names in which everything has run, in two environments; DVC has recorded it."""
+def first_clone(finished: Callable[..., Path]) -> Path:
+    """The clone after all tasks and studies and the report have run in this process."""
     first = finished(*TASKS)
     with contextlib.chdir(first), restored_settings():
         run_stages([], list(small_studies()))
+    return first
+
+
+@pytest.fixture(scope="session")
+def clones(second_clone: Path, first_clone: Path) -> tuple[Path, Path]:
+    """Two clones of different names in which everything has run, in two environments; DVC has recorded it."""
+    with contextlib.chdir(first_clone), restored_settings():
         write_code_digests()
         assert dvc(["commit", "--force", "--quiet"]) == 0
-    return first, second_clone
+    return first_clone, second_clone

@@ -20,7 +20,7 @@ from lightning import LightningModule
 from src.bundle.bundle import Bundle
 from src.bundle.predict import for_model, ready
 from src.bundle.registry import bundle_folder, home
-from src.core.errors import ConfigurationError
+from src.core.errors import ConfigurationError, DataError
 from src.core.paths import MODELS
 
 
@@ -72,8 +72,13 @@ class Predictor:
 
         Raises:
             ConfigurationError: the kind of data has no function for it, or an option cannot be used.
-            DataError: the inputs cannot be used.
+            DataError: the inputs cannot be used, such as a text that is not in a list.
         """
+        if isinstance(inputs, str):  # each of its letters would be an input
+            raise DataError(
+                f"expected a list of inputs or a DataFrame, found {inputs!r}; put it into a list; files and "
+                f"folders are read by python -m src.cli predict --bundle {self.bundle.folder}"
+            )
         function = predictor_of(self.bundle)
         try:
             signature(function).bind(self.model, self.bundle.preprocessing, inputs, **options)

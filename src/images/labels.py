@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src.core.errors import DataError
+from src.images.csv_files import require_csv
 from src.images.folders import PICTURES
-from src.images.pictures import require_csv
 
 logger = logging.getLogger(__name__)
 

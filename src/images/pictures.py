@@ -3,7 +3,6 @@
 N images, C channels, H height, W width
 """
 
-import csv
 import logging
 import math
 import mmap
@@ -477,24 +476,3 @@ def require_file(path: Path) -> None:
     """Raise a DataError if there is no such file."""
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
-
-
-def require_csv(path: Path) -> None:
-    """Raise a DataError if a file is missing, cut by semicolons, or its first row is longer than its header.
-
-    pandas names the line of a later row that is too long, but drops the surplus cells if it is the first.
-    """
-    require_file(path)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = filter(None, csv.reader(file))
-        try:
-            header, first = next(rows, []), next(rows, [])
-        except csv.Error as error:
-            raise DataError(f"{path}: {error}") from None
-    if len(header) == 1 and ";" in header[0]:
-        raise DataError(f"{path}: the header is cut by semicolons; save the table with commas")
-    if any(first[len(header) :]):  # empty cells are commas at the end of each row
-        raise DataError(
-            f"{path}: the header has {len(header)} cells, the first row {len(first)}; put a cell that has a "
-            "comma into quotes"
-        )

@@ -21,6 +21,7 @@ from PIL import Image
 
 from src.core.documents import read_json, write_json
 from src.core.errors import DataError
+from src.images.csv_files import require_csv
 from src.images.folders import PICTURES, LeftOut, links_to_outside, require_pictures
 from src.images.pictures import (
     WHITE,
@@ -29,7 +30,6 @@ from src.images.pictures import (
     Shape,
     as_picture,
     read_picture,
-    require_csv,
     require_file,
     to_shape,
     unreadable_files,

@@ -100,6 +100,8 @@ def test_pictures_in_memory_and_in_files_have_the_predictions_of_their_folder(
     assert list(in_memory["Label"]) == [line.split(",")[1] for line in expected[1:]]
     with pytest.raises(DataError, match=r"nothing\.png: there is no such file"):
         model.predict(["nothing.png"])
+    with pytest.raises(DataError, match="expected a list of inputs or a DataFrame, found 'pictures'"):
+        model.predict("pictures")
 
 
 def test_poems_and_words_are_those_of_the_command(elsewhere: Path) -> None:

@@ -50,9 +50,9 @@ LOW_CONTRAST = """() => {
 
 
 @pytest.fixture(scope="module")
-def html(clones: tuple[Path, Path]) -> Path:
+def html(first_clone: Path) -> Path:
     """The page that the pipeline has written."""
-    return clones[0] / REPORT
+    return first_clone / REPORT
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +84,11 @@ def opened(browser: Browser, html: Path) -> Iterator[Callable[..., Page]]:
 
 
 def test_the_page_is_small_and_quickly_written(
-    clones: tuple[Path, Path], html: Path, monkeypatch: pytest.MonkeyPatch
+    first_clone: Path, html: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert html.stat().st_size < 6 * MEGABYTE
     before = html.read_bytes()
-    monkeypatch.chdir(clones[0])
+    monkeypatch.chdir(first_clone)
     start = time.process_time()
     report()
     assert time.process_time() - start < 15
@@ -108,10 +108,8 @@ def test_nothing_is_asked_for_and_nothing_is_wrong(browser: Browser, html: Path)
     page.close()
 
 
-def test_every_task_study_and_picture_is_there(
-    opened: Callable[..., Page], clones: tuple[Path, Path]
-) -> None:
-    parameters = yaml.safe_load((clones[0] / "params.yaml").read_text(encoding="utf-8"))
+def test_every_task_study_and_picture_is_there(opened: Callable[..., Page], first_clone: Path) -> None:
+    parameters = yaml.safe_load((first_clone / "params.yaml").read_text(encoding="utf-8"))
     tasks, studies = parameters["tasks"], parameters["studies"]
     models = {name: tasks[Path(data).name] for name, data in parameters["models"].items()}
     kinds = {**models, **{name: tasks[study["task"]] for name, study in studies.items()}}
@@ -121,7 +119,7 @@ def test_every_task_study_and_picture_is_there(
     assert found == sections
     for section in sections:
         kind, _, name = section.partition("-")
-        folder = clones[0] / "reports" / ("studies" if kind == "study" else "") / name / "plots"
+        folder = first_clone / "reports" / ("studies" if kind == "study" else "") / name / "plots"
         pictures = [path for path in folder.iterdir() if path.suffix in (".png", ".svg")]
         assert {path.stem for path in pictures} <= set(pictures_of(kinds[name]))
         images = page.locator(f"article[aria-labelledby='{section}'] img")
