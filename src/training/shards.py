@@ -101,7 +101,7 @@ class RemoteArray:
         except ImportError as error:  # fsspec names the library that it wants
             reason = STORES.get(urlsplit(self.address).scheme, f"{remote.address}: {error}")
             raise ConfigurationError(f"data.remote.address: {reason}") from None
-        except ValueError as error:  # fsspec knows no such scheme
+        except (ValueError, TypeError) as error:  # fsspec has no such scheme, or the address lacks a part
             raise ConfigurationError(f"data.remote.address: {remote.address}: {error}") from None
         except OSError as error:  # some stores, such as ftp://, are connected to at once
             raise self._no_answer(error) from None

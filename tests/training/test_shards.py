@@ -245,6 +245,8 @@ def test_a_cache_on_a_full_disk_is_named(store: Path) -> None:
 def test_an_address_of_an_unknown_store_and_a_cache_that_is_a_file_are_refused(store: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"data\.remote\.address: s4://bucket/a: Protocol not known"):
         array(store, "s4://bucket/a")
+    with pytest.raises(ConfigurationError, match=r"data\.remote\.address: github:///a: .*'org'"):
+        array(store, "github:///a")
     Path("file").touch()
     sharded = read_shards(store)["train_array.npy"]
     for cache in (Path("file"), Path("file/below")):
