@@ -8,7 +8,7 @@ import math
 from typing import ClassVar, Literal
 
 import torch
-from jsonargparse.typing import NonNegativeFloat
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional
@@ -39,6 +39,8 @@ class ImageModel(Supervised):
         label_smoothing: of the cross-entropy.
         flip_averaging: whether an answer is the mean of those for the image and for its mirror image, in
             validation, test, prediction and export; it takes twice the time there and none in training.
+        shift_averaging: above 0, an answer is the mean of those for the image and for four copies, which are
+            moved diagonally by so many pixels and black at the edge; it takes five times the time there.
         class_weights: factors of the losses of the images of each class, `{cat: 5}`, where a class that is
             not named has 1; `auto` counts all classes alike: images / (classes * images of the class).
         optimizer: one of torch.optim.
@@ -72,6 +74,7 @@ class ImageModel(Supervised):
         unfreeze_at: int | None = None,
         class_weights: Literal["auto"] | dict[str, NonNegativeFloat] | None = None,
         flip_averaging: bool = False,
+        shift_averaging: NonNegativeInt = 0,
     ) -> None:
         super().__init__(optimizer, lr_scheduler, lr_interval, parameter_groups)
         if preprocessing.task != self.task:
@@ -88,6 +91,12 @@ class ImageModel(Supervised):
         self.frozen = frozen_of(self.network, freeze, unfreeze_at)
         self.label_smoothing = label_smoothing
         self.flip_averaging = flip_averaging
+        if shift_averaging >= min(height, width):
+            raise ConfigurationError(
+                f"model.shift_averaging: {shift_averaging}, expected less than the sides of the images, "
+                f"{height} x {width}"
+            )
+        self.shift_averaging = shift_averaging
         self.brightest = preprocessing.brightest
         # not persistent: the bundle has them in preprocessing.json; both broadcast to (C, H, W)
         self.center = nn.Buffer(torch.tensor(preprocessing.center, dtype=torch.float32), persistent=False)
@@ -151,7 +160,7 @@ class ImageModel(Supervised):
             Floating-point features (N, ...); or the images, if the training changes more than the last layer
             or the images, or if the features depend on anything but an image, as with dropout.
         """
-        changed = self.augmentation != Augmentation() or self.flip_averaging
+        changed = self.augmentation != Augmentation() or self.flip_averaging or self.shift_averaging
         if self.frozen is None or self.frozen.unfreeze_at is not None or changed:
             return images
         network = copy.deepcopy(self.network)  # whose mode may change
@@ -181,11 +190,20 @@ class ImageModel(Supervised):
         """Images (B, C, H, W) uint8, or what `features_of` has made of them, to logits (B, K)."""
         if images.is_floating_point():
             return self._head_outputs(images)
-        images = self.scaled(images)
-        logits: Tensor = self.network(images)
+        outputs: list[Tensor] = [self.network(self.scaled(view)) for view in self._views(images)]
+        return outputs[0] if len(outputs) == 1 else self.mean_of(torch.stack(outputs))
+
+    def _views(self, images: Tensor) -> list[Tensor]:
+        """The images (B, C, H, W) and the copies of them whose answers are averaged."""
+        views = [images]
+        if by := self.shift_averaging:
+            height, width = images.shape[2:]
+            padded = functional.pad(images, (by, by, by, by))
+            corners = [(top, left) for top in (0, 2 * by) for left in (0, 2 * by)]
+            views += [padded[:, :, top : top + height, left : left + width] for top, left in corners]
         if self.flip_averaging:
-            logits = self.mean_of(torch.stack([logits, self.network(images.flip(3))]))
-        return logits
+            views += [view.flip(3) for view in views]
+        return views
 
     def _head_outputs(self, features: Tensor) -> Tensor:
         logits: Tensor = self.network.get_submodule(head_of(self.network))(features)

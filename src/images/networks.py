@@ -3,7 +3,7 @@
 B batch, C channels, H height, W width, K classes
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, Literal
 
@@ -92,38 +92,58 @@ class ConvNet(nn.Sequential):
         self.to(memory_format=torch.channels_last)
 
 
-class ResidualBlock(nn.Sequential):
-    """Two 3 x 3 convolutions whose output is added to their input (He et al. 2016).
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions, whose output is added to their input (He et al. 2016, section 3).
 
     Args:
-        channels: of the input and of the output.
+        channels: of the input.
+        size: channels of the output.
+        stride: of the first convolution; where the shape changes, a 1 x 1 convolution adapts the input.
     """
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(*_convolution(channels, channels), *_convolution(channels, channels))
+    def __init__(self, channels: int, size: int, stride: int = 1) -> None:
+        super().__init__()
+        self.change = nn.Sequential(*_convolution(channels, size, stride), *_convolution(size, size)[:-1])
+        self.shortcut: nn.Module = nn.Identity()
+        if channels != size or stride != 1:
+            adapted = nn.Conv2d(channels, size, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(adapted, nn.BatchNorm2d(size))
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape."""
-        change: Tensor = super().forward(input)
-        return input + change
+        """(B, C, H, W) to (B, size, H / stride, W / stride)."""
+        output: Tensor = self.shortcut(input) + self.change(input)
+        return output.relu()
 
 
 class ResidualNet(nn.Sequential):
-    """ConvNet with a residual block after each of the two widenings, for higher scores on small images.
+    """A residual network for small images (He et al. 2016, section 4.2), for higher scores than ConvNet.
+
+    A convolution at full size, then stages of residual blocks, each but the first at half the size of the one
+    before.
 
     Args:
         shape: (C, H, W).
         classes: K.
-        width: channels of the first convolution; the first block has 2 x width, the second 4 x width.
+        widths: channels of each stage; [16, 32, 64] in the paper.
+        blocks: of each stage.
         dropout: probability of zeroing an input of the last layer.
     """
 
-    def __init__(self, shape: Shape, classes: int, width: int = 32, dropout: float = 0.0) -> None:
-        _require_size(min(shape[1:]) // 4, shape, 4)
-        layers = _convolution(shape[0], width)
-        for channels in (2 * width, 4 * width):
-            layers += [nn.MaxPool2d(2), *_convolution(channels // 2, channels), ResidualBlock(channels)]
-        layers += [nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels, classes)]
+    def __init__(
+        self,
+        shape: Shape,
+        classes: int,
+        widths: Sequence[int] = (16, 32, 64),
+        blocks: int = 2,
+        dropout: float = 0.0,
+    ) -> None:
+        layers = _convolution(shape[0], widths[0])
+        channels = widths[0]
+        for stage, width in enumerate(widths):
+            for block in range(blocks):
+                layers.append(ResidualBlock(channels, width, 2 if stage and not block else 1))
+                channels = width
+        layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels, classes)]
         super().__init__(*layers)
         self.to(memory_format=torch.channels_last)
 
@@ -176,9 +196,9 @@ class MLP(networks.MLP):
         self.insert(0, nn.Flatten())
 
 
-def _convolution(channels: int, size: int) -> list[nn.Module]:
+def _convolution(channels: int, size: int, stride: int = 1) -> list[nn.Module]:
     """A 3 x 3 convolution of `channels` to `size` channels with batch norm and ReLU."""
-    return [nn.Conv2d(channels, size, 3, padding=1, bias=False), nn.BatchNorm2d(size), nn.ReLU()]
+    return [nn.Conv2d(channels, size, 3, stride, 1, bias=False), nn.BatchNorm2d(size), nn.ReLU()]
 
 
 def _require_size(side: int, shape: Shape, smallest: int) -> None:

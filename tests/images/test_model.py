@@ -68,6 +68,23 @@ def test_flip_averaging_is_the_mean_of_the_probabilities_of_both_images() -> Non
     assert loss.item() == pytest.approx(math.log(2))
 
 
+def test_shift_averaging_is_the_mean_over_five_places() -> None:
+    model = passing_on(shape=(1, 2, 2), scale=[[[10.0]]])
+    image = torch.tensor([[[[1, 2], [3, 4]]]], dtype=torch.uint8)
+    # the image, and moved down to the right, down to the left, up to the right, up to the left
+    places = [[1, 2, 3, 4], [0, 0, 0, 1], [0, 0, 2, 0], [0, 3, 0, 0], [4, 0, 0, 0]]
+    mirrored = [[b, a, d, c] for a, b, c, d in places]
+    for flip, seen in ((False, places), (True, places + mirrored)):
+        model.flip_averaging, model.shift_averaging = flip, 1
+        expected = (torch.tensor(seen) / 10).softmax(dim=1).mean(dim=0)
+        assert torch.allclose(model.predict(model(image))[0], expected)
+
+
+def test_shifts_are_smaller_than_the_images() -> None:
+    with pytest.raises(ConfigurationError, match=r"shift_averaging: 2, expected less .* 2 x 3"):
+        ImageModel(preprocessing((1, 2, 3)), lambda shape, classes: nn.Flatten(), shift_averaging=2)
+
+
 LOGITS = torch.tensor([[[[5, 2]]], [[[1, 8]]], [[[3, 1]]]], dtype=torch.uint8)
 
 

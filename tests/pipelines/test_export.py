@@ -151,23 +151,39 @@ def test_batches_and_texts_of_any_length(exports: Path, session: Callable[..., A
         assert session("line", numbers=np.full((rows, 1), np.nan))[0].shape == (rows,)
 
 
-def test_a_transformer_is_exported(
+TRANSFORMER = {"embedding_size": 8, "heads": 2, "layers": 1}
+AVERAGING = {"flip_averaging": True, "shift_averaging": 1}
+
+
+@pytest.mark.parametrize(
+    ("task", "network", "options", "changes"),
+    [
+        ("poems", "src.text.networks.Transformer", TRANSFORMER, {}),
+        ("digits", "src.images.networks.ResidualNet", {"widths": [4, 8], "blocks": 1}, AVERAGING),
+    ],
+)
+def test_other_networks_are_exported(
+    task: str,
+    network: str,
+    options: dict[str, Any],
+    changes: dict[str, Any],
     workspace: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     settings_of_the_process: None,
 ) -> None:
-    monkeypatch.chdir(workspace(tmp_path, "poems"))
-    path = Path("configs/poems.yaml")
+    monkeypatch.chdir(workspace(tmp_path, task))
+    path = Path("configs", f"{task}.yaml")
     configuration = yaml.safe_load(path.read_text(encoding="utf-8"))
     configuration["trainer"]["max_epochs"] = 1
-    options = {"embedding_size": 8, "heads": 2, "layers": 1}
-    network = {"class_path": "src.text.networks.Transformer", "init_args": options}
-    configuration["model"]["init_args"]["network"] = network
+    configuration["model"]["init_args"] |= {
+        "network": {"class_path": network, "init_args": options},
+        **changes,
+    }
     path.write_text(yaml.safe_dump(configuration), encoding="utf-8")
     main(["fit", f"--config={path}"])
-    export("poems", samples=SAMPLES)
-    assert (tmp_path / "exports/poems/model.onnx").is_file()
+    export(task, samples=SAMPLES)
+    assert (tmp_path / f"exports/{task}/model.onnx").is_file()
 
 
 def test_the_same_bundle_gives_the_same_bytes(
