@@ -19,7 +19,7 @@ from src.bundle.exportable import Exportable
 from src.core.digests import file_digest
 from src.core.documents import read_json, write_json
 from src.core.paths import MANIFEST, PREPARED, RAW, REPORTS, SOURCE
-from src.reporting.history import read_history
+from src.reporting.history import best_row, read_history
 from src.training.checkpoint import chosen_by
 
 TEMPLATES = Path(__file__).parent
@@ -52,7 +52,7 @@ def write_documents(exportable: Exportable, bundle: Bundle, folder: Path) -> Non
     configuration, manifest = bundle.configuration, bundle.manifest
     rows = read_history(bundle.folder / "history.csv")
     monitor, mode = chosen_by(configuration, rows[0])
-    best = rows[-1] if monitor is None else {"min": min, "max": max}[mode](rows, key=lambda row: row[monitor])
+    best = rows[-1] if monitor is None else best_row(rows, monitor, mode)
     known |= {
         "example": example,
         "configuration": configuration,

@@ -35,7 +35,7 @@ from src.core.atomic import file_written_whole
 from src.core.documents import read_json
 from src.core.errors import ConfigurationError
 from src.core.paths import CONFIGS, MANIFEST, MODELS, RAW, REPORTS, SOURCE
-from src.reporting.history import read_history
+from src.reporting.history import best_row, read_history
 from src.reporting.noise import LOSSES, mean_difference
 
 REPORT = Path("report.html")
@@ -230,7 +230,7 @@ def _facts(name: str, history: Path) -> dict[str, Any]:
     """
     rows = read_history(history)
     loss = next((key for key in rows[0] if "val" in key and key.endswith("loss")), None)
-    best = min(rows, key=lambda row: row[loss]) if loss else rows[-1]
+    best = best_row(rows, loss) if loss else rows[-1]
     lowest = shown_number(best[loss]) if loss else "not logged"
     return {"name": name, "epochs": len(rows), "best": int(best["epoch"]), "lowest": lowest}
 

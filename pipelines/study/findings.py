@@ -244,8 +244,10 @@ def _plot_curves(histories: dict[str, list[dict[str, Numbers]]], column: str, mo
         epochs = min(len(history["epoch"]) for history in group)
         curves = np.stack([history[column][:epochs] for history in group])  # (runs, epochs)
         style = ("-", "--")[number // 10 % 2]
-        axes.plot(group[0]["epoch"][:epochs], curves.mean(axis=0), style, linewidth=1.2, label=name)
-    positive = all((history[column] > 0).all() for group in histories.values() for history in group)
+        known = ~np.isnan(curves).any(axis=0)  # no value in an epoch without validation
+        numbers, means = group[0]["epoch"][:epochs][known], curves.mean(axis=0)[known]
+        axes.plot(numbers, means, style, linewidth=1.2, label=name)
+    positive = not any((history[column] <= 0).any() for group in histories.values() for history in group)
     scale = "log" if mode == "min" and positive else "linear"
     axes.set(xlabel="epoch", ylabel=column, yscale=scale, title="mean of the runs")
     axes.grid(alpha=0.3)

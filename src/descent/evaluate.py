@@ -142,7 +142,9 @@ def _trained_path(history: Path) -> tuple[Points, float]:
     """The points of the training from the start on, and its first learning rate."""
     rows = read_history(history)
     points = [[row["train/x1"], row["train/x2"]] for row in rows]
-    points.append([rows[-1]["validation/x1"], rows[-1]["validation/x2"]])
+    end = [rows[-1]["validation/x1"], rows[-1]["validation/x2"]]
+    if not np.isnan(end).any():  # as after a last epoch without validation
+        points.append(end)
     return np.array(points), rows[0]["learning_rate"]
 
 

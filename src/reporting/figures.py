@@ -10,7 +10,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 from numpy.typing import NDArray
 
 from src.core.fonts import choose_fonts
-from src.reporting.history import read_history
+from src.reporting.history import best_row, read_history, rows_with
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -41,7 +41,6 @@ def plot_learning_curve(history: Path, path: Path) -> None:
         path: the picture to write.
     """
     rows = read_history(history)
-    epochs = [int(row["epoch"]) for row in rows]
     accurate = "train/accuracy" in rows[0]
     figure = Figure(figsize=(9.6 if accurate else 6.4, 4), layout="constrained")
     axes, *others = figure.subplots(1, 2 if accurate else 1, squeeze=False)[0]
@@ -49,25 +48,31 @@ def plot_learning_curve(history: Path, path: Path) -> None:
     losses = [name for name in names if name in ("train/loss", "validation/loss")]
     losses = losses or [name for name in names if name.endswith("loss")] or names
     for name in losses:
-        axes.plot(epochs, [row[name] for row in rows], label=name)
+        axes.plot(*_curve(rows, name), label=name)
     monitor = next((name for name in losses if "val" in name), None)
     if monitor is not None:
-        best = min(rows, key=lambda row: row[monitor])
+        best = best_row(rows, monitor)
         lowest = f"lowest, epoch {best['epoch']:.0f}"
         axes.plot(best["epoch"], best[monitor], "o", color="black", label=lowest)
     axes.set(xlabel="epoch", ylabel="loss", title="Learning curve")
-    if all(row[name] > 0 for row in rows for name in losses):
+    if all(row[name] > 0 for name in losses for row in rows_with(rows, name)):
         axes.set_yscale("log")
         readable_logarithm(axes.yaxis)
     for other in others:
         for name in ("train/accuracy", "validation/accuracy"):
-            other.plot(epochs, [row[name] for row in rows], label=name)
+            other.plot(*_curve(rows, name), label=name)
         other.set(xlabel="epoch", ylabel="accuracy", title="Accuracy")
     for panel in (axes, *others):
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)
         panel.legend()
     save_figure(figure, path)
+
+
+def _curve(rows: list[dict[str, float]], name: str) -> tuple[list[int], list[float]]:
+    """The epochs that have a value, and their values."""
+    known = rows_with(rows, name)
+    return [int(row["epoch"]) for row in known], [row[name] for row in known]
 
 
 def plot_confusion_matrix(

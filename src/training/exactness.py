@@ -1,5 +1,6 @@
 """Bit-exact repetition of a training: derived seeds, a fixed thread count, noise seeded per step."""
 
+import logging
 import os
 from typing import Any
 
@@ -10,6 +11,7 @@ from lightning.pytorch.trainer.states import RunningStage
 
 from src import TORCH_INSTRUCTIONS
 from src.core.errors import ConfigurationError
+from src.core.processes import processors
 from src.core.square_roots import use_exact_square_roots
 from src.training.loading import Batches
 from src.training.seeding import (
@@ -20,6 +22,8 @@ from src.training.seeding import (
     seed_everything,
     seed_generators,
 )
+
+logger = logging.getLogger(__name__)
 
 STAGES = (None, *RunningStage)
 
@@ -73,6 +77,12 @@ class Exactness(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Set the thread count before the first operation of the run, and have its data loaders seeded."""
         torch.set_num_threads(self.threads)
+        if stage == "fit" and self.threads > (found := processors()):
+            logger.warning(
+                "threads: %d, but this process may use %d of the processors, which can take ten times as "
+                "long; another number of threads rounds differently",
+                *(self.threads, found),
+            )
         # Lightning loads a checkpoint before it converts the module, which would round float64 to float32
         trainer.precision_plugin.convert_module(pl_module)
         self.every_generator = not hasattr(pl_module, "trivial_metrics")

@@ -17,6 +17,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from pipelines.evaluate import evaluate
 from src.cli import main
 from src.core.atomic import warn_of_no_lock
 from src.core.errors import exit_with_message
@@ -113,6 +114,15 @@ def test_all_batches_are_no_trial() -> None:
     assert Path("models/bowl/manifest.json").is_file()
 
 
+@pytest.mark.parametrize(("cores", "warnings"), [("1", 1), ("2", 0)])
+def test_more_threads_than_processors_are_told(
+    cores: str, warnings: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PYTHON_CPU_COUNT", cores)
+    assert fit("line", "--threads=2") == 0
+    assert caplog.text.count("threads: 2, but this process may use 1 of the processors") == warnings
+
+
 # ----------------------------------------------------------------------------------------- resumption
 
 
@@ -160,6 +170,7 @@ def test_trainings_of_a_number_of_steps_go_on_exactly(
     assert interrupted == whole
     history = whole["models/line/history.csv"].decode().splitlines()
     assert len(history) == 1 + epochs
+    evaluate("line")  # draws the history
 
 
 @pytest.mark.parametrize(
