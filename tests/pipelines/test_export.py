@@ -159,7 +159,7 @@ AVERAGING = {"flip_averaging": True, "shift_averaging": 1}
     ("task", "network", "options", "changes"),
     [
         ("poems", "src.text.networks.Transformer", TRANSFORMER, {}),
-        ("digits", "src.images.networks.ResidualNet", {"widths": [4, 8], "blocks": 1}, AVERAGING),
+        ("digits", "src.images.networks.ResidualNet", {"widths": [8, 16], "blocks": 1}, AVERAGING),
     ],
 )
 def test_other_networks_are_exported(
