@@ -17,6 +17,7 @@ from src.training import networks
 Shape = tuple[int, int, int]
 NetworkCallable = Callable[[Shape, int], nn.Module]
 
+FEWEST_CHANNELS = 8
 POOLINGS: dict[str, type[nn.Module]] = {"average": nn.AvgPool2d, "max": nn.MaxPool2d}
 
 
@@ -124,9 +125,13 @@ class ResidualNet(nn.Sequential):
     Args:
         shape: (C, H, W).
         classes: K.
-        widths: channels of each stage; [16, 32, 64] in the paper.
+        widths: channels of each stage, at least 8; [16, 32, 64] in the paper.
         blocks: of each stage.
         dropout: probability of zeroing an input of the last layer.
+
+    Raises:
+        ConfigurationError: fewer than 8 channels, with which oneDNN's strided convolutions for AVX2 end the
+            process.
     """
 
     def __init__(
@@ -137,6 +142,11 @@ class ResidualNet(nn.Sequential):
         blocks: int = 2,
         dropout: float = 0.0,
     ) -> None:
+        if not widths or min(widths) < FEWEST_CHANNELS:
+            raise ConfigurationError(
+                f"model.network.widths: {list(widths)}, expected at least {FEWEST_CHANNELS} channels in each "
+                "stage"
+            )
         layers = _convolution(shape[0], widths[0])
         channels = widths[0]
         for stage, width in enumerate(widths):

@@ -76,6 +76,12 @@ def test_the_stages_of_a_residual_network_halve_the_sides() -> None:
     assert parameters_of(ResidualNet((3, 32, 32), 10, blocks=3)) == 272_474
 
 
+@pytest.mark.parametrize("widths", [[], [4, 8], [16, 7]])
+def test_a_residual_network_has_eight_channels_at_least(widths: list[int]) -> None:
+    with pytest.raises(ConfigurationError, match="expected at least 8 channels in each stage"):
+        ResidualNet((1, 28, 28), 10, widths)
+
+
 def test_torchvision_networks_are_built_by_name() -> None:
     network = TorchvisionNetwork((1, 32, 32), 5, "resnet18")
     assert network(torch.zeros(2, 1, 32, 32)).shape == (2, 5)
