@@ -88,7 +88,9 @@ class ConvNet(nn.Sequential):
                 channels = size
             else:
                 layers.append(nn.MaxPool2d(2))
-        layers += [nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels, classes)]
+        # of the whole image; AdaptiveMaxPool2d's gradient is not deterministic on a GPU
+        pool = nn.MaxPool2d((shape[1] // 4, shape[2] // 4))
+        layers += [pool, nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels, classes)]
         super().__init__(*layers)
         self.to(memory_format=torch.channels_last)
 

@@ -14,6 +14,8 @@ from src.core.errors import TRACEBACK_VARIABLE, ConfigurationError
 
 # their errors can be about what a configuration asks for
 OWNERS = ("lightning", "torch.optim", "jsonargparse")
+# what torch says of an operation that has no deterministic algorithm, such as `cumsum_cuda_kernel`
+NOT_DETERMINISTIC = re.compile(r"(\S+) does not have a deterministic implementation")
 # methods of TensorBoard's writer, which is `self.logger.experiment` of its logger only
 TENSORBOARD = re.compile(
     "add_(scalars?|histogram|images?|figure|video|audio|text|graph|embedding|pr_curve|mesh|hparams|tensor)"
@@ -22,13 +24,14 @@ TENSORBOARD = re.compile(
 
 @contextmanager
 def interruptions(trainer: Trainer) -> Iterator[None]:
-    """End with 143 after SIGTERM and with KeyboardInterrupt after Ctrl-C; explain two errors of torch.
+    """End with 143 after SIGTERM and with KeyboardInterrupt after Ctrl-C; explain errors of torch.
 
     Args:
         trainer: that trains meanwhile.
 
     Raises:
-        ConfigurationError: batch norm was given one row, or weights were used that are in parts.
+        ConfigurationError: batch norm was given one row, an operation is not deterministic on this device, or
+            weights were used that are in parts.
         KeyboardInterrupt: after Ctrl-C.
         SystemExit: after SIGTERM.
     """
@@ -44,6 +47,12 @@ def interruptions(trainer: Trainer) -> Iterator[None]:
             "data.batch_size: batch norm needs at least 2 rows in a batch; raise it, or leave batch norm out"
         ) from error
     except RuntimeError as error:
+        if found := NOT_DETERMINISTIC.match(str(error)):
+            raise ConfigurationError(
+                f"trainer.deterministic: {found[1]} is not deterministic on this device; use another layer "
+                "or loss (docs/clusters.md), or trainer.deterministic: warn, with which the weights may "
+                f"differ from run to run (for the traceback: {TRACEBACK_VARIABLE}=1)"
+            ) from error
         if "mixed torch.Tensor and DTensor" not in str(error):
             raise
         raise ConfigurationError(

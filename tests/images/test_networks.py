@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -101,3 +102,36 @@ def test_the_mlp_takes_pixels_and_the_arguments_of_the_common_mlp() -> None:
         nn.Linear,
     ]
     assert network(torch.zeros(2, 3, 2, 2)).shape == (2, 5)
+
+
+# whose gradients torch refuses on a GPU (torch.use_deterministic_algorithms)
+NOT_DETERMINISTIC = ("AdaptiveAvgPool", "AdaptiveMaxPool", "FractionalMaxPool", "ReflectionPad", "Upsample")
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: LeNet((1, 28, 28), 10),
+        lambda: LeNet((1, 28, 28), 10, pooling="max"),
+        lambda: ConvNet((1, 28, 28), 10),
+        lambda: ResidualNet((1, 28, 28), 10),
+        lambda: MLP((1, 28, 28), 10, hidden_sizes=[4]),
+        lambda: TorchvisionNetwork((1, 28, 28), 10, "resnet18"),
+    ],
+)
+def test_gradients_are_deterministic_on_a_gpu(build: Callable[[], nn.Module]) -> None:
+    todo, names = [build()(torch.zeros(2, 1, 28, 28)).grad_fn], set()
+    while todo:
+        names.add((node := todo.pop()).name())
+        todo += [after for after, _ in node.next_functions if after is not None]
+    assert len(names) > 1
+    assert not [name for name in names if name.startswith(NOT_DETERMINISTIC)]
+
+
+def test_convnet_takes_the_largest_value_of_the_whole_image() -> None:
+    network = ConvNet((1, 22, 45), 3).eval()
+    x = torch.rand(2, 1, 22, 45, generator=torch.Generator().manual_seed(0))
+    *layers, pool, flatten, _, _ = network
+    maps = nn.Sequential(*layers)(x)
+    assert maps.shape == (2, 128, 5, 11)
+    assert torch.equal(flatten(pool(maps)), maps.amax(dim=(2, 3)))

@@ -1,9 +1,14 @@
 """What a training that ends by an error of Lightning, torch or W&B says."""
 
+from collections.abc import Iterator
+
 import pytest
+import torch
+from lightning import Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from src.training.failures import refusal
+from src.core.errors import ConfigurationError
+from src.training.failures import interruptions, refusal
 
 
 class Experiment:
@@ -29,3 +34,24 @@ def test_other_missing_attributes_are_mistakes_of_the_module(name: str) -> None:
 def test_what_lightning_refuses_is_said() -> None:
     error = MisconfigurationException("no GPU is here")
     assert refusal(error) == "Lightning refuses the configuration: no GPU is here"
+
+
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(before)
+
+
+@pytest.mark.usefixtures("deterministic")
+def test_an_operation_that_is_not_deterministic_is_named() -> None:
+    trainer = Trainer(logger=False, enable_checkpointing=False)
+    with (
+        pytest.raises(
+            ConfigurationError,
+            match=r"^trainer.deterministic: put_ is not deterministic on this device; use another",
+        ),
+        interruptions(trainer),
+    ):
+        torch.zeros(2).put_(torch.tensor([0, 0]), torch.ones(2))
