@@ -41,6 +41,17 @@ def test_shifted_images_get_a_black_border() -> None:
     assert evaluation._accuracy_of_shifted(model, images, target, 1) == (2 * 0.5 + 2 * 1) / 4
 
 
+def test_of_many_images_some_are_shifted(monkeypatch: pytest.MonkeyPatch) -> None:
+    learnt = Preprocessing((1, 3, 3), 255, [], [], "none", [[[0.0]]], [[[1.0]]], ["left", "right"])
+    model = ImageModel(learnt, LeftOrRight)
+    images = torch.zeros(5, 1, 3, 3, dtype=torch.uint8)
+    images[:, 0, :, 0] = 200
+    target = torch.tensor([0, 1, 0, 1, 0])
+    assert evaluation._accuracy_of_shifted(model, images, target, 0) == pytest.approx(3 / 5)
+    monkeypatch.setattr(evaluation, "SHIFTED_IMAGES", 3)  # the first, third and fifth
+    assert evaluation._accuracy_of_shifted(model, images, target, 0) == 1
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of an untrained net on bright and dark pictures."""

@@ -234,7 +234,13 @@ ARGUMENT_ROWS = [
     argument(
         "gradient_clip_algorithm", "value", EXACT, beside={"gradient_clip_val": 0.1}, value="norm, value"
     ),
-    argument("deterministic", True, EXACT, "the default"),
+    argument(
+        "deterministic",
+        True,
+        EXACT,
+        "the default; on a GPU operations without a deterministic algorithm are refused by name, see "
+        "[GPUs and clusters](clusters.md)",
+    ),
     argument("deterministic", False, WORKS, "exact on a CPU; on a GPU the bits may differ from run to run"),
     argument("deterministic", "warn", WORKS, "exact on a CPU; on a GPU the bits may differ from run to run"),
     argument(
