@@ -54,7 +54,7 @@ def verify(model: str | None = None, keep: Path | None = None) -> None:
                 f"another architecture: {architecture}. The results of {LOCK} are those of x86-64; here bits "
                 f"differ, and scores are compared within the tolerances of {EXPECTED}"
             )
-        machine = [*_other_versions(clone), *_other_processor()]
+        machine = [*_other_versions(clone), *_other_processor(), *_gpu()]
         for line in machine:
             print(line)
         order = _run(clone, [f"evaluate@{model}"] if model else [])
@@ -228,6 +228,17 @@ def _other_processor() -> Iterator[str]:
     found = torch.backends.cpu.get_cpu_capability()
     if found != "AVX2":
         yield f"torch computes with {found}, the results of {LOCK} are those of AVX2 on x86-64"
+
+
+def _gpu() -> Iterator[str]:
+    """The GPU on which trainings run, if there is one."""
+    import torch
+
+    if torch.cuda.is_available():
+        yield (
+            f"trainings run on {torch.cuda.get_device_name()}, which rounds differently than a processor; if "
+            f"{LOCK} was computed without it: CUDA_VISIBLE_DEVICES= python -m pipelines.verify"
+        )
 
 
 def _out_of_tolerance(clone: Path, order: list[str]) -> list[str]:

@@ -123,6 +123,16 @@ def test_other_bits_are_told_by_tensor_metric_and_byte(
     assert "test/mae" not in said
 
 
+@pytest.mark.usefixtures("project")
+def test_a_gpu_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA T4")
+    verify()
+    said = capsys.readouterr().out
+    assert "trainings run on NVIDIA T4, which rounds differently" in said
+    assert "CUDA_VISIBLE_DEVICES= python -m pipelines.verify" in said
+
+
 def test_without_the_cache_the_difference_is_told_all_the_same(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -181,7 +181,12 @@ ARGUMENT_ROWS = [
     argument("precision", "16-true", EXACT, "the bundle is float16", model="Finetuned"),
     argument("precision", "bf16-true", EXACT, "the bundle is bfloat16; refused on a CPU that emulates it"),
     argument("precision", "bf16-mixed", EXACT, "refused on a CPU that emulates it"),
-    argument("precision", "16-mixed", EXACT, "on a CPU, Lightning takes bf16-mixed"),
+    argument(
+        "precision",
+        "16-mixed",
+        EXACT,
+        "for GPUs without bfloat16; on a CPU, Lightning takes bf16-mixed, which is refused where that is",
+    ),
     argument("precision", "transformer-engine", REFUSED, "Lightning needs transformer_engine"),
     Feature(
         "logger",
@@ -271,7 +276,7 @@ ARGUMENT_ROWS = [
         REFUSED,
         ARGUMENTS["plugins"],
     ),
-    argument("sync_batchnorm", True, EXACT),
+    argument("sync_batchnorm", True, EXACT, "no effect in one process; several GPUs have not been tried"),
     argument("reload_dataloaders_every_n_epochs", 1, EXACT),
     argument("default_root_dir", "runs/own", EXACT, "default: `runs/`; below the project's folder"),
     argument("enable_autolog_hparams", False, EXACT),
@@ -385,7 +390,7 @@ Each argument of Lightning's Trainer, each of its callbacks and loggers is honou
 one line. `tests/training/test_trainer.py` writes these tables from what it has tried, and fails if Lightning has one that is missing.
 
 - **works and exact**: a training that is interrupted twice ends with the weights and the history of an uninterrupted one;
-- **works**: with what is not promised;
+- **works**: it trains, but no model is kept, or something is not reproducible, as the last column says;
 - **refused**: exit code 2.
 
 Callbacks and loggers of your own are classes that the configuration names (`trusted` in `params.yaml` allows further packages). They are
@@ -405,7 +410,7 @@ def page() -> str:
     ]
     parts = [INTRODUCTION]
     for title, heading, rows in tables:
-        lines = [f"## {title}", "", f"| {heading} | | |", "|---|---|---|"]
+        lines = [f"## {title}", "", f"| {heading} | result | remark |", "|---|---|---|"]
         for row in rows:
             several = sum(row.name == other.name for other in rows) > 1
             name = f"`{row.name}: {row.value}`" if several else f"`{row.name}`"
