@@ -31,7 +31,7 @@ def step_of(
     """A function that takes a step on the same images each time, as a fit does."""
     torch.manual_seed(1)
     module = nn.Module()
-    module.network = ConvNet((1, 28, 28), 10).to(device, memory_format=layout)
+    module.network = ConvNet((1, 28, 28), 10).to(memory_format=layout).to(device)
     if compiled:
         compile_training(module)  # type: ignore[arg-type]
     optimizer = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9, fused=True)

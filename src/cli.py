@@ -321,6 +321,8 @@ class LockstepCLI(LightningCLI):
         if not trial:
             if not self.record.best_row:
                 monitor = self.configuration.get("monitor")
+                if any(monitor in row for row in self.record.rows):
+                    raise ConfigurationError(f"monitor: '{monitor}' was not a number in any epoch")
                 raise ConfigurationError(f"monitor: no epoch had the metric '{monitor}'; validate more often")
             self._keep(summary, scores, trivial, test_rows, seconds)
         if self.tracker is not None:
@@ -377,6 +379,8 @@ class LockstepCLI(LightningCLI):
         if path := self.configuration.get("ckpt_path"):
             load_weights(self.model, Path(path))
         else:
+            # Lightning would convert the module later, after float64 was rounded to float32
+            self.trainer.precision_plugin.convert_module(self.model)
             self.bundle.load_weights(self.model)
         if not scores_of(self.trainer, stage, self.model, self.datamodule):
             step, loader = NEEDED[stage]

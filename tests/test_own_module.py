@@ -193,3 +193,19 @@ def test_several_loaders_are_refused(tmp_path: Path) -> None:
         ConfigurationError, match="predict_dataloader returns several loaders; predict takes one"
     ):
         predictions_of(TwoLoaders(lambda texts: texts), tmp_path / "out.csv")
+
+
+@pytest.mark.parametrize("name", ["file", "allow_pickle"])
+def test_names_that_numpy_takes_for_options_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=f"predict_step returns '{name}', a name that numpy.savez"):
+        predictions_of(Captions(lambda texts: {name: torch.ones(len(texts), 2)}), tmp_path / "out.npz")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_bundle_of_a_gpu_predicts_without_one(tmp_path: Path) -> None:
+    model, configuration = (
+        Captions(lambda texts: texts),
+        {"trainer": {"accelerator": "gpu"}, "seed_everything": 1},
+    )
+    bundle: Any = SimpleNamespace(model=model, configuration=configuration)
+    assert write_module_predictions(bundle, None, tmp_path / "out.csv") == 3

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
@@ -31,11 +31,11 @@ def _begin(devices: Any, method: str) -> None:
     logging.captureWarnings(True)
     device = devices.get()
     if device is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(device)
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
 
 
-def devices_of(workers: int) -> list[int | None]:
-    """The GPU of each worker, or None for the CPU.
+def devices_of(workers: int) -> Sequence[str | None]:
+    """The GPU of each worker, as CUDA_VISIBLE_DEVICES names it, or None for the CPU.
 
     Args:
         workers: the number of workers; 0 for one per core. On a machine with GPUs there is at most one worker
@@ -49,7 +49,9 @@ def devices_of(workers: int) -> list[int | None]:
     gpus = torch.cuda.device_count()
     if not gpus:
         return [None] * wanted
-    return [*range(min(gpus, workers or gpus))]
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")  # those that may be used
+    names = given.split(",") if given else map(str, range(gpus))
+    return [*map(str.strip, names)][: min(gpus, workers or gpus)]
 
 
 class Workers:

@@ -131,6 +131,17 @@ def check_bundle_folder(folder: Path) -> None:
     require_ours(folder, dict.fromkeys([*manifest_files(folder), MANIFEST]))
 
 
+def _apart(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that share no memory, as safetensors needs them: further ones of the same memory are copied."""
+    seen: set[int] = set()
+    apart = {}
+    for name, tensor in weights.items():
+        place = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone() if place in seen else tensor
+        seen.add(place)
+    return apart
+
+
 def write_bundle(
     folder: Path,
     weights: dict[str, Tensor],
@@ -154,7 +165,7 @@ def write_bundle(
         ConfigurationError: as `check_bundle_folder`.
     """
     check_bundle_folder(folder)
-    weights = {name: tensor.cpu().contiguous() for name, tensor in weights.items()}
+    weights = _apart({name: tensor.cpu().contiguous() for name, tensor in weights.items()})
     with written_whole(folder) as partial:
         save_file(weights, partial / WEIGHTS)
         (partial / CONFIGURATION).write_text(configuration, encoding="utf-8")

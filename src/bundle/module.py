@@ -234,6 +234,11 @@ def write_module_predictions(bundle: Bundle, data: LightningDataModule | None, o
         raise ConfigurationError(f"predict_step returns columns of different lengths: {found_rows} rows")
     with file_written_whole(output) as file:
         if output.suffix == ".npz":
+            if taken := {"file", "allow_pickle"} & arrays.keys():  # arguments of numpy.savez
+                raise ConfigurationError(
+                    f"predict_step returns '{min(taken)}', a name that numpy.savez lacks; rename it, or "
+                    "write .csv"
+                )
             arrays = {
                 name: array.astype(str) if array.dtype == object else array for name, array in arrays.items()
             }
@@ -246,14 +251,21 @@ def write_module_predictions(bundle: Bundle, data: LightningDataModule | None, o
 def _trainer(bundle: Bundle, callbacks: list[Callback] | None = None) -> Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own
-    return Trainer(
-        accelerator=bundle.configuration["trainer"]["accelerator"],
+    settings = bundle.configuration["trainer"]
+    double = settings.get("precision") == "64-true"
+    trainer = Trainer(
+        accelerator="cpu" if settings["accelerator"] == "cpu" else "auto",
         devices=1,
+        precision="64-true" if double else None,
         callbacks=callbacks,
         logger=DummyLogger(),  # modules call self.logger
         enable_checkpointing=False,
         enable_progress_bar=sys.stderr.isatty(),
     )
+    if double:  # the constructor has made a module of float32, which has rounded the weights
+        trainer.precision_plugin.convert_module(bundle.model)
+        bundle.load_weights(bundle.model)
+    return trainer
 
 
 def _seed(bundle: Bundle) -> int:

@@ -66,7 +66,12 @@ class Augmentation:
                 raise ConfigurationError(f"model.augmentation.{name}: {value}, expected {bound}")
 
     def changed(self, images: Tensor, brightest: int) -> Tensor:
-        """Change images (B, C, H, W) uint8 with values from 0 to `brightest`; the result may be float."""
+        """Change images (B, C, H, W) uint8 with values from 0 to `brightest`; the result may be float32."""
+        # with autocast, the coordinates of pixels would be rounded to bfloat16
+        with torch.autocast(images.device.type, enabled=False):
+            return self._changed(images, brightest)
+
+    def _changed(self, images: Tensor, brightest: int) -> Tensor:
         if self.trivial:
             images = _trivially_changed(images, brightest)
         if self.flip or self.crop:

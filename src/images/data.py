@@ -92,7 +92,8 @@ class ImageData(WholeData):
         if trainer.state.fn == TrainerFn.FITTING and features_of is not None:
             found = features_of(tensors[0])
             blocks = blocks if found is tensors[0] else None
-            tensors = found, *tensors[1:]
+            if found is not tensors[0]:
+                tensors = found, *(tensor.to(found.device) for tensor in tensors[1:])
         if blocks is None and tensors[0].nbytes <= WHOLE_BYTES:
             tensors = tuple(tensor.to(trainer.strategy.root_device) for tensor in tensors)
         process, processes = trainer.global_rank, trainer.world_size

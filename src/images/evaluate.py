@@ -45,6 +45,7 @@ from src.images.regression import ImageRegressor
 from src.images.tags import ImageTagger
 from src.reporting.metrics import begin_report, write_metrics
 from src.reporting.noise import gains_of_classes, noise_of, write_losses
+from src.reporting.rows import evenly
 from src.reporting.tables import markdown_table, print_metrics
 from src.training.metrics import calibration_error
 
@@ -290,11 +291,12 @@ def _logits(model: ImageModel, images: Tensor, name: str | None = None) -> Tenso
 
 
 def _logistic_regression(train: Tensor, target: Tensor, test: Tensor, classes: int) -> Tensor:
-    """Log-probabilities (N, K) of multinomial logistic regression on the first training images.
+    """Log-probabilities (N, K) of multinomial logistic regression on `BASELINE_IMAGES` training images.
 
     Large images are reduced to `BASELINE_SIDE` pixels a side: it would take hours with all of them.
     """
-    images, codes = train[:BASELINE_IMAGES], target[:BASELINE_IMAGES]
+    some = evenly(len(train), BASELINE_IMAGES)  # the rows of a class may be neighbours
+    images, codes = train[some], target[some]
     brightest = float(images.max())
     large = max(images.shape[2:]) > 2 * BASELINE_SIDE
 

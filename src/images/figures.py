@@ -18,6 +18,8 @@ from src.reporting.figures import save_figure
 MOST_WRONG = (4, 6)  # rows, columns
 MAPS_SHOWN = 8
 OCCLUDED = 8
+MOST_NUMBERS = 90  # classes of a confusion matrix with numbers and names
+SIDE_WITHOUT = 12.0  # inches
 
 
 def plot_confusion(target: Tensor, probabilities: Tensor, classes: list[str], path: Path) -> None:
@@ -32,7 +34,7 @@ def plot_confusion(target: Tensor, probabilities: Tensor, classes: list[str], pa
     # imported here: it takes half a second, and predict uses the feature maps of this module only
     from sklearn.metrics import ConfusionMatrixDisplay
 
-    side = max(5.0, 0.55 * len(classes))
+    side = max(5.0, 0.55 * len(classes)) if len(classes) <= MOST_NUMBERS else SIDE_WITHOUT
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     ConfusionMatrixDisplay.from_predictions(
@@ -43,8 +45,11 @@ def plot_confusion(target: Tensor, probabilities: Tensor, classes: list[str], pa
         xticks_rotation=45,
         cmap="Blues",
         colorbar=False,
+        include_values=len(classes) <= MOST_NUMBERS,
         ax=axes,
     )
+    if len(classes) > MOST_NUMBERS:
+        axes.set(xticks=[], yticks=[])
     axes.set(xlabel="predicted", ylabel="actual", title="Test images")
     save_figure(figure, path)
 
@@ -212,14 +217,18 @@ def feature_maps(network: nn.Module, image: Tensor) -> list[tuple[str, NDArray[n
 
 
 def _size_formula(layer: nn.Module, input: Tensor, output: Tensor) -> str:
-    """The height: floor((H + 2 padding - dilation (kernel - 1) - 1) / stride) + 1, with its numbers."""
+    """The size, with the formula of its height, (H + 2 padding - kernel) / stride + 1, if that holds."""
 
     def first(value: Any) -> int:
         return int(value[0] if isinstance(value, tuple) else value)
 
     name = type(layer).__name__
-    kernel, stride, padding = (first(getattr(layer, key)) for key in ("kernel_size", "stride", "padding"))
     size = " x ".join(map(str, output.shape[1:]))
+    if isinstance(layer.padding, str):  # "same" or "valid"
+        return f"{name}: {size}"
+    kernel, stride, padding = (first(getattr(layer, key)) for key in ("kernel_size", "stride", "padding"))
+    if (input.shape[2] + 2 * padding - kernel) // stride + 1 != output.shape[2]:  # dilated, or rounded up
+        return f"{name}: {size}"
     return f"{name}: {size}; ({input.shape[2]} + 2*{padding} - {kernel}) / {stride} + 1 = {output.shape[2]}"
 
 

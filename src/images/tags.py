@@ -64,7 +64,9 @@ class ImageTagger(ImageModel):
 
     def training_metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
         """The F1 over all images and labels."""
-        return {"micro_f1": multilabel_f1_score(outputs, target, len(self.classes), average="micro")}
+        return {
+            "micro_f1": multilabel_f1_score(outputs.sigmoid(), target, len(self.classes), average="micro")
+        }
 
     def metrics_of(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
         """F1, average precision and subset accuracy of logits (N, K) and labels (N, K).
@@ -75,7 +77,7 @@ class ImageTagger(ImageModel):
         """
         labels = len(self.classes)
         metrics = {
-            "f1": multilabel_f1_score(outputs, target, labels, average="macro"),
+            "f1": multilabel_f1_score(outputs.sigmoid(), target, labels, average="macro"),
             **self.training_metrics_of(outputs, target),
             "subset_accuracy": ((outputs > 0) == target.bool()).all(dim=1).float().mean(),
         }

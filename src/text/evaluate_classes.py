@@ -20,6 +20,7 @@ from src.bundle.bundle import Bundle
 from src.core.documents import parsed_json
 from src.reporting.figures import plot_confusion_matrix
 from src.reporting.noise import gains_of_classes, noise_of, write_losses
+from src.reporting.rows import evenly
 from src.reporting.tables import markdown_table
 from src.text.classifier import TextClassifier
 from src.text.data import DocumentBatches, load_split
@@ -111,7 +112,8 @@ def _logistic_regression(
     """
     counter = TfidfVectorizer(analyzer=_tokens_and_pairs, sublinear_tf=True)
     documents = {name: _documents(prepared, name, preprocessing.vocabulary) for name in target}
-    training, codes = documents["train"][:BASELINE_DOCUMENTS], target["train"][:BASELINE_DOCUMENTS]
+    some = evenly(len(documents["train"]), BASELINE_DOCUMENTS)  # the documents of a class may be neighbours
+    training, codes = [documents["train"][row] for row in some], target["train"][some]
     weights: dict[str, csr_matrix] = {"train": counter.fit_transform(training)}
     weights |= {name: counter.transform(documents[name]) for name in ("validation", "test")}
     # one thread: the sums do not depend on the number of cores

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from lightning import LightningModule, Trainer
-from lightning.fabric.utilities.apply_func import move_data_to_device
 from torch import Tensor, nn
 from torch.utils import data
 from torchmetrics import Metric, MetricCollection
@@ -95,15 +94,16 @@ class Attributes:
         Args:
             state: of `state`.
         """
-        state = move_data_to_device(state, self.module.device)
+        device = self.module.device
         owners = dict(self._owners())
         for (owner, name), value in state["values"].items():
             if owner in owners:
-                put(_namespace(owners[owner]), name, loaded(value))
+                put(_namespace(owners[owner]), name, loaded(value, device))
         metrics = dict(named_metrics(self.module))
         for name, (updates, states) in state["metrics"].items():
             if name in metrics:
-                vars(metrics[name]).update(states, _update_count=updates, _computed=None)
+                values = {key: loaded(part, device) for key, part in states.items()}
+                vars(metrics[name]).update(values, _update_count=updates, _computed=None)
 
     def warn_of_others(self) -> None:
         """Name what cannot be stored: what the first epoch has changed, and iterators that go on after it."""

@@ -3,6 +3,7 @@
 import csv
 import logging
 import math
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,6 +29,7 @@ HISTORY = "history.csv"
 logger = logging.getLogger(__name__)
 
 USUAL_MONITORS = ("validation/loss", "val_loss", "val/loss", "valid_loss", "validation_loss")
+OF_VALIDATION = re.compile(r"(val|valid|validation)[/_]")
 MOST_OF_THE_TIME = 0.01  # the share of the time that checkpoints may take
 FIRST_GUESS = 0.01  # seconds to save a checkpoint, until one was saved
 
@@ -93,6 +95,7 @@ class ResumableCheckpoint(Checkpoint):
         self.weights: frozenset[str] | None = None
         self.resuming = False  # within an epoch
         self.validated = False
+        self.warned = False  # of a missing monitor
         self.averaged: dict[str, Tensor] = {}
         self.optimizer_states: list[dict[str, Any]] = []
         self.latest: dict[str, Tensor] = {}
@@ -316,7 +319,7 @@ class ResumableCheckpoint(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Validate after the last of `max_steps`, although it may be within an epoch."""
-        if trainer.global_step == trainer.max_steps:
+        if 0 < trainer.max_steps <= trainer.global_step:  # which counts the steps of all optimizers
             trainer.should_stop = True
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -330,9 +333,7 @@ class ResumableCheckpoint(Checkpoint):
         row = {"epoch": self.epochs + 1, "learning_rate": self.learning_rate}
         metrics = sorted(trainer.callback_metrics.items())
         row |= {
-            name: float(value)
-            for name, value in metrics
-            if self.validated or not name.startswith(("validation/", "val_"))
+            name: float(value) for name, value in metrics if self.validated or not OF_VALIDATION.match(name)
         }
         for name in row:
             if name.endswith("loss") and not math.isfinite(row[name]):
@@ -340,16 +341,17 @@ class ResumableCheckpoint(Checkpoint):
                     f"{name} became {row[name]} in epoch {row['epoch']}; try a lower learning rate or "
                     "--trainer.gradient_clip_val=1"
                 )
-        monitor = self.monitor or next((name for name in USUAL_MONITORS if name in row), None)
+        self.rows.append(row)
+        monitor = self.chosen_by
         if self.monitor and self.monitor not in row and (self.validated or "val" not in self.monitor):
             raise _no_metric(self.monitor, row)
-        if monitor is None and not self.rows:
+        if monitor is None and not self.warned and (self.validated or not trainer.enable_validation):
+            self.warned = True
             logger.warning(
                 "no monitor is set and none of %s is logged: the last epoch is kept; metrics: %s",
                 ", ".join(USUAL_MONITORS),
                 ", ".join(row),
             )
-        self.rows.append(row)
         if self._better(row, monitor):
             self.best_row = row
             self.best_weights = self.averaged or _copy(pl_module)

@@ -137,8 +137,24 @@ class Exactness(Callback):
         """Seed the generators for what a module or callback draws at the start of an epoch."""
         if self.every_generator:
             seed_everything(*self._epoch(trainer), -1)
+            _seed_device(pl_module, derived_seed(*self._epoch(trainer), -1))
 
     on_validation_epoch_start = on_test_epoch_start = on_train_epoch_start
+
+    def on_validation_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Seed the generator of a GPU for what the module draws; the loader has seeded that of the CPU."""
+        if self.every_generator:
+            position = batch_idx * trainer.world_size + trainer.global_rank
+            _seed_device(pl_module, derived_seed(*self._epoch(trainer), dataloader_idx, position))
+
+    on_test_batch_start = on_validation_batch_start
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -154,11 +170,16 @@ class Exactness(Callback):
                 self.own = own_generators(pl_module)
             seed_generators(self.own, self.seed, epoch, position)
         torch.default_generator.manual_seed(seed)
-        device = pl_module.device
-        if device.type == "cuda":
-            torch.cuda.default_generators[device.index or 0].manual_seed(seed)
-        elif device.type == "mps":
-            torch.mps.manual_seed(seed)
+        _seed_device(pl_module, seed)
+
+
+def _seed_device(module: LightningModule, seed: int) -> None:
+    """Seed the generator of the GPU that a module is on, if it is on one."""
+    device = module.device
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
 
 
 def begin_loaders(trainer: Trainer) -> None:

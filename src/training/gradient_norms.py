@@ -14,15 +14,16 @@ class GradientNorms(Callback):
 
     `gradient_norm/<layer>` is the Euclidean norm of the gradient of the weights, averaged over the steps.
     `dead/<layer>` is the share of the units of a ReLU that were 0 for every example of the epoch: they have
-    no gradient and do not learn.
+    no gradient and do not learn. Units are those of dense layers and of convolutions of images and volumes;
+    other outputs, such as (B, T, H), are left out. A ReLU that follows several layers has the units of all.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Register a hook on every ReLU."""
         self.norms: dict[str, Tensor] = {}
         self.steps = 0
-        self.alive: dict[str, Tensor] = {}
-        self.saved: tuple[dict[str, Tensor], dict[str, Tensor]] = {}, {}
+        self.alive: dict[tuple[str, int], Tensor] = {}  # by layer and number of units
+        self.saved: tuple[dict[str, Tensor], dict[tuple[str, int], Tensor]] = {}, {}
         self.hooks = []
         for name, module in pl_module.named_modules():
             if isinstance(module, nn.ReLU):
@@ -39,16 +40,17 @@ class GradientNorms(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Move what a checkpoint had to the device that trains."""
-        self.norms, self.alive = (
-            {name: tensor.to(pl_module.device) for name, tensor in part.items()} for part in self.saved
-        )
+        norms, alive = self.saved
+        self.norms = {name: tensor.to(pl_module.device) for name, tensor in norms.items()}
+        self.alive = {key: tensor.to(pl_module.device) for key, tensor in alive.items()}
 
     def _watch(self, name: str, pl_module: LightningModule) -> Any:
         def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-            if pl_module.training:
+            if pl_module.training and output.ndim in (2, 4, 5):
                 # units are the second dimension, in dense layers and convolutions
                 alive = (output.detach() > 0).transpose(0, 1).flatten(1).any(dim=1)
-                self.alive[name] = self.alive[name] | alive if name in self.alive else alive
+                key = name, len(alive)
+                self.alive[key] = self.alive[key] | alive if key in self.alive else alive
 
         return hook
 
@@ -65,9 +67,12 @@ class GradientNorms(Callback):
         """Log the values of the epoch and reset them."""
         for name, norm in self.norms.items():
             trainer.callback_metrics[f"gradient_norm/{name.removesuffix('.weight')}"] = norm / self.steps
-        for name, alive in self.alive.items():
-            alive = trainer.strategy.reduce(alive.int(), reduce_op="max")  # each process has other rows
-            trainer.callback_metrics[f"dead/{name}"] = 1 - alive.float().mean()
+        for layer in dict.fromkeys(name for name, _ in self.alive):
+            parts = [alive for (name, _), alive in self.alive.items() if name == layer]
+            alive = trainer.strategy.reduce(
+                torch.cat(parts).int(), reduce_op="max"
+            )  # each process has other rows
+            trainer.callback_metrics[f"dead/{layer}"] = 1 - alive.float().mean()
         self.norms, self.alive, self.steps = {}, {}, 0
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -17,6 +17,7 @@ Container = list | tuple | dict | set | deque
 LARGE = 1 << 20  # bytes of a value that is not compared by its content
 KIND = "kind of the container"  # the key of a stored one that torch's restricted loader does not know
 DEQUE = "deque"
+DEVICE = "tensor of a device"  # checkpoints are read into the memory of the CPU
 
 
 def is_plain(value: Any) -> bool:
@@ -42,19 +43,27 @@ def stored(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(map(stored, value))
     if isinstance(value, Tensor):
-        return value.detach().clone()
+        copy = value.detach().clone()
+        return copy if copy.device.type == "cpu" else {KIND: DEVICE, "items": copy}
     return value.copy() if isinstance(value, np.ndarray | set) else value
 
 
-def loaded(value: Any) -> Any:
-    """A value of `stored` as it was."""
+def loaded(value: Any, device: torch.device) -> Any:
+    """A value of `stored` as it was.
+
+    Args:
+        value: of a checkpoint, whose tensors are on the CPU.
+        device: for tensors that were not.
+    """
     if isinstance(value, dict):
-        items = {name: loaded(item) for name, item in value.items()}
+        items = {name: loaded(item, device) for name, item in value.items()}
         kind = items.get(KIND)
+        if kind == DEVICE:
+            return items["items"].to(device)
         if kind == DEQUE:
             return deque(items["items"], items["maxlen"])
         return items if kind is None else _class_of(kind)._make(items["items"])
-    return type(value)(map(loaded, value)) if isinstance(value, list | tuple) else value
+    return type(value)(loaded(item, device) for item in value) if isinstance(value, list | tuple) else value
 
 
 def put(attributes: dict[str, Any], name: str, value: Any) -> None:

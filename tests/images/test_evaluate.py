@@ -142,3 +142,13 @@ def test_one_image_of_each_answer_comes_first() -> None:
     assert evaluation._first_of_each_class(answers, 3).tolist() == [0, 3, 4]
     assert evaluation._first_of_each_class(answers, 4).tolist() == [0, 1, 3, 4]
     assert evaluation._first_of_each_class(answers, 9).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_the_baseline_sees_all_classes_of_sorted_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.zeros(60, 1, 2, 2, dtype=torch.uint8)
+    target = torch.arange(3).repeat_interleave(20)
+    for code in range(3):
+        images[target == code, 0, code // 2, code % 2] = 200
+    monkeypatch.setattr(evaluation, "BASELINE_IMAGES", 12)  # the first are all of one class
+    answers = evaluation._logistic_regression(images, target, images[::20], 3)
+    assert answers.argmax(dim=1).tolist() == [0, 1, 2]

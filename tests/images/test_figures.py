@@ -1,7 +1,11 @@
+from pathlib import Path
+
+import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from src.images.figures import feature_maps, occlusion
+from src.images.figures import feature_maps, occlusion, plot_confusion
 
 
 def test_feature_maps_are_described_with_the_formula_of_their_size() -> None:
@@ -25,3 +29,23 @@ def test_occlusion_finds_the_part_that_carries_the_answer() -> None:
     assert found[1, 6] == found.max() > 0.9
     assert (found[4:] == 0).all()
     assert (found[:, :5] == 0).all()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(1, 2, 3, padding="same"),
+        nn.Conv2d(1, 2, 3, padding=2, dilation=2),
+        nn.MaxPool2d(2, ceil_mode=True),
+    ],
+)
+def test_other_layers_are_described_by_their_size(layer: nn.Module) -> None:
+    (description, maps), *_ = feature_maps(nn.Sequential(layer), torch.zeros(1, 1, 5, 5))
+    assert description == f"{type(layer).__name__}: {' x '.join(map(str, maps.shape))}"
+
+
+def test_a_confusion_matrix_of_many_classes_has_a_size_that_can_be_drawn(tmp_path: Path) -> None:
+    target = torch.arange(1000)
+    plot_confusion(target, torch.eye(1000), list(map(str, range(1000))), tmp_path / "many.png")
+    with Image.open(tmp_path / "many.png") as picture:
+        assert max(picture.size) < 2000

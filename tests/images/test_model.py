@@ -154,6 +154,19 @@ def some_images(count: int = 64, side: int = 8) -> Tensor:
     return torch.randint(1, 256, (count, 1, side, side), dtype=torch.uint8, generator=generator)
 
 
+@pytest.mark.parametrize("parts", [{"resized_crop": 0.3}, {"rotation": 30.0}, {"noise": 0.1, "colour": 0.3}])
+def test_augmentation_is_of_float32_whatever_the_precision(parts: dict[str, Any]) -> None:
+    images = some_images(8, 64)
+    plain = Augmentation(**parts)
+    torch.manual_seed(0)
+    expected = plain.changed(images, 255)
+    torch.manual_seed(0)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = plain.changed(images, 255)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
 def test_without_augmentation_images_are_unchanged() -> None:
     images = some_images()
     assert torch.equal(augmented(images).round(), images.float())

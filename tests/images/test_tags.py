@@ -207,3 +207,12 @@ def test_a_proposal_sees_several_labels(table: str, label: Any) -> None:
     assert proposal.findings[0].startswith("raw: 60 images, grey")
     assert "3 labels ('left', 'right', 'top')" in proposal.findings[1]
     prepare(Path("raw"), Path("again"), Preparation(**keys))
+
+
+@pytest.mark.usefixtures("scenes")
+def test_small_logits_are_no_probabilities() -> None:
+    learnt = Preprocessing.load(PREPARED)
+    model = ImageTagger(learnt, Passing)
+    outputs = torch.tensor([[0.2, 0.4, 0.1]])  # probabilities above 1/2
+    metrics = model.metrics_of(outputs, torch.tensor([[1, 1, 1]], dtype=torch.uint8))
+    assert metrics["f1"] == metrics["micro_f1"] == metrics["subset_accuracy"] == 1

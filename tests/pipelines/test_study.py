@@ -513,8 +513,10 @@ def test_workers_share_out_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert devices_of(3) == [None, None, None]
     monkeypatch.setattr(workers_module.shutil, "which", lambda name: "/bin/nvidia-smi")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert devices_of(3) == [0, 1]
-    assert devices_of(1) == [0]
+    assert devices_of(3) == ["0", "1"]
+    assert devices_of(1) == ["0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 5")
+    assert devices_of(3) == ["2", "5"]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert devices_of(2) == [None, None]
 

@@ -56,3 +56,32 @@ def test_other_activations_are_not_judged(monkeypatch: pytest.MonkeyPatch) -> No
     model.active = nn.Sigmoid()  # type: ignore[assignment]
     record.setup(SimpleNamespace(), model, "fit")  # type: ignore[arg-type]
     assert record.hooks == []
+
+
+class Reused(LightningModule):
+    """One ReLU after two layers of different widths, and one of sequences of different lengths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.narrow = nn.Linear(1, 3), nn.Linear(3, 1)
+        self.active, self.of_tokens = nn.ReLU(), nn.ReLU()
+        with torch.no_grad():
+            self.wide.weight.copy_(torch.tensor([[1.0], [1.0], [-1.0]]))
+            self.narrow.weight.fill_(-1)
+            self.wide.bias.zero_()
+            self.narrow.bias.zero_()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.of_tokens(torch.zeros(2, int(inputs.sum()), 4))
+        return self.active(self.narrow(self.active(self.wide(inputs))))
+
+
+def test_a_relu_has_the_units_of_all_layers_before_it() -> None:
+    model, record = Reused(), GradientNorms()
+    strategy = SimpleNamespace(reduce=lambda alive, reduce_op: alive)
+    trainer: Any = SimpleNamespace(callback_metrics={}, strategy=strategy)
+    record.setup(trainer, model, "fit")
+    model(torch.tensor([[1.0]]))
+    model(torch.tensor([[2.0]]))
+    record.on_train_epoch_end(trainer, model)
+    assert trainer.callback_metrics == {"dead/active": 0.5}  # one of three, and the one of the other layer

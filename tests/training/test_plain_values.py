@@ -30,7 +30,7 @@ class Move(NamedTuple):
 def test_a_checkpoint_has_containers_as_they_were(value: Any, tmp_path: Path) -> None:
     assert is_plain(value)
     torch.save(stored(value), tmp_path / "a.ckpt")
-    found = loaded(torch.load(tmp_path / "a.ckpt", weights_only=True))
+    found = loaded(torch.load(tmp_path / "a.ckpt", weights_only=True), torch.device("cpu"))
     assert found == value
     assert repr(found) == repr(value)  # with the greatest length of a deque
 
@@ -131,3 +131,12 @@ def test_what_cannot_be_compared_has_no_mark(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(plain_values, "LARGE", 1000)
     assert mark(lambda: None) is None
     assert mark([torch.eye(1000).to_sparse()]) is None
+
+
+def test_tensors_go_back_to_the_device_that_they_were_on() -> None:
+    # a device without memory, in place of a GPU
+    value = {"losses": [torch.zeros(2), torch.zeros(3, device="meta")], "best": torch.ones(1)}
+    found = loaded(stored(value), torch.device("meta"))
+    assert [tensor.device.type for tensor in found["losses"]] == ["cpu", "meta"]
+    assert found["losses"][1].shape == (3,)
+    assert torch.equal(found["best"], torch.ones(1))

@@ -17,8 +17,9 @@ from lightning.pytorch import callbacks, loggers
 from lightning.pytorch.strategies import ModelParallelStrategy
 from safetensors.torch import load_file
 
+from pipelines.evaluate import evaluate
 from src.core.errors import ConfigurationError
-from src.training import compilation
+from src.training import compilation, exactness
 from src.training.options import require_usable, require_whole_weights
 from tests.support import cli, contents
 from tests.training import trainer_features
@@ -272,3 +273,79 @@ def test_the_validation_before_the_training_is_as_long_as_asked_for(
     configure({"max_epochs": 1, **({} if given is None else {"num_sanity_val_steps": given})})
     assert fit() == 0
     assert sum(seen) == steps
+
+
+# -------------------------------------------------------------------------- the kept epoch and the bundle
+
+
+def test_an_epoch_without_validation_is_not_the_best(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    configure({"max_epochs": 5, "check_val_every_n_epoch": 2}, "Rising")
+    assert fit() == 0
+    assert "best of 5 epochs: 2" in capsys.readouterr().out
+    assert "the last epoch is kept" not in caplog.text
+    _, history = trained()
+    assert [row.rpartition(",")[2] for row in history.splitlines()[1:]] == ["", "2.0", "", "4.0", ""]
+
+
+def test_a_module_without_a_usual_monitor_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    configure({"max_epochs": 4, "check_val_every_n_epoch": 2}, "Unmonitored")
+    assert fit() == 0
+    assert caplog.text.count("the last epoch is kept") == 1
+
+
+@pytest.mark.parametrize("steps", [5, 6])
+def test_max_steps_of_two_optimizers_ends_with_a_validation(steps: int) -> None:
+    configure({"max_epochs": -1, "max_steps": steps}, "TwoOptimizers", monitor="val_loss")
+    assert cli("fit", "--config=mine.yaml") == 0
+    assert Path("models/mine/model.safetensors").is_file()
+
+
+def test_parameters_of_one_memory_are_kept() -> None:
+    configure({"max_epochs": 1}, "Tied")
+    assert cli("fit", "--config=mine.yaml") == 0
+    weights = load_file("models/mine/model.safetensors")
+    assert torch.equal(weights["again.weight"], weights["net.4.weight"])
+    assert cli("test", "--config=mine.yaml") == 0
+
+
+def test_a_bundle_of_float64_is_judged_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    configure({"max_epochs": 1, "precision": "64-true"}, data="Doubles")
+    assert cli("fit", "--config=mine.yaml") == 0
+    trained_weight = load_file("models/mine/model.safetensors")["net.0.weight"]
+    assert not torch.equal(trained_weight, trained_weight.float().double())
+    seen: list[torch.Tensor] = []
+    step = Classifier.test_step
+
+    def noted(self: Classifier, *arguments: Any) -> None:
+        seen.append(self.net[0].weight.detach().clone())
+        step(self, *arguments)
+
+    monkeypatch.setattr(Classifier, "test_step", noted)
+    assert cli("test", "--config=mine.yaml") == 0
+    evaluate("mine")
+    assert all(torch.equal(weight, trained_weight) for weight in seen)
+    assert len(seen) > 1
+    assert cli("predict", "--config=mine.yaml") == 0
+
+
+def test_a_monitor_that_is_never_a_number_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    configure({"max_epochs": 2}, "NeverANumber", monitor="val_auc")
+    assert cli("fit", "--config=mine.yaml") == 2
+    assert "monitor: 'val_auc' was not a number in any epoch" in capsys.readouterr().err
+
+
+def test_what_a_module_draws_on_a_device_in_validation_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[tuple[str, int]] = []
+    monkeypatch.setattr(
+        exactness, "_seed_device", lambda module, seed: seeds.append((str(module.trainer.state.stage), seed))
+    )
+    configure({"max_epochs": 2, "num_sanity_val_steps": 0})
+    assert fit() == 0
+    validation = [seed for stage, seed in seeds if stage.endswith("VALIDATING")]
+    assert len(validation) == 2 * 4  # the start and three batches, in two epochs
+    assert validation[:4] == validation[4:]
+    assert len(set(validation)) == 4
+    training = [seed for stage, seed in seeds if stage.endswith("TRAINING")]
+    assert len(training) == len(set(training)) == 2 * 7

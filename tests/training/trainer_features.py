@@ -14,7 +14,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 from src.training.options import ARGUMENTS, CALLBACKS
-from tests.training.ordinary import Classifier, PointsData
+from tests.training.ordinary import Classifier, Points, PointsData
 
 PAGE = Path(__file__).parents[2] / "docs" / "trainer.md"
 EXACT, WORKS, REFUSED = "works and exact", "works", "refused"
@@ -34,6 +34,68 @@ class Finetuned(Classifier):
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer = torch.optim.SGD(trained, lr=self.lr, momentum=0.9)
         return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.5)]
+
+
+class Rising(Classifier):
+    """A classifier whose validation gets worse with each epoch."""
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val_loss", float(self.current_epoch + 1))
+
+
+class Unmonitored(Classifier):
+    """A classifier with a metric of the validation that no name tells as its loss."""
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("quality", float(self.current_epoch))
+
+
+class NeverANumber(Classifier):
+    """A classifier whose area under the curve is of one class."""
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val_auc", float("nan"))
+
+
+class TwoOptimizers(Classifier):
+    """A classifier that steps two optimizers by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        loss = super().training_step(batch, batch_idx)
+        first, second = self.optimizers()  # type: ignore[misc]
+        self.manual_backward(loss)
+        for optimizer in (first, second):
+            optimizer.step()
+            optimizer.zero_grad()
+
+    def configure_optimizers(self) -> Any:
+        return [torch.optim.SGD(self.net[place].parameters(), lr=0.01) for place in (0, 4)]
+
+
+class Tied(Classifier):
+    """A classifier with a second parameter for the memory of the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.again = torch.nn.Linear(8, 3)
+        self.again.weight = torch.nn.Parameter(self.net[4].weight)
+
+
+class DoublePoints(Points):
+    def __getitem__(self, index: int) -> Any:
+        x, y = super().__getitem__(index)
+        return x.double(), y
+
+
+class Doubles(PointsData):
+    """Rows of float64."""
+
+    def setup(self, stage: str) -> None:
+        self.train = self.validation = DoublePoints()  # type: ignore[assignment]
 
 
 class Batches(PointsData):
