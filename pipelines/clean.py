@@ -1,5 +1,7 @@
 """List what runs/, caches and W&B hold, and remove what nothing refers to."""
 
+import contextlib
+import os
 import re
 import shutil
 import time
@@ -170,13 +172,21 @@ def leftovers() -> Iterator[Entry]:
 def size_of(path: Path) -> int:
     """The bytes of all files; links are not followed."""
     paths = path.rglob("*") if path.is_dir() and not path.is_symlink() else [path]
-    return sum(each.lstat().st_size for each in paths if not each.is_dir() or each.is_symlink())
+    found = (_status(each) for each in paths if not each.is_dir() or each.is_symlink())
+    return sum(status.st_size for status in found if status)
 
 
 def newest(path: Path) -> float:
     """The time of the last change of a file or of anything in a folder."""
     paths = [path, *(path.rglob("*") if path.is_dir() else ())]
-    return max(each.lstat().st_mtime for each in paths)
+    return max((status.st_mtime for each in paths if (status := _status(each))), default=0.0)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """The status of a file; None if it has been removed meanwhile, such as a file that a training writes."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.lstat()
+    return None
 
 
 def groups(sizes: dict[Entry, int]) -> dict[str, dict[Entry, int]]:

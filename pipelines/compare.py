@@ -6,6 +6,7 @@ the models and studies whose metrics differ from those of another revision of gi
 
 import math
 import sys
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -78,7 +79,9 @@ def compare(
     if sort:
         column = _column(table, sort.removeprefix("-"))
         rising = not sort.startswith("-")
-        table = table.sort_values(column, ascending=rising, kind="stable", na_position="last")
+        table = table.sort_values(
+            column, ascending=rising, kind="stable", na_position="last", key=_comparable
+        )
     if columns:
         table = table[[_column(table, column) for column in columns]]
 
@@ -268,16 +271,31 @@ def _usual_columns(table: pd.DataFrame, metrics: set[str], name: str) -> list[st
     return [str(column) for column in table if is_shown(str(column))]
 
 
+def _comparable(values: pd.Series) -> pd.Series:
+    """Values that can be sorted: those of several kinds as texts."""
+    kinds = {"number" if isinstance(value, int | float) else type(value) for value in values[values.notna()]}
+    if len(kinds) > 1 or kinds & {dict, list}:
+        return values.where(values.isna(), values.map(str))
+    return values
+
+
+def _short_names(columns: list[str]) -> dict[str, str]:
+    """The last part of each name, or all of it where others end alike."""
+    ends = Counter(column.rpartition(".")[2] for column in columns)
+    return {column: end if ends[end := column.rpartition(".")[2]] == 1 else column for column in columns}
+
+
 def _print(table: pd.DataFrame, title: str, sort: str | None) -> None:
     """Print a table, each column whole; on a terminal those that fit, the metrics first."""
     sorted_by = _column(table, sort.removeprefix("-")) if sort else None
-    cells = {str(column).rpartition(".")[2]: [_shown(value) for value in table[column]] for column in table}
+    names = _short_names([str(column) for column in table])
+    cells = {names[str(column)]: [_shown(value) for value in table[column]] for column in table}
     index = str(table.index.name)
     cells = {index: list(map(str, table.index)), **cells}
     widths = {column: max(map(len, [column, *rows])) + 3 for column, rows in cells.items()}
     left_out: list[str] = []
     console = Console() if sys.stdout.isatty() else Console(width=sum(widths.values()) + 1)
-    first = {index: 0, str(sorted_by).rpartition(".")[2]: 1}
+    first = {index: 0, names.get(str(sorted_by), ""): 1}
     room = console.width - 1
     for column in sorted(cells, key=lambda column: first.get(column, 2 if column.startswith(TEST) else 3)):
         if widths[column] <= room or column in first:

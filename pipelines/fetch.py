@@ -6,6 +6,7 @@ import logging
 import re
 import shutil
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib import import_module
@@ -311,7 +312,8 @@ def _description(path: Path) -> dict[str, Any]:
         return {"sha256": folder_digest(path), "bytes": size, "files": len(files)}
     description: dict[str, Any] = {"sha256": file_digest(path), "bytes": path.stat().st_size}
     if path.suffix == ".csv":
-        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        # a cell may be too long for the reader, or be never closed
+        with suppress(csv.Error), path.open(encoding="utf-8", errors="replace", newline="") as file:
             description["rows"] = max(sum(1 for _ in csv.reader(file)) - 1, 0)
     return description
 

@@ -27,7 +27,10 @@ LOCK_FILE = RUNS / "new_task.lock"
 LOCK_SECONDS = 120
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")
 # names with another meaning in params.yaml, runs/ or dvc.yaml
-RESERVED = ("tasks", "models", "studies", "more_studies", "cells", "prepared", "wandb", "key", "item")
+RESERVED = (
+    *("tasks", "models", "studies", "more_studies", "key", "item"),
+    *("cells", "prepared", "wandb", "registry", "compiled"),
+)
 
 DESCRIPTION = """Look at new data and propose a task: write its lines and section in params.yaml, and
 configs/NAME.yaml, with comments about the data. Then `dvc repro evaluate@NAME` fetches, prepares, trains and

@@ -34,7 +34,9 @@ def read_parameters() -> dict[str, Any]:
         raise ConfigurationError(
             f"{PARAMETERS} is not here; run the command in the project's root folder"
         ) from None
-    except yaml.YAMLError as error:
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{PARAMETERS} is not UTF-8: {error}; save it as UTF-8") from None
+    except (yaml.YAMLError, ValueError) as error:  # such as a date of month 13
         raise ConfigurationError(f"{PARAMETERS} is not valid YAML: {error}") from None
     if isinstance(parameters, dict) and "tasks" in parameters and parameters["tasks"] is None:
         parameters["tasks"] = {}  # all were removed

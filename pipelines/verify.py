@@ -46,7 +46,8 @@ def verify(model: str | None = None, keep: Path | None = None) -> None:
     # a process that is still running may write there; that must not hide the result
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         clone = keep or Path(place, "clone")
-        _git(Path(), "clone", "--quiet", ".", str(clone))
+        _git(Path(), "clone", "--quiet", _git(Path(), "rev-parse", "--show-toplevel"), str(clone))
+        clone /= _git(Path(), "rev-parse", "--show-prefix")  # of a project in a subfolder of its repository
         committed = _stages(clone)
         architecture = platform.machine()
         if architecture not in X86:
@@ -193,9 +194,10 @@ def _difference(old: Path, new: Path) -> str:
     """The difference of two files: of tensors the largest distance, of others the first differing byte."""
     if new.suffix == ".safetensors":
         import numpy as np
-        from safetensors.numpy import load_file
 
-        before, after = load_file(old), load_file(new)
+        from src.bundle.bundle import arrays_of
+
+        before, after = arrays_of(old), arrays_of(new)
         if {name: tensor.shape for name, tensor in before.items()} != {
             name: tensor.shape for name, tensor in after.items()
         }:

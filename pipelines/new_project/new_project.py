@@ -78,7 +78,7 @@ def new_project(folder: Path, kinds: list[str], examples: str = "one", name: str
     """
     name = name or folder.resolve().name
     commit = _check(folder, kinds, name)
-    root = Path.cwd()
+    root, identity = Path.cwd(), _identity()
     files = [Path(path) for path in git("ls-files", "-z").split("\0") if path]
     with written_whole(folder.absolute()) as place:
         for path in files:
@@ -93,7 +93,7 @@ def new_project(folder: Path, kinds: list[str], examples: str = "one", name: str
             _reduce_documentation()
             _rename(name)
             _write_readme(name, kinds, tasks, commit)
-            _commit(name, commit)
+            _commit(name, commit, identity)
     shown = f"the example {', '.join(tasks)}" if tasks else "no example"
     print(f"written and committed: {folder}/, the project {name} with {', '.join(kinds)}; {shown}")
     print(f"\ncd {folder} && make repro")
@@ -116,17 +116,29 @@ def _check(folder: Path, kinds: list[str], name: str) -> str:
             f"{folder} lies in this project; name a folder outside of it, such as ../{name}"
         )
     read_parameters()  # this is the root folder
+    _identity()
     try:
-        git("-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
+        return git("rev-parse", "HEAD")
+    except subprocess.CalledProcessError:
+        raise ConfigurationError("this folder is no git repository; clone the project with git") from None
+
+
+def _identity() -> list[str]:
+    """The options of git for a commit by who commits here, without a signature.
+
+    Raises:
+        ConfigurationError: git knows no name and address.
+    """
+    try:
+        found = git("-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
     except (OSError, subprocess.CalledProcessError):
         raise ConfigurationError(
             "git needs a name and an address for the first commit: git config --global user.name NAME && "
             "git config --global user.email ADDRESS"
         ) from None
-    try:
-        return git("rev-parse", "HEAD")
-    except subprocess.CalledProcessError:
-        raise ConfigurationError("this folder is no git repository; clone the project with git") from None
+    name, _, rest = found.rpartition(" <")
+    options = {"user.name": name, "user.email": rest.partition(">")[0], "commit.gpgsign": "false"}
+    return [part for key, value in options.items() for part in ("-c", f"{key}={value}")]
 
 
 def _remove_others(kinds: list[str], examples: str) -> list[str]:
@@ -257,8 +269,12 @@ def _write_readme(name: str, kinds: list[str], tasks: list[str], commit: str) ->
     Path("README.md").write_text(text, encoding="utf-8")
 
 
-def _commit(name: str, commit: str) -> None:
-    """Make the git repository and its first commit."""
+def _commit(name: str, commit: str, identity: list[str]) -> None:
+    """Make the git repository and its first commit.
+
+    Raises:
+        ConfigurationError: git refuses it, such as by a hook of all repositories.
+    """
     models = yaml.load(PARAMETERS.read_text(encoding="utf-8"), LOADER)["models"]  # noqa: S506
     git("init", "--quiet", "--initial-branch=main")
     git("add", "--all")
@@ -267,4 +283,7 @@ def _commit(name: str, commit: str) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / ".gitkeep").touch()
             git("add", "--force", str(folder / ".gitkeep"))
-    git("commit", "--quiet", "--message", f"Start {name}, made from Lockstep {commit[:12]}")
+    try:
+        git(*identity, "commit", "--quiet", "--message", f"Start {name}, made from Lockstep {commit[:12]}")
+    except subprocess.CalledProcessError as error:
+        raise ConfigurationError(f"git refuses the first commit: {error.stderr.strip()}") from None

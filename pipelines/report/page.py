@@ -20,6 +20,7 @@ from src.core.documents import flat_keys
 from src.core.errors import IntegrityError
 
 TEMPLATES = Path(__file__).parent
+MOST_SIDE = 16_383  # pixels of WebP
 WIDE = 1000  # pixels from which on a picture has a row of its own
 CHINESE = re.compile("[\u4e00-\u9fff]")
 DIGEST = re.compile("[0-9a-f]{64}")
@@ -122,6 +123,7 @@ def _compressed(path: Path) -> bytes:
         raise IntegrityError(
             f"{path} is not a picture ({error}); remove it, then run: dvc checkout"
         ) from None
+    picture.thumbnail((MOST_SIDE, MOST_SIDE))  # smaller ones stay as they are
     paper = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     stream = io.BytesIO()
     paper.save(stream, "WEBP", lossless=True, quality=25, method=2)

@@ -176,6 +176,8 @@ def _beside_table(name: str, models: list[str], metric: str) -> Table:
         value = value_of(read_json(REPORTS / model / "metrics.json", f"evaluate@{model}"), metric)
         found, difference = _losses(model), ""
         same = _prepared(model) == _prepared(name)
+        # models of words and of documents have other rows
+        same = same and losses is not None and found is not None and found.shape == losses.shape
         if model != name and losses is not None and found is not None and same:
             mean, half = mean_difference(found, losses)
             difference = f"{mean:+.4g} \u00b1 {half:.2g}"

@@ -35,8 +35,10 @@ from src.core.errors import ConfigurationError, DataError, LockstepError, Resour
 logger = logging.getLogger(__name__)
 
 SETTINGS = "LOCKSTEP_API"  # environment variable: the arguments of `application`, for further processes
+LONGEST_NAME = 100  # bytes
 MOST_ROWS, MOST_LINES, MOST_PICTURES, MOST_TEXTS, LONGEST_TEXT = 10_000, 100_000, 100, 100, 2000
 MOST_RESULTS = 2000  # of texts: their number times the whole numbers among the options
+MOST_CELLS = 4_000_000  # of a table
 MOST_CONNECTIONS = 64
 Inputs = list[Any] | pd.DataFrame | Path
 
@@ -84,12 +86,14 @@ class Service:
         if self.takes == "table":
             if not all(isinstance(row, dict) and all(map(_is_cell, row.values())) for row in items):
                 raise DataError(f"{self.key}: expected objects whose values are numbers, texts or null")
+            if len(items) * len({key for row in items for key in row}) > MOST_CELLS:
+                raise DataError(f"{self.key}: more than {MOST_CELLS:,} cells, rows times different keys")
             return pd.DataFrame(items), options
         if not all(isinstance(item, str) for item in items):
             raise DataError(f"{self.key}: expected texts")
         if self.takes == "pictures":
             return _decoded(items, folder), options
-        numbers = [value for name, value in options.items() if type(value) is int and name != "seed"]
+        numbers = [max(_whole(value), 1) for name, value in options.items() if name != "seed"]
         if max(map(len, items)) > LONGEST_TEXT or math.prod(numbers, start=len(items)) > MOST_RESULTS:
             raise DataError(
                 f"{self.key}: at most {LONGEST_TEXT:,} characters each, and {MOST_RESULTS:,} results: their "
@@ -304,11 +308,20 @@ def _decoded(texts: list[str], folder: Path) -> list[Any]:
     return _written([(str(number), content) for number, content in enumerate(contents, 1)], folder)
 
 
+def _whole(value: Any) -> int:
+    """The whole number that an option is read as, also of a text; 0 for others."""
+    try:
+        return int(float(value)) if isinstance(value, int | float | str) else 0
+    except (ValueError, OverflowError):
+        return 0
+
+
 def _written(files: list[tuple[str, bytes]], folder: Path) -> list[Any]:
     """Write files under their own names, each in a folder of its own."""
     paths = []
     for number, (name, content) in enumerate(files):
-        path = folder / str(number) / (Path(name.replace("\\", "/")).name[-100:] or "file")
+        last = Path(name.replace("\\", "/")).name.encode()[-LONGEST_NAME:].decode(errors="ignore")
+        path = folder / str(number) / (last if last.strip(".") else "file")
         path.parent.mkdir()
         path.write_bytes(content)
         paths.append(path)

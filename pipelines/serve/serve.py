@@ -1,7 +1,10 @@
 """A page to try the trained models on this machine: python -m pipelines.serve."""
 
+import atexit
 import logging
 import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LARGEST_PORT = 65_535
 SESSIONS = 32  # whose state is kept; a browser's tab begins one
 KEPT = (600, 3600)  # seconds between two deletions of uploads, and their age
 # gradio and its dependencies read them when they are imported
@@ -46,6 +50,8 @@ def serve(
     """
     if not (public or is_loopback(address)):
         raise ConfigurationError(f"other machines can reach {address}; add --public to allow it")
+    if not 0 <= port <= LARGEST_PORT:
+        raise ConfigurationError(f"--port: found {port}, expected 0 to {LARGEST_PORT}")
     if workers < 1 or (workers > 1 and not api):
         raise ConfigurationError(f"--workers: found {workers}; expected 1, or with --api 1 or more")
     bundles = bundle_folder(bundles)
@@ -78,6 +84,10 @@ def page(folder: Path) -> "gradio.Blocks":
     """
     folders = bundle_folders(folder)
     os.environ.update(SILENT)
+    if "GRADIO_TEMP_DIR" not in os.environ:  # gradio's own is shared by all users of the machine
+        uploads = tempfile.mkdtemp(prefix="lockstep-")
+        atexit.register(shutil.rmtree, uploads, ignore_errors=True)
+        os.environ["GRADIO_TEMP_DIR"] = uploads
     try:
         import gradio
     except ModuleNotFoundError:

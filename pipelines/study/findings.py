@@ -160,9 +160,9 @@ def _weight_norm(bundle: Path) -> float:
 
 
 def _weights(bundle: Path) -> dict[str, NDArray[np.floating]]:
-    from safetensors.numpy import load_file
+    from src.bundle.bundle import arrays_of
 
-    tensors = load_file(bundle / "model.safetensors")
+    tensors = arrays_of(bundle / "model.safetensors")
     return {name: tensor for name, tensor in tensors.items() if tensor.ndim > 1}
 
 

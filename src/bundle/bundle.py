@@ -19,6 +19,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, set_loader, set_parsing_settings
 from lightning import LightningModule
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.parameter import is_lazy
@@ -106,6 +107,15 @@ def tensors_digest(tensors: dict[str, Tensor]) -> str:
         # as bytes, since NumPy has no bfloat16
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def arrays_of(path: Path) -> dict[str, NDArray[Any]]:
+    """The tensors of a safetensors file as arrays; bfloat16, which NumPy does not have, as float32."""
+    tensors = load_file(path)
+    return {
+        name: (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        for name, tensor in tensors.items()
+    }
 
 
 def weights_of(model: LightningModule) -> dict[str, Tensor]:

@@ -4,7 +4,9 @@
 stage. `python -m pipelines.promote` makes them; `gto show` and `dvc artifacts` read them.
 """
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -111,8 +113,10 @@ def fetched(name: str, commit: str, label: str) -> Path:
     if (folder / MANIFEST).is_file():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{name}.partial")
-    command = [sys.executable, "-m", "dvc", "get", ".", f"{MODELS}/{name}", "--rev", commit]
+    partial = folder.with_name(f".{name}.{os.getpid()}.partial")  # another process may fetch it, too
+    # DVC takes the root of a git repository, which may have the project in a subfolder
+    root, inner = (git("rev-parse", part, folder=home()) for part in ("--show-toplevel", "--show-prefix"))
+    command = [sys.executable, "-m", "dvc", "get", root, f"{inner}{MODELS}/{name}", "--rev", commit]
     command += ["--out", str(partial.absolute()), "--force", "--quiet"]
     done = subprocess.run(command, cwd=home(), capture_output=True, text=True)  # noqa: S603
     if done.returncode:
@@ -121,5 +125,10 @@ def fetched(name: str, commit: str, label: str) -> Path:
             f"DVC does not have {MODELS}/{name} of {label} (commit {commit[:12]}): {reason}; "
             "fetch it where it was trained: dvc push"
         )
-    partial.replace(folder)
+    try:
+        partial.replace(folder)
+    except OSError:
+        if not (folder / MANIFEST).is_file():
+            raise
+        shutil.rmtree(partial)
     return folder

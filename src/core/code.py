@@ -101,13 +101,20 @@ def files_of(*modules: str) -> set[Path]:
 
 
 def imports_of(path: Path) -> Iterator[str]:
-    """The dotted names that a file imports; of `from a import b` both a and a.b."""
+    """The dotted names that a file imports; of `from a import b` both a and a.b.
+
+    Names such as `.a` are those of the file's package, if the file is below the project's root.
+    """
+    around = path.relative_to(ROOT).parent.parts if path.is_relative_to(ROOT) else ()
     for node in _nodes(_parsed(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = around[: len(around) - node.level + 1] if node.level else ()
+            module = ".".join([*package, *([node.module] if node.module else [])])
+            if package or not node.level:
+                yield module
+                yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
 def modules_named(configuration: Any) -> set[str]:

@@ -28,7 +28,7 @@ def folder_digest(folder: Path, pattern: str = "*") -> str:
         for path in sorted(folder.rglob(pattern))
         if path.is_file()
     ]
-    return sha256("".join(lines).encode()).hexdigest()
+    return sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()  # names need not be UTF-8
 
 
 def content_digest(path: Path) -> str:

@@ -36,8 +36,13 @@ def font_for(text: str) -> tuple[str, int] | None:
         return None
     faces = []
     for path in font_manager.findSystemFonts():
-        for number in range(FT2Font(path).num_faces):
-            face = FT2Font(path, face_index=number)
+        try:
+            of_file = [FT2Font(path, face_index=number) for number in range(FT2Font(path).num_faces)]
+        except (RuntimeError, OSError):  # a damaged file
+            continue
+        for number, face in enumerate(of_file):
+            if not face.scalable:  # pictures of one size, such as those of Noto Color Emoji
+                continue
             rank = PREFERRED.index(face.family_name) if face.family_name in PREFERRED else len(PREFERRED)
             faces.append((rank, face.style_name != "Regular", "Sans" not in face.family_name, path, number))
     for *_, path, number in sorted(faces):

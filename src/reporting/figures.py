@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
@@ -17,6 +18,9 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG or SVG without metadata that changes; the text of an SVG stays text."""
     if path.suffix == ".png":
         choose_fonts(figure)
+    for text in figure.findobj(Text):
+        if "$" in text.get_text() and "\\math" not in text.get_text():  # that of a scale is a formula
+            text.set_parse_math(False)
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lockstep"}):
         figure.savefig(
             path, dpi=120, metadata={"Software": None} if path.suffix == ".png" else {"Date": None}

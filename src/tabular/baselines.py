@@ -87,6 +87,9 @@ def _probabilities(
     if len(codes.unique()) == 1:  # of a sample
         probabilities[:, codes[0]] = 1
         return probabilities
+    if hasattr(classifier, "early_stopping"):  # which splits by class, for many rows
+        alone = bool((codes.unique(return_counts=True)[1] < 2).any())
+        classifier.set_params(early_stopping=False if alone else "auto")
     classifier.fit(features.numpy(), codes.numpy())
     # a class may have no row in a sample
     probabilities[:, classifier.classes_] = _in_parts(classifier.predict_proba, test)

@@ -216,9 +216,10 @@ class FoldedData(TabularData):
         """Features (rows, F), target and position (rows,) of the rows; of the test rows no position."""
         if split == "test":
             return super().tensors(split)
-        parts = zip(super().tensors("train"), super().tensors("validation"), strict=True)
-        features, target = map(torch.cat, parts)
-        return features, target, fold_positions(target, self.order_seed)
+        training, validation = super().tensors("train"), super().tensors("validation")
+        features, target = map(torch.cat, zip(training, validation, strict=True))
+        positions = fold_positions(target, self.order_seed)
+        return features, target, of_equal_rows(positions, features, target, len(training[0]))
 
     def targets(self, split: str) -> Tensor:
         """The target of a split, (rows, ...)."""
@@ -241,6 +242,27 @@ def fold_positions(target: Tensor, seed: int) -> Tensor:
     if target.ndim == 1:
         order = order[target[order].argsort(stable=True)]
     return torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
+
+
+def of_equal_rows(positions: Tensor, features: Tensor, target: Tensor, training: int) -> Tensor:
+    """Positions (rows,) in which equal rows have that of the first, if the preparation kept them together.
+
+    It has if no validation row equals a training row. A row would otherwise be judged by a network that was
+    trained on its copy.
+
+    Args:
+        positions: of `fold_positions`.
+        features: (rows, F), those of the training rows first.
+        target: (rows, ...).
+        training: the number of training rows.
+    """
+    rows = torch.cat([features.double(), target.reshape(len(target), -1).double()], dim=1)
+    different, group = rows.unique(dim=0, return_inverse=True)
+    if len(different) == len(rows) or torch.isin(group[training:], group[:training]).any():
+        return positions
+    first = torch.full((len(different),), len(rows))
+    first.scatter_reduce_(0, group, torch.arange(len(rows)), "amin")
+    return positions[first[group]]
 
 
 def data_of(bundle: Bundle, prepared: Path) -> TabularData:

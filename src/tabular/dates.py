@@ -83,7 +83,8 @@ def _time_of(found: dict[str, Any]) -> float | None:
 def date_text(seconds: float) -> str:
     """A date as ISO 8601 writes it, with the time to the second if it is not midnight."""
     days, rest = divmod(round(seconds), 86400)
-    text = date.fromordinal(int(days) + EPOCH).isoformat()
+    ordinal = min(max(int(days) + EPOCH, 1), date.max.toordinal())  # float32 may have rounded it
+    text = date.fromordinal(ordinal).isoformat()
     if not rest:
         return text
     return f"{text} {datetime.fromtimestamp(rest, UTC):%H:%M:%S}"

@@ -345,7 +345,8 @@ class TabularEnsemble(TabularModel):
         unseen = self.held_out(*positions)
         outputs = features.new_zeros(*unseen.shape, self.network.outputs)  # (M, B, O)
         for member, rows in enumerate(unseen.bool()):  # all members for all rows would take K times as long
-            outputs[member, rows] = self.network(features[rows], slice(member, member + 1))[0]
+            found = self.network(features[rows], slice(member, member + 1))[0]
+            outputs[member, rows] = found.to(outputs.dtype)  # of 16 bits in mixed precision
         return self.combined(outputs, unseen)
 
     def loss_of(self, outputs: Tensor, target: Tensor) -> Tensor:

@@ -41,7 +41,12 @@ class RawTable(nn.Module):
         super().__init__()
         self.model = model
         numeric = preprocessing.numeric
-        fills = [np.nan if column.fill is None else column.fill for column in numeric]
+        # an unknown text of an order has its typical place; `impute: drop` leaves missing numbers out
+        unfilled = [column.typical if isinstance(column, OrderedColumn) else np.nan for column in numeric]
+        fills = [
+            other if column.fill is None else column.fill
+            for column, other in zip(numeric, unfilled, strict=True)
+        ]
         self.fill = _constants(fills)  # (N,)
         self.center = _constants([column.center for column in numeric])  # (N,)
         self.scale = _constants([column.scale for column in numeric])  # (N,)

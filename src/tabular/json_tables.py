@@ -29,6 +29,8 @@ def read_json_table(
         text = file.read()
     try:
         content = _json_content(text, object_of)
+        if isinstance(content, dict) and {".jsonl", ".ndjson"} & set(path.suffixes):  # of one row
+            content = [content]
         table = _json_table(content)
         if table is not None and re.search(r"\\ud[89a-f]", text, re.I):
             "".join(map(str, [*table.columns, *table.to_numpy().ravel()])).encode()
@@ -57,7 +59,8 @@ def _json_content(text: str, object_of: Any) -> Any:
     try:
         return json.loads(text, object_pairs_hook=object_of)
     except json.JSONDecodeError as error:
-        lines = [line for line in text.splitlines() if line.strip()]
+        # not splitlines: texts may have other signs that end a line
+        lines = [line for line in text.split("\n") if line.strip()]
         if not error.msg.startswith("Extra data") or len(lines) < 2:
             raise
     return [json.loads(line, object_pairs_hook=object_of) for line in lines]

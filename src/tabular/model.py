@@ -235,10 +235,12 @@ class TabularModel(Supervised):
         features, target, *positions = data.tensors("validation")
         training = self.training
         self.eval()
+        features = features.to(next(self.parameters()).dtype)  # of 64-true and of 16 bits
         batches = zip(*(part.split(EVALUATED_AT_ONCE) for part in (features, *positions)), strict=True)
-        outputs = [self.unseen_outputs(*(part.to(self.device) for part in batch)).cpu() for batch in batches]
+        found = [self.unseen_outputs(*(part.to(self.device) for part in batch)).cpu() for batch in batches]
         self.train(training)
-        return torch.cat(outputs), target
+        outputs = torch.cat(found)
+        return outputs if outputs.dtype == torch.float64 else outputs.float(), target
 
     def unseen_outputs(self, features: Tensor, *positions: Tensor) -> Tensor:
         """Outputs (B, O) for validation rows, features (B, F), by what was not trained on them."""

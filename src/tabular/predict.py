@@ -21,11 +21,12 @@ from src.bundle.spreadsheets import as_text
 from src.core.atomic import file_written_whole
 from src.core.errors import DataError
 from src.tabular.blocks import ahead, characters_of
+from src.tabular.column_files import numbers_among
 from src.tabular.data import densify
 from src.tabular.model import TabularModel
 from src.tabular.preprocessing import Preprocessing, transform_parts
 from src.tabular.reading import table_chunks, typed_table, without_targets
-from src.tabular.values import require_columns, with_lags
+from src.tabular.values import is_numeric, require_columns, with_lags
 
 logger = logging.getLogger(__name__)
 
@@ -147,6 +148,10 @@ def _in_memory(rows: pd.DataFrame, preprocessing: Preprocessing) -> Iterator[pd.
     names = [*ids, *texts, *numbers]
     require_columns(rows, names, ROWS)
     table = rows[names].reset_index(drop=True)
+    marks = numbers_among(preprocessing.missing)
+    for name in table.columns if marks else ():
+        if is_numeric(table[name]):
+            table[name] = table[name].mask(table[name].isin(marks))
     table = typed_table(table, [*texts, *ids], preprocessing.missing, preprocessing.reading, ids, ROWS)
     chunks = (table.iloc[start : start + ROWS_AT_ONCE] for start in range(0, len(table), ROWS_AT_ONCE))
     return _with_lags(len(table), chunks, preprocessing, ROWS)[1]
@@ -214,17 +219,25 @@ def _with_lags(
         return rows, tables
     if rows is not None and rows < lags:
         raise DataError(f"{path}: {rows} rows, a forecast needs at least {lags}")
-    return rows and rows + 1 - lags, _with_history(tables, preprocessing.target.name, lags)
+    target = preprocessing.target.name
+    lagged = {f"{target}_{lag}" for lag in range(1, lags + 1)}
+    others = {column.name for column in preprocessing.columns} - lagged
+    if others:
+        logger.warning("%s: nothing is forecast after the last row, as %s is not known", path, min(others))
+    return rows and rows + (not others) - lags, _with_history(tables, target, lags, not others)
 
 
-def _with_history(tables: Iterator[pd.DataFrame], target: str, lags: int) -> Iterator[pd.DataFrame]:
-    """Add the lags of the target, and one row after the last: the value to forecast."""
+def _with_history(
+    tables: Iterator[pd.DataFrame], target: str, lags: int, forecast: bool
+) -> Iterator[pd.DataFrame]:
+    """Add the lags of the target, and with `forecast` one row after the last: the value to forecast."""
     before: pd.DataFrame | None = None
     for table in tables:
         series = table if before is None else pd.concat([before, table])
         yield with_lags(series, target, lags).iloc[lags:]
         before = series.tail(lags)
-    assert before is not None
+    if before is None or not forecast:
+        return
     series = before.reindex(range(before.index[0], before.index[-1] + 2))
     yield with_lags(series, target, lags).iloc[lags:]
 

@@ -188,6 +188,8 @@ def cut_last(rows: Rows, share: float, times: NDArray[np.float64]) -> tuple[Rows
     Returns:
         The other rows and the latest ones, each in increasing order.
     """
+    if not len(rows):
+        return rows, rows
     of_rows = times[rows]
     latest = math.ceil(share * len(rows))
     late = of_rows >= np.sort(of_rows)[len(rows) - latest]

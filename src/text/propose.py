@@ -129,6 +129,8 @@ def _is_traditional(text: str) -> bool:
 def _is_regular(document: str) -> bool:
     for pattern, by in CLEANING.items():
         document = re.sub(pattern, by, document)
+    if not any(map(str.isalpha, document)):  # a line that separates documents
+        return False
     lengths = {len(verse) for verse in VERSE_ENDS.split(document) if verse}
     return lengths in [{length} for length in VERSE_LENGTHS]
 

@@ -154,3 +154,12 @@ def test_a_digest_is_of_the_text_without_comments_and_docstrings(tmp_path: Path)
     )
     left = 'x = "# no comment"\ndef f():\n    ; return """a"""'
     assert code._text_digest(path) == sha256(left.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "line", ["from .layers import Layer", "from . import layers", "from ..boxes.layers import Layer"]
+)
+def test_relative_imports_are_code(line: str, project: Path) -> None:
+    (project / "src/boxes/model.py").write_text(f"{line}\n", encoding="utf-8")
+    code._parsed.cache_clear()
+    assert Path("src/boxes/layers.py") in files_of("src.boxes.model")

@@ -55,3 +55,19 @@ def test_a_missing_font_is_named(no_fonts: None, caplog: pytest.LogCaptureFixtur
     assert font_for("体重") is None
     assert "no installed font has the characters of '体重'" in caplog.text
     font_for.cache_clear()
+
+
+def test_fonts_that_cannot_be_used_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "damaged.ttf").write_bytes(b"no font")
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [str(tmp_path / "damaged.ttf")])
+    font_for.cache_clear()
+    assert font_for("猫") is None
+    font_for.cache_clear()
+
+
+@pytest.mark.parametrize("text", ["$10%-$20%", "price_$_usd_$", "$60K - $80K"])
+def test_signs_of_dollars_are_no_formulas(text: str, tmp_path: Path) -> None:
+    figure = Figure(figsize=(1, 1))
+    shown = figure.text(0.2, 0.2, text)
+    save_figure(figure, tmp_path / "a.png")
+    assert not shown.get_parse_math()

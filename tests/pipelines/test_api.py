@@ -134,7 +134,11 @@ PICTURE = base64.b64encode(b"no picture").decode()
         ("digits", {"pictures": [""] * 101}, 422, "pictures: 101, expected 1 to 100"),
         ("poems", {"starts": ["春"], "lins": 2}, 422, "lins: there is no such key"),
         ("poems", {"starts": ["春"], "count": 100, "lines": 21}, 422, "2,000 results"),
+        ("poems", {"starts": ["春"], "count": 1_000_000, "top_k": 0}, 422, "2,000 results"),
+        ("poems", {"starts": ["春"], "count": "1000000"}, 422, "2,000 results"),
+        ("poems", {"starts": ["春"], "count": 1e6}, 422, "2,000 results"),
         ("poems", {"starts": ["x" * 2001]}, 422, "2,000 characters"),
+        ("spiral", {"rows": [{f"{row}": 1} for row in range(2001)]}, 422, "more than 4,000,000 cells"),
         ("poems", {"starts": ["春"], "lines": "two"}, 422, "compose.lines: found two, expected int"),
         ("poems", {"starts": ["春"], "lines": None}, 422, "compose.lines: found null, expected a value"),
         ("poems", {"starts": ["春"], "inputs": 1}, 422, "inputs: there is no such key"),
@@ -230,6 +234,8 @@ def test_one_bundle_and_bundles_that_cannot_be_loaded(bundles: Path, tmp_path: P
 def test_arguments_that_cannot_be_used_are_refused(bundles: Path) -> None:
     with pytest.raises(ConfigurationError, match="--workers: found 2; expected 1, or with --api 1 or more"):
         serve(bundles, workers=2)
+    with pytest.raises(ConfigurationError, match="--port: found 70000, expected 0 to 65535"):
+        serve(bundles, port=70_000)
     with pytest.raises(ConfigurationError, match="other machines can reach"):
         serve(bundles, api=True, address="192.0.2.1")
     with (
@@ -272,3 +278,13 @@ def asked(port: int) -> Any:
                 raise
         finally:
             connection.close()
+
+
+@pytest.mark.parametrize("name", ["图" * 200 + ".png", "a/../../b.csv", ".."])
+def test_names_of_uploads_are_cut_to_what_a_file_can_have(name: str, tmp_path: Path) -> None:
+    from pipelines.serve.api import _written
+
+    (path,) = _written([(name, b"1")], tmp_path)
+    assert path.parent == tmp_path / "0"
+    assert path.read_bytes() == b"1"
+    assert path.suffix == Path(name).suffix

@@ -172,3 +172,11 @@ def test_another_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path / "other")
     with pytest.raises(ConfigurationError, match=r"dvc\.yaml is not here"):
         clean(yes=True)
+
+
+def test_files_that_vanish_meanwhile_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kept").write_bytes(b"1234")
+    rglob = Path.rglob
+    monkeypatch.setattr(Path, "rglob", lambda self, name: [*rglob(self, name), tmp_path / ".gone.partial"])
+    assert size_of(tmp_path) == 4
+    assert newest(tmp_path) > 0

@@ -87,6 +87,16 @@ def test_rows_are_sorted_and_filtered(
     assert [row["run"] for row in rows(capsys, "tiny", **options)] == expected
 
 
+def test_values_of_several_kinds_are_sorted_as_texts(capsys: pytest.CaptureFixture[str]) -> None:
+    keep(Path("runs/tiny/c3"), {"test/rmse": 0.125}, 2.0, rate="auto")
+    assert [row["model.rate"] for row in rows(capsys, "tiny", sort="model.rate")] == [0.1, 0.2, "auto"]
+
+
+def test_names_that_end_alike_are_shown_whole() -> None:
+    names = ["model.network.class_path", "model.optimizer.class_path", "model.lr", "test/rmse"]
+    assert list(module._short_names(names).values()) == [*names[:2], "lr", "test/rmse"]
+
+
 def test_formats(capsys: pytest.CaptureFixture[str]) -> None:
     compare("tiny", format="csv")
     assert capsys.readouterr().out.splitlines()[:2] == [

@@ -646,3 +646,9 @@ def test_dvc_leaves_what_lies_in_the_raw_folder(
     assert dvc(["repro", "--quiet", "fetch@tiny"]) != 0
     assert "data/raw/tiny/wine.csv was not written by this project" in capfd.readouterr().err
     assert raw("wine.csv").read_text() == "the only copy\n"
+
+
+def test_a_csv_file_that_python_cannot_read_has_no_number_of_rows(tmp_path: Path) -> None:
+    path = tmp_path / "long.csv"
+    path.write_text('a\n"' + "x" * 200_000 + '"\n')
+    assert stage._description(path).keys() == {"sha256", "bytes"}

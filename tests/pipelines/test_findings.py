@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from pipelines.study import findings
 from pipelines.study.findings import compare, interval, sentence
@@ -96,3 +98,9 @@ def test_the_curves_are_of_the_metric_of_the_study(
     (axes,) = figures[0].axes
     assert (axes.get_ylabel(), axes.get_yscale()) == (label, scale)
     assert axes.lines[0].get_ydata().tolist() == history[label].tolist()
+
+
+def test_weights_of_bfloat16_have_a_norm(tmp_path: Path) -> None:
+    weights = {"a": torch.tensor([[3.0, 4.0]]).bfloat16(), "bias": torch.ones(2).bfloat16()}
+    save_file(weights, tmp_path / "model.safetensors")
+    assert findings._weight_norm(tmp_path) == 5

@@ -16,7 +16,7 @@ import yaml
 
 from pipelines.code import code
 from pipelines.new_project.__main__ import main
-from pipelines.new_project.new_project import new_project
+from pipelines.new_project.new_project import _commit, _identity, new_project
 from pipelines.new_project.packages import locked_without, needed
 from src.core.code import code_digest
 from src.core.errors import ConfigurationError
@@ -264,3 +264,31 @@ def test_a_new_project_passes_its_checks_and_its_examples_run(
         command, cwd=project, env=os.environ | variables, stdout=subprocess.PIPE, text=True, timeout=2400
     )
     assert tested.returncode == 0, tested.stdout
+
+
+def test_the_first_commit_needs_neither_a_signature_nor_a_global_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gitconfig").write_text("[commit]\n\tgpgsign = true\n[user]\n\tsigningkey = absent\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    for name in ("AUTHOR_NAME", "AUTHOR_EMAIL", "COMMITTER_NAME", "COMMITTER_EMAIL"):
+        monkeypatch.delenv(f"GIT_{name}", raising=False)
+    for folder in ("old", "new"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "old")
+    git(Path(), "init", "--quiet")
+    git(Path(), "config", "user.name", "A <B>")
+    git(Path(), "config", "user.email", "a@example.org")
+    identity = _identity()
+    monkeypatch.chdir(tmp_path / "new")
+    Path("params.yaml").write_text("models: {a: b}\n")
+    _commit("mine", "0" * 40, identity)
+    said = git(Path(), "log", "--format=%ae %s").strip()
+    assert said == "a@example.org Start mine, made from Lockstep 000000000000"
+    hook = Path(".git/hooks/pre-commit")
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho no commits on Fridays >&2\nexit 1\n")
+    hook.chmod(0o755)
+    Path("more.txt").write_text("more")
+    with pytest.raises(ConfigurationError, match="git refuses the first commit: no commits on Fridays"):
+        _commit("mine", "0" * 40, identity)

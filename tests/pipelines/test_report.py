@@ -1,5 +1,6 @@
 """The page of a small project: its content, escaping, and the messages about missing results."""
 
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.report.page import _compressed
 from pipelines.report.report import REPORT, report
 from src.core.errors import ConfigurationError, IntegrityError
 
@@ -325,3 +327,9 @@ def test_a_model_of_ones_own_data_needs_no_task() -> None:
 def test_a_model_no_better_than_the_trivial_answer_is_amber() -> None:
     write("kinds", "sample", {"test/accuracy": 0.5, "not_better_than_trivial/p_value": 0.25})
     assert re.search(r'badge amber">.*no better than the trivial answer, p = 0\.25', page())
+
+
+def test_a_picture_larger_than_webp_takes_is_made_smaller(tmp_path: Path) -> None:
+    Image.new("L", (20_000, 10), 200).save(tmp_path / "wide.png")
+    with Image.open(io.BytesIO(_compressed(tmp_path / "wide.png"))) as picture:
+        assert picture.size[0] == 16_383

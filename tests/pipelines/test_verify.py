@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from pipelines.verify import verify
+from pipelines.verify import _difference, verify
 from src.core.errors import ConfigurationError, IntegrityError, LockstepError
 
 STAGE = """
@@ -201,3 +203,24 @@ def test_another_architecture_is_judged_by_its_scores(
         with pytest.raises(IntegrityError, match=r"tiny: rmse 0.6, expected 0.5 \+- 0.01"):
             verify()
     assert "another architecture: arm64" in capsys.readouterr().out or accepted
+
+
+def test_a_project_may_be_in_a_subfolder_of_its_repository(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("inner").mkdir()
+    for path in list(Path().iterdir()):
+        if path.name not in (".git", "inner"):
+            path.rename(Path("inner") / path.name)
+    commit()
+    monkeypatch.chdir("inner")
+    verify()
+    assert "all outputs of 1 stages are those of dvc.lock" in capsys.readouterr().out
+
+
+def test_tensors_of_bfloat16_are_compared(tmp_path: Path) -> None:
+    for name, value in (("old", 1.0), ("new", 1.5)):
+        tensors = {"a": torch.tensor([value, 2.0], dtype=torch.bfloat16)}
+        save_file(tensors, tmp_path / f"{name}.safetensors")
+    said = _difference(tmp_path / "old.safetensors", tmp_path / "new.safetensors")
+    assert said == "1 of 1 tensors differ, a the most, by 0.5"

@@ -298,3 +298,8 @@ def test_the_form_has_a_field_for_every_column() -> None:
     assert shown[4:] == ["2024-02-15 05:15:00", "a", "2023-03-02", "no", "low", "", "y"]
     assert predict(*shown).startswith("y: ")
     assert predict(*[None] * len(shown)).startswith("y: ")
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(-1e14, "0001-01-01"), (1e14, "9999-12-31")])
+def test_dates_beyond_the_calendar_are_its_ends(seconds: float, text: str) -> None:
+    assert date_text(seconds).partition(" ")[0] == text

@@ -17,7 +17,7 @@ from torch import Tensor
 from src.cli import main
 from src.core.errors import ConfigurationError
 from src.tabular.columns import CategoricalColumn, Column
-from src.tabular.data import FoldedData, TabularData, fold_positions, load_split
+from src.tabular.data import FoldedData, TabularData, fold_positions, load_split, of_equal_rows
 from src.tabular.embeddings import PeriodicEmbedding, PiecewiseLinearEmbedding, bin_edges
 from src.tabular.ensemble import (
     EnsembleMLP,
@@ -374,3 +374,31 @@ def test_a_member_does_not_learn_from_rows_of_its_fold_by_mixing() -> None:
     different = (gradient(target) != gradient(changed))[:, 0, 0].tolist()
     assert not different[1]
     assert any(different)
+
+
+def test_equal_rows_have_one_position() -> None:
+    features = torch.tensor([[1.0], [2.0], [1.0], [3.0], [3.0]])
+    target = torch.tensor([[0.0], [0.0], [0.0], [1.0], [1.0]])
+    positions = torch.tensor([3, 0, 1, 4, 2])
+    # the last two rows are of the validation
+    assert of_equal_rows(positions, features, target, 3).tolist() == [3, 0, 3, 4, 4]
+    # a validation row repeats a training row: the preparation has split them as other rows
+    assert of_equal_rows(positions, features, target, 4).equal(positions)
+    other = torch.tensor([[0.0], [0.0], [9.0], [1.0], [2.0]])
+    assert of_equal_rows(positions, features, other, 3).equal(positions)
+
+
+def test_answers_out_of_fold_are_computed_in_mixed_precision() -> None:
+    model = ensemble().eval()
+    features, _, position = random_batch()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        assert model.unseen_outputs(features, position).dtype == torch.float32
+
+
+@pytest.mark.parametrize("precision", [torch.float64, torch.bfloat16])
+def test_decisions_are_learnt_in_the_precision_of_the_weights(precision: torch.dtype) -> None:
+    features, target, position = random_batch()
+    data: Any = SimpleNamespace(tensors=lambda split: (features, target, position))
+    outputs, found = ensemble().to(precision).validation_outputs(data)
+    assert outputs.dtype == (torch.float64 if precision == torch.float64 else torch.float32)
+    assert found is target

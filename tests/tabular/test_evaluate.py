@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from sklearn.ensemble import HistGradientBoostingClassifier
 from torch import nn
 
 from src.reporting.noise import P_VALUE, noise_of
@@ -107,3 +108,13 @@ def test_a_class_without_a_row_in_the_sample_has_no_probability() -> None:
     for outputs in found.values():
         assert outputs.shape == (1, 3)
         assert outputs.softmax(dim=1)[0, 1] < 1e-6
+
+
+def test_a_class_of_one_row_does_not_stop_the_boosting() -> None:
+    target = Target("y", ["a", "b", "c"])
+    features = torch.randn(10_050, 1, generator=torch.Generator().manual_seed(0))
+    codes = (features[:, 0] > 0).long()
+    codes[0] = 2
+    classifier = HistGradientBoostingClassifier(random_state=0, max_iter=2)
+    found = baselines._probabilities(classifier, target, features, codes, features[:3])
+    assert found.shape == (3, 3)

@@ -10,7 +10,7 @@ import torch
 from src.tabular.columns import CategoricalColumn
 from src.tabular.export import RawTable, as_inputs, output_names, random_rows
 from src.tabular.model import TabularModel
-from src.tabular.number_columns import NumericColumn
+from src.tabular.number_columns import NumericColumn, OrderedColumn
 from src.tabular.preprocessing import Preprocessing, Target, transform
 from src.training.networks import MLP
 
@@ -81,3 +81,13 @@ def test_an_interval_and_a_threshold_are_part_of_the_program() -> None:
     probabilities, code = RawTable(decided, classes)(**inputs)
     assert output_names(decided) == ("probabilities", "class")
     assert torch.equal(code, (probabilities[:, 0] < 0.3).long())
+
+
+def test_an_unknown_text_of_an_order_has_its_typical_place() -> None:
+    column = OrderedColumn("Size", None, 0.0, 1.0, 0, 1.0, order=["small", "middle", "large"])
+    learnt = Preprocessing([column], [Target("price")])
+    model = TabularModel(learnt, torch.nn.Linear)
+    model.network = torch.nn.Identity()  # type: ignore[assignment]
+    model.predict = lambda outputs: outputs  # type: ignore[method-assign]
+    features = RawTable(model, learnt)(torch.tensor([[2.0], [torch.nan]], dtype=torch.float64))
+    assert features.tolist() == [[2.0], [1.0]]

@@ -18,7 +18,7 @@ from src.core.errors import DataError
 from src.tabular.data import load_split
 from src.tabular.dialect import Reading
 from src.tabular.model import TabularModel
-from src.tabular.predict import csv_lines, read_rows, write_predictions
+from src.tabular.predict import csv_lines, predict_rows, read_rows, write_predictions
 from src.tabular.prepare import Preparation, prepare
 from src.tabular.preprocessing import Preprocessing, Target, transform
 from src.training.networks import MLP
@@ -369,3 +369,12 @@ def test_ids_classes_and_names_that_a_spreadsheet_would_compute_are_escaped_on_w
     assert escaped["Id"].tolist() == ["'=HYPERLINK(1)", "'-7"]
     assert escaped["'@kind"].tolist() == [f"'{one}" for one in plain["@kind"]]
     assert escaped["probability"].tolist() == plain["probability"].tolist()
+
+
+@pytest.mark.usefixtures("houses")
+def test_marks_of_missing_cells_apply_to_numbers_of_a_dataframe() -> None:
+    network, learnt = model(missing=["", "-999"])
+    table = pd.DataFrame({"Id": ["1", "2"], "Area": [-999.0, 3.5], "Code": ["A", "A"], "Kind": ["brick"] * 2})
+    table.to_csv("rows.csv", index=False)
+    from_file, from_memory = (predict_rows(network, learnt, rows) for rows in ("rows.csv", table))
+    assert from_file["Price"].tolist() == from_memory["Price"].tolist()

@@ -1,6 +1,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -14,6 +15,7 @@ from src.tabular.predict import read_rows
 from src.tabular.prepare import Preparation, prepare
 from src.tabular.preprocessing import Preprocessing, Target
 from src.tabular.series import forecast, forecast_errors
+from src.tabular.splitting import cut_last
 
 PNG = b"\x89PNG"
 
@@ -72,3 +74,22 @@ def test_a_series_is_predicted_one_row_beyond_its_end(
     raw.write_text("y\n5\n")
     with pytest.raises(DataError, match="1 rows, a forecast needs at least 2"):
         read_rows(raw, learnt)
+
+
+def test_nothing_is_forecast_where_other_columns_are_not_known(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "raw").mkdir()
+    lines = [f"{number % 5},{number}" for number in range(30)]
+    (tmp_path / "raw" / "train.csv").write_text("\n".join(["x,y", *lines]) + "\n")
+    prepare(tmp_path / "raw", tmp_path / "prepared", Preparation("y", lags=2))
+    preprocessing = Preprocessing.load(tmp_path / "prepared")
+    count, tables = read_rows(tmp_path / "raw" / "train.csv", preprocessing)
+    assert len(pd.concat(tables)) == 28
+    assert count in (None, 28)
+    assert "nothing is forecast after the last row, as x is not known" in caplog.text
+
+
+def test_rows_of_one_time_leave_nothing_to_cut() -> None:
+    rows = np.arange(0)
+    assert [len(part) for part in cut_last(rows, 0.5, np.zeros(4))] == [0, 0]

@@ -189,3 +189,18 @@ def test_a_list_in_a_cell_is_refused(tmp_path: Path) -> None:
     pd.DataFrame({"x": [[1], [2]]}).to_parquet(tmp_path / "rows.parquet")
     with pytest.raises(DataError, match="column 'x': expected numbers, texts, truth values or times"):
         read_table(tmp_path / "rows.parquet")
+
+
+def test_texts_of_json_lines_may_have_other_signs_of_a_lines_end(tmp_path: Path) -> None:
+    text = "a\u2028b\u2029c\u0085d"
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f'{{"x": "{text}", "y": 1}}\n{{"x": "e", "y": 2}}\n', encoding="utf-8")
+    assert read_table(path)["x"].tolist() == [text, "e"]
+
+
+def test_json_lines_may_have_one_row(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"x": "a", "y": 1}\n', encoding="utf-8")
+    table = read_table(path)
+    assert table.columns.tolist() == ["x", "y"]
+    assert len(table) == 1

@@ -70,3 +70,11 @@ def test_all_files_of_a_folder_are_read(tmp_path: Path) -> None:
     proposal = propose(tmp_path, None)
     assert (proposal.source, proposal.files) == (tmp_path, [])
     assert proposal.findings[0].startswith(f"{tmp_path.name}: 6 documents")
+
+
+@pytest.mark.parametrize("separator", ["-----", "=======", "12345"])
+def test_lines_between_poems_are_no_poems(separator: str, tmp_path: Path) -> None:
+    path = tmp_path / "poems.txt"
+    poems = ["春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。"] * 20
+    path.write_text("\n".join([*poems, separator]) + "\n", encoding="utf-8")
+    assert "--data.compose.start 春" in str(propose(path, None))
