@@ -27,6 +27,7 @@ def quantity_metrics(answers: Tensor, actual: Tensor, at_least_one: bool) -> dic
     metrics = {
         "rmse": mean_squared_error(answers, actual, squared=False),
         "mae": mean_absolute_error(answers, actual),
-        "r2": r2_score(answers, actual),
+        # float32 would lose the spread of a quantity with a large mean
+        "r2": r2_score(answers.double(), actual.double()).float(),
     }
     return metrics | ({"log_rmse": log_rmse(answers, actual)} if at_least_one else {})

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from src.tabular.metrics import probability_metrics
+from src.tabular.quantities import quantity_metrics
 
 
 def test_metrics_of_two_classes() -> None:
@@ -41,3 +42,13 @@ def test_metrics_of_three_classes_are_means_over_those_with_rows() -> None:
 def test_one_class_has_no_curve() -> None:
     found = probability_metrics(torch.tensor([[0.5, 0.5]]), torch.tensor([0]), rare=1)
     assert set(found) == {"log_loss", "brier", "ece"}
+
+
+@pytest.mark.parametrize(("mean", "spread"), [(0.0, 1.0), (1013.0, 0.5), (1.0e5, 10.0)])
+def test_r2_does_not_depend_on_the_mean(mean: float, spread: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    actual = (mean + spread * torch.randn(20_000, generator=generator)).float()
+    answers = (actual + spread / 2 * torch.randn(20_000, generator=generator)).float()
+    residuals, deviations = (answers - actual).double(), actual.double() - actual.double().mean()
+    expected = 1 - float(residuals.square().sum() / deviations.square().sum())
+    assert float(quantity_metrics(answers, actual, False)["r2"]) == pytest.approx(expected, abs=1e-4)
