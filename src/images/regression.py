@@ -66,7 +66,7 @@ class ImageRegressor(ImageModel):
             "mae": mean_absolute_error(numbers, target),
         }
         if len(target) > 1:
-            metrics["r2"] = r2_score(numbers, target)
+            metrics["r2"] = r2_score(numbers.double(), target.double()).float()
         return metrics
 
     def _standardized(self, target: Tensor) -> Tensor:
