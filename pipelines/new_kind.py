@@ -260,7 +260,8 @@ def _parameters(name: str) -> str:
     with PARAMETERS.open(encoding="utf-8", newline="") as file:
         text = with_task(file.read(), name, name, SECTION.replace("NAME", name))
     written = yaml.safe_load(text)
-    if written.get("tasks", {}).get(name) != name or set(written) - set(read_parameters()) - {name, "models"}:
+    unknown = set(written) - set(read_parameters()) - {name, "models"}
+    if written.get("tasks", {}).get(name) != name or name not in written.get("models", {}) or unknown:
         raise ConfigurationError(
             f"{PARAMETERS}: under `tasks:` and `models:` lines `name: value` are expected"
         )

@@ -197,7 +197,9 @@ def test_several_loaders_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["file", "allow_pickle"])
 def test_names_that_numpy_takes_for_options_are_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=f"predict_step returns '{name}', a name that numpy.savez"):
+    with pytest.raises(
+        ConfigurationError, match=f"predict_step returns '{name}', an argument of numpy.savez"
+    ):
         predictions_of(Captions(lambda texts: {name: torch.ones(len(texts), 2)}), tmp_path / "out.npz")
 
 

@@ -236,7 +236,7 @@ def write_module_predictions(bundle: Bundle, data: LightningDataModule | None, o
         if output.suffix == ".npz":
             if taken := {"file", "allow_pickle"} & arrays.keys():  # arguments of numpy.savez
                 raise ConfigurationError(
-                    f"predict_step returns '{min(taken)}', a name that numpy.savez lacks; rename it, or "
+                    f"predict_step returns '{min(taken)}', an argument of numpy.savez; rename it, or "
                     "write .csv"
                 )
             arrays = {

@@ -324,6 +324,8 @@ def _read(path: Path, text_columns: Collection[str], settings: Preparation, fold
     require_columns(table, settings.targets, path)
     if settings.lags:
         whole = table.frame() if isinstance(table, StoredTable) else table
+        if doubled := {f"{settings.targets[0]}_{lag}" for lag in range(1, settings.lags + 1)} & {*whole}:
+            raise DataError(f"{path}: column '{min(doubled)}' has the name of a lag; rename it")
         table = with_lags(whole, settings.targets[0], settings.lags)
     named = [*settings.drop, *settings.column_types, *settings.reading.units, *identifier]
     named += [name for name in (settings.group, settings.time, settings.split_column) if name]

@@ -13,6 +13,7 @@ from nltk.lm.api import LanguageModel as NgramModel
 from nltk.lm.api import Smoothing
 from nltk.lm.models import InterpolatedLanguageModel
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 from sklearn.decomposition import TruncatedSVD
 
 from src.text.preprocessing import BOS, PAD, SPECIAL, UNK
@@ -128,9 +129,10 @@ class CountedVectors:
         around = np.delete(windows, middle, axis=1)
         pairs = np.stack([np.repeat(windows[:, middle], around.shape[1]), around.ravel()])
         pairs = pairs[:, pairs[1] >= len(SPECIAL)]
-        counts = np.zeros((vocabulary, vocabulary))
-        np.add.at(counts, (pairs[0], pairs[1]), 1)
-        self.ppmi = ppmi(counts)
+        # sparse, since most pairs never occur
+        self.ppmi = ppmi(
+            csr_matrix((np.ones(pairs.shape[1]), (pairs[0], pairs[1])), (vocabulary, vocabulary))
+        )
         words = np.bincount(windows[:, middle], minlength=vocabulary) + 1.0
         self.prior: Floats = np.log(words / words.sum())
         components = min(size, vocabulary - 1)
@@ -143,16 +145,21 @@ class CountedVectors:
     def scores(self, windows: NDArray[Any]) -> Floats:
         """Return scores (N, V) of all words in the middle: log frequency plus PPMI with the context."""
         around = np.delete(windows, windows.shape[1] // 2, axis=1)
-        return self.prior + self.ppmi[:, around].sum(axis=2).T
+        rows = np.repeat(np.arange(len(around)), around.shape[1])
+        found = csr_matrix((np.ones(around.size), (rows, around.ravel())), (len(around), len(self.prior)))
+        return self.prior + (found @ self.ppmi.T).toarray()
 
 
-def ppmi(counts: Floats) -> Floats:
+def ppmi(counts: csr_matrix) -> csr_matrix:
     """Return positive pointwise mutual information (V, V): log of observed over expected counts, or 0.
 
     Args:
         counts: co-occurrences of each pair of words (V, V).
     """
-    total = counts.sum()
-    by_chance = counts.sum(axis=1, keepdims=True) * counts.sum(axis=0, keepdims=True) / max(total, 1)
-    ratio = np.divide(counts, by_chance, out=np.ones_like(counts), where=counts > 0)
-    return np.log(ratio).clip(min=0)
+    pairs = counts.tocoo()
+    first, second = (np.asarray(counts.sum(axis=axis)).ravel() for axis in (1, 0))
+    by_chance = first[pairs.row] * second[pairs.col] / max(counts.sum(), 1)
+    values = np.log(pairs.data / by_chance).clip(min=0)
+    found = csr_matrix((values, (pairs.row, pairs.col)), counts.shape)
+    found.eliminate_zeros()
+    return found

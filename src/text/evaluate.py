@@ -38,7 +38,7 @@ COPY_LENGTH = 4
 SHOWN_WORDS = 24
 DRAWN_WORDS = 80
 NEIGHBOURS = 6
-ROWS_AT_ONCE = 256
+ROWS_AT_ONCE = 1024  # windows, each with scores of all words
 SHOWN = ("generated", "constrained", "corpus", "neighbours")  # the first words of other metrics
 # the baseline that ignores the input has the same name for all kinds of data
 TRIVIAL = {"unigram": "trivial"}
@@ -267,22 +267,19 @@ def _evaluate_words(model: WordVectors, bundle: Bundle, prepared: Path, plots: P
     windows = {name: contexts(*load_split(prepared, name), width) for name in ("train", "validation", "test")}
     metrics: Metrics = {}
     for split in ("validation", "test"):
-        nats, found = _scores(model, [(torch.from_numpy(windows[split]),)], split)
+        blocks = ((block,) for block in torch.from_numpy(windows[split]).split(ROWS_AT_ONCE))
+        nats, found = _scores(model, blocks, split)
         metrics |= found
     counted = CountedVectors(windows["train"], len(vocabulary), model.vectors.shape[1])
     target = windows["test"][:, width]
-    parts = len(target) // ROWS_AT_ONCE + 1
-    with torch.inference_mode():
-        logits = model(model.split(torch.from_numpy(windows["test"]).long())[0]).numpy()
-    answers = {
-        "test": logits,
-        "baseline/counting": np.concatenate(
-            [counted.scores(part) for part in np.array_split(windows["test"], parts)]
-        ),
-        "baseline/trivial": np.broadcast_to(counted.prior, logits.shape),
-    }
-    for name, scores in answers.items():
-        metrics[f"{name}/accuracy"] = float((scores.argmax(axis=1) == target).mean())
+    answers: dict[str, list[NDArray[Any]]] = {"test": [], "baseline/counting": []}
+    for block in torch.from_numpy(windows["test"]).split(ROWS_AT_ONCE):
+        with torch.inference_mode():
+            answers["test"].append(model(model.split(block.long())[0]).numpy().argmax(axis=1))
+        answers["baseline/counting"].append(counted.scores(block.numpy()).argmax(axis=1))
+    answers["baseline/trivial"] = [np.full(len(target), counted.prior.argmax())]
+    for name, words in answers.items():
+        metrics[f"{name}/accuracy"] = float((np.concatenate(words) == target).mean())
     metrics["baseline/trivial/perplexity"] = math.exp(-float(counted.prior[target].mean()))
     metrics |= noise_of(-counted.prior[target] - nats)
     write_losses(nats, tables)

@@ -93,3 +93,11 @@ def test_nothing_is_forecast_where_other_columns_are_not_known(
 def test_rows_of_one_time_leave_nothing_to_cut() -> None:
     rows = np.arange(0)
     assert [len(part) for part in cut_last(rows, 0.5, np.zeros(4))] == [0, 0]
+
+
+def test_a_column_with_the_name_of_a_lag_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    rows = "\n".join(["y_1,y", *(f"1,{number}" for number in range(30))])
+    (tmp_path / "raw" / "train.csv").write_text(rows + "\n")
+    with pytest.raises(DataError, match=r"column 'y_1' has the name of a lag; rename it"):
+        prepare(tmp_path / "raw", tmp_path / "prepared", Preparation("y", lags=2))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from nltk.lm import Vocabulary
+from scipy.sparse import csr_matrix
 
 from src.text.baselines import CountedVectors, bits, ngram_models, ppmi
 from src.text.preprocessing import PAD, SPECIAL
@@ -84,11 +85,11 @@ def test_what_was_seen_is_likelier_than_what_was_not() -> None:
 
 
 def test_positive_pointwise_mutual_information_by_hand() -> None:
-    counts = np.array([[0.0, 2.0], [2.0, 4.0]])
+    counts = csr_matrix([[0.0, 2.0], [2.0, 4.0]])
     # by chance: rows 2 and 6 of 8, so 0.5, 1.5, 1.5 and 4.5
     expected = [[0, math.log(2 / 1.5)], [math.log(2 / 1.5), 0]]
-    assert ppmi(counts).tolist() == [pytest.approx(row) for row in expected]
-    assert ppmi(np.zeros((2, 2))).tolist() == [[0, 0], [0, 0]]
+    assert ppmi(counts).toarray().tolist() == [pytest.approx(row) for row in expected]
+    assert ppmi(csr_matrix((2, 2))).toarray().tolist() == [[0, 0], [0, 0]]
 
 
 def test_words_in_the_same_surroundings_have_the_same_counted_vector() -> None:
@@ -107,3 +108,10 @@ def test_counting_expects_the_word_that_stood_there() -> None:
     windows = np.array([[first, first + 1, first + 2], [first + 3, first + 4, PAD]])
     scores = CountedVectors(windows, first + 5, 2).scores(windows)
     assert scores.argmax(axis=1).tolist() == [first + 1, first + 4]
+
+
+def test_the_memory_does_not_grow_with_the_square_of_the_vocabulary() -> None:
+    windows = np.array([[7, 8, 9], [199_000, 8, 9]] * 4)  # a dense matrix would take 320 GB
+    counted = CountedVectors(windows, 200_000, 2)
+    assert counted.vectors.shape == (200_000, 2)
+    assert counted.scores(windows[:2]).argmax(axis=1).tolist() == [8, 8]
