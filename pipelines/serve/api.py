@@ -17,6 +17,7 @@ from typing import Any, get_args, get_type_hints
 
 import pandas as pd
 import uvicorn
+import yaml
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.middleware import Middleware
@@ -93,6 +94,8 @@ class Service:
             raise DataError(f"{self.key}: expected texts")
         if self.takes == "pictures":
             return _decoded(items, folder), options
+        if any(isinstance(value, str) and len(value) > LONGEST_TEXT for value in options.values()):
+            raise DataError(f"an option has at most {LONGEST_TEXT:,} characters")
         numbers = [max(_whole(value), 1) for name, value in options.items() if name != "seed"]
         if max(map(len, items)) > LONGEST_TEXT or math.prod(numbers, start=len(items)) > MOST_RESULTS:
             raise DataError(
@@ -309,11 +312,13 @@ def _decoded(texts: list[str], folder: Path) -> list[Any]:
 
 
 def _whole(value: Any) -> int:
-    """The whole number that an option is read as, also of a text; 0 for others."""
-    try:
-        return int(float(value)) if isinstance(value, int | float | str) else 0
-    except (ValueError, OverflowError):
-        return 0
+    """The whole number that an option is read as, of a text such as `0x10` as YAML has it; 0 for others."""
+    if isinstance(value, str):
+        try:
+            value = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError):
+            return 0
+    return value if type(value) is int else 0
 
 
 def _written(files: list[tuple[str, bytes]], folder: Path) -> list[Any]:
