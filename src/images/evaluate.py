@@ -6,8 +6,9 @@ N images, C channels, H height, W width, K classes
 import copy
 import math
 import shutil
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import (
     average_precision_score,
@@ -28,6 +27,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from src.bundle.bundle import Bundle
+from src.core.progress import progress_bar
 from src.images.backprop import BackpropMLP, central_differences
 from src.images.data import images_at_once, load_split
 from src.images.figures import (
@@ -277,15 +277,15 @@ def _confused_table(answers: NDArray[np.int64], target: NDArray[np.int64], class
     return markdown_table(["actual", "predicted", "images", "of the actual class"], rows) if rows else ""
 
 
-def _with_progress(parts: Iterable[Any], name: str) -> Iterable[Any]:
+def _with_progress(parts: Sequence[Any], name: str) -> Iterator[Any]:
     """The parts, on a terminal with a progress bar of this name."""
-    console = Console(stderr=True)
-    return track(parts, name, console=console, transient=True, disable=not console.is_terminal)
+    with progress_bar(shown=sys.stderr.isatty()) as bar:
+        yield from bar.track(parts, description=name)
 
 
 def _logits(model: ImageModel, images: Tensor, name: str | None = None) -> Tensor:
     """Logits (N, K), computed in batches that fit into memory; with the progress bar of a name, if any."""
-    parts: Iterable[Tensor] = images.split(images_at_once(*images.shape[2:]))
+    parts = images.split(images_at_once(*images.shape[2:]))
     with torch.inference_mode():
         return torch.cat([model(part) for part in (_with_progress(parts, name) if name else parts)])
 
