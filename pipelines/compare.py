@@ -272,11 +272,13 @@ def _usual_columns(table: pd.DataFrame, metrics: set[str], name: str) -> list[st
 
 
 def _comparable(values: pd.Series) -> pd.Series:
-    """Values that can be sorted: those of several kinds as texts."""
-    kinds = {"number" if isinstance(value, int | float) else type(value) for value in values[values.notna()]}
-    if len(kinds) > 1 or kinds & {dict, list}:
-        return values.where(values.isna(), values.map(str))
-    return values
+    """Values that can be sorted: numbers come before values of other kinds, which are sorted as texts."""
+
+    def key(value: Any) -> tuple[int, float, str]:
+        return (0, value, "") if isinstance(value, int | float) else (1, 0, str(value))
+
+    places = {found: place for place, found in enumerate(sorted(set(map(key, values.dropna()))))}
+    return values.map(lambda value: places[key(value)], na_action="ignore")
 
 
 def _short_names(columns: list[str]) -> dict[str, str]:

@@ -87,9 +87,11 @@ def test_rows_are_sorted_and_filtered(
     assert [row["run"] for row in rows(capsys, "tiny", **options)] == expected
 
 
-def test_values_of_several_kinds_are_sorted_as_texts(capsys: pytest.CaptureFixture[str]) -> None:
-    keep(Path("runs/tiny/c3"), {"test/rmse": 0.125}, 2.0, rate="auto")
-    assert [row["model.rate"] for row in rows(capsys, "tiny", sort="model.rate")] == [0.1, 0.2, "auto"]
+def test_numbers_are_sorted_by_value_before_texts(capsys: pytest.CaptureFixture[str]) -> None:
+    for run, rate in (("c3", "auto"), ("d4", 10), ("e5", [1, 2])):
+        keep(Path(f"runs/tiny/{run}"), {"test/rmse": 0.125}, 2.0, rate=rate)
+    rates = [row["model.rate"] for row in rows(capsys, "tiny", sort="model.rate")]
+    assert rates == [0.1, 0.2, 10, [1, 2], "auto"]
 
 
 def test_names_that_end_alike_are_shown_whole() -> None:
