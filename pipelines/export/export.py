@@ -15,6 +15,7 @@ ONNX could look up texts, torch.export cannot; both take codes, so both are the 
 """
 
 import io
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from src.core.digests import manifest_files, write_manifest
 from src.core.errors import ConfigurationError, IntegrityError, reported_error
 from src.core.outputs import require_ours
 from src.core.paths import MANIFEST, MODELS
+from src.core.progress import progress_bar
 
 if TYPE_CHECKING:  # they take seconds to load, and --help needs none of them
     import numpy as np
@@ -185,21 +187,17 @@ def _compare(exportable: "Exportable", runs: "dict[str, Callable[[Arrays], Array
         IntegrityError: a difference exceeds the tolerance, in more rows than jumps explain.
     """
     import numpy as np
-    from rich.console import Console
-    from rich.progress import track
 
     generator = np.random.default_rng(SEED)
     parts: dict[str, list[Any]] = {name: [] for name in runs}
     starts = range(0, samples, ROWS_AT_ONCE)
-    console = Console(stderr=True)
-    for start in track(
-        starts, "random inputs", console=console, transient=True, disable=not console.is_terminal
-    ):
-        inputs, expected = exportable.sample(generator, min(ROWS_AT_ONCE, samples - start))
-        for name, run in runs.items():
-            found = run(inputs)
-            rows = [relative_difference(found[output], expected[output]) for output in expected]
-            parts[name].append(np.max(rows, axis=0))
+    with progress_bar(shown=sys.stderr.isatty()) as bar:
+        for start in bar.track(starts, description="random inputs"):
+            inputs, expected = exportable.sample(generator, min(ROWS_AT_ONCE, samples - start))
+            for name, run in runs.items():
+                found = run(inputs)
+                rows = [relative_difference(found[output], expected[output]) for output in expected]
+                parts[name].append(np.max(rows, axis=0))
     for name, differences in parts.items():
         of_rows = np.concatenate(differences)
         wrong = ~(of_rows <= TOLERANCE)  # true for NaN, too
