@@ -76,7 +76,7 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
     elif preprocessing.is_linear and len(preprocessing.columns) <= 2 and len(preprocessing.targets) == 1:
         plot_function(model, splits, preprocessing, plots / "function.png")
     _draw_answers(model, preprocessing, outputs, target, rare, plots, tables)
-    rows = _row_numbers(prepared, len(test))
+    rows = _row_numbers(prepared)
     with threadpool_limits(limits=1):
         write_explanations(model, preprocessing, rows, test, outputs, target, plots, tables)
     (tables / "columns.md").write_text(_columns_table(preprocessing), encoding="utf-8")
@@ -173,11 +173,15 @@ def _targets_table(model: TabularModel, metrics: Mapping[str, float]) -> str:
     return markdown_table(["target", "", *kinds.values()], rows)
 
 
-def _row_numbers(prepared: Path, count: int) -> list[int]:
-    """The number of each test row in its file, from 1; of a test file of its own the place in it."""
-    split = pd.read_csv(prepared / "split.csv")
-    rows: list[int] = split.loc[split["split"] == "test", "row"].tolist()
-    return rows if len(rows) == count else list(range(1, count + 1))
+def _row_numbers(prepared: Path) -> list[int]:
+    """The number of each test row in its file, from 1."""
+    rows: list[int]
+    if (official := prepared / "test_rows.npy").is_file():
+        rows = np.load(official).tolist()
+    else:
+        split = pd.read_csv(prepared / "split.csv")
+        rows = split.loc[split["split"] == "test", "row"].tolist()
+    return rows
 
 
 def rare_class(target: Tensor) -> int:

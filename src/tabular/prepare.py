@@ -231,8 +231,8 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         raw: the folder of the raw files; labels.json and truth.json of a sample are optional.
         prepared: the folder to write, for the splits train, validation and test: `<split>_numbers.npy`
             (rows, N) float32, `<split>_codes.npy` (rows, C), unsigned integers, and `<split>_target.npy`
-            (rows, T) float32 or, for classes, int64, of one target (rows,); split.csv; preprocessing.json;
-            manifest.json.
+            (rows, T) float32 or, for classes, int64, of one target (rows,); split.csv; of an official test
+            file, test_rows.npy (rows,) int64, their numbers from 1; preprocessing.json; manifest.json.
         settings: the section `prepare` of the task.
 
     Raises:
@@ -240,6 +240,7 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     """
     scratch = next(folder for folder in prepared.parents if folder.is_dir())
     train = _read(raw / settings.train, settings.text_columns, settings, scratch)
+    require_columns(train.table, settings.drop, train.path)  # an official test file needs none of them
     test = train
     if settings.test:
         # a column of texts in the training file may look like one of numbers in the test file
@@ -295,6 +296,8 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
         )
         arrays.write(folder, preprocessing.code_type)
         _write_split(folder / "split.csv", rows, settings)
+        if settings.test:
+            np.save(folder / "test_rows.npy", rows["test"].astype("<i8") + 1)
         preprocessing.save(folder)
         write_manifest(folder)
 
@@ -327,7 +330,7 @@ def _read(path: Path, text_columns: Collection[str], settings: Preparation, fold
         if doubled := {f"{settings.targets[0]}_{lag}" for lag in range(1, settings.lags + 1)} & {*whole}:
             raise DataError(f"{path}: column '{min(doubled)}' has the name of a lag; rename it")
         table = with_lags(whole, settings.targets[0], settings.lags)
-    named = [*settings.drop, *settings.column_types, *settings.reading.units, *identifier]
+    named = [*settings.column_types, *settings.reading.units, *identifier]
     named += [name for name in (settings.group, settings.time, settings.split_column) if name]
     require_columns(table, named, path)
     rules = {settings.time: settings.rules_of(settings.time)} if settings.time else {}

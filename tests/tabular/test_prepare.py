@@ -522,6 +522,21 @@ def test_an_official_test_file_is_the_test_set_and_nothing_else(tmp_path: Path, 
     assert Counter(split_in(prepared).values()) == {"train": 36, "validation": 4}
 
 
+def test_an_official_test_file_needs_no_column_that_is_dropped(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {"train.csv": csv_of(**HOUSES | {"Buyer": KINDS}), "test.csv": PLAIN}
+    prepared = run(tmp_path, files, test="test.csv", drop=["Buyer"])
+    assert len(array(prepared, "test_features")) == ROWS
+
+
+def test_the_rows_of_an_official_test_file_keep_their_numbers(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {
+        "train.csv": PLAIN,
+        "test.csv": csv_of(Area=[1, None, 2, 3], Kind=["wood"] * 4, Price=[1, 2, 3, 4]),
+    }
+    prepared = run(tmp_path, files, test="test.csv", impute="drop")
+    assert np.load(prepared / "test_rows.npy").tolist() == [1, 3, 4]
+
+
 @pytest.mark.parametrize("task", ["regression", "classification"])
 def test_the_seed_decides_the_split(tmp_path: Path, task: Any) -> None:
     columns = HOUSES if task == "regression" else HOUSES | {"Price": CLASSES}
