@@ -17,7 +17,6 @@ from pathlib import Path
 from unicodedata import category
 
 import numpy as np
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from src.core.processes import helpers, processors
@@ -127,20 +126,26 @@ class Corpus:
         lengths = self.lengths[chosen]
         lengths = lengths if longest is None else np.minimum(lengths, longest)
         offsets = np.concatenate([[0], (lengths + 2).cumsum()])
-        begin = offsets[np.maximum(chosen.cumsum() - 1, 0)]  # (N,), of the chosen ones
-        array = open_memmap(path, "w+", np.int32, (int(offsets[-1]),))
-        array[offsets[:-1]], array[offsets[1:] - 1] = BOS, EOS
-        unknown = 0
-        for documents, tokens in self.blocks():
-            sizes = self.lengths[documents]
-            starts = self.offsets[documents] - self.offsets[documents.start]
-            place = np.arange(len(tokens)) - np.repeat(starts, sizes)
-            kept = np.repeat(chosen[documents], sizes)
-            kept &= longest is None or place < longest
-            found = numbers[tokens[kept]]
-            array[(np.repeat(begin[documents], sizes) + 1 + place)[kept]] = found
-            unknown += int((found == UNK).sum())
-        array.flush()
+        unknown = first = 0
+        # not a memory map: if the disk is full, writing to a memory map ends the process with SIGBUS
+        with path.open("wb") as file:
+            header = {"descr": "<i4", "fortran_order": False, "shape": (int(offsets[-1]),)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for documents, tokens in self.blocks():
+                sizes = self.lengths[documents]
+                starts = self.offsets[documents] - self.offsets[documents.start]
+                place = np.arange(len(tokens)) - np.repeat(starts, sizes)
+                kept = np.repeat(chosen[documents], sizes)
+                kept &= longest is None or place < longest
+                found = numbers[tokens[kept]]
+                unknown += int((found == UNK).sum())
+                last = first + int(chosen[documents].sum())
+                bounds = offsets[first : last + 1] - offsets[first]
+                array = np.full(bounds[-1], -1, "<i4")
+                array[bounds[:-1]], array[bounds[1:] - 1] = BOS, EOS
+                array[array < 0] = found
+                file.write(array.tobytes())
+                first = last
         return offsets, unknown
 
 
