@@ -20,11 +20,10 @@ from src.core.atomic import is_claimed
 from src.core.code import run_digest
 from src.core.documents import parsed_json
 from src.core.errors import ConfigurationError, exit_with_message
-from src.core.paths import MODELS, PREDICTIONS, PREPARED, RAW, RECORD, REPORTS, RUNS
+from src.core.paths import CELLS, CHECKPOINT, MODELS, PREDICTIONS, PREPARED, RAW, RECORD, REPORTS, RUNS
 
-CELLS, STUDIES, WANDB = RUNS / "cells", RUNS / "studies", RUNS / "wandb"
+STUDIES, WANDB = RUNS / "studies", RUNS / "wandb"
 OTHERS = {"cells", "studies", "wandb", "prepared", "registry"}  # folders of runs/ that are of no model
-CHECKPOINT = "last.ckpt"  # of a training that has not ended: src/training/checkpoint.py, which imports torch
 LEFT = re.compile(r"\.(?P<name>.+)\.(?P<kind>partial|older)")  # of src/core/atomic.py, by a killed process
 WRITTEN = (Path(), RAW, PREPARED, MODELS, REPORTS, REPORTS / "studies", PREDICTIONS, RUNS)
 CACHES = (Path(".dvc/cache"), Path("data/downloads"), Path("data/shards"))

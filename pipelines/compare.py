@@ -24,12 +24,11 @@ from src.core.atomic import file_written_whole
 from src.core.documents import flat_keys, read_json
 from src.core.errors import ConfigurationError, exit_with_message
 from src.core.outputs import check_output
-from src.core.paths import MANIFEST, MODELS, RECORD, RUNS
+from src.core.paths import CELLS, MANIFEST, MODELS, RECORD, RUNS
 from src.core.scores import higher_is_better
 from src.reporting.noise import usual_metric
 from src.reporting.tables import markdown_table
 
-CELLS = RUNS / "cells"
 PARTS = ("model.", "data.", "trainer.callbacks", "trainer.logger")  # of several classes
 TEST = ("test/", "test_")  # what the metrics of the test begin with, those of most ordinary modules, too
 DIGEST = 8  # characters shown of the digest of the data

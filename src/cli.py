@@ -1,7 +1,7 @@
 """The command line: python -m src.cli fit | validate | test | predict --config configs/<model>.yaml.
 
 `fit` trains on the prepared data and writes the bundle models/<model>/; the others use that bundle.
-`predict` takes any bundle (--bundle FOLDER) and raw input; it needs no Trainer (src/bundle/predict.py).
+`predict` takes any bundle (--bundle FOLDER) and raw input, but no options of the Trainer.
 """
 
 import json
@@ -37,10 +37,8 @@ from src.core.cluster import ADDRESS
 from src.core.code import run_digest
 from src.core.digests import data_digest, prepared_manifest
 from src.core.errors import ConfigurationError, exit_with_message, reported_error
-from src.core.paths import MODELS, PREPARED, RECORD, RUNS, require_name
+from src.core.paths import CHECKPOINT, HISTORY, MODELS, PREPARED, RECORD, RUNS, require_name
 from src.training.checkpoint import (
-    CHECKPOINT,
-    HISTORY,
     ResumableCheckpoint,
     averages_at_the_end,
     chosen_by,
@@ -454,7 +452,7 @@ def main(arguments: list[str] | None = None, cli: type[LockstepCLI] = LockstepCL
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     if arguments[:1] == ["predict"]:
-        from src.bundle.predict import predict  # needs no Trainer
+        from src.bundle.predict import predict
 
         predict(arguments[1:])
         return None

@@ -18,7 +18,7 @@ from src.bundle.bundle import Bundle
 from src.bundle.exportable import Exportable
 from src.core.digests import file_digest
 from src.core.documents import read_json, write_json
-from src.core.paths import MANIFEST, PREPARED, RAW, REPORTS, SOURCE
+from src.core.paths import HISTORY, MANIFEST, PREPARED, RAW, REPORTS, SOURCE
 from src.reporting.history import best_row, read_history
 from src.training.checkpoint import chosen_by
 
@@ -50,7 +50,7 @@ def write_documents(exportable: Exportable, bundle: Bundle, folder: Path) -> Non
     example = templates.get_template(f"{exportable.kind}.py.jinja").render(known)
     (folder / "example.py").write_text(example, encoding="utf-8")
     configuration, manifest = bundle.configuration, bundle.manifest
-    rows = read_history(bundle.folder / "history.csv")
+    rows = read_history(bundle.folder / HISTORY)
     monitor, mode = chosen_by(configuration, rows[0])
     best = rows[-1] if monitor is None else best_row(rows, monitor, mode)
     known |= {

@@ -19,6 +19,7 @@ from src.core.digests import data_digest, file_digest, read_source
 from src.core.documents import read_json
 from src.core.errors import ConfigurationError, NonFiniteError, reported_error
 from src.core.paths import (
+    CELLS,
     CONFIGS,
     MANIFEST,
     MODELS,
@@ -35,7 +36,6 @@ from src.core.paths import (
 if TYPE_CHECKING:
     from src.cli import LockstepCLI
 
-CELLS = RUNS / "cells"
 DIVERGED = "diverged.txt"
 LOG = "log.txt"
 # a cell has its own

@@ -15,7 +15,10 @@ PREDICTIONS = Path("predictions")  # of `predict` without --data.output
 PARAMETERS = Path("params.yaml")
 CONFIGS = Path("configs")
 LOCK = Path("requirements.lock")
+CELLS = RUNS / "cells"  # the trainings of studies
 RECORD = "run.json"  # the record of a training, in its folder below runs/
+CHECKPOINT = "last.ckpt"  # of a training that has not ended, beside it
+HISTORY = "history.csv"  # the metrics of each epoch, in the folder of a training and in a bundle
 REPORT_FILES = ("metrics.json", "plots", "tables")  # of a task or study
 SOURCE = "SOURCE.json"  # the origin of the raw files of a task, in their folder
 # object stores by the scheme of their addresses, and what to do where the library of one is absent

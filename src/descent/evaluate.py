@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
 from src.bundle.bundle import Bundle
+from src.core.paths import HISTORY
 from src.descent.model import Descent
 from src.descent.optimizers import AdaGrad, Adam, GradientDescent, Momentum, RMSprop
 from src.descent.surfaces import SURFACES, Surface
@@ -113,7 +114,7 @@ def evaluate(bundle: Bundle, prepared: Path, folder: Path) -> None:
             metrics[f"{prefix}/{metric}"] = float(value)
     metrics = write_metrics(metrics, folder)
     plots, tables = begin_report(bundle.folder, folder)
-    way, rate = _trained_path(bundle.folder / "history.csv")
+    way, rate = _trained_path(bundle.folder / HISTORY)
     _plot_paths({f"trained, {len(way) - 1} steps": way}, surface, plots / "path.png")
     titles = {f"{name}, {OPTIMIZERS[name].steps} steps": path for name, path in paths.items()}
     _plot_paths(titles, surface, plots / "optimizers.png")

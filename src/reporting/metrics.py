@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from src.core.documents import write_json
+from src.core.paths import HISTORY
 from src.reporting.figures import plot_learning_curve
 
 logger = logging.getLogger(__name__)
@@ -23,8 +24,8 @@ def begin_report(bundle: Path, folder: Path) -> tuple[Path, Path]:
     plots, tables = folder / "plots", folder / "tables"
     for part in (plots, tables):
         part.mkdir()
-    shutil.copyfile(bundle / "history.csv", plots / "learning_curve.csv")
-    plot_learning_curve(bundle / "history.csv", plots / "learning_curve.png")
+    shutil.copyfile(bundle / HISTORY, plots / "learning_curve.csv")
+    plot_learning_curve(bundle / HISTORY, plots / "learning_curve.png")
     return plots, tables
 
 

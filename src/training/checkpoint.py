@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from src.core.errors import ConfigurationError, NonFiniteError
+from src.core.paths import CHECKPOINT, HISTORY
 from src.core.scores import higher_is_better
 from src.training.attributes import Attributes
 from src.training.epoch_state import epoch_state, restore_epoch
@@ -23,9 +24,7 @@ from src.training.exactness import begin_loaders
 from src.training.parts import in_parts, is_part, whole
 from src.training.tracking import Tracker
 
-CHECKPOINT = "last.ckpt"
 RELOADS = "reload_dataloaders_every_n_epochs"
-HISTORY = "history.csv"
 logger = logging.getLogger(__name__)
 
 USUAL_MONITORS = ("validation/loss", "val_loss", "val/loss", "valid_loss", "validation_loss")

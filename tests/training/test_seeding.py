@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from src.core.errors import ConfigurationError
+from src.core.paths import CHECKPOINT, HISTORY
 from src.training import plain_values
-from src.training.checkpoint import CHECKPOINT, HISTORY, ResumableCheckpoint
+from src.training.checkpoint import ResumableCheckpoint
 from src.training.exactness import Exactness
 from src.training.gradient_norms import GradientNorms
 from src.training.seeding import SeededLoader, seed_everything
