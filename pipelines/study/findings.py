@@ -8,30 +8,23 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from scipy.special import stdtrit
 
 from pipelines.parameters import part_of, read_parameters
 from pipelines.study.cells import Cell
+from src.bundle.bundle import WEIGHTS
+from src.core.paths import HISTORY
 from src.reporting.figures import save_figure
 from src.reporting.history import read_history
 from src.reporting.metrics import write_metrics
+from src.reporting.noise import interval
 from src.reporting.tables import markdown_table
 from src.training.checkpoint import USUAL_MONITORS
 
-CONFIDENCE = 0.95
 MOST_CURVES = 20
 TRAINING_LOSSES = ("train/loss", "train_loss", "train_loss_epoch", "train/loss_epoch", "training_loss")
 
 Numbers = NDArray[np.float64]
 Row = dict[str, Any]
-
-
-def interval(values: Numbers) -> float:
-    """Half the width of the 95 % confidence interval of a mean (Student's t); NaN below two values."""
-    if len(values) < 2:
-        return float("nan")
-    quantile = stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)  # as scipy.stats.t.ppf, whose import is slow
-    return float(quantile * values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def compare(values: dict[str, Numbers]) -> list[Row]:
@@ -162,13 +155,13 @@ def _weight_norm(bundle: Path) -> float:
 def _weights(bundle: Path) -> dict[str, NDArray[np.floating]]:
     from src.bundle.bundle import arrays_of
 
-    tensors = arrays_of(bundle / "model.safetensors")
+    tensors = arrays_of(bundle / WEIGHTS)
     return {name: tensor for name, tensor in tensors.items() if tensor.ndim > 1}
 
 
 def _history(cell: Cell) -> dict[str, Numbers]:
     """The columns of the history of a cell's training."""
-    rows = read_history(cell.bundle / "history.csv")
+    rows = read_history(cell.bundle / HISTORY)
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 

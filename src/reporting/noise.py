@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t, ttest_1samp
+from scipy.special import stdtrit
 
 LEVEL = 0.05
 # with a larger share of one class, accuracy hardly differs from that of always answering this class
@@ -33,6 +33,8 @@ def noise_of(gains: Floats) -> dict[str, float]:
     """
     gains = np.asarray(gains, dtype=np.float64)
     if len(gains) > 1 and gains.std() > 0:
+        from scipy.stats import ttest_1samp  # it takes a second to load
+
         p = float(ttest_1samp(gains, 0, alternative="greater").pvalue)
     else:
         p = 0.0 if len(gains) and gains[0] > 0 else 1.0
@@ -60,11 +62,15 @@ def mean_difference(losses: Floats, others: Floats) -> tuple[float, float]:
         The mean of `losses` - `others`, and half the width of its interval of CONFIDENCE by Student's t.
     """
     differences = losses - others
-    rows = len(differences)
-    if rows < 2:
-        return float(differences.mean()), math.inf
-    error = differences.std(ddof=1) / math.sqrt(rows)
-    return float(differences.mean()), float(t.ppf((1 + CONFIDENCE) / 2, rows - 1) * error)
+    return float(differences.mean()), interval(differences) if len(differences) > 1 else math.inf
+
+
+def interval(values: Floats) -> float:
+    """Half the width of the confidence interval of a mean (Student's t, CONFIDENCE); NaN below two values."""
+    if len(values) < 2:
+        return math.nan
+    quantile = stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)
+    return float(quantile * values.std(ddof=1) / math.sqrt(len(values)))
 
 
 def gains_of_classes(model: Codes, trivial: Codes, target: Codes) -> Floats:
