@@ -26,12 +26,12 @@ from PIL import Image
 from starlette.exceptions import HTTPException
 
 from pipelines.serve.guard import Guard
-from pipelines.serve.serve import bundle_folders
+from pipelines.serve.serve import bundle_folders, load_each
 from src.bundle.bundle import Bundle
 from src.bundle.load import Predictor, predictor_of
 from src.bundle.predict import ready
 from src.core.documents import parsed_json
-from src.core.errors import ConfigurationError, DataError, LockstepError, ResourceError, reported_error
+from src.core.errors import ConfigurationError, DataError, ResourceError, reported_error
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +158,8 @@ def application(bundles: Path | str | None = None, public: bool = False) -> Fast
     if bundles is None:
         settings = json.loads(os.environ[SETTINGS])
         bundles, public = settings["bundles"], settings["public"]
-    services, problems = _services(bundle_folders(Path(str(bundles))))
+    folders = bundle_folders(Path(str(bundles)))
+    services, problems = load_each(folders, lambda folder: Service(ready(Bundle.open(folder))))
     app = FastAPI(
         title="Lockstep",
         docs_url=None,  # FastAPI's pages load scripts from other machines
@@ -265,22 +266,6 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     table = table.assign(**{name: table[name].astype(str).astype(float) for name in short})
     content: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=15))
     return content
-
-
-def _services(folders: list[Path]) -> tuple[dict[str, Service], dict[str, str]]:
-    """The services by the names of their folders, and the reasons for the bundles that have none."""
-    services: dict[str, Service] = {}
-    problems: dict[str, str] = {}
-    failure: LockstepError | None = None
-    for folder in folders:
-        try:
-            services[folder.name] = Service(ready(Bundle.open(folder)))
-        except LockstepError as error:
-            problems[folder.name], failure = str(error), error
-            logger.warning("%s is left out: %s", folder, error)
-    if not services:
-        raise failure or ConfigurationError("there is no bundle")
-    return services, problems
 
 
 def _refusal(error: Exception, folder: str) -> JSONResponse:

@@ -5,8 +5,9 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jsonargparse import ArgumentParser
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from src.bundle.bundle import Bundle
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 LARGEST_PORT = 65_535
 SESSIONS = 32  # whose state is kept; a browser's tab begins one
@@ -95,12 +97,12 @@ def page(folder: Path) -> "gradio.Blocks":
     from pipelines.serve.forms import add_form
     from pipelines.serve.project import project_text
 
-    loaded, problems = load_bundles(folders)
+    loaded, problems = load_each(folders, with_form)
     with gradio.Blocks(title="Lockstep", analytics_enabled=False, delete_cache=KEPT) as blocks:
         gradio.Markdown("# Lockstep\n\nThe trained models. What you enter stays on this machine.")
         for name, problem in problems.items():
             gradio.Textbox(problem, label=f"{name}: not loaded", interactive=False)
-        for bundle, form in loaded:
+        for bundle, form in loaded.values():
             with gradio.Tab(bundle.folder.name):
                 add_form(bundle, form)
         if folder == MODELS:
@@ -123,33 +125,41 @@ def bundle_folders(folder: Path) -> list[Path]:
     return sorted(found, key=lambda each: models.index(each.name) if each.name in models else len(models))
 
 
-def load_bundles(folders: list[Path]) -> tuple[list[tuple["Bundle", Any]], dict[str, str]]:
-    """Load bundles with their models and the forms of their kinds of data.
+def load_each(folders: list[Path], load: Callable[[Path], T]) -> tuple[dict[str, T], dict[str, str]]:
+    """Load bundles.
+
+    Args:
+        folders: one or more.
+        load: called with each.
 
     Returns:
-        Pairs of a bundle and its form, and the reasons by name for those that cannot be loaded.
+        What `load` has returned, and why others cannot be loaded, by the names of the folders.
 
     Raises:
         LockstepError: none can be loaded.
     """
+    loaded: dict[str, T] = {}
+    problems: dict[str, str] = {}
+    for folder in folders:
+        try:
+            loaded[folder.name] = load(folder)
+        except LockstepError as error:
+            if folder is folders[-1] and not loaded:
+                raise
+            problems[folder.name] = str(error)
+            logger.warning("%s is left out: %s", folder, error)
+    return loaded, problems
+
+
+def with_form(folder: Path) -> tuple["Bundle", Any]:
+    """Load a bundle with its model, and the form of its kind of data."""
     from src.bundle.bundle import Bundle
     from src.bundle.predict import for_model, ready
 
-    loaded: list[tuple[Bundle, Any]] = []
-    problems: dict[str, str] = {}
-    failure: LockstepError | None = None
-    for each in folders:
-        try:
-            bundle = ready(Bundle.open(each))
-            if (form := bundle.part("form")) is None:
-                raise ConfigurationError("its kind of data has no form.py; use python -m src.cli predict")
-            loaded.append((bundle, for_model(bundle, form.FORMS)))
-        except LockstepError as error:
-            problems[each.name], failure = str(error), error
-            logger.warning("%s is left out: %s", each, error)
-    if not loaded:
-        raise failure or ConfigurationError("no bundle has a form: " + ", ".join(problems.values()))
-    return loaded, problems
+    bundle = ready(Bundle.open(folder))
+    if (form := bundle.part("form")) is None:
+        raise ConfigurationError("its kind of data has no form.py; use python -m src.cli predict")
+    return bundle, for_model(bundle, form.FORMS)
 
 
 def launch(blocks: "gradio.Blocks", address: str, port: int, public: bool = False) -> Any:
