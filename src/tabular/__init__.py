@@ -1,4 +1,5 @@
-"""Tables: a CSV, Excel or JSON file with one example per row and one column to predict.
+"""Tables: a file such as CSV, Excel, JSON or Parquet with one example per row and columns to predict.
 
-Batches are features (B, F) float32 and a target, (B, 1) float32 for regression or (B,) int64 for classes.
+Batches are features (B, F) float32 and a target of T columns, (B, T) float32 for regression or int64 for
+classes, (B,) of one column of classes.
 """

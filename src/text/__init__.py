@@ -1,4 +1,5 @@
-"""Texts: language models that write Tang poems character by character, and word vectors.
+"""Texts: language models that write poems, word vectors, and classifiers.
 
-Documents are the lines of .txt files or the poems of .json files in the format of chinese-poetry.
+Documents are the lines of .txt files or the poems of .json files in the format of chinese-poetry; for
+classifiers the rows of .csv, .tsv, .json or .jsonl files, or .txt files in one folder per class.
 """

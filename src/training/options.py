@@ -18,12 +18,12 @@ from src.training.sharding import FullySharded
 LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches")
 ARGUMENTS = {
     "barebones": "a training needs its checkpoints and metrics; a quick trial: --trainer.fast_dev_run=true",
-    "limit_predict_batches": "predict has no Trainer; it predicts all rows of its input",
+    "limit_predict_batches": "predict takes no options of the Trainer; it predicts all rows of its input",
     "model_registry": "models are kept as bundles in models/, and none is downloaded",
     "plugins": "checkpoints and clusters have plugins of Lockstep's own; numbers have trainer.precision",
 }
 CALLBACKS = {
-    "BasePredictionWriter": "predict has no Trainer; it writes a file by itself, see --data.output",
+    "BasePredictionWriter": "predict takes no callbacks; it writes a file by itself, see its --help",
     "ModelPruning": "a training that was cut off could not go on, since a checkpoint has no masks",
     "OnExceptionCheckpoint": "a training goes on from the end of an epoch; see checkpoint_seconds",
     "SpikeDetection": "a training that was cut off could not go on, since its state cannot be loaded",
