@@ -1,8 +1,8 @@
 """The sha256 of files and folders, and the manifests that list them."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,20 @@ from src.core.shards import read_shards
 
 def file_digest(path: Path) -> str:
     """The sha256 of a file, as 64 hexadecimal digits."""
-    digest = sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def folder_digest(folder: Path, pattern: str = "*") -> str:
+def folder_digest(folder: Path) -> str:
     """One sha256 over the names and contents of the files below `folder`, in the order of their names."""
     lines = [
         f"{path.relative_to(folder).as_posix()} {file_digest(path)}\n"
-        for path in sorted(folder.rglob(pattern))
+        for path in sorted(folder.rglob("*"))
         if path.is_file()
     ]
-    return sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()  # names need not be UTF-8
+    return hashlib.sha256(
+        "".join(lines).encode(errors="surrogateescape")
+    ).hexdigest()  # names need not be UTF-8
 
 
 def content_digest(path: Path) -> str:

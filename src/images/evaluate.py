@@ -15,13 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import (
-    average_precision_score,
-    classification_report,
-    precision_recall_fscore_support,
-)
+from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn import functional
@@ -41,12 +36,13 @@ from src.images.figures import (
     plot_occlusion,
 )
 from src.images.model import ImageModel
+from src.images.pictures import as_picture
 from src.images.regression import ImageRegressor
 from src.images.tags import ImageTagger
 from src.reporting.metrics import begin_report, write_metrics
 from src.reporting.noise import gains_of_classes, noise_of, write_losses
 from src.reporting.rows import evenly
-from src.reporting.tables import markdown_table, print_metrics
+from src.reporting.tables import markdown_table, print_metrics, scores_of_classes
 from src.training.metrics import calibration_error
 
 Evaluated = dict[str, tuple[Tensor, Tensor]]
@@ -229,19 +225,19 @@ def samples(bundle: Bundle, prepared: Path) -> tuple[list[str], list[list[Any]]]
     if isinstance(model, ImageRegressor):
         numbers = model.predict(_logits(model, images))
         found = zip(images, target.tolist(), numbers.tolist(), strict=True)
-        rows = [[_as_shown(image), actual, number] for image, actual, number in found]
+        rows = [[as_picture(image.numpy()), actual, number] for image, actual, number in found]
         return ["image", model.quantity.name, "predicted"], rows
     probabilities = model.predict(_logits(model, images))
     if isinstance(model, ImageTagger):
         rows = [
-            [_as_shown(image), _listed(marks, model.classes), _listed(chances > 0.5, model.classes)]
+            [as_picture(image.numpy()), _listed(marks, model.classes), _listed(chances > 0.5, model.classes)]
             for image, marks, chances in zip(images, target, probabilities, strict=True)
         ]
         return ["image", "labels", "predicted"], rows
     likeliest, answers = probabilities.max(dim=1)
     rows = [
         [
-            _as_shown(image),
+            as_picture(image.numpy()),
             model.classes[actual],
             model.classes[answer],
             probability,
@@ -251,11 +247,6 @@ def samples(bundle: Bundle, prepared: Path) -> tuple[list[str], list[list[Any]]]
         )
     ]
     return ["image", "class", "predicted", "probability"], rows
-
-
-def _as_shown(image: Tensor) -> Image.Image:
-    """An image (C, H, W) as one of Pillow."""
-    return Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy())  # (H, W) or (H, W, 3)
 
 
 def _first_of_each_class(answers: NDArray[np.int64], most: int) -> NDArray[np.int64]:
@@ -336,19 +327,9 @@ def _classes_table(
     target: Tensor, probabilities: Tensor, classes: list[str], labels: dict[str, dict[str, str]]
 ) -> str:
     """Precision, recall and F1 of each class, with its Chinese name."""
-    report = classification_report(
-        target.numpy(),
-        probabilities.argmax(dim=1).numpy(),
-        labels=range(len(classes)),
-        target_names=classes,
-        output_dict=True,
-        zero_division=0,
-    )
-    rows = []
-    for name in classes:
-        row = report[name]
-        numbers = [f"{row[key]:.4f}" for key in ("precision", "recall", "f1-score")]
-        rows.append([name, labels.get(name, {}).get("zh", ""), str(int(row["support"])), *numbers])
+    scores = scores_of_classes(target.numpy(), probabilities.argmax(dim=1).numpy(), len(classes))
+    names = [[name, labels.get(name, {}).get("zh", "")] for name in classes]
+    rows = [[*name, *row] for name, row in zip(names, scores, strict=True)]
     return markdown_table(["class", "名称", "images", "precision", "recall", "F1"], rows)
 
 

@@ -68,20 +68,11 @@ def plot_most_wrong(
     """
     confidence, answers = probabilities.max(dim=1)
     confidence = torch.where(answers == target, -1.0, confidence)
-    rows, columns = MOST_WRONG
-    order = confidence.argsort(descending=True, stable=True)[: rows * columns]
-    figure = Figure(figsize=(1.6 * columns, 1.8 * rows), layout="constrained")
-    figure.suptitle("Most wrong: answer (actual)")
-    panels = figure.subplots(rows, columns).ravel()
-    for axes in panels:
-        axes.set_axis_off()
-    for axes, number in zip(panels, order.tolist(), strict=False):
-        if answers[number] == target[number]:
-            break  # there are fewer mistakes than panels
-        axes.imshow(_for_display(images[number].numpy()), cmap="gray")
-        title = f"{classes[answers[number]]} {confidence[number]:.0%}\n({classes[target[number]]})"
-        axes.set_title(title, fontsize=8)
-    save_figure(figure, path)
+    names = [
+        f"{classes[answer]} {share:.0%}\n({classes[actual]})"
+        for answer, share, actual in zip(answers, confidence, target, strict=True)
+    ]
+    plot_largest(images, confidence, names, path, "Most wrong: answer (actual)")
 
 
 def plot_largest_errors(images: Tensor, target: Tensor, numbers: Tensor, path: Path) -> None:
@@ -97,23 +88,30 @@ def plot_largest_errors(images: Tensor, target: Tensor, numbers: Tensor, path: P
     plot_largest(images, (numbers - target).abs(), names, path)
 
 
-def plot_largest(images: Tensor, errors: Tensor, names: list[str], path: Path) -> None:
+def plot_largest(
+    images: Tensor,
+    errors: Tensor,
+    names: list[str],
+    path: Path,
+    title: str = "Largest errors: answer (actual)",
+) -> None:
     """Show the images with the largest errors.
 
     Args:
         images: (N, C, H, W) uint8.
-        errors: (N,), at least 0.
+        errors: (N,); images below 0 are not shown.
         names: above each image: its predicted and its actual answer.
         path: the PNG file to write.
+        title: above all images.
     """
     rows, columns = MOST_WRONG
     order = errors.argsort(descending=True, stable=True)[: rows * columns]
     figure = Figure(figsize=(1.6 * columns, 1.8 * rows), layout="constrained")
-    figure.suptitle("Largest errors: answer (actual)")
+    figure.suptitle(title)
     panels = figure.subplots(rows, columns).ravel()
     for axes in panels:
         axes.set_axis_off()
-    for axes, number in zip(panels, order.tolist(), strict=False):
+    for axes, number in zip(panels, order[errors[order] >= 0].tolist(), strict=False):
         axes.imshow(_for_display(images[number].numpy()), cmap="gray")
         axes.set_title(names[number], fontsize=8)
     save_figure(figure, path)

@@ -12,7 +12,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
-from sklearn.model_selection import train_test_split
 
 from src.core.atomic import written_whole
 from src.core.digests import write_manifest
@@ -40,7 +39,7 @@ from src.images.preprocessing import (
     resized,
 )
 from src.images.sheet import SHEET, draw_sheet
-from src.preparation.splits import Rows, check_splitting, cut_fold
+from src.preparation.splits import Rows, check_splitting, cut_fold, cut_share
 
 logger = logging.getLogger(__name__)
 
@@ -324,9 +323,7 @@ def _read_idx_pair(path: Path) -> tuple[Pixels, Codes]:
     return images[:, None], labels.astype(np.int64)
 
 
-def _class_folders(
-    folder: Path, settings: Preparation, training: Labelled | None
-) -> tuple[list[Path], list[str], list[str]]:
+def _class_folders(folder: Path, training: Labelled | None) -> tuple[list[Path], list[str], list[str]]:
     """Picture files, the class of each, and all classes."""
     folders, left = class_folders(folder)
     if str(left):
@@ -358,7 +355,7 @@ def _labels(
         labels = cells.tolist()
         values = in_order(labels)
     else:
-        paths, labels, values = _class_folders(folder, settings, training)
+        paths, labels, values = _class_folders(folder, training)
     numbers = {value: number for number, value in enumerate(values)}
     return paths, np.array([numbers[label] for label in labels]), values
 
@@ -400,19 +397,17 @@ def _cut(
     names: list[str],
 ) -> tuple[Rows, Rows]:
     """Split a share of the rows off, stratified by class if there are classes."""
-    classes = None if stratum is None else stratum[rows]
     try:
-        rest, part = train_test_split(rows, test_size=share, random_state=settings.seed, stratify=classes)
+        return cut_share(rows, share, settings.seed, stratum)
     except ValueError as error:
-        if classes is None:
+        if stratum is None:
             path = raw / settings.train
             raise DataError(f"{path}: {len(rows)} images are too few for the split: {error}") from None
-        code, number = min(Counter(classes.tolist()).items(), key=lambda item: item[1])
+        code, number = min(Counter(stratum[rows].tolist()).items(), key=lambda item: item[1])
         raise DataError(
             f"{raw / settings.train}: {len(rows)} images, {number} of the rarest class, {names[code]}, "
             f"are too few for the split: {error}"
         ) from None
-    return np.sort(rest), np.sort(part)
 
 
 def _learn(

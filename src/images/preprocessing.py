@@ -221,11 +221,11 @@ def pixel_csv_chunks(
             if label is not None:
                 if label not in chunk.columns:
                     raise DataError(f"{path}: column '{label}' is missing")
-                labels = _whole_numbers(chunk.pop(label).to_frame(), path, rows, 0, None)[:, 0]
+                labels = _whole_numbers(chunk.pop(label).to_frame(), path, rows, None)[:, 0]
             side = math.isqrt(chunk.shape[1])
             if side == 0 or side * side != chunk.shape[1]:
                 raise DataError(f"{path}: {chunk.shape[1]} pixels per row, expected a square number")
-            values = _whole_numbers(chunk, path, rows, 0, WHITE)
+            values = _whole_numbers(chunk, path, rows, WHITE)
             yield values.astype(np.uint8).reshape(-1, 1, side, side), labels
             rows += len(chunk)
     except pd.errors.EmptyDataError:
@@ -246,19 +246,17 @@ def refuse_names_of_pictures(table: pd.DataFrame, path: Path) -> None:
             )
 
 
-def _whole_numbers(
-    table: pd.DataFrame, path: Path, first: int, low: int, high: int | None
-) -> NDArray[np.int64]:
-    """The cells as integers from low to high; the error names row and column of the first other cell."""
+def _whole_numbers(table: pd.DataFrame, path: Path, first: int, high: int | None) -> NDArray[np.int64]:
+    """The cells as integers from 0 to high; the error names row and column of the first other cell."""
     values = table.to_numpy()
     if values.dtype.kind not in "iu":
         values = table.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
-    wrong = ~(values >= low) | (values != np.floor(values))  # ~(>=) is true of a missing cell, too
+    wrong = ~(values >= 0) | (values != np.floor(values))  # ~(>=) is true of a missing cell, too
     wrong |= values > (LARGEST if high is None else high)
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
         found = table.iloc[row, column]
-        bound = f"{low} to {high}" if high is not None else f"{low} or more"
+        bound = f"0 to {high}" if high is not None else "0 or more"
         raise DataError(
             f"{path}: row {first + row + 1}, column '{table.columns[column]}': "
             f"{'an empty cell' if pd.isna(found) else repr(str(found))}, expected a whole number, {bound}"

@@ -109,7 +109,7 @@ def cut_share(
     unit, classes = _units(rows, stratum, groups)
     units, size = unit if groups is None else np.arange(unit.max() + 1), share
     chosen = np.zeros(len(units), dtype=bool)
-    if groups is not None and classes is not None and not _can_be_stratified(classes, share):
+    if groups is not None and classes is not None and not can_be_stratified(classes, share):
         # one group of each class stays in the first part, since what has no training row cannot be learnt
         size = math.ceil(share * len(units))
         units = np.delete(units, np.unique(classes, return_index=True)[1])
@@ -157,7 +157,8 @@ def _numbered(rows: Rows, groups: NDArray[Any]) -> Rows:
     return unit
 
 
-def _can_be_stratified(classes: NDArray[Any], share: float) -> bool:
+def can_be_stratified(classes: NDArray[Any], share: float) -> bool:
+    """Whether both parts of a split can have all classes (N,)."""
     counts = np.unique(classes, return_counts=True)[1]
     part = math.ceil(share * len(classes))
     return bool(counts.min() >= 2 and min(part, len(classes) - part) >= len(counts))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from numpy.typing import ArrayLike
 from rich.console import Console
 from rich.table import Table
 
@@ -21,6 +22,23 @@ def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> st
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(' '.join(cell.splitlines()).replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def scores_of_classes(target: ArrayLike, answers: ArrayLike, count: int) -> list[list[str]]:
+    """The cells of each class: its number of examples, precision, recall and F1.
+
+    Args:
+        target: actual classes (N,), as numbers.
+        answers: predicted classes (N,).
+        count: of classes.
+    """
+    from sklearn.metrics import precision_recall_fscore_support
+
+    *scores, support = precision_recall_fscore_support(target, answers, labels=range(count), zero_division=0)
+    return [
+        [str(examples), *(f"{score:.4f}" for score in row)]
+        for examples, *row in zip(support, *scores, strict=True)
+    ]
 
 
 def print_scores(title: str, scores: Mapping[str, float]) -> None:

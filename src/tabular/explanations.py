@@ -7,7 +7,6 @@ B rows, F features, C classes, T targets
 """
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from src.tabular.columns import CategoricalColumn, Column
 from src.tabular.metrics import SMALLEST
 from src.tabular.model import TabularModel
 from src.tabular.number_columns import NumericColumn
-from src.tabular.preprocessing import Preprocessing
+from src.tabular.preprocessing import Preprocessing, places
 
 Numbers = NDArray[np.floating]
 
@@ -90,15 +89,6 @@ def loss_name(model: TabularModel) -> str:
     return "error" if model.loss == "perceptron" else "log loss"
 
 
-def places(columns: list[Column]) -> Iterator[tuple[Column, slice]]:
-    """Each column with the place of its features."""
-    start = 0
-    for column in columns:
-        stop = start + len(column.feature_names)
-        yield column, slice(start, stop)
-        start = stop
-
-
 def sample_of(model: TabularModel, rows: int, columns: int) -> NDArray[np.int64]:
     """The test rows, in increasing order, for which the columns are permuted.
 
@@ -149,11 +139,6 @@ def importance_table(found: list[Importance], model: TabularModel, rows: int, of
     )
     cells = [[one.column.name, f"{one.mean:.4g}", f"{one.spread:.2g}"] for one in found]
     return text + markdown_table(["column", f"rise of the {what}", "deviation"], cells)
-
-
-def shown_cells(column: Column, block: Tensor) -> list[str]:
-    """The cells of a column as a reader knows them, from its features (B, width)."""
-    return column.shown(block.numpy())
 
 
 def plot_partial_dependence(
@@ -226,7 +211,7 @@ def _grid(column: Column, block: Tensor) -> tuple[Tensor, Numbers | list[str]]:
         return points, column.decoded(points.numpy())
     points, counts = block.unique(dim=0, return_counts=True)
     points = points[counts.argsort(descending=True, stable=True)[: POINTS // 2]]
-    return points, shown_cells(column, points)
+    return points, column.shown(points.numpy())
 
 
 @torch.inference_mode()
@@ -260,7 +245,7 @@ def worst_table(
     worst = np.argsort(-losses, kind="stable")[:WORST]
     actual, predicted = _shown_answers(model, outputs[worst], target[worst])
     chosen = found[:SHOWN_COLUMNS]
-    columns = [shown_cells(one.column, features[worst][:, one.place]) for one in chosen]
+    columns = [one.column.shown(features[worst][:, one.place].numpy()) for one in chosen]
     numbers = [str(rows[row]) for row in worst]
     cells = zip(numbers, actual, predicted, (f"{losses[row]:.4g}" for row in worst), *columns, strict=True)
     names = [one.column.name for one in chosen]
@@ -324,7 +309,7 @@ def groups_table(
         )
     cells = []
     for one in chosen:
-        group = pd.Series(shown_cells(one.column, features[:, one.place]), dtype=object)
+        group = pd.Series(one.column.shown(features[:, one.place].numpy()), dtype=object)
         counts = Counter(group.tolist())
         for name, rows in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:GROUPS]:
             inside = (group == name).to_numpy()

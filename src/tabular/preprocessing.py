@@ -4,7 +4,7 @@
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -123,14 +123,12 @@ class Preprocessing:
     @cached_property
     def layout(self) -> Layout:
         """The places of the numbers and of the categories among the features."""
-        numbers, starts, start = list[int](), list[int](), 0
-        for column in self.columns:
-            stop = start + len(column.feature_names)
+        numbers, starts = list[int](), list[int]()
+        for column, place in places(self.columns):
             if isinstance(column, CategoricalColumn):
-                starts.append(start)
+                starts.append(place.start)
             else:
-                numbers.extend(range(start, stop))
-            start = stop
+                numbers.extend(range(place.start, place.stop))
         widths = [column.width for column in self.categorical]
         embedded = np.array([column.embedded for column in self.categorical], dtype=bool)
         return Layout(
@@ -138,7 +136,7 @@ class Preprocessing:
             np.array(starts, dtype=np.int32),
             np.array(widths, dtype=np.int32),
             embedded,
-            start,
+            len(self.features),
         )
 
     @property
@@ -218,6 +216,15 @@ def _entries(column: Column) -> dict[str, Any]:
     return {**learnt, "kind": column.kind}
 
 
+def places(columns: Sequence[Column]) -> Iterator[tuple[Column, slice]]:
+    """Each column with the place of its features."""
+    start = 0
+    for column in columns:
+        stop = start + len(column.feature_names)
+        yield column, slice(start, stop)
+        start = stop
+
+
 def encode(columns: Sequence[Column], values: Mapping[str, Values], unseen: Counter[str]) -> Features:
     """Turn parsed columns into features.
 
@@ -230,11 +237,9 @@ def encode(columns: Sequence[Column], values: Mapping[str, Values], unseen: Coun
         Shape (rows, F), in the order of the columns; the features of an unseen category are all 0.
     """
     rows = len(values[columns[0].name])
-    widths = [len(column.feature_names) for column in columns]
-    features = np.zeros((rows, sum(widths)), dtype=np.float32)
-    stops = np.cumsum(widths)
-    for column, width, stop in zip(columns, widths, stops, strict=True):
-        if unknown := column.encode(values[column.name], features[:, stop - width : stop]):
+    features = np.zeros((rows, sum(len(column.feature_names) for column in columns)), dtype=np.float32)
+    for column, place in places(columns):
+        if unknown := column.encode(values[column.name], features[:, place]):
             unseen[column.name] += unknown
     return features
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 
 from src.core.errors import DataError
 from src.preparation.proposals import listed
-from src.preparation.splits import Rows, Splitting, cut_fold, cut_share, repeated, smallest
+from src.preparation.splits import Rows, cut_fold, cut_share, repeated, smallest
 from src.tabular.columns import COLUMNS
 from src.tabular.rules import PLAIN, Kind, Rules, Values
 from src.tabular.stored_table import StoredTable
 from src.tabular.values import is_numeric, refuse_cells, text_values
+
+if TYPE_CHECKING:
+    from src.tabular.prepare import Preparation
 
 logger = logging.getLogger(__name__)
 
@@ -33,22 +36,6 @@ SPELLINGS = {
     "test": "test",
     "testing": "test",
 }
-
-
-class TableSplitting(Splitting, Protocol):
-    """The keys of `prepare` that the split of a table depends on."""
-
-    target: str | list[str]
-    task: Literal["regression", "classification"]
-    test: str | None
-    id: str | None
-    drop: list[str]
-    lags: int
-    group: str | None
-    time: str | None
-    split_column: str | None
-    duplicates: Literal["auto", "together", "apart"]
-    drop_rare_classes: int
 
 
 @dataclass(frozen=True)
@@ -82,7 +69,7 @@ def refuse_missing(column: "pd.Series[Any]", path: Path, what: str) -> None:
         raise DataError(f"{path}: row {missing.argmax() + 1}: {what} is missing")
 
 
-def split_rows(train: Raw, test: Raw, settings: TableSplitting) -> dict[str, Rows]:
+def split_rows(train: Raw, test: Raw, settings: "Preparation") -> dict[str, Rows]:
     """Assign the rows (0, 1, ... of the file) to the parts; each part has the shares of the classes.
 
     Rows with classes of several targets are assigned as those with quantities, by chance.
@@ -138,7 +125,7 @@ def split_rows(train: Raw, test: Raw, settings: TableSplitting) -> dict[str, Row
 
 
 def _usable_rows(
-    train: Raw, test: Raw, settings: TableSplitting, stratum: Values | None, groups: Values | None
+    train: Raw, test: Raw, settings: "Preparation", stratum: Values | None, groups: Values | None
 ) -> tuple[Rows, Rows]:
     """Return the rows to divide and the held-out ones, without those of rare classes if settings say so.
 
@@ -167,7 +154,7 @@ def _usable_rows(
 
 
 def _single_classes(
-    rows: Rows, settings: TableSplitting, stratum: Values | None, groups: Values | None
+    rows: Rows, settings: "Preparation", stratum: Values | None, groups: Values | None
 ) -> list[str]:
     """Return the classes of a stratified split of which two parts cannot both have a row."""
     if stratum is None:
@@ -213,7 +200,7 @@ def _given(train: Raw, rows: Rows, name: str) -> list[Rows]:
     return [rows[found[rows] == part] for part in ("train", "validation", "test")]
 
 
-def _warn_of_known_rows(parts: dict[str, Rows], train: Raw, settings: TableSplitting) -> None:
+def _warn_of_known_rows(parts: dict[str, Rows], train: Raw, settings: "Preparation") -> None:
     """Count the rows outside of training that repeat a training row, features and target."""
     left_out = {settings.id, settings.split_column, *settings.drop}
     numbers, _ = repeated(train.table, [name for name in train.table.columns if name not in left_out])
@@ -223,7 +210,7 @@ def _warn_of_known_rows(parts: dict[str, Rows], train: Raw, settings: TableSplit
             logger.warning("%s: %d %s rows repeat a training row", train.path, known, name)
 
 
-def _groups(train: Raw, test: Raw, settings: TableSplitting) -> Values | None:
+def _groups(train: Raw, test: Raw, settings: "Preparation") -> Values | None:
     """What rows that stay together have in common (rows,): the group, or all their values."""
     if settings.lags or settings.time or settings.split_column:
         return None
@@ -254,14 +241,14 @@ def _groups(train: Raw, test: Raw, settings: TableSplitting) -> Values | None:
     return None if apart else numbers
 
 
-def _class_sizes(classes: Values, groups: NDArray[Any] | None, settings: TableSplitting) -> "pd.Series[int]":
+def _class_sizes(classes: Values, groups: NDArray[Any] | None, settings: "Preparation") -> "pd.Series[int]":
     """The number of different rows of each class."""
     if groups is not None and not settings.group:
         classes = classes[np.unique(groups, return_index=True)[1]]
     return pd.Series(classes).value_counts()
 
 
-def _check_parts(parts: dict[str, Rows], train: Raw, test: Raw, settings: TableSplitting) -> None:
+def _check_parts(parts: dict[str, Rows], train: Raw, test: Raw, settings: "Preparation") -> None:
     """Refuse parts of one row, which have no score, and name the classes without a test row."""
     for name, rows in parts.items():
         if len(rows) < 2:

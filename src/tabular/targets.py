@@ -6,7 +6,7 @@ T targets
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,36 +17,20 @@ from src.core.errors import DataError
 from src.preparation.proposals import listed
 from src.preparation.splits import Rows
 from src.tabular.columns import warn_of_case
-from src.tabular.dialect import Reading
 from src.tabular.preprocessing import Target
 from src.tabular.rules import Values
 from src.tabular.splitting import Raw
 from src.tabular.values import is_numeric, numeric_values, refuse_other_notation, take_rows, text_values
+
+if TYPE_CHECKING:
+    from src.tabular.prepare import Preparation
 
 logger = logging.getLogger(__name__)
 
 TargetTransform = Literal["none", "log", "standardize"]
 
 
-class TargetKeys(Protocol):
-    """The keys of `prepare` that say what the targets are."""
-
-    task: Literal["regression", "classification"]
-    reading: Reading
-    missing_target: Literal["error", "drop"]
-
-    @property
-    def targets(self) -> list[str]:
-        """The columns to predict."""
-        ...
-
-    @property
-    def target_steps(self) -> list[str]:
-        """The transforms of a quantity."""
-        ...
-
-
-def parse_targets(table: Any, path: Path, settings: TargetKeys) -> tuple[NDArray[np.bool_], list[Values]]:
+def parse_targets(table: Any, path: Path, settings: "Preparation") -> tuple[NDArray[np.bool_], list[Values]]:
     """Check the cells of the targets.
 
     Returns:
@@ -66,7 +50,7 @@ def parse_targets(table: Any, path: Path, settings: TargetKeys) -> tuple[NDArray
     return known, classes
 
 
-def _check_target(column: "pd.Series[Any]", path: Path, settings: TargetKeys) -> None:
+def _check_target(column: "pd.Series[Any]", path: Path, settings: "Preparation") -> None:
     missing = column.isna().to_numpy()
     if missing.any():
         where = f"the target '{column.name}' is missing in {missing.sum()} of {len(missing)} rows"
@@ -94,7 +78,7 @@ def target_values(raw: Raw, name: str, place: int, rows: Rows) -> Values:
     return take_rows(numeric_values(raw.table[name], raw.path), rows)
 
 
-def learn_targets(raw: Raw, rows: Rows, settings: TargetKeys) -> list[Target]:
+def learn_targets(raw: Raw, rows: Rows, settings: "Preparation") -> list[Target]:
     """Learn the classes, or center and scale, of each target from the training rows.
 
     Raises:
@@ -114,7 +98,7 @@ def learn_targets(raw: Raw, rows: Rows, settings: TargetKeys) -> list[Target]:
     return targets
 
 
-def _learn_classes(name: str, training: Values, path: Path, settings: TargetKeys) -> Target:
+def _learn_classes(name: str, training: Values, path: Path, settings: "Preparation") -> Target:
     classes = sorted(set(training), key=_class_order)
     warn_of_case(f"the target '{name}'", classes)
     if len(classes) < 2:
@@ -132,7 +116,7 @@ def _class_order(text: str) -> tuple[int, float, str]:
         return (1, 0.0, text)
 
 
-def _learn_quantity(name: str, training: Values, path: Path, settings: TargetKeys) -> Target:
+def _learn_quantity(name: str, training: Values, path: Path, settings: "Preparation") -> Target:
     log, at_least_one = "log" in settings.target_steps, bool(training.min() >= 1)
     values = np.log(training) if log else training
     del training  # a large table has hardly the memory for both

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import classification_report, log_loss
+from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -21,7 +21,7 @@ from src.core.documents import parsed_json
 from src.reporting.figures import plot_confusion_matrix
 from src.reporting.noise import gains_of_classes, noise_of, write_losses
 from src.reporting.rows import evenly
-from src.reporting.tables import markdown_table
+from src.reporting.tables import markdown_table, scores_of_classes
 from src.text.classifier import TextClassifier
 from src.text.data import DocumentBatches, load_split
 from src.text.preprocessing import SPECIAL, Labels, Preprocessing
@@ -74,10 +74,12 @@ def evaluate_classes(
     plot_confusion_matrix(
         target["test"], answers, labels.classes, labels.name, plots / "confusion_matrix.png"
     )
+    scores = scores_of_classes(target["test"], answers, len(labels.classes))
+    classes = [[name, *row] for name, row in zip(labels.classes, scores, strict=True)]
     probabilities = model.predict(outputs["test"]).numpy()
     texts: list[str] = parsed_json((prepared / "test_texts.json").read_text(encoding="utf-8"))
     for name, content in {
-        "classes": _classes_table(target["test"], answers, labels),
+        "classes": markdown_table([labels.name, "texts", "precision", "recall", "F1"], classes),
         "most_wrong": _most_wrong_table(texts, target["test"], probabilities, labels),
         "class_words": words,
     }.items():
@@ -159,23 +161,6 @@ def _words_table(fitted: LogisticRegression, counter: TfidfVectorizer, labels: L
         order = np.lexsort([names, -row.round(4)])[:WORDS_OF_A_CLASS]
         rows.append([labels.classes[code], "  ".join(names[order])])
     return markdown_table([labels.name, "words and pairs of words, TF-IDF with logistic regression"], rows)
-
-
-def _classes_table(target: Codes, answers: Codes, labels: Labels) -> str:
-    """Precision, recall and F1 of each class."""
-    report = classification_report(
-        target,
-        answers,
-        labels=range(len(labels.classes)),
-        target_names=labels.classes,
-        output_dict=True,
-        zero_division=0,
-    )
-    rows = []
-    for name in labels.classes:
-        numbers = [f"{report[name][key]:.4f}" for key in ("precision", "recall", "f1-score")]
-        rows.append([name, str(int(report[name]["support"])), *numbers])
-    return markdown_table([labels.name, "texts", "precision", "recall", "F1"], rows)
 
 
 def _most_wrong_table(

@@ -47,7 +47,7 @@ def labelled_files(place: Path) -> list[Path]:
 
 
 def read_labelled(
-    place: Path, text: str | None, label: str, encoding: str | None = None, besides: str | None = None
+    place: Path, text: str | None, label: str, encoding: str | None = None
 ) -> tuple[Rows, int, int]:
     """Read texts and their classes, and leave those out that lack one of both.
 
@@ -57,7 +57,6 @@ def read_labelled(
         text: the column or key of the text; None where folders are the classes.
         label: the column or key of the class.
         encoding: of the files that are not UTF-8; None refuses them.
-        besides: the name of a folder that is no class.
 
     Returns:
         Place, text and class of each document, file by file in the order of the names; the number of empty
@@ -67,7 +66,7 @@ def read_labelled(
         ConfigurationError: a file has no column of that name.
         DataError: a file cannot be read.
     """
-    rows = list(labelled_rows(place, text, label, encoding, besides, drop=True))
+    rows = list(labelled_rows(place, text, label, encoding, drop=True))
     kept = [row for row in rows if row[1] and row[2]]
     empty = sum(not row[1] for row in rows)
     return kept, empty, len(rows) - len(kept) - empty

@@ -1,7 +1,6 @@
 """Split raw documents, learn the vocabulary from the training part and encode all of them."""
 
 import logging
-import math
 import re
 from array import array
 from collections import Counter
@@ -21,7 +20,7 @@ from src.core.documents import write_json
 from src.core.errors import ConfigurationError, DataError
 from src.core.shards import cut_between, write_shards
 from src.preparation.proposals import count, listed
-from src.preparation.splits import Rows, check_splitting, cut_fold
+from src.preparation.splits import Rows, can_be_stratified, check_splitting, cut_fold
 from src.text.corpus import Corpus, cut_corpus
 from src.text.labelled import labelled_rows
 from src.text.preprocessing import (
@@ -468,7 +467,8 @@ def _split(same: NDArray[np.int64], documents: Documents, settings: Preparation)
         stratum = order[documents.classes[free][np.unique(unit, return_index=True)[1]]]
     test: Any = np.arange(0)
     if settings.folds:
-        rest, test = cut_fold(rest, settings, _stratum_of(rest, stratum, 1 / settings.folds))
+        usable = stratum is not None and can_be_stratified(stratum, 1 / settings.folds)
+        rest, test = cut_fold(rest, settings, stratum if usable else None)
     elif settings.test is None:
         rest, test = _cut(rest, settings.test_share, settings.seed, stratum)
     _, validation = _cut(rest, settings.validation_share, settings.seed, stratum)
@@ -486,17 +486,7 @@ def _split(same: NDArray[np.int64], documents: Documents, settings: Preparation)
 
 
 def _cut(rest: Any, share: float, seed: int, stratum: Any) -> Any:
-    stratify = _stratum_of(rest, stratum, share)
-    return train_test_split(
-        rest, test_size=share, random_state=seed, stratify=None if stratify is None else stratify[rest]
-    )
-
-
-def _stratum_of(rest: Any, stratum: Any, share: float) -> Any:
-    """The classes if both parts of a split can have all of them, else None."""
-    if stratum is None:
-        return None
-    sizes = Counter(stratum[rest].tolist())
-    part = math.ceil(share * len(rest))
-    fits = min(sizes.values()) >= 2 and min(part, len(rest) - part) >= len(sizes)
-    return stratum if fits else None
+    classes = None if stratum is None else stratum[rest]
+    if classes is not None and not can_be_stratified(classes, share):
+        classes = None
+    return train_test_split(rest, test_size=share, random_state=seed, stratify=classes)

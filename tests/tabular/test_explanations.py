@@ -15,7 +15,6 @@ from src.tabular.explanations import (
     importances,
     row_losses,
     sample_of,
-    shown_cells,
     worst_table,
     write_explanations,
 )
@@ -79,8 +78,8 @@ def test_large_networks_are_explained_by_fewer_rows(monkeypatch: pytest.MonkeyPa
 
 
 def test_cells_are_shown_as_in_the_file() -> None:
-    assert shown_cells(COLUMNS[0], FEATURES[:, :1]) == ["10", "12", "14", "16"]
-    assert shown_cells(COLUMNS[1], FEATURES[:, 1:4]) == ["a", "missing", "rare", "unknown"]
+    assert COLUMNS[0].shown(FEATURES[:, :1].numpy()) == ["10", "12", "14", "16"]
+    assert COLUMNS[1].shown(FEATURES[:, 1:4].numpy()) == ["a", "missing", "rare", "unknown"]
 
 
 def test_the_worst_rows_come_first() -> None:
