@@ -73,7 +73,7 @@ def study(
 
     report = report_of(name)
     with written_whole(report) as folder:
-        write_findings(wanted.title or name, wanted.metric, wanted.mode, cells, folder)
+        write_findings(wanted.title or name, wanted.metric, wanted.direction, cells, folder)
         if search is not None:
             search.write_trials(folder)
     print(f"{name}: compared: {report}/")
@@ -113,7 +113,7 @@ def write_sweep(name: str, wanted: Study, path: Path) -> None:
     parameters |= {key: {"value": value} for key, value in wanted.fixed.items()}
     parameters["seed_everything"] = {"values": wanted.seeds}
     call = ["python", "-m", "src.cli", "fit", "--config", f"configs/{wanted.model or wanted.task}.yaml"]
-    goal = {"min": "minimize", "max": "maximize"}[wanted.mode]
+    goal = {"min": "minimize", "max": "maximize"}[wanted.direction]
     from src.training.tracking import wandb_project  # its imports take seconds
 
     sweep = {
@@ -140,7 +140,7 @@ def _search(name: str, study: Study, pool: "Workers | Cluster") -> "Search":
     else:
         known = _check(pool, [base], study.metric)
     metric = validation_metric(study.metric, known)
-    search = Search(base, study.grid, metric, study.mode, study.budget, study.pruning, storage)
+    search = Search(base, study.grid, metric, study.direction, study.budget, study.pruning, storage)
     left = search.left()
     if left:
         _check(pool, [search.cell(settings) for settings in corners(study.grid)], study.metric)

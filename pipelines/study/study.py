@@ -11,6 +11,7 @@ from pipelines.parameters import checked, kind_of, part_of, read_parameters, stu
 from pipelines.study.cells import Cell, prepare_anew, value_name
 from src.core.errors import ConfigurationError
 from src.core.paths import CONFIGS, MANIFEST, PREPARED, require_name
+from src.core.scores import higher_is_better
 
 Settings = dict[str, Any]
 
@@ -25,7 +26,7 @@ class Study:
     Args:
         task: the task whose data all cells are trained on.
         metric: the metric to compare, such as test/rmse or validation/loss.
-        mode: whether a low (min) or a high (max) metric is better.
+        mode: whether a low (min) or a high (max) metric is better; left out, its name tells.
         fixed: dotted keys of the configuration with the value that all cells have.
         grid: dotted keys of the configuration with a list of values each: every combination is a cell. With
             `search`, a range `{low: 0.001, high: 0.1, log: true}` can replace a list; a range with two
@@ -49,7 +50,7 @@ class Study:
 
     task: str
     metric: str
-    mode: Literal["min", "max"] = "min"
+    mode: Literal["min", "max"] | None = None
     fixed: Settings = field(default_factory=dict)
     grid: Settings = field(default_factory=dict)
     variants: dict[str, Settings] = field(default_factory=dict)
@@ -62,6 +63,11 @@ class Study:
     storage: str | None = None
     title: str = ""
     model: str = ""
+
+    @property
+    def direction(self) -> Literal["min", "max"]:
+        """Whether lower or higher values of the metric are better."""
+        return self.mode or ("max" if higher_is_better(self.metric) else "min")
 
     def check(self, place: str) -> None:
         """Refuse values that cannot be compared.

@@ -2,12 +2,14 @@
 
 import re
 
-LOWER_IS_BETTER = re.compile(r"loss|error|mse|mae|nll|perplexity", re.IGNORECASE)
+LOWER_IS_BETTER = re.compile(r"loss|error|mse|mae|nll|perplexity|brier|davies_bouldin", re.IGNORECASE)
 HIGHER_IS_BETTER = re.compile(
-    r"acc|f1|auc|auroc|r2|recall|precision|specificity|sensitivity|kappa|matthews|mcc|corr|iou|jaccard|dice|psnr|ssim|"
-    r"bleu|rouge|ndcg|mrr|reward|all_right",
+    r"acc|f1|f_?beta|auc|auroc|r2|recall|precision|specificity|sensitivity|kappa|matthews|mcc|corr|iou|jaccard|dice|"
+    r"psnr|ssim|s[dn]r|bleu|rouge|ndcg|mrr|reward|return|score|all_right|exact_match|pearson|spearman|kendall|"
+    r"explained_variance|similarity|elbo|(?<![a-z])(m?ap|hits?)(?![a-z])",
     re.IGNORECASE,
 )
+OF_VALIDATION = re.compile(r"(^|[/_])(val|valid|validation)([/_]|$)")
 
 
 def higher_is_better(metric: str) -> bool:
@@ -16,3 +18,8 @@ def higher_is_better(metric: str) -> bool:
     Losses and errors are not, such as `dice_loss`.
     """
     return not LOWER_IS_BETTER.search(metric) and HIGHER_IS_BETTER.search(metric) is not None
+
+
+def of_validation(metric: str) -> bool:
+    """Whether a metric is one of the validation, by its name, such as `val_loss` or `loss/val`."""
+    return OF_VALIDATION.search(metric) is not None

@@ -30,7 +30,7 @@ from pipelines.study import workers as workers_module
 from pipelines.study.cells import Cell, metric_names, train
 from pipelines.study.run import report_of, study, write_sweep
 from pipelines.study.search import PROCESS, Search, corners, distribution_of, try_next
-from pipelines.study.study import cells_of, read_study
+from pipelines.study.study import Study, cells_of, read_study
 from pipelines.study.workers import Workers, devices_of
 from src.cli import main
 from src.core.errors import ConfigurationError, NonFiniteError, ResourceError
@@ -297,6 +297,12 @@ def write_wide(name: str = "wide") -> None:
     Path("configs/wide.yaml").write_text(
         text.replace("hidden_sizes: [64, 64]", "hidden_sizes: [9]"), encoding="utf-8"
     )
+
+
+def test_the_name_of_a_metric_tells_which_values_are_better() -> None:
+    assert Study("tiny", "test_acc").direction == "max"
+    assert Study("tiny", "test/rmse").direction == "min"
+    assert Study("tiny", "test_acc", mode="min").direction == "min"
 
 
 def test_a_study_may_begin_with_another_model_of_the_task(project: Path) -> None:
