@@ -15,7 +15,7 @@ import yaml
 
 from pipelines.parameters import checked, kind_of, read_parameters, task_section
 from src.core.code import code_digest, modules_named
-from src.core.digests import data_digest, file_digest, read_source
+from src.core.digests import data_digest, file_digest, own_data_digest, read_source
 from src.core.documents import read_json
 from src.core.errors import ConfigurationError, NonFiniteError, reported_error
 from src.core.paths import (
@@ -76,7 +76,7 @@ class Cell:
         identity = [
             yaml.safe_dump(configuration),
             yaml.safe_dump([self.settings, self.seed]),
-            data_digest(self.prepared) or "",
+            data_digest(self.prepared) or own_data_digest(self.model or self.task) or "",
             code_digest("src.cli", *sorted(modules)),
         ]
         return CELLS / sha256("\n".join(identity).encode()).hexdigest()[:16]
@@ -236,7 +236,10 @@ def metric_names(cell: Cell) -> list[str] | None:
             else:
                 limits = dict.fromkeys(("train", "val", "test"), 1)
                 kwargs |= {f"limit_{part}_batches": number for part, number in limits.items()}
-                kwargs |= {"callbacks": [OneBatch()], "enable_progress_bar": False}
+                given = self._get(self.config_init, "trainer")["callbacks"] or []
+                given = given if isinstance(given, list | tuple) else [given]
+                callbacks = [each for each in given if not isinstance(each, Checkpoint)]
+                kwargs |= {"callbacks": [*callbacks, OneBatch()], "enable_progress_bar": False}
                 kwargs |= {"min_epochs": None, "min_steps": None, "val_check_interval": None}
                 kwargs |= {"check_val_every_n_epoch": 1, "overfit_batches": 0}
             return LightningCLI.instantiate_trainer(self, logger=False, **kwargs)
