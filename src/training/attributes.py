@@ -9,6 +9,7 @@ import logging
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from enum import Enum
 from io import IOBase
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,6 +40,7 @@ OF_OTHERS = {  # packages whose objects have no state that steps depend on and t
     *("wandb", "tensorboard", "mlflow", "matplotlib"),
     *sys.stdlib_module_names,
 }
+OF_MODULES = vars(nn.Module()).keys() - {"training"}
 # of Lightning itself, which sets them again
 OF_LIGHTNING = {
     *(vars(LightningModule()).keys() - {"training"}),
@@ -50,22 +52,33 @@ Place = tuple[str, str]  # the name of an owner, and of its attribute
 class Attributes:
     """The attributes of a module, its parts and callbacks, of data sets and samplers, and of objects in them.
 
-    Stored is what has changed since the start of the process and is plain (src/training/plain_values.py).
+    Stored is what has changed since the start of the process and is plain (src/training/plain_values.py), and
+    the weights of networks that callbacks and other objects hold.
     Large values of data sets are not looked at. A data module has `state_dict` for what it needs to make
     loaders, which is before these attributes are restored.
 
     Args:
-        trainer: at the start of a training, before a checkpoint's attributes are restored.
+        trainer: at the start of `fit`, before the sanity check, which may change attributes; `begin` follows
+            once there are loaders, before a checkpoint's attributes are restored.
         module: that is trained.
     """
 
     def __init__(self, trainer: Trainer, module: LightningModule) -> None:
         self.trainer = trainer
         self.module = module
-        self.start = {place: _mark(owner, value) for place, owner, value in self._attributes()}
+        self.start: dict[Place, Any] = {}
+        self.networks: dict[str, Any] = {}
+        self.begin()
         self.samplers: dict[Place, Any] = {}
         self.epochs = 0
         self.iterators: dict[Place, Any] = {}
+
+    def begin(self) -> None:
+        """Mark the attributes that have no mark yet: at first those of the module and of callbacks."""
+        places = {place: (owner, value) for place, owner, value in self._attributes()}
+        new = places.keys() - self.start.keys()
+        self.start |= {place: _mark(*places[place]) for place in new}
+        self.networks = {name: mark(network.state_dict()) for name, network in self._networks()}
 
     def begin_epoch(self) -> None:
         """Remember where samplers are that go on from one epoch to the next, before they are asked for it."""
@@ -86,7 +99,13 @@ class Attributes:
             for place, owner, value in self._attributes()
             if self._has_changed(place, owner, value) and _is_stored(value)
         }
-        return {"values": values | (self.samplers if within else {}), "metrics": self._metrics()}
+        networks = {
+            name: stored(dict(network.state_dict()))
+            for name, network in self._networks()
+            if mark(network.state_dict()) != self.networks.get(name)
+        }
+        values |= self.samplers if within else {}
+        return {"values": values, "metrics": self._metrics(), "networks": networks}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Put the attributes and metrics of a checkpoint into the module.
@@ -98,7 +117,11 @@ class Attributes:
         owners = dict(self._owners())
         for (owner, name), value in state["values"].items():
             if owner in owners:
-                put(_namespace(owners[owner]), name, loaded(value, device))
+                put(_holder(owners[owner], name), name, loaded(value, device))
+        networks = dict(self._networks())
+        for name, weights in state["networks"].items():
+            if name in networks:
+                networks[name].load_state_dict(loaded(weights, device))
         metrics = dict(named_metrics(self.module))
         for name, (updates, states) in state["metrics"].items():
             if name in metrics:
@@ -185,13 +208,28 @@ class Attributes:
                 if attribute not in OF_LIGHTNING and (_is_own(value) or isinstance(value, data.Dataset))
             ]
 
+    def _networks(self) -> Iterator[tuple[str, nn.Module]]:
+        """The networks that are no part of the module, such as an average of its weights in a callback."""
+        parts = {id(part) for part in self.module.modules()}
+        for owner, each in self._owners():
+            for name, value in list(_namespace(each).items()):
+                outside = isinstance(value, nn.Module) and id(value) not in parts
+                if outside and not isinstance(each, nn.Module):
+                    yield f"{owner}.{name}", value
+
     def _attributes(self) -> Iterator[tuple[Place, Any, Any]]:
         """Place, owner and value of each attribute that may change and is no owner."""
         for owner, each in self._owners():
             defaults = each._defaults if isinstance(each, Metric) else ()
-            private = isinstance(each, nn.Module) and not isinstance(each, LightningModule)
-            for name, value in list(_namespace(each).items()):
-                if name in OF_LIGHTNING or name in defaults or (private and name.startswith("_")):
+            values = dict(_namespace(each))
+            if isinstance(each, nn.Module) and not isinstance(each, Metric):
+                # `state_dict` has none of these buffers
+                values |= {name: each._buffers[name] for name in each._non_persistent_buffers_set}
+            private = isinstance(each, nn.Module) and _is_of_others(each)
+            for name, value in values.items():
+                if name in OF_LIGHTNING or name in OF_MODULES or name in defaults:
+                    continue
+                if private and name.startswith("_"):
                     continue
                 constant = _is_of_others(value) and not _is_iterator(value)
                 if isinstance(value, Scalar | Tensor | Container) or not (constant or _is_own(value)):
@@ -230,9 +268,15 @@ def _is_own(value: Any) -> bool:
     if isinstance(value, Namespace | SimpleNamespace):
         return True
     arrays = type(value).__module__.partition(".")[0] in ("numpy", "pandas")
-    plain = isinstance(value, Scalar | Tensor | np.ndarray | Container | data.DataLoader)
+    plain = isinstance(value, Scalar | Tensor | np.ndarray | Container | data.DataLoader | Enum)
     return hasattr(value, "__dict__") and not (arrays or plain or _is_of_others(value))
 
 
 def _namespace(owner: Any) -> dict[str, Any]:
     return owner if isinstance(owner, dict) else vars(owner)
+
+
+def _holder(owner: Any, name: str) -> dict[str, Any]:
+    """The dictionary that has an attribute of an owner."""
+    buffers = owner._buffers if isinstance(owner, nn.Module) else {}
+    return buffers if name in buffers else _namespace(owner)

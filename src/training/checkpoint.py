@@ -3,7 +3,6 @@
 import csv
 import logging
 import math
-import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch.optim import Optimizer
 
 from src.core.errors import ConfigurationError, NonFiniteError
 from src.core.paths import CHECKPOINT, HISTORY
-from src.core.scores import higher_is_better
+from src.core.scores import higher_is_better, of_validation
 from src.training.attributes import Attributes
 from src.training.epoch_state import epoch_state, restore_epoch
 from src.training.exactness import begin_loaders
@@ -28,7 +27,6 @@ RELOADS = "reload_dataloaders_every_n_epochs"
 logger = logging.getLogger(__name__)
 
 USUAL_MONITORS = ("validation/loss", "val_loss", "val/loss", "valid_loss", "validation_loss")
-OF_VALIDATION = re.compile(r"(val|valid|validation)[/_]")
 MOST_OF_THE_TIME = 0.01  # the share of the time that checkpoints may take
 FIRST_GUESS = 0.01  # seconds to save a checkpoint, until one was saved
 
@@ -58,8 +56,9 @@ class ResumableCheckpoint(Checkpoint):
     second-to-last epoch always saves one, so that a crash at the very end costs one epoch.
 
     A row has the metrics of the validation only if the epoch had one; an epoch without the monitored metric
-    is never the best. The weights that are kept are those that were validated, which an averaging callback
-    exchanges for its average during the validation. StochasticWeightAveraging has its average after the last
+    is never the best. Of several validations within an epoch, the last one counts. If a metric of the
+    validation chooses, the weights that are kept are those that were validated, which a callback may exchange
+    for an average during the validation. StochasticWeightAveraging has its average after the last
     epoch only, which is then kept, and no epoch is the best.
 
     Args:
@@ -261,8 +260,9 @@ class ResumableCheckpoint(Checkpoint):
             due = config.interval == "epoch" and self.epochs % config.frequency == 0
             if config.reduce_on_plateau and due:
                 name = str(config.monitor)
-                latest = next(row[name] for row in reversed(self.rows) if name in row)
-                config.scheduler.step(latest)  # type: ignore[arg-type]
+                latest = next((row[name] for row in reversed(self.rows) if name in row), None)
+                if latest is not None:  # of `strict: false`, which waits for its metric
+                    config.scheduler.step(latest)  # type: ignore[arg-type]
         if trainer.is_global_zero:
             self._write_history(self.rows, "w")
         for tracker in trainer.loggers:
@@ -271,7 +271,8 @@ class ResumableCheckpoint(Checkpoint):
 
     def _restore_after_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore attributes, metrics and an unfinished epoch after the module's hook, which may reset."""
-        self.attributes = attributes = Attributes(trainer, pl_module)
+        attributes = self.attributes = self.attributes or Attributes(trainer, pl_module)
+        attributes.begin()
         start, plain, within = pl_module.on_train_start, self.plain, self.within
         self.plain = self.within = None
         self.resuming = within is not None
@@ -303,7 +304,7 @@ class ResumableCheckpoint(Checkpoint):
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find a monitor that the validation does not log before anything is trained."""
         metrics = trainer.callback_metrics
-        if self.monitor and "val" in self.monitor and metrics and self.monitor not in metrics:
+        if self.monitor and of_validation(self.monitor) and metrics and self.monitor not in metrics:
             raise _no_metric(self.monitor, metrics)
 
     def on_train_batch_start(
@@ -322,18 +323,18 @@ class ResumableCheckpoint(Checkpoint):
             trainer.should_stop = True
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the weights that are validated, if a callback has put averaged ones into the module."""
+        """Keep the weights that are validated, if they may not be those at the end of the epoch."""
         self.validated = True
-        if any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+        batches = trainer.val_check_batch
+        within = batches is None or batches < trainer.num_training_batches
+        if not trainer.sanity_checking and (within or _may_exchange_weights(trainer)):
             self.averaged = _copy(pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the row of the epoch, keep the weights if they are the best, save a checkpoint if it is due."""
         row = {"epoch": self.epochs + 1, "learning_rate": self.learning_rate}
         metrics = sorted(trainer.callback_metrics.items())
-        row |= {
-            name: float(value) for name, value in metrics if self.validated or not OF_VALIDATION.match(name)
-        }
+        row |= {name: float(value) for name, value in metrics if self.validated or not of_validation(name)}
         for name in row:
             if name.endswith("loss") and not math.isfinite(row[name]):
                 raise NonFiniteError(
@@ -342,7 +343,7 @@ class ResumableCheckpoint(Checkpoint):
                 )
         self.rows.append(row)
         monitor = self.chosen_by
-        if self.monitor and self.monitor not in row and (self.validated or "val" not in self.monitor):
+        if self.monitor and self.monitor not in row and (self.validated or not of_validation(self.monitor)):
             raise _no_metric(self.monitor, row)
         if monitor is None and not self.warned and (self.validated or not trainer.enable_validation):
             self.warned = True
@@ -353,7 +354,10 @@ class ResumableCheckpoint(Checkpoint):
             )
         if self._better(row, monitor):
             self.best_row = row
-            self.best_weights = self.averaged or _copy(pl_module)
+            averages = any(isinstance(each, WeightAveraging) for each in trainer.callbacks)  # type: ignore[attr-defined]
+            as_validated = averages or of_validation(monitor or "")
+            self.best_weights = (as_validated and self.averaged) or _copy(pl_module)
+        self.averaged = {}
         self.stopped = trainer.should_stop
         if self.attributes is not None:
             self.attributes.warn_of_others()
@@ -419,6 +423,7 @@ class ResumableCheckpoint(Checkpoint):
             ConfigurationError: `setup` has made some. A bundle could not be loaded without the data.
         """
         self.began = time.monotonic()
+        self.attributes = Attributes(trainer, pl_module)
         added = [] if self.weights is None else sorted(pl_module.state_dict().keys() - self.weights)
         if added:
             raise ConfigurationError(
@@ -429,12 +434,25 @@ class ResumableCheckpoint(Checkpoint):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Load the weights of the best epoch into the module."""
         if self.best_weights:
-            pl_module.load_state_dict(in_parts(self.best_weights, pl_module))
+            pl_module.load_state_dict(in_parts(self.best_weights, pl_module), strict=pl_module.strict_loading)
 
 
 def averages_at_the_end(trainer: Trainer) -> bool:
     """Whether the weights that are kept are an average made after the last epoch and its validation."""
     return any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks)  # type: ignore[attr-defined]
+
+
+def _may_exchange_weights(trainer: Trainer) -> bool:
+    """Whether a callback may put other weights into the module for the validation, such as their average."""
+    hooks = "on_validation_start", "on_validation_epoch_start"
+    return any(
+        isinstance(each, WeightAveraging)
+        or (
+            not type(each).__module__.startswith(("lightning.", "src.training."))
+            and any(is_overridden(hook, each) for hook in hooks)
+        )
+        for each in trainer.callbacks  # type: ignore[attr-defined]
+    )
 
 
 def _no_metric(monitor: str, metrics: Any) -> ConfigurationError:

@@ -111,17 +111,16 @@ class Exactness(Callback):
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Hide `max_steps` until a checkpoint is loaded.
+        """Let a training with `max_steps` count as one by epochs until a checkpoint is loaded.
 
         Lightning takes a checkpoint from the end of an epoch of a training with `max_steps` for one from
         within the epoch, and ends that epoch once more.
         """
-        self.max_steps = trainer.max_steps
-        trainer.fit_loop.epoch_loop.max_steps = -1
+        trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set `max_steps` again."""
-        trainer.fit_loop.epoch_loop.max_steps = self.max_steps
+        """Let `max_steps` count again."""
+        vars(trainer.fit_loop).pop("_iteration_based_training", None)
 
     def _epoch(self, trainer: Trainer) -> tuple[int, int, int]:
         """Numbers that name the epoch and what is done in it.
@@ -189,8 +188,11 @@ def begin_loaders(trainer: Trainer) -> None:
         return
     done = loop.epoch_loop.batch_progress.current.completed if loop.restarted_mid_epoch else 0
     for loader in loop._combined_loader.flattened:
-        length = sized_len(loader)  # a short loader beside a longer one begins again
-        loader.start = done % length if length else done
+        length = sized_len(loader)
+        if length and loop._combined_loader._mode == "max_size":  # a short loader has ended
+            loader.start = min(done, length)
+        else:  # it begins again
+            loader.start = done % length if length else done
     # schedules ask for the number of batches before the checkpoint is loaded, and then Lightning may have
     # begun an epoch
     iter(loop._data_fetcher)

@@ -31,7 +31,8 @@ def seed_everything(*numbers: int) -> None:
     random.seed(seed)
 
 
-MOST_OBJECTS = 10_000  # that are searched for generators
+MOST_OBJECTS = 1_000_000  # that are searched for generators, in half a second
+MOST_ITEMS = 10_000  # of a list
 OwnGenerator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 
 
@@ -48,7 +49,7 @@ def own_generators(*owners: Any) -> list[OwnGenerator]:
         if isinstance(value, OwnGenerator):
             found.append(value)
         elif isinstance(value, list | tuple):
-            waiting += reversed(value[:MOST_OBJECTS])
+            waiting += reversed(value[:MOST_ITEMS])
         elif isinstance(value, dict):
             waiting += reversed(list(value.values()))
         elif not isinstance(value, ModuleType | Trainer):

@@ -5,6 +5,7 @@
 import random
 from collections import deque
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -172,6 +173,53 @@ class Classifier(L.LightningModule):
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.hparams["lr"])
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=4)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+
+class Cooling(nn.Module):
+    """Divides by a temperature that training changes, in a private attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._temperature = 2.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self._temperature *= 0.95
+        return x / self._temperature
+
+
+class Carrying(Classifier):
+    """Carries the mean of its rows from step to step, in a buffer that its state does not have."""
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net.append(Cooling())
+        self.register_buffer("mean", torch.zeros(FEATURES), persistent=False)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        self.mean = 0.9 * self.mean + 0.1 * x.mean(dim=0)
+        return super().training_step((x - self.mean, y), batch_idx)
+
+
+class Average(L.Callback):
+    """Validates an average of the weights, as many projects write it."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.average = deepcopy(pl_module.net)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
+        for mean, tensor in zip(self.average.parameters(), pl_module.net.parameters(), strict=True):
+            mean.data.lerp_(tensor.data, 0.1)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        self.kept = {name: tensor.clone() for name, tensor in pl_module.net.state_dict().items()}
+        pl_module.net.load_state_dict(self.average.state_dict())
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        pl_module.net.load_state_dict(self.kept)
 
 
 class Autoencoder(L.LightningModule):

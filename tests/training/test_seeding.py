@@ -1,7 +1,10 @@
 """An ordinary module that is interrupted in any epoch ends with the weights of a whole training."""
 
+import csv
 import random
+from enum import Enum
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning
@@ -15,16 +18,19 @@ from torch.utils.data import DataLoader
 from src.core.errors import ConfigurationError
 from src.core.paths import CHECKPOINT, HISTORY
 from src.training import plain_values
+from src.training.attributes import Attributes
 from src.training.checkpoint import ResumableCheckpoint
-from src.training.exactness import Exactness
+from src.training.exactness import Exactness, begin_loaders
 from src.training.gradient_norms import GradientNorms
-from src.training.seeding import SeededLoader, seed_everything
+from src.training.seeding import SeededLoader, own_generators, seed_everything
 from src.training.stored import DurableCheckpointIO
 from tests.training.ordinary import (
     GAN,
     Autoencoder,
+    Average,
     ByEpoch,
     ByStep,
+    Carrying,
     Classifier,
     Collector,
     Dropping,
@@ -127,6 +133,8 @@ CASES: dict[str, tuple[type[lightning.LightningModule], dict[str, Any], dict[str
     "a plateau of steps": (ByStep, {}, {}),
     "two optimizers": (GAN, {}, {"monitor": "g_loss"}),
     "attributes and metrics over epochs": (Stateful, {"sampler": "by age"}, {"monitor": "val_loss"}),
+    "private attributes, and buffers outside the state": (Carrying, {}, {}),
+    "an average in a callback": (Classifier, {}, {"callbacks": [Average], "monitor": "val_loss"}),
     "such a sampler of two workers": (Stateful, {"sampler": "by age", "workers": 2}, {}),
 }
 
@@ -143,6 +151,8 @@ QUICK = (
     "a schedule over all steps",
     "two optimizers",
     "attributes and metrics over epochs",
+    "private attributes, and buffers outside the state",
+    "an average in a callback",
 )
 
 
@@ -209,6 +219,93 @@ def test_what_no_checkpoint_has_is_named(tmp_path: Path, caplog: pytest.LogCaptu
         "Replaying.views (list)",
         "Replaying.more (_SingleProcessDataLoaderIter)",
     ]
+
+
+class Phase(Enum):
+    WARM_UP = 1
+    FULL = 2
+
+
+def attributes_of(module: lightning.LightningModule) -> Attributes:
+    """Those of a module without loaders and callbacks, at the start of `fit`."""
+    progress = SimpleNamespace(current=SimpleNamespace(processed=0, completed=0))
+    loop = SimpleNamespace(_combined_loader=None, epoch_progress=progress)
+    loop.epoch_loop = SimpleNamespace(_results={})
+    trainer: Any = SimpleNamespace(fit_loop=loop, callbacks=[])
+    return Attributes(trainer, module)
+
+
+def test_what_the_validation_before_the_training_changes_is_in_a_checkpoint() -> None:
+    module: Any = Classifier()
+    module.best = 0.0
+    attributes = attributes_of(module)
+    module.best = 1.0
+    attributes.begin()  # once there are loaders
+    assert attributes.state(within=False)["values"] == {("", "best"): 1.0}
+
+
+def test_a_member_of_an_enumeration_is_named_and_stays_what_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    module: Any = Classifier()
+    module.phase = Phase.WARM_UP
+    attributes = attributes_of(module)
+    module.phase = Phase.FULL
+    assert attributes.state(within=False)["values"] == {}
+    attributes.warn_of_others()
+    assert caplog.messages[0].startswith("Classifier.phase (Phase): the training changes")
+
+
+class Exchange(lightning.Callback):
+    """Puts weights of 0 into the module while it is validated."""
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.weights = {name: tensor.clone() for name, tensor in pl_module.state_dict().items()}
+        for parameter in pl_module.parameters():
+            parameter.data.zero_()
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        pl_module.load_state_dict(self.weights)
+
+
+def test_the_weights_that_are_kept_are_those_that_a_callback_has_validated(tmp_path: Path) -> None:
+    kept, _ = train(tmp_path, Classifier, {}, monitor="val_loss", callbacks=[Exchange])
+    assert not kept["net.0.weight"].any()
+
+
+class Notes(lightning.Callback):
+    """Notes the weights at the last validation of each epoch."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, Tensor] = {}
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.seen[trainer.current_epoch + 1] = pl_module.state_dict()["net.0.weight"].clone()
+
+
+def test_the_weights_that_are_kept_are_those_of_a_validation_within_the_epoch(tmp_path: Path) -> None:
+    notes = Notes()
+    kept, history = train(
+        tmp_path, Classifier, {}, monitor="val_loss", callbacks=[lambda: notes], val_check_interval=4
+    )
+    rows = list(csv.DictReader(history.splitlines()))
+    best = min(rows, key=lambda row: float(row["val_loss"]))
+    assert torch.equal(kept["net.0.weight"], notes.seen[int(best["epoch"])])
+
+
+def test_a_generator_behind_many_rows_is_found() -> None:
+    rows = SimpleNamespace(
+        samples=[(f"{row}.png", row) for row in range(20_000)], rng=np.random.default_rng(0)
+    )
+    assert own_generators(rows) == [rows.rng]
+
+
+@pytest.mark.parametrize(("mode", "start"), [("max_size", 3), ("max_size_cycle", 2)])
+def test_a_shorter_loader_goes_on_where_it_was(mode: str, start: int) -> None:
+    loader = SeededLoader([1, 2, 3], lambda: (0,))
+    loop = SimpleNamespace(is_resuming=True, restarted_mid_epoch=True, _data_fetcher=[])
+    loop._combined_loader = SimpleNamespace(_mode=mode, flattened=[loader])
+    loop.epoch_loop = SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(completed=5)))
+    begin_loaders(SimpleNamespace(fit_loop=loop))  # type: ignore[arg-type]
+    assert loader.start == start
 
 
 def test_a_data_set_in_memory_is_in_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
