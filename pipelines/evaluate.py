@@ -36,7 +36,8 @@ def evaluate(model: str) -> None:
     require_ours(REPORTS / model, dict.fromkeys(REPORT_FILES))
     samples = None
     with written_whole(REPORTS / model) as folder:
-        if kind and isinstance(bundle.model, kind.ACCEPTS):
+        # a script of this name beside an own module is no part of a kind of data
+        if kind and isinstance(bundle.model, getattr(kind, "ACCEPTS", ())):
             kind.evaluate(bundle, prepared, folder)
             if hasattr(kind, "samples"):
                 samples = partial(kind.samples, bundle, prepared)

@@ -59,7 +59,7 @@ from src.training.parts import whole
 from src.training.progress import TrainingProgress
 from src.training.provenance import environment, provenance
 from src.training.sharding import FullySharded, make_layers, require_shardable
-from src.training.stored import DurableCheckpointIO, load_weights, place_in, unstorable
+from src.training.stored import DurableCheckpointIO, load_weights, place_in, require_storable, unstorable
 from src.training.tracking import UNFINISHED, Tracker, described, run_name, start_tracker
 
 TRAINER_DEFAULTS = {
@@ -162,7 +162,7 @@ class LockstepCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Let an ordinary module split its rows alike in every command."""
-        if self.own_data:
+        if self.own_data or not hasattr(self.model, "trivial_metrics"):
             repeat_setup(int(self.configuration["seed_everything"]), self.model, self.datamodule)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -251,6 +251,7 @@ class LockstepCLI(LightningCLI):
         if left_out := unstorable(self.model, self.datamodule):
             _say(self.trainer, f"not stored in checkpoints: {', '.join(left_out)}")
         make_layers(self.model, self.trainer)
+        require_storable(self.model)
         self.record.weights = frozenset(self.model.state_dict())
         if self.compiler:
             compile_training(self.model)
@@ -285,14 +286,14 @@ class LockstepCLI(LightningCLI):
                         "no epoch was trained; raise trainer.max_epochs, max_steps, max_time or "
                         "limit_train_batches"
                     )
+                self._keep_weights(summary)
                 stages = ("validate", "test") if averages_at_the_end(self.trainer) else ("test",)
                 scores: dict[str, float] = {}
                 for stage in stages:
                     scores |= scores_of(self.trainer, stage, self.model, self.datamodule, verbose=False)
-                # all processes take part where weights are in parts
-                self.weights, trivial = whole(weights_of(self.model)), self._trivial_scores()
+                trivial = self._trivial_scores()
                 if self.trainer.is_global_zero:
-                    self._end(summary, scores, trivial, seconds)
+                    self._end(scores, trivial, seconds)
         finally:
             if self.trainer.is_global_zero:
                 self.lock.release()
@@ -304,25 +305,43 @@ class LockstepCLI(LightningCLI):
         train, test = (self.datamodule.targets(split) for split in ("train", "test"))
         return self.model.trivial_metrics(train, test), len(test)
 
+    def _keep_weights(self, summary: str) -> None:
+        """Write the bundle of a finished training, unless it was a trial.
+
+        It comes before the test, whose mistakes then cost no training.
+        """
+        weights = whole(weights_of(self.model))  # all processes take part where weights are in parts
+        if trial_by(self.configuration["trainer"]):
+            return
+        if not self.record.best_row:
+            monitor = self.configuration.get("monitor")
+            if any(monitor in row for row in self.record.rows):
+                raise ConfigurationError(f"monitor: '{monitor}' was not a number in any epoch")
+            raise ConfigurationError(f"monitor: no epoch had the metric '{monitor}'; validate more often")
+        if self.trainer.is_global_zero:
+            history = (self.run_folder / HISTORY).read_text(encoding="utf-8")
+            write_bundle(
+                MODELS / self.name,
+                weights,
+                self.task,
+                yaml.safe_dump(self.configuration, allow_unicode=True),
+                PREPARED / self.task,
+                {HISTORY: history, "summary.txt": summary + "\n"},
+            )
+
     def _end(
         self,
-        summary: str,
         test_metrics: Mapping[str, float],
         trivial_scores: tuple[dict[str, float], int | None],
         seconds: float,
     ) -> None:
-        """Keep a finished training, unless it was a trial, and print its scores."""
+        """Keep the record of a finished training, unless it was a trial, and print its scores."""
         trial = trial_by(self.configuration["trainer"])
         best = self.record.best_row or self.record.rows[-1]
         trivial, test_rows = trivial_scores
         scores = {"best_epoch": best["epoch"], **test_metrics}
         if not trial:
-            if not self.record.best_row:
-                monitor = self.configuration.get("monitor")
-                if any(monitor in row for row in self.record.rows):
-                    raise ConfigurationError(f"monitor: '{monitor}' was not a number in any epoch")
-                raise ConfigurationError(f"monitor: no epoch had the metric '{monitor}'; validate more often")
-            self._keep(summary, scores, trivial, test_rows, seconds)
+            self._keep_record(scores, trivial, test_rows, seconds)
         if self.tracker is not None:
             self.tracker.finish(scores, best, None if trial else MODELS / self.name)
         for name in (CHECKPOINT, UNFINISHED):
@@ -334,25 +353,14 @@ class LockstepCLI(LightningCLI):
         else:
             print(f"trained in {seconds:.1f} s; the bundle: {MODELS / self.name}/")
 
-    def _keep(
+    def _keep_record(
         self,
-        summary: str,
         scores: Mapping[str, float],
         trivial: Mapping[str, float],
         test_rows: int | None,
         seconds: float,
     ) -> None:
-        """Write the bundle and the record of a training."""
-        history = (self.run_folder / HISTORY).read_text(encoding="utf-8")
-        write_bundle(
-            MODELS / self.name,
-            self.weights,
-            self.task,
-            yaml.safe_dump(self.configuration, allow_unicode=True),
-            PREPARED / self.task,
-            {HISTORY: history, "summary.txt": summary + "\n"},
-        )
-        # what `pipelines.compare` and `pipelines.study` read
+        """Write the record of a training, which `pipelines.compare` and `pipelines.study` read."""
         record = {
             "configuration": self.configuration,
             "metrics": {**self.record.best_row, **scores},
@@ -375,10 +383,12 @@ class LockstepCLI(LightningCLI):
 
     def _judge(self, stage: Literal["validate", "test"]) -> None:
         if path := self.configuration.get("ckpt_path"):
+            make_layers(self.model, self.trainer)
+        # Lightning would convert the module later, after float64 was rounded to float32
+        self.trainer.precision_plugin.convert_module(self.model)
+        if path:
             load_weights(self.model, Path(path))
         else:
-            # Lightning would convert the module later, after float64 was rounded to float32
-            self.trainer.precision_plugin.convert_module(self.model)
             self.bundle.load_weights(self.model)
         if not scores_of(self.trainer, stage, self.model, self.datamodule):
             step, loader = NEEDED[stage]

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from src.bundle.bundle import trusted_packages
-from src.bundle.module import write_module_predictions
+from src.bundle.bundle import Bundle, trusted_packages
+from src.bundle.module import data_of, write_module_predictions
 from src.core.errors import ConfigurationError
-from src.training.stored import DurableCheckpointIO, unstorable
+from src.training.stored import DurableCheckpointIO, require_storable, unstorable
 from tests.support import cli
 
 
@@ -201,6 +201,58 @@ def test_names_that_numpy_takes_for_options_are_refused(name: str, tmp_path: Pat
         ConfigurationError, match=f"predict_step returns '{name}', an argument of numpy.savez"
     ):
         predictions_of(Captions(lambda texts: {name: torch.ones(len(texts), 2)}), tmp_path / "out.npz")
+
+
+def slopes(texts: list[str]) -> torch.Tensor:
+    lengths = torch.tensor([float(len(text)) for text in texts], requires_grad=True)
+    with torch.enable_grad():
+        return torch.autograd.grad((lengths**2).sum(), lengths)[0]
+
+
+def test_predictions_may_be_gradients(tmp_path: Path) -> None:
+    configuration = {"trainer": {"accelerator": "cpu", "inference_mode": False}, "seed_everything": 1}
+    bundle: Any = SimpleNamespace(model=Captions(slopes), configuration=configuration)
+    write_module_predictions(bundle, None, tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text() == "prediction\n10.0\n18.0\n6.0\n"
+
+
+class Drawn(lightning.LightningDataModule):
+    """Orders its rows in the constructor, whose arguments have no types."""
+
+    def __init__(self, rows=8, **more: int) -> None:  # type: ignore[no-untyped-def]
+        super().__init__()
+        self.order = np.random.permutation(rows + more["further"]).tolist()  # noqa: NPY002
+
+
+def test_data_are_built_as_in_the_training() -> None:
+    data = {"class_path": f"{__name__}.Drawn", "init_args": {"rows": 6}, "dict_kwargs": {"further": 4}}
+    bundle = Bundle(Path("models/mine"), {}, {"name": "mine", "seed_everything": 3, "data": data})
+    lightning.seed_everything(3)
+    expected = Drawn(6, further=4).order
+    for _ in range(2):
+        found: Any = data_of(bundle)
+        assert found.order == expected
+
+
+class WithState(lightning.LightningModule):
+    def get_extra_state(self) -> dict[str, int]:
+        return {"steps": 1}
+
+    def set_extra_state(self, state: Any) -> None: ...
+
+
+def test_a_state_that_no_bundle_can_have_is_refused_before_the_training() -> None:
+    require_storable(WithNetwork(nn.LazyLinear(2)))
+    sparse, complex_ = lightning.LightningModule(), lightning.LightningModule()
+    sparse.register_buffer("edges", torch.eye(3).to_sparse())
+    complex_.register_buffer("phases", torch.ones(2, dtype=torch.complex128))
+    for module, message in (
+        (sparse, r"the state has edges, a tensor of torch\.sparse_coo, .*; make it in __init__"),
+        (complex_, r"the state has phases, a tensor of torch\.complex128"),
+        (WithState(), "WithState: the state has _extra_state, a dict"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            require_storable(module)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

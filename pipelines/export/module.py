@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jsonargparse import ArgumentParser
 from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
 from src.bundle.bundle import Bundle
 from src.bundle.exportable import Arrays, Exportable
-from src.bundle.module import add_data_arguments, repeat_setup
+from src.bundle.module import data_of, repeat_setup
 from src.core.errors import ConfigurationError, reported_error
 
 LOADERS = {"predict": "predict_dataloader", "test": "test_dataloader"}
@@ -82,9 +81,7 @@ def module_exportable(bundle: Bundle) -> Exportable:
 
 def _first_batch(bundle: Bundle) -> Any:
     """The first batch of the predict loader, else of the test loader."""
-    parser = ArgumentParser(exit_on_error=False)
-    add_data_arguments(parser, bundle)
-    data = parser.instantiate(parser.parse_args([])).get("data")
+    data = data_of(bundle)
     source = data or bundle.model
     stage = next((stage for stage, loader in LOADERS.items() if is_overridden(loader, source)), None)
     if stage is None:

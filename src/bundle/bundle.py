@@ -123,11 +123,15 @@ def weights_of(model: LightningModule) -> dict[str, Tensor]:
 
     Those of a lazy layer that has not seen a batch are left out.
     """
+    parts: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+    parts |= model.named_buffers(remove_duplicate=False)
     seen: set[int] = set()
     weights = {}
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen and not is_lazy(tensor):
-            seen.add(id(tensor))
+    # some modules leave parts out by a `state_dict` of their own, without arguments
+    for name, tensor in model.state_dict().items():
+        place = id(parts.get(name, tensor))
+        if place not in seen and not is_lazy(tensor):
+            seen.add(place)
             weights[name] = tensor.detach()
     return weights
 
@@ -377,7 +381,7 @@ class Bundle:
         shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
         model.configure_model()  # the hook in which large modules make their layers
         # a lazy layer takes the shape of its weights
-        lazy = {name for name, tensor in model.state_dict(keep_vars=True).items() if is_lazy(tensor)}
+        lazy = {name for name, tensor in model.state_dict().items() if is_lazy(tensor)}
         needed = {name: tuple(tensor.shape) for name, tensor in weights_of(model).items()}
         needed |= {name: shapes[name] for name in lazy & shapes.keys()}
         if shapes != needed:

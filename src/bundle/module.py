@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -26,6 +26,7 @@ from src.bundle.bundle import Bundle
 from src.core.atomic import file_written_whole
 from src.core.errors import ConfigurationError
 from src.core.paths import PREDICTIONS, PREPARED
+from src.core.scores import of_validation
 
 Arrays = dict[str, NDArray[Any]]
 NEEDED = {
@@ -88,7 +89,7 @@ def lacking(
             for name, owner in zip(needed, (model, source), strict=True)
             if not is_overridden(name, owner)
         ]
-        if missing and stage == "validate" and "val" in (monitor or ""):
+        if missing and stage == "validate" and of_validation(monitor or ""):
             raise ConfigurationError(
                 f"monitor: there will be no '{monitor}': no {' and no '.join(missing)}; leave it "
                 "out to keep the last epoch"
@@ -124,12 +125,12 @@ def _seeded_setup(part: Any, seed: int, loads: bool) -> Callable[..., None]:
     setup = part.setup
 
     @wraps(setup)
-    def seeded(stage: str) -> None:
+    def seeded(stage: str | None = None) -> None:
         seed_everything(seed, verbose=False)
         trained = deepcopy(part.state_dict()) if isinstance(part, nn.Module) and stage != "fit" else None
         setup("fit" if loads and stage == "validate" else stage)
         if trained is not None:  # a setup that reads pretrained weights
-            part.load_state_dict(trained)
+            part.load_state_dict(trained, strict=getattr(part, "strict_loading", True))
 
     return seeded
 
@@ -163,15 +164,34 @@ def module_scores(bundle: Bundle, callbacks: list[Callback]) -> dict[str, float]
         bundle: of the module.
         callbacks: of the Trainer that runs it.
     """
-    parser = ArgumentParser(exit_on_error=False)
-    add_data_arguments(parser, bundle)
-    data = parser.instantiate(parser.parse_args([])).get("data")
+    model, data = bundle.model, data_of(bundle)
     trainer = _trainer(bundle, callbacks)
-    repeat_setup(_seed(bundle), bundle.model, data)
+    repeat_setup(_seed(bundle), model, data)
     found: dict[str, float] = {}
     for stage in NEEDED:
-        found |= scores(trainer, stage, bundle.model, data, verbose=False)
+        found |= scores(trainer, stage, model, data, verbose=False)
     return found
+
+
+def data_of(bundle: Bundle) -> LightningDataModule | None:
+    """The data module of a bundle, with the arguments of the training; None if the module has the loaders."""
+    parser = ArgumentParser(exit_on_error=False)
+    add_data_arguments(parser, bundle)
+    return built(parser, parser.parse_args([]), bundle).get("data")
+
+
+def built(parser: ArgumentParser, values: Namespace, bundle: Bundle) -> Any:
+    """What the arguments of `add_data_arguments` describe.
+
+    A constructor that draws, such as a split of the rows, draws what it drew in the training.
+    """
+    more = (bundle.configuration.get("data") or {}).get("dict_kwargs") or {}
+
+    def build(kind: type[LightningDataModule], *args: Any, **kwargs: Any) -> LightningDataModule:
+        return kind(*args, **more, **kwargs)
+
+    seed_everything(_seed(bundle), verbose=False)
+    return parser.instantiate(values, instantiators=[(build, LightningDataModule, True)])
 
 
 def add_data_arguments(parser: ArgumentParser, bundle: Bundle) -> None:
@@ -180,7 +200,7 @@ def add_data_arguments(parser: ArgumentParser, bundle: Bundle) -> None:
     parser.add_argument("--output", type=Path, default=default, help="A CSV file, or .npz for arrays.")
     if data := bundle.configuration.get("data"):
         kind = _class_of(data["class_path"])
-        parser.add_class_arguments(kind, "data")
+        parser.add_class_arguments(kind, "data", fail_untyped=False)
         # what the command line of the training gives to data modules that have such arguments
         linked = {
             "prepared": PREPARED / bundle.task,
@@ -252,11 +272,13 @@ def _trainer(bundle: Bundle, callbacks: list[Callback] | None = None) -> Trainer
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own
     settings = bundle.configuration["trainer"]
-    double = settings.get("precision") == "64-true"
+    precision = settings.get("precision")
+    double = precision == "64-true"
     trainer = Trainer(
         accelerator="cpu" if settings["accelerator"] == "cpu" else "auto",
         devices=1,
-        precision="64-true" if double else None,
+        precision=precision if precision in ("64-true", "bf16-mixed") else None,
+        inference_mode=settings.get("inference_mode", True),
         callbacks=callbacks,
         logger=DummyLogger(),  # modules call self.logger
         enable_checkpointing=False,

@@ -10,7 +10,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from src.bundle.bundle import Bundle
-from src.bundle.module import add_data_arguments, write_module_predictions
+from src.bundle.module import add_data_arguments, built, write_module_predictions
 from src.bundle.registry import bundle_folder
 from src.core.errors import ConfigurationError, IntegrityError
 from src.core.outputs import check_output
@@ -60,7 +60,7 @@ def predict(arguments: list[str]) -> None:
         raise ConfigurationError(f"{message}; see {PROGRAM} --bundle FOLDER --help") from None
     if not (found.bundle or found.config):
         raise ConfigurationError("predict needs a trained model: add --bundle models/MODEL")
-    request = parser.instantiate(values)
+    request = parser.instantiate(values) if write else built(parser, values, bundle)
     if write is None:
         output = request.output
         check_output(output, values.overwrite, [])
@@ -124,7 +124,8 @@ def writer_of(bundle: Bundle) -> Any:
         None if the kind has no such function for it: then the module's own `predict_step` predicts.
     """
     kind = bundle.part("predict")
-    if kind is None or not isinstance(bundle.model, tuple(kind.WRITERS)):
+    # a script of this name beside an own module is no part of a kind of data
+    if kind is None or not isinstance(bundle.model, tuple(getattr(kind, "WRITERS", ()))):
         return None
     return for_model(bundle, kind.WRITERS)
 

@@ -29,12 +29,15 @@ class NonFiniteLossGuard(Callback):
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Check the loss, or keep it for later."""
+        loss = loss.detach()
+        if loss.ndim:  # `manual_backward` takes a vector with its gradient
+            loss = loss.sum()
         if loss.device.type == "cpu" and trainer.world_size == 1:
             value = loss.item()
             if not math.isfinite(value):
                 raise _error(value, _place(trainer))
             return
-        self.noted.append((_place(trainer), loss.detach()))
+        self.noted.append((_place(trainer), loss))
         if len(self.noted) == self.together:
             self._check(trainer)
 

@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import numpy as np
 import torch
 from lightning import LightningDataModule, LightningModule
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from safetensors.torch import save
+from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from src.core.errors import ConfigurationError
 from src.training.checkpoint import ResumableCheckpoint
@@ -102,6 +106,40 @@ def unstorable(model: LightningModule, data: LightningDataModule | None) -> list
     return [f"{name} ({type(value).__name__})" for name, value in found.items() if not is_storable(value)]
 
 
+def require_storable(model: LightningModule) -> None:
+    """Refuse a module with a state that no bundle can store, before it is trained.
+
+    Raises:
+        ConfigurationError: a part of its state is no tensor, or one without a dense form in a file.
+    """
+    for name, value in model.state_dict().items():
+        if is_lazy(value):
+            continue
+        if not isinstance(value, Tensor):
+            found, remedy = (
+                f"a {type(value).__name__}",
+                "return tensors from get_extra_state, or leave it out",
+            )
+        elif value.layout != torch.strided or not _has_format(value.dtype):
+            found = f"a tensor of {value.layout if value.layout != torch.strided else value.dtype}"
+            remedy = "make it in __init__ and register it with persistent=False"
+        else:
+            continue
+        raise ConfigurationError(
+            f"{type(model).__name__}: the state has {name}, {found}, which a bundle cannot store; {remedy}"
+        )
+
+
+@cache
+def _has_format(dtype: torch.dtype) -> bool:
+    """Whether a safetensors file can have tensors of a type."""
+    try:
+        save({"tensor": torch.empty(1, dtype=dtype)})
+    except Exception:  # safetensors raises many kinds
+        return False
+    return True
+
+
 def load_weights(model: LightningModule, path: Path) -> None:
     """Put the weights of a checkpoint of Lightning into a module.
 
@@ -113,7 +151,8 @@ def load_weights(model: LightningModule, path: Path) -> None:
         ConfigurationError: it cannot be read, or has the weights of another model.
     """
     try:
-        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+        weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        model.load_state_dict(weights, strict=model.strict_loading)
     except Exception as error:  # torch raises many kinds
         text = " ".join(str(error).split())[:200]
         raise ConfigurationError(f"ckpt_path: {path} has no weights of this model: {text}") from error

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from lightning import Trainer
+from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from src.core.errors import ConfigurationError
+from src.core.errors import ConfigurationError, NonFiniteError
 from src.training.failures import interruptions, refusal
+from src.training.non_finite_loss import NonFiniteLossGuard
 
 
 class Experiment:
@@ -55,3 +56,11 @@ def test_an_operation_that_is_not_deterministic_is_named() -> None:
         interruptions(trainer),
     ):
         torch.zeros(2).put_(torch.tensor([0, 0]), torch.ones(2))
+
+
+def test_a_loss_may_be_a_vector_with_a_gradient_of_its_own() -> None:
+    trainer = Trainer(logger=False, enable_checkpointing=False)
+    guard, module = NonFiniteLossGuard(), LightningModule()
+    guard.on_before_backward(trainer, module, torch.tensor([1.0, 2.0]))
+    with pytest.raises(NonFiniteError, match="train/loss became nan in epoch 1, step"):
+        guard.on_before_backward(trainer, module, torch.tensor([1.0, torch.nan]))

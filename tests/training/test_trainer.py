@@ -18,7 +18,9 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from safetensors.torch import load_file
 
 from pipelines.evaluate import evaluate
+from pipelines.study.cells import Cell, metric_names
 from src.core.errors import ConfigurationError
+from src.core.paths import PREPARED
 from src.training import compilation, exactness
 from src.training.options import require_usable, require_whole_weights
 from tests.support import cli, contents
@@ -308,6 +310,45 @@ def test_parameters_of_one_memory_are_kept() -> None:
     weights = load_file("models/mine/model.safetensors")
     assert torch.equal(weights["again.weight"], weights["net.4.weight"])
     assert cli("test", "--config=mine.yaml") == 0
+
+
+def test_a_module_may_leave_layers_out_of_its_state() -> None:
+    configure({"max_epochs": 2}, "HeadOnly", monitor="val_loss")
+    assert cli("fit", "--config=mine.yaml") == 0
+    assert not [name for name in load_file("models/mine/model.safetensors") if "net.0" in name]
+    assert cli("test", "--config=mine.yaml") == 0
+
+
+def test_a_mistake_in_the_test_costs_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    configure({"max_epochs": 2})
+
+    def mistake(*_: Any) -> None:
+        raise RuntimeError("a mistake")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Classifier, "test_step", mistake)
+        with pytest.raises(RuntimeError, match="a mistake"):
+            cli("fit", "--config=mine.yaml")
+    tensors, _ = trained()
+    assert not list(Path("runs").glob("mine/*/run.json"))
+    assert cli("fit", "--config=mine.yaml") == 0
+    assert trained()[0] == tensors
+
+
+def test_a_study_knows_what_a_callback_logs(project: Path) -> None:
+    configure({"max_epochs": 1, "callbacks": [spec(f"{FEATURES}.Judge")]})
+    Path("configs").mkdir()
+    Path("mine.yaml").rename("configs/mine.yaml")
+    cell = Cell("judged", "plain", "mine", {}, 1, 0, PREPARED / "mine")
+    assert "test_fid" in (metric_names(cell) or [])
+
+
+def test_max_steps_are_known_before_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(Classifier, "on_fit_start", lambda module: seen.append(module.trainer.max_steps))
+    configure({"max_epochs": -1, "max_steps": 7})
+    assert fit() == 0
+    assert seen == [7]
 
 
 def test_a_bundle_of_float64_is_judged_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
