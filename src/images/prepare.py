@@ -18,7 +18,15 @@ from src.core.digests import write_manifest
 from src.core.errors import ConfigurationError, DataError
 from src.core.shards import cut_evenly, write_shards
 from src.images.folders import class_folders, links_to_outside
-from src.images.labelled import Codes, Labelled, check_classes, check_variety, white_of
+from src.images.labelled import (
+    Codes,
+    Labelled,
+    check_classes,
+    check_variety,
+    groups_of_copies,
+    warn_of_copies,
+    white_of,
+)
 from src.images.labels import as_numbers, in_order, labelled_pictures, marked_pictures
 from src.images.pictures import (
     WHITE,
@@ -90,6 +98,8 @@ class Preparation:
         folds: the number of folds of a cross-validation; one of them is the test set instead of `test` and
             `test_share`. 0 for none.
         fold: the number of that fold, from 1.
+        duplicates: whether equal images (after `resize`) fall into any part of the split, or stay together in
+            one. Copies in two parts are counted in a warning.
         seed: of the split.
     """
 
@@ -114,6 +124,7 @@ class Preparation:
     validation_share: float = 0.1
     folds: int = 0
     fold: int = 1
+    duplicates: Literal["apart", "together"] = "apart"
     seed: int = 42
 
     def __post_init__(self) -> None:
@@ -189,15 +200,20 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     stratum: NDArray[Any] | None = target if settings.task == "classification" else None
     if stratum is not None:
         check_classes(stratum, names, raw / settings.train)
-    check_variety(source, raw / settings.train)
+    rows_of = check_variety(source, raw / settings.train)
+    groups = groups_of_copies(rows_of) if settings.duplicates == "together" else None
+
+    def cut(rows: Rows, share: float) -> tuple[Rows, Rows]:
+        return _cut(rows, stratum, groups, share, settings, raw, names)
 
     rows: Rows = np.arange(len(target))
     parts = dict[str, Rows]()
     if settings.folds:
-        rows, parts["test"] = cut_fold(rows, settings, stratum)
+        rows, parts["test"] = cut_fold(rows, settings, stratum, groups)
     elif not official:
-        rows, parts["test"] = _cut(rows, stratum, settings.test_share, settings, raw, names)
-    parts["train"], parts["validation"] = _cut(rows, stratum, settings.validation_share, settings, raw, names)
+        rows, parts["test"] = cut(rows, settings.test_share)
+    parts["train"], parts["validation"] = cut(rows, settings.validation_share)
+    warn_of_copies(parts, official, rows_of, raw / settings.train)
     splits = {name: (source, part) for name, part in parts.items()}
     if official:
         splits["test"] = official, np.arange(len(official.target))
@@ -391,14 +407,15 @@ def _read_folders(
 def _cut(
     rows: Rows,
     stratum: NDArray[Any] | None,
+    groups: NDArray[Any] | None,
     share: float,
     settings: Preparation,
     raw: Path,
     names: list[str],
 ) -> tuple[Rows, Rows]:
-    """Split a share of the rows off, stratified by class if there are classes."""
+    """Split a share of the rows or groups off, stratified by class if there are classes."""
     try:
-        return cut_share(rows, share, settings.seed, stratum)
+        return cut_share(rows, share, settings.seed, stratum, groups)
     except ValueError as error:
         if stratum is None:
             path = raw / settings.train

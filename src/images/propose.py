@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from src.core.digests import file_digest
 from src.core.errors import ConfigurationError, DataError
 from src.images.folders import PICTURES, LeftOut, class_folders, pictures_of
+from src.images.labelled import digests_of
 from src.images.labels import MARKS, in_order, labelled_pictures, list_of, marked_pictures, read_label_table
-from src.images.pictures import Decoding, Header, read_headers, read_picture, unreadable_error
+from src.images.pictures import Decoding, Header, Pixels, read_headers, read_picture, unreadable_error
 from src.images.preprocessing import MODELS, labels_path, read_idx, read_pixel_csv, refuse_names_of_pictures
 from src.preparation.proposals import Noted, Proposal, configuration, count, listed, one_cycle, plain
 
@@ -38,7 +40,7 @@ MULTIPLICATIONS = 1e13  # of a training, about 5 minutes on one core
 
 
 class Seen(NamedTuple):
-    """The images that were found: keys of `prepare`, files, and their number by class and by size."""
+    """The images that were found: keys of `prepare`, files, their number by class and by size, and copies."""
 
     where: dict[str, Any]
     files: list[str]
@@ -47,6 +49,7 @@ class Seen(NamedTuple):
     colour: bool
     findings: list[str]
     example: Path
+    copies: int
 
 
 def propose(path: Path, target: str | None) -> Proposal:
@@ -86,7 +89,10 @@ def propose(path: Path, target: str | None) -> Proposal:
     prepare["scale"] = "standardize"
     if "test" not in prepare:
         prepare["test_share"] = 0.2
-    prepare |= {"validation_share": 0.2 if total < FEW_IMAGES else 0.1, "seed": 42}
+    prepare["validation_share"] = 0.2 if total < FEW_IMAGES else 0.1
+    if seen.copies:
+        prepare["duplicates"] = Noted("together", "equal images stay in one part of the split")
+    prepare["seed"] = 42
     return Proposal(
         source=folder,
         files=seen.files,
@@ -120,6 +126,12 @@ def _findings(path: Path, seen: Seen, resize: int | None, why: str) -> list[str]
         findings.insert(1, classes)
     if "task" not in seen.where and commonest > UNBALANCED * rarest:
         findings.append("unbalanced classes: compare test/f1, the mean over classes, with test/accuracy")
+    if seen.copies:
+        repeat = "repeats" if seen.copies == 1 else "repeat"
+        findings.append(
+            f"{count(seen.copies, 'image')} {repeat} another one: equal images stay in one part of the "
+            "split; see `duplicates`"
+        )
     if resize:
         findings.append(f"resized to {resize} x {resize}: {why}")
     return findings
@@ -202,7 +214,21 @@ def _pictures(
         where["background"] = background
     colour = any(header.is_colour(Decoding()) for header in headers.values())
     sizes = Counter(header.size for header in headers.values())
-    return Seen(where, files, counts, sizes, colour, findings, example)
+    return Seen(where, files, counts, sizes, colour, findings, example, _equal_files(paths))
+
+
+def _equal_files(paths: list[Path]) -> int:
+    """How many files have the content of an earlier one; files of different sizes are not read."""
+    of_size: dict[int, list[Path]] = {}
+    for path in paths:
+        of_size.setdefault(path.stat().st_size, []).append(path)
+    return sum(
+        len(some) - len({file_digest(path) for path in some}) for some in of_size.values() if len(some) > 1
+    )
+
+
+def _equal_images(images: Pixels) -> int:
+    return len(images) - len(set(digests_of(images)))
 
 
 def _labelled_pictures(tables: list[Path], target: str | None) -> Seen | None:
@@ -321,7 +347,8 @@ def _idx_files(paths: list[Path]) -> Seen:
     counts = Counter(map(str, sorted(codes.tolist())))
     sizes = Counter({(int(images.shape[2]), int(images.shape[1])): len(images)})
     example = parts.get("test", parts["train"])
-    return Seen(where, files, counts, sizes, False, [*findings, _names_wanted()], example)
+    findings.append(_names_wanted())
+    return Seen(where, files, counts, sizes, False, findings, example, _equal_images(images))
 
 
 def _names_wanted() -> str:
@@ -348,7 +375,8 @@ def _pixel_tables(paths: list[Path], target: str | None) -> Seen:
     counts = Counter(map(str, sorted(codes.tolist())))
     sizes = Counter({(int(images.shape[3]), int(images.shape[2])): len(images)})
     files = [path.name for path in parts.values()]
-    return Seen(where | {"label": label}, files, counts, sizes, False, [*findings, _names_wanted()], example)
+    where["label"], copies = label, _equal_images(images)
+    return Seen(where, files, counts, sizes, False, [*findings, _names_wanted()], example, copies)
 
 
 def _columns(path: Path) -> list[str]:
