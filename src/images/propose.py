@@ -22,6 +22,7 @@ LABEL_NAMES = ("label", "class", "target", "y", "labels", "tags")
 WEIGHTS = (".safetensors", ".pt", ".pth")
 LISTS = ("labels", "tags")  # columns whose labels may be separated by spaces
 SEPARATORS = (";", "|", ",", " ")
+SUBMISSION = "submission"  # in the name of a table without labels
 
 SIZES = (16, 32, 48, 64)
 LARGEST_KEPT = 64
@@ -68,6 +69,7 @@ def propose(path: Path, target: str | None) -> Proposal:
     folder, files = (path.parent, [path]) if path.is_file() else (path, sorted(path.iterdir()))
     idx = [file for file in files if _is_idx(file)]
     tables = [file for file in files if file.suffix.lower() == ".csv"]
+    tables = [file for file in tables if SUBMISSION not in file.name.lower()] or tables
     if target is not None and not tables:
         raise ConfigurationError("--target: only CSV files have a column of classes")
     if idx:
@@ -233,41 +235,29 @@ def _equal_images(images: Pixels) -> int:
 
 def _labelled_pictures(tables: list[Path], target: str | None) -> Seen | None:
     """Pictures and a table of their names and labels; None if no table has names of pictures beside it."""
-    for path in tables:
+    found = sorted(tables[0].parent.rglob("*"))
+    pictures = [entry for entry in found if entry.suffix.lower() in PICTURES and entry.name[0] != "."]
+    if not pictures:
+        return None
+    order = {"train": 0, None: 1, "test": 2}
+    for path in sorted(tables, key=lambda path: order[_split_of(path.name)]):
         table = read_label_table(path)
-        pictures = [entry for entry in path.parent.rglob("*") if entry.suffix.lower() in PICTURES]
-        names = {entry.name: entry for entry in pictures} | {entry.stem: entry for entry in pictures}
-        some = table.head(ROWS_LOOKED_AT)
-        found = next(
-            (
-                column
-                for column in table.columns
-                if len(set(some[column])) == len(some) > 1
-                and all(Path(cell).name in names for cell in some[column])
-            ),
-            None,
-        )
-        if found is None:
+        file = _file_column(table, pictures)
+        others = [column for column in table.columns if column != file]
+        if file is None or not others:
             continue
-        others = [column for column in table.columns if column != found]
+        train = _folder_of(table[file], path, pictures)
         label, separator = _labels_of(table, others, path, target)
-        first = str(table[found].iloc[0])
-        picture = names[Path(first).name]
-        train = next(
-            parent
-            for parent in picture.parents
-            if (parent / first).exists() or parent / first == picture.with_suffix("")
-        )
         inside = train.relative_to(path.parent).as_posix()
         where = {"train": Noted(inside, "the folder of the pictures"), "labels": path.name}
-        where |= {"file": found, "label": label}
+        where |= {"file": file, "label": label}
         if separator is not None:
             where |= {"task": "multilabel", "separator": separator}
-            paths, named, marks = marked_pictures(train, path, found, label, separator)
+            paths, named, marks = marked_pictures(train, path, file, label, separator)
             counts = Counter(dict(zip(named, marks.sum(axis=0).tolist(), strict=True)))
         else:
             assert isinstance(label, str)
-            paths, labels = labelled_pictures(train, path, found, label, drop=True)
+            paths, labels = labelled_pictures(train, path, file, label, drop=True)
             if unlabelled := len(table) - len(paths):
                 where["missing_label"] = Noted("drop", f"leaves out {count(unlabelled, 'picture')}")
             counts = Counter(labels)
@@ -277,8 +267,57 @@ def _labelled_pictures(tables: list[Path], target: str | None) -> Seen | None:
                 counts = Counter({name: counts[name] for name in in_order(labels)})
         files = [] if inside == "." else [inside, path.name]
         columns = f"column '{label}'" if isinstance(label, str) else f"columns {listed(label)}"
-        return _pictures(paths, where, files, counts, [f"labels: {columns} of {path.name}"], train)
+        findings = [
+            f"labels: {columns} of {path.name}",
+            f"pictures: column '{file}' of {path.name}, in the folder '{inside}'",
+        ]
+        return _pictures(paths, where, files, counts, findings, train)
     return None
+
+
+def _file_column(table: pd.DataFrame, pictures: list[Path]) -> str | None:
+    """The column of file names: one of whole names, else one of names without their ending."""
+    some = table.head(ROWS_LOOKED_AT)
+
+    def names(column: str, known: set[str]) -> bool:
+        cells = some[column]
+        return len(set(cells)) == len(some) > 1 and all(Path(cell).name in known for cell in cells)
+
+    whole, bare = {entry.name for entry in pictures}, {entry.stem for entry in pictures}
+    columns = [column for column in table.columns if names(column, whole)]
+    if not columns:  # numbers of rows may look like such names: the index that pandas writes comes last
+        columns = [column for column in table.columns if names(column, bare) and table[column].is_unique]
+        columns.sort(key=lambda column: column.startswith("Unnamed: "))
+    return columns[0] if columns else None
+
+
+def _folder_of(cells: pd.Series, path: Path, pictures: list[Path]) -> Path:
+    """The folder, beside or below a table, in which all pictures of a column of file names are.
+
+    Raises:
+        DataError: there is no such folder, or there are several.
+    """
+    home, first = path.parent, str(cells.iloc[0])
+    below = [entry.relative_to(home) for entry in pictures]
+    names = {name for entry in below for name in (entry.as_posix(), entry.with_suffix("").as_posix())}
+    # what stands before the first cell in the path of a picture: "", or "train/"
+    starts = {name.removesuffix(first) for name in names if f"/{name}".endswith(f"/{first}")}
+    if not starts:
+        raise DataError(
+            f"{path}: row 1, column '{cells.name}': '{first}' is no picture in {home} or below; write the "
+            "path below that folder"
+        )
+    found = sorted(start for start in starts if all(start + cell in names for cell in cells)) or sorted(
+        starts
+    )
+    if len(found) > 1:  # the same names for training and test
+        found = [start for start in found if "train" in map(_split_of, Path(start).parts)] or found
+    if len(found) > 1:
+        raise DataError(
+            f"{path}: column '{cells.name}' names pictures of several folders: {listed(found)}; call the one "
+            "for training train, or move the others away"
+        )
+    return home / found[0]
 
 
 def _labels_of(

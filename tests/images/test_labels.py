@@ -130,3 +130,69 @@ def test_a_proposal_asks_for_the_label_among_several_columns(raw: Path) -> None:
 def test_labels_are_ordered_by_number_or_by_name() -> None:
     assert in_order(["10", "2", "-1", "2"]) == ["-1", "2", "10"]
     assert in_order(["10", "2", "a"]) == ["10", "2", "a"]
+
+
+def many(folder: Path, first: int = 0, number: int = 12) -> None:
+    """Pictures 0.png, 1.png, ..., each of another brightness."""
+    folder.mkdir(parents=True)
+    for each in range(number):
+        Image.new("L", (8, 8), first + each).save(folder / f"{each}.png")
+
+
+def write_table(path: Path, columns: str, rows: list[str]) -> None:
+    path.write_text("\n".join([columns, *rows]) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize("other", ["a_test", "zest/test"])
+def test_pictures_of_the_training_folder_are_proposed_whatever_their_order(
+    other: str, tmp_path: Path
+) -> None:
+    many(tmp_path / other)
+    many(tmp_path / "train", 100)
+    write_table(tmp_path / "labels.csv", "file,label", [f"{n}.png,{'ab'[n % 2]}" for n in range(12)])
+    proposal = propose(tmp_path, None)
+    assert plain(proposal.prepare)["train"] == "train"
+    assert "pictures: column 'file' of labels.csv, in the folder 'train'" in proposal.findings
+
+
+def test_the_folder_that_has_all_pictures_is_proposed_or_several_are_named(tmp_path: Path) -> None:
+    many(tmp_path / "some", 0, 11)
+    many(tmp_path / "whole", 100)
+    rows = [f"{n}.png,{'ab'[n % 2]}" for n in range(12)]
+    write_table(tmp_path / "labels.csv", "file,label", rows)
+    assert plain(propose(tmp_path, None).prepare)["train"] == "whole"
+    many(tmp_path / "again")
+    with pytest.raises(
+        DataError, match=r"column 'file' names pictures of several folders: 'again/', 'whole/'"
+    ):
+        propose(tmp_path, None)
+
+
+def test_row_numbers_are_no_file_names(tmp_path: Path) -> None:
+    many(tmp_path / "pictures")
+    turned = [f"{n},{11 - n}.png,{'ab'[n % 2]}" for n in range(12)]
+    write_table(tmp_path / "labels.csv", ",file,label", turned)
+    assert plain(propose(tmp_path, "label").prepare)["file"] == "file"
+    write_table(tmp_path / "labels.csv", ",file,label", [row.replace(".png", "") for row in turned])
+    assert plain(propose(tmp_path, "label").prepare)["file"] == "file"
+
+
+def test_labels_are_those_of_the_training_table(tmp_path: Path) -> None:
+    many(tmp_path / "pictures")
+    names = [f"{n}.png" for n in range(12)]
+    write_table(tmp_path / "a_test.csv", "file", names)
+    write_table(tmp_path / "list.csv", "file", names)
+    write_table(tmp_path / "sample_submission.csv", "file,label", [f"{name},a" for name in names])
+    write_table(tmp_path / "test.csv", "file,label", [f"{name},c" for name in names])
+    write_table(
+        tmp_path / "train.csv", "file,label", [f"{name},{'ab'[n % 2]}" for n, name in enumerate(names)]
+    )
+    assert plain(propose(tmp_path, None).prepare)["labels"] == "train.csv"
+
+
+@pytest.mark.parametrize("prefix", ["../input/train/", "set/pictures/", "/"])
+def test_paths_from_elsewhere_are_refused_by_row(prefix: str, tmp_path: Path) -> None:
+    many(tmp_path / "pictures")
+    write_table(tmp_path / "labels.csv", "file,label", [f"{prefix}{n}.png,{'ab'[n % 2]}" for n in range(12)])
+    with pytest.raises(DataError, match=r"labels\.csv: row 1, column 'file': '.*0\.png' is no picture in .*"):
+        propose(tmp_path, None)
