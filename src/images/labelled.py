@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ class Labelled(NamedTuple):
         files: the picture files (N,); none for idx and CSV files.
         decoding: of picture files.
         unreadable: files that are left out, each with the reason.
+        groups: images of equal values (N,) stay in one part of the split; None for single images.
     """
 
     images: Pixels
@@ -44,6 +45,7 @@ class Labelled(NamedTuple):
     files: list[Path]
     decoding: Decoding | None
     unreadable: dict[Path, str]
+    groups: NDArray[Any] | None = None
 
 
 def check_classes(target: Codes, names: list[str], path: Path) -> None:

@@ -163,6 +163,22 @@ def named_pictures(
     return list(found), table
 
 
+def groups_of_rows(path: Path, group: str) -> NDArray[np.object_]:
+    """What stands in a column of groups (all rows,).
+
+    Raises:
+        DataError: there is no such column, or an empty cell in it.
+    """
+    table = read_label_table(path)
+    if group not in table.columns:
+        known = ", ".join(table.columns)
+        raise DataError(f"{path}: there is no column '{group}', found {known}; correct prepare.group")
+    missing = table[group] == ""
+    if missing.any():
+        raise DataError(f"{path}: row {missing.idxmax() + 1}: the group '{group}' is missing")
+    return table[group].to_numpy(dtype=object)
+
+
 def as_numbers(labels: pd.Series, path: Path, label: str) -> NDArray[np.float32]:
     """The labels as numbers (N,).
 

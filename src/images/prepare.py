@@ -27,7 +27,7 @@ from src.images.labelled import (
     warn_of_copies,
     white_of,
 )
-from src.images.labels import as_numbers, in_order, labelled_pictures, marked_pictures
+from src.images.labels import as_numbers, groups_of_rows, in_order, labelled_pictures, marked_pictures
 from src.images.pictures import (
     WHITE,
     Decoding,
@@ -71,6 +71,8 @@ class Preparation:
         file: the column of `labels` with the file names, relative to `train`.
         label: the column of `labels`, or of a CSV file of pixels, with the labels; for several labels an
             image that of their lists, or the columns of all labels, with 0 and 1.
+        group: a column of `labels` that names the person or thing of each picture: all pictures of one value
+            are in one part of the split; null for none.
         missing_label: error refuses rows of `labels` without a label; drop leaves them out.
         separator: between the labels of a list.
         task: classification; for `labels` also regression (they are numbers) or multilabel (several or none
@@ -108,6 +110,7 @@ class Preparation:
     labels: str | None = None
     file: str = "file"
     label: str | list[str] = "label"
+    group: str | None = None
     missing_label: Literal["error", "drop"] = "error"
     separator: str = ";"
     task: Literal["classification", "regression", "multilabel"] = "classification"
@@ -151,6 +154,10 @@ class Preparation:
         if self.task != "multilabel" and not isinstance(self.label, str):
             raise ConfigurationError(
                 f"prepare.label: {self.label}, expected one column for prepare.task: {self.task}"
+            )
+        if self.group is not None and (self.labels is None or self.duplicates == "together"):
+            raise ConfigurationError(
+                "prepare.group: it needs prepare.labels, a table, and no prepare.duplicates: together"
             )
         if not self.separator:
             raise ConfigurationError("prepare.separator: found nothing, expected a text such as ;")
@@ -201,7 +208,7 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     if stratum is not None:
         check_classes(stratum, names, raw / settings.train)
     rows_of = check_variety(source, raw / settings.train)
-    groups = groups_of_copies(rows_of) if settings.duplicates == "together" else None
+    groups = groups_of_copies(rows_of) if settings.duplicates == "together" else source.groups
 
     def cut(rows: Rows, share: float) -> tuple[Rows, Rows]:
         return _cut(rows, stratum, groups, share, settings, raw, names)
@@ -354,32 +361,36 @@ def _class_folders(folder: Path, training: Labelled | None) -> tuple[list[Path],
 
 def _labels(
     folder: Path, settings: Preparation, raw: Path, training: Labelled | None
-) -> tuple[list[Path], NDArray[Any], list[str]]:
-    """Picture files, the target of each, and all classes or labels; none of a regression."""
+) -> tuple[list[Path], NDArray[Any], list[str], NDArray[Any] | None]:
+    """Picture files, the target of each, all classes or labels (none of a regression), and the groups."""
+    groups = None
     if settings.labels:
         table = raw / settings.labels
+        groups = groups_of_rows(table, settings.group) if settings.group else None
         if settings.task == "multilabel":
             paths, values, marks = marked_pictures(
                 folder, table, settings.file, settings.label, settings.separator
             )
-            return paths, marks, values
+            return paths, marks, values, groups
         assert isinstance(settings.label, str)
         drop = settings.missing_label == "drop"
         paths, cells = labelled_pictures(folder, table, settings.file, settings.label, drop)
+        if groups is not None:
+            groups = groups[cells.index.to_numpy() - 1]
         if settings.task == "regression":
-            return paths, as_numbers(cells, table, settings.label), []
+            return paths, as_numbers(cells, table, settings.label), [], groups
         labels = cells.tolist()
         values = in_order(labels)
     else:
         paths, labels, values = _class_folders(folder, training)
     numbers = {value: number for number, value in enumerate(values)}
-    return paths, np.array([numbers[label] for label in labels]), values
+    return paths, np.array([numbers[label] for label in labels]), values, groups
 
 
 def _read_folders(
     folder: Path, store: Path, settings: Preparation, raw: Path, training: Labelled | None
 ) -> Labelled:
-    paths, target, values = _labels(folder, settings, raw, training)
+    paths, target, values, groups = _labels(folder, settings, raw, training)
     names = _names(settings, values)
     if len(names) != len(values):
         what = "labels" if settings.labels else "class folders"
@@ -401,7 +412,9 @@ def _read_folders(
             raise unreadable_error(found.unreadable, len(paths))
         logger.warning("left out, see %s: %s", LEFT_OUT, unreadable_files(found.unreadable, len(paths)))
     files = [paths[row] for row in found.rows]
-    return Labelled(found.images, target[found.rows], names, values, files, found.decoding, found.unreadable)
+    groups = None if groups is None else groups[found.rows]
+    decoding, unreadable = found.decoding, found.unreadable
+    return Labelled(found.images, target[found.rows], names, values, files, decoding, unreadable, groups)
 
 
 def _cut(

@@ -1,5 +1,6 @@
 """Proposal of the preparation and the network for images without a task."""
 
+import re
 import shlex
 from collections import Counter
 from pathlib import Path
@@ -22,6 +23,7 @@ LABEL_NAMES = ("label", "class", "target", "y", "labels", "tags")
 WEIGHTS = (".safetensors", ".pt", ".pth")
 LISTS = ("labels", "tags")  # columns whose labels may be separated by spaces
 SEPARATORS = (";", "|", ",", " ")
+GROUP = re.compile(r"(?i).*(_|\b)(id|no|name|patient|subject|person|identity|lesion|case|study|group|site)")
 SUBMISSION = "submission"  # in the name of a table without labels
 
 SIZES = (16, 32, 48, 64)
@@ -271,8 +273,20 @@ def _labelled_pictures(tables: list[Path], target: str | None) -> Seen | None:
             f"labels: {columns} of {path.name}",
             f"pictures: column '{file}' of {path.name}, in the folder '{inside}'",
         ]
+        findings += _groups(table, [column for column in others if column != label])
         return _pictures(paths, where, files, counts, findings, train)
     return None
+
+
+def _groups(table: pd.DataFrame, columns: list[str]) -> list[str]:
+    """A finding for columns that may name the person or thing of several pictures."""
+    found = [name for name in columns if GROUP.fullmatch(name) and 1 < table[name].nunique() < len(table)]
+    if not found:
+        return []
+    return [
+        f"{listed(found)} may name what several pictures are of: with `group` such pictures stay in one part "
+        "of the split"
+    ]
 
 
 def _file_column(table: pd.DataFrame, pictures: list[Path]) -> str | None:

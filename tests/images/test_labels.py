@@ -196,3 +196,45 @@ def test_paths_from_elsewhere_are_refused_by_row(prefix: str, tmp_path: Path) ->
     write_table(tmp_path / "labels.csv", "file,label", [f"{prefix}{n}.png,{'ab'[n % 2]}" for n in range(12)])
     with pytest.raises(DataError, match=r"labels\.csv: row 1, column 'file': '.*0\.png' is no picture in .*"):
         propose(tmp_path, None)
+
+
+def patients(raw: Path) -> None:
+    """A column with the patient of each picture, two pictures each."""
+    lines = (raw / "labels.csv").read_text(encoding="utf-8").splitlines()
+    rows = [f"{line},p{number // 2}" for number, line in enumerate(lines[1:])]
+    write_table(raw / "labels.csv", f"{lines[0]},patient_id", rows)
+
+
+@pytest.mark.parametrize("settings", [{}, {"folds": 3}, {"task": "regression"}, {"missing_label": "drop"}])
+def test_pictures_of_a_group_are_in_one_part(raw: Path, settings: dict[str, Any]) -> None:
+    patients(raw)
+    if settings.get("missing_label"):
+        change(raw, "5.JPG,10", "5.JPG,")
+    folder = prepared(raw, group="patient_id", scale="none", **settings)
+    parts: dict[int, set[str]] = {}
+    for split in ("train", "validation", "test"):
+        for image in np.load(folder / f"{split}_images.npy"):
+            number = round(float(image.mean()) / 10)  # pictures are of the brightness 10 * number
+            parts.setdefault(number // 2, set()).add(split)
+    assert len(parts) == 10
+    assert {len(found) for found in parts.values()} == {1}
+    assert set.union(*parts.values()) == {"train", "validation", "test"}
+
+
+def test_groups_that_cannot_be_used_are_refused(raw: Path) -> None:
+    patients(raw)
+    with pytest.raises(DataError, match=r"there is no column 'lesion', found id, .*correct prepare\.group"):
+        prepared(raw, group="lesion")
+    change(raw, "me,p3", "me,")
+    with pytest.raises(DataError, match=r"row 7: the group 'patient_id' is missing"):
+        prepared(raw, group="patient_id")
+    for settings in ({}, {"labels": "labels.csv", "duplicates": "together"}):
+        with pytest.raises(ConfigurationError, match=r"prepare\.group: it needs prepare\.labels"):
+            Preparation(train=".", group="patient_id", **settings)  # type: ignore[arg-type]
+
+
+def test_a_proposal_names_columns_of_groups(raw: Path) -> None:
+    assert not any("`group`" in finding for finding in propose(raw, "kind").findings)
+    patients(raw)
+    (finding,) = [each for each in propose(raw, "kind").findings if "`group`" in each]
+    assert finding.startswith("'patient_id' may name what several pictures are of")
