@@ -357,12 +357,22 @@ def _labels_of(
         wrong = "several columns of labels" if target is None else f"no column '{target}'"
         raise ConfigurationError(f"--target: {path} has {wrong}; name one of {listed(columns)}")
     for separator in SEPARATORS if label.lower() in LISTS else SEPARATORS[:-1]:
-        counts = Counter(name for cell in table[label] for name in list_of(cell, separator))
-        # a text with a comma is no list: its parts do not come back
-        lists = table[label].str.contains(separator, regex=False).any()
-        if lists and min(counts.values()) > 1 and len(counts) <= MOST_CLASSES:
+        if _are_lists(table[label], separator):
             return label, separator
     return label, None
+
+
+def _are_lists(cells: pd.Series, separator: str) -> bool:
+    """Whether cells are lists of labels: most parts come back in other lists, unlike those of a class name.
+
+    `tench, Tinca tinca` repeats as a whole.
+    """
+    different = {cell: list_of(cell, separator) for cell in cells}
+    parts = {part for cell, found in different.items() if separator in cell for part in found}
+    rows = Counter(part for cell in cells for part in different[cell])
+    lists = Counter(part for found in different.values() for part in set(found))
+    again = sum(lists[part] > 1 for part in parts)
+    return bool(parts) and 2 * again > len(parts) and min(rows.values()) > 1 and len(rows) <= MOST_CLASSES
 
 
 def _are_numbers(labels: pd.Series) -> bool:

@@ -238,3 +238,21 @@ def test_a_proposal_names_columns_of_groups(raw: Path) -> None:
     patients(raw)
     (finding,) = [each for each in propose(raw, "kind").findings if "`group`" in each]
     assert finding.startswith("'patient_id' may name what several pictures are of")
+
+
+@pytest.mark.parametrize(
+    ("labels", "task"),
+    [
+        (["tench, Tinca tinca", "goldfish, Carassius auratus"], None),
+        (["great white shark, man-eater", "tiger shark, Galeocerdo", "crane, bird", "crane"], None),
+        (["cat, dog", "dog", "cat", "dog, bird", "bird, cat"], "multilabel"),
+        (["cat; dog", "dog", "cat"], "multilabel"),
+    ],
+)
+def test_a_class_name_with_a_comma_is_no_list(labels: list[str], task: str | None, tmp_path: Path) -> None:
+    many(tmp_path / "pictures", number=20)
+    write_table(
+        tmp_path / "labels.csv", "file,label", [f'{n}.png,"{labels[n % len(labels)]}"' for n in range(20)]
+    )
+    keys = plain(propose(tmp_path, None).prepare)
+    assert (keys.get("task"), keys["label"]) == (task, "label")
