@@ -15,7 +15,8 @@ from src.images.folders import PICTURES
 logger = logging.getLogger(__name__)
 
 MOST_SHOWN = 3
-MARKS = ("0", "1")
+# how cells say that a picture has not, and has, a label
+MARKS = (("0", "1"), ("0.0", "1.0"), ("-1", "1"), ("False", "True"), ("false", "true"))
 
 
 def read_label_table(path: Path) -> pd.DataFrame:
@@ -74,14 +75,15 @@ def marked_pictures(
         folder: with the pictures.
         path: a CSV file.
         file: the column of file names, as for `labelled_pictures`.
-        label: a column of lists of labels, empty for none; or the columns of the labels, with 0 and 1.
+        label: a column of lists of labels, empty for none; or the columns of the labels, whose cells are one
+            pair of `MARKS`.
         separator: between the labels of a list.
 
     Returns:
         The pictures (N,), the names of the labels (K,), and 1 for each label of a picture (N, K).
 
     Raises:
-        DataError: as `named_pictures`; another cell than 0 and 1; fewer than two labels, or one of no
+        DataError: as `named_pictures`; a cell that is no mark; fewer than two labels, or one of no
             picture.
     """
     columns = [label] if isinstance(label, str) else label
@@ -92,13 +94,16 @@ def marked_pictures(
         marks = np.array([[name in each for name in names] for each in map(set, lists)])
     else:
         names = columns
+        no, yes = marks_of(table[columns])
         for column in columns:
-            wrong = ~table[column].isin(MARKS)
+            wrong = ~table[column].isin((no, yes))
             if wrong.any():
                 row = int(wrong.to_numpy().argmax())
                 found = table[column].iloc[row]
-                raise DataError(f"{path}: row {row + 1}, column '{column}': '{found}', expected 0 or 1")
-        marks = table[columns].isin(MARKS[1:]).to_numpy()
+                raise DataError(
+                    f"{path}: row {row + 1}, column '{column}': '{found}', expected {no} or {yes}"
+                )
+        marks = (table[columns] == yes).to_numpy()
     if len(names) < 2:
         raise DataError(
             f"{path}: {len(names)} labels in {', '.join(columns)}, expected at least two; "
@@ -108,6 +113,11 @@ def marked_pictures(
         if not marks[:, number].any():
             raise DataError(f"{path}: no picture has the label '{name}'; leave it out of prepare.label")
     return paths, names, marks.astype(np.uint8)
+
+
+def marks_of(table: pd.DataFrame) -> tuple[str, str]:
+    """The pair of `MARKS` that most cells of a table have."""
+    return max(MARKS, key=lambda pair: int(table.isin(pair).to_numpy().sum()))
 
 
 def list_of(cell: str, separator: str) -> list[str]:

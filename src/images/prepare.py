@@ -70,7 +70,8 @@ class Preparation:
             folders.
         file: the column of `labels` with the file names, relative to `train`.
         label: the column of `labels`, or of a CSV file of pixels, with the labels; for several labels an
-            image that of their lists, or the columns of all labels, with 0 and 1.
+            image that of their lists, or the columns of all labels, with 0 and 1 (or 0.0 and 1.0, -1 and 1,
+            False and True).
         group: a column of `labels` that names the person or thing of each picture: all pictures of one value
             are in one part of the split; null for none.
         missing_label: error refuses rows of `labels` without a label; drop leaves them out.

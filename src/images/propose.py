@@ -12,7 +12,14 @@ from src.core.digests import file_digest
 from src.core.errors import ConfigurationError, DataError
 from src.images.folders import PICTURES, LeftOut, class_folders, pictures_of
 from src.images.labelled import digests_of
-from src.images.labels import MARKS, in_order, labelled_pictures, list_of, marked_pictures, read_label_table
+from src.images.labels import (
+    in_order,
+    labelled_pictures,
+    list_of,
+    marked_pictures,
+    marks_of,
+    read_label_table,
+)
 from src.images.pictures import Decoding, Header, Pixels, read_headers, read_picture, unreadable_error
 from src.images.preprocessing import MODELS, labels_path, read_idx, read_pixel_csv, refuse_names_of_pictures
 from src.preparation.proposals import Noted, Proposal, configuration, count, listed, one_cycle, plain
@@ -273,7 +280,10 @@ def _labelled_pictures(tables: list[Path], target: str | None) -> Seen | None:
             f"labels: {columns} of {path.name}",
             f"pictures: column '{file}' of {path.name}, in the folder '{inside}'",
         ]
-        findings += _groups(table, [column for column in others if column != label])
+        unused = [name for name in others if name not in (label if isinstance(label, list) else [label])]
+        if isinstance(label, list) and unused and target is None:
+            findings.append(f"left out: {listed(unused)}: no picture has such a label")
+        findings += _groups(table, unused)
         return _pictures(paths, where, files, counts, findings, train)
     return None
 
@@ -343,19 +353,29 @@ def _labels_of(
         table: all cells are texts.
         columns: those that may have labels.
         path: of the table.
-        target: the column that the user has named.
+        target: the column that the user has named, or several with commas between.
 
     Raises:
         ConfigurationError: it cannot be told, or there is no such column.
     """
-    label = target if target is not None else next((c for c in columns if c.lower() in LABEL_NAMES), None)
-    if label is None and len(columns) == 1:
-        label = columns[0]
-    if label is None and len(columns) > 1 and table[columns].isin(MARKS).all(axis=None):
-        return columns, SEPARATORS[0]
-    if label not in columns:
-        wrong = "several columns of labels" if target is None else f"no column '{target}'"
-        raise ConfigurationError(f"--target: {path} has {wrong}; name one of {listed(columns)}")
+    usual = [column for column in columns if column.lower() in LABEL_NAMES]
+    names = usual[:1] or columns
+    if target is not None:  # the name of a column may have a comma
+        names = [target] if target in columns else [name.strip() for name in target.split(",")]
+    for name in names:
+        if name not in columns:
+            raise ConfigurationError(
+                f"--target: {path} has no column '{name}'; name one of {listed(columns)}"
+            )
+    if len(names) > 1:
+        marks = marks_of(table[names])
+        if not table[names].isin(marks).all(axis=None):
+            raise ConfigurationError(
+                f"--target: {path} has several columns of labels; name one of {listed(columns)}, or several "
+                "whose cells are 0 and 1"
+            )
+        return [name for name in names if (table[name] == marks[1]).any()], SEPARATORS[0]
+    label = names[0]
     for separator in SEPARATORS if label.lower() in LISTS else SEPARATORS[:-1]:
         if _are_lists(table[label], separator):
             return label, separator

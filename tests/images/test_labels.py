@@ -256,3 +256,45 @@ def test_a_class_name_with_a_comma_is_no_list(labels: list[str], task: str | Non
     )
     keys = plain(propose(tmp_path, None).prepare)
     assert (keys.get("task"), keys["label"]) == (task, "label")
+
+
+@pytest.mark.parametrize(("no", "yes"), [("0.0", "1.0"), ("-1", "1"), ("False", "True"), ("false", "true")])
+def test_marks_of_labels_may_be_written_in_several_ways(no: str, yes: str, tmp_path: Path) -> None:
+    many(tmp_path / "pictures", number=20)
+    marks = [(yes if n % 2 else no, yes if n % 3 else no, no) for n in range(20)]
+    write_table(
+        tmp_path / "labels.csv",
+        "file,odd,third,none",
+        [f"{n}.png,{','.join(m)}" for n, m in enumerate(marks)],
+    )
+    proposal = propose(tmp_path, None)
+    keys = plain(proposal.prepare)
+    assert (keys["task"], keys["label"]) == ("multilabel", ["odd", "third"])
+    assert "left out: 'none': no picture has such a label" in proposal.findings
+    prepare(tmp_path, tmp_path / "prepared", Preparation(**keys))
+    target = np.concatenate(
+        [np.load(tmp_path / f"prepared/{split}_target.npy") for split in ("train", "validation", "test")]
+    )
+    assert target.sum(axis=0).tolist() == [10, 13]
+
+
+def test_several_columns_of_labels_can_be_named(tmp_path: Path) -> None:
+    many(tmp_path / "pictures")
+    rows = [f"{n}.png,{n % 2},{n % 5},{int(n % 3 > 0)}" for n in range(12)]
+    write_table(tmp_path / "labels.csv", "file,odd,rest,third", rows)
+    assert plain(propose(tmp_path, "odd, third").prepare)["label"] == ["odd", "third"]
+    with pytest.raises(ConfigurationError, match=r"no column 'even'; name one of 'odd', 'rest', 'third'"):
+        propose(tmp_path, "odd,even")
+    with pytest.raises(ConfigurationError, match="several columns of labels; name one of"):
+        propose(tmp_path, "odd,rest")
+
+
+def test_a_third_mark_is_refused(tmp_path: Path) -> None:
+    many(tmp_path / "pictures")
+    rows = [f"{n}.png,{(0.0, 1.0, -1.0)[n % 3]},{float(n % 2)}" for n in range(12)]
+    write_table(tmp_path / "labels.csv", "file,a,b", rows)
+    settings = Preparation(
+        train="pictures", labels="labels.csv", label=["a", "b"], task="multilabel", test_share=0.3
+    )
+    with pytest.raises(DataError, match=r"row 3, column 'a': '-1\.0', expected 0\.0 or 1\.0"):
+        prepare(tmp_path, tmp_path / "prepared", settings)
