@@ -55,7 +55,8 @@ def new_task(
         kind: of its data, a package of src/ with a propose.py.
         path: the file, or the folder with the files.
         target: the column of a table to predict, or several with commas between.
-        task: of a table, regression or classification; None decides by the target.
+        task: of a table, or a table of labels of pictures, regression or classification; None decides by the
+            target.
         reading: of a table, the keys of `prepare.reading` that are known; the others are found.
 
     Raises:
@@ -220,7 +221,9 @@ def main() -> None:
         help="The column of a table to predict, several with commas between, or that of the class of texts.",
     )
     parser.add_argument(
-        "--task", choices=["regression", "classification"], help="Of a table: a quantity, or classes."
+        "--task",
+        choices=["regression", "classification"],
+        help="Of a table, also of labels of pictures: a quantity, or classes.",
     )
     parser.add_argument(
         "--reading",

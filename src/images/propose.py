@@ -4,7 +4,7 @@ import re
 import shlex
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
@@ -22,6 +22,7 @@ from src.images.labels import (
 )
 from src.images.pictures import Decoding, Header, Pixels, read_headers, read_picture, unreadable_error
 from src.images.preprocessing import MODELS, labels_path, read_idx, read_pixel_csv, refuse_names_of_pictures
+from src.preparation.names import COUNT_NAME, LABEL_NAME
 from src.preparation.proposals import Noted, Proposal, configuration, count, listed, one_cycle, plain
 
 TRAIN_NAMES = ("train", "training")
@@ -46,7 +47,10 @@ RATE = 0.01
 TRANSPARENT_LOOKED_AT = 32
 ROWS_LOOKED_AT = 10
 MOST_CLASSES = 50  # that are whole numbers
+MOST_NAMED_CLASSES, LEAST_EACH = 200, 5  # in a column with the name of a label
 MULTIPLICATIONS = 1e13  # of a training, about 5 minutes on one core
+
+Task = Literal["regression", "classification"]
 
 
 class Seen(NamedTuple):
@@ -62,7 +66,7 @@ class Seen(NamedTuple):
     copies: int
 
 
-def propose(path: Path, target: str | None) -> Proposal:
+def propose(path: Path, target: str | None, task: Task | None = None) -> Proposal:
     """Inspect images and propose their preparation and a training.
 
     Args:
@@ -70,9 +74,10 @@ def propose(path: Path, target: str | None) -> Proposal:
             files, with pictures and a CSV file of their names and labels, or with train.csv (and test.csv)
             with one column per pixel; or such an idx or CSV file.
         target: the column of a CSV file with the classes; None looks for a usual name.
+        task: what the labels of a table of pictures are; None decides by their values and name.
 
     Raises:
-        ConfigurationError: there is no such column.
+        ConfigurationError: there is no such column, or the labels cannot be of that task.
         DataError: there are no images, or they cannot be read.
     """
     folder, files = (path.parent, [path]) if path.is_file() else (path, sorted(path.iterdir()))
@@ -84,12 +89,14 @@ def propose(path: Path, target: str | None) -> Proposal:
     if idx:
         seen = _idx_files(idx)
     elif tables:
-        seen = _labelled_pictures(tables, target) or _pixel_tables(tables, target)
+        seen = _labelled_pictures(tables, target, task) or _pixel_tables(tables, target)
     elif path.is_dir():
         seen = _folders(path)
     else:
         raise DataError(f"{path}: expected an idx or CSV file, or the folder above the class folders")
 
+    if task == "regression" and "labels" not in seen.where:
+        raise ConfigurationError("--task: regression needs a table of labels beside the pictures")
     total = sum(seen.sizes.values())
     resize, why = _resize(seen.sizes)
     prepare = dict(seen.where)
@@ -242,7 +249,7 @@ def _equal_images(images: Pixels) -> int:
     return len(images) - len(set(digests_of(images)))
 
 
-def _labelled_pictures(tables: list[Path], target: str | None) -> Seen | None:
+def _labelled_pictures(tables: list[Path], target: str | None, task: Task | None) -> Seen | None:
     """Pictures and a table of their names and labels; None if no table has names of pictures beside it."""
     found = sorted(tables[0].parent.rglob("*"))
     pictures = [entry for entry in found if entry.suffix.lower() in PICTURES and entry.name[0] != "."]
@@ -257,6 +264,11 @@ def _labelled_pictures(tables: list[Path], target: str | None) -> Seen | None:
             continue
         train = _folder_of(table[file], path, pictures)
         label, separator = _labels_of(table, others, path, target)
+        if task and separator is not None:
+            if isinstance(label, list):
+                raise ConfigurationError(f"--task: {task} has one column of labels, found {listed(label)}")
+            separator = None
+        kind = list[str]()
         inside = train.relative_to(path.parent).as_posix()
         where = {"train": Noted(inside, "the folder of the pictures"), "labels": path.name}
         where |= {"file": file, "label": label}
@@ -270,7 +282,8 @@ def _labelled_pictures(tables: list[Path], target: str | None) -> Seen | None:
             if unlabelled := len(table) - len(paths):
                 where["missing_label"] = Noted("drop", f"leaves out {count(unlabelled, 'picture')}")
             counts = Counter(labels)
-            if _are_numbers(labels):
+            found_task, kind = _task_of(labels, label, task)
+            if found_task == "regression":
                 where["task"] = Noted("regression", "or classification, if the numbers are names of classes")
             else:
                 counts = Counter({name: counts[name] for name in in_order(labels)})
@@ -278,6 +291,7 @@ def _labelled_pictures(tables: list[Path], target: str | None) -> Seen | None:
         columns = f"column '{label}'" if isinstance(label, str) else f"columns {listed(label)}"
         findings = [
             f"labels: {columns} of {path.name}",
+            *kind,
             f"pictures: column '{file}' of {path.name}, in the folder '{inside}'",
         ]
         unused = [name for name in others if name not in (label if isinstance(label, list) else [label])]
@@ -395,12 +409,39 @@ def _are_lists(cells: pd.Series, separator: str) -> bool:
     return bool(parts) and 2 * again > len(parts) and min(rows.values()) > 1 and len(rows) <= MOST_CLASSES
 
 
-def _are_numbers(labels: pd.Series) -> bool:
-    """Whether labels look like quantities: many different numbers, or numbers with a fraction."""
+def _task_of(labels: pd.Series, name: str, task: Task | None) -> tuple[Task, list[str]]:
+    """What labels are, and a finding if it is a guess.
+
+    Texts are classes, numbers with a fraction quantities. Whole numbers are classes up to 50 of them, unless
+    the column has the name of a count, or up to 200 if it has that of a label and each has 5 pictures on
+    average.
+
+    Raises:
+        ConfigurationError: texts for a regression.
+    """
     numbers = pd.to_numeric(labels, errors="coerce")
     if numbers.isna().any():
-        return False
-    return bool((numbers % 1 != 0).any()) or numbers.nunique() > MOST_CLASSES
+        if task == "regression":
+            raise ConfigurationError(
+                f"--task: regression needs numbers, '{name}' has {labels[numbers.isna()].iloc[0]!r}"
+            )
+        return "classification", []
+    if task:
+        return task, []
+    if (numbers % 1 != 0).any():
+        return "regression", []
+    distinct = numbers.nunique()
+    if LABEL_NAME.fullmatch(name):
+        most = max(MOST_CLASSES, min(MOST_NAMED_CLASSES, len(labels) // LEAST_EACH))
+    else:
+        most = 2 if COUNT_NAME.fullmatch(name) else MOST_CLASSES
+    found: Task = "classification" if distinct <= most else "regression"
+    other = "regression" if found == "classification" else "classification"
+    if distinct <= 2:
+        return found, []
+    return found, [
+        f"{found}: a guess, as '{name}' has {distinct:,} whole numbers; the other way: --task {other}"
+    ]
 
 
 def _background(headers: dict[Path, Header]) -> Noted | None:

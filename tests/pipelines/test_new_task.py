@@ -484,7 +484,7 @@ def test_a_second_new_task_waits_and_tells_who_is_in_the_way(monkeypatch: pytest
 @pytest.mark.kinds("images")
 def test_choices_about_tables_are_none_of_other_kinds() -> None:
     pictures = write_pictures(Path("sky"))
-    with pytest.raises(ConfigurationError, match="--task: images data have no such choice"):
+    with pytest.raises(ConfigurationError, match="--task: regression needs a table of labels beside"):
         new_task("sky", "images", pictures, task="regression")
     with pytest.raises(ConfigurationError, match="--reading: images data have no such choice"):
         new_task("sky", "images", pictures, reading={"decimal": ","})
