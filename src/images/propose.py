@@ -10,6 +10,7 @@ import pandas as pd
 
 from src.core.digests import file_digest
 from src.core.errors import ConfigurationError, DataError
+from src.images.csv_files import require_csv
 from src.images.folders import PICTURES, LeftOut, class_folders, pictures_of
 from src.images.labelled import digests_of
 from src.images.labels import (
@@ -89,7 +90,7 @@ def propose(path: Path, target: str | None, task: Task | None = None) -> Proposa
     if idx:
         seen = _idx_files(idx)
     elif tables:
-        seen = _labelled_pictures(tables, target, task) or _pixel_tables(tables, target)
+        seen = _labelled_pictures(tables, target, task) or _tables_without_names(path, tables, target)
     elif path.is_dir():
         seen = _folders(path)
     else:
@@ -216,6 +217,28 @@ def _folders(folder: Path) -> Seen:
     return _pictures(paths, where, files, counts, findings, next(iter(members.values()))[0].parent)
 
 
+def _tables_without_names(path: Path, tables: list[Path], target: str | None) -> Seen:
+    """Images of tables of pixels, or of class folders beside tables of something else."""
+    try:
+        return _pixel_tables(tables, target)
+    except DataError:
+        if target is not None or path.is_file() or not _has_classes(path):
+            raise
+    seen = _folders(path)
+    seen.findings.append(f"left out: {listed([file.name for file in tables])}: no table of pictures")
+    return seen
+
+
+def _has_classes(folder: Path) -> bool:
+    """Whether a folder has class folders, or parts with class folders, all of which have pictures."""
+    below = [path for path in folder.iterdir() if path.is_dir() and _split_of(path.name)]
+    train = next((path for path in below if _split_of(path.name) == "train"), folder)
+    try:
+        return len(class_folders(train)[0]) > 1
+    except DataError:
+        return False
+
+
 def _pictures(
     paths: list[Path],
     where: dict[str, Any],
@@ -257,7 +280,10 @@ def _labelled_pictures(tables: list[Path], target: str | None, task: Task | None
         return None
     order = {"train": 0, None: 1, "test": 2}
     for path in sorted(tables, key=lambda path: order[_split_of(path.name)]):
-        table = read_label_table(path)
+        try:
+            table = read_label_table(path)
+        except DataError:  # which `_columns` reports, if the table is needed
+            continue
         file = _file_column(table, pictures)
         others = [column for column in table.columns if column != file]
         if file is None or not others:
@@ -505,6 +531,7 @@ def _pixel_tables(paths: list[Path], target: str | None) -> Seen:
 
 def _columns(path: Path) -> list[str]:
     try:
+        require_csv(path)
         table = pd.read_csv(path, nrows=1, encoding="utf-8-sig")
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {error}") from None

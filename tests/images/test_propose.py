@@ -131,3 +131,25 @@ def test_a_table_of_labels_beside_pictures_is_named(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "labels.csv"):
         with pytest.raises(DataError, match=r"labels\.csv: column 'file' names pictures \(0\.png\)"):
             propose(path, None)
+
+
+@pytest.mark.parametrize("content", ["name,price\nx,1\n", "a;b\n1;2\n", "", "a,b\n1,2,3\n"])
+@pytest.mark.parametrize("parts", [("",), ("train", "test")])
+def test_another_table_beside_class_folders_is_left_out(
+    content: str, parts: tuple[str, ...], tmp_path: Path
+) -> None:
+    for part in parts:
+        draw(tmp_path / part, (20, 20))
+    (tmp_path / "notes.csv").write_text(content)
+    proposal = propose(tmp_path, None)
+    assert plain(proposal.prepare)["train"] == (parts[0] or ".")
+    assert "left out: 'notes.csv': no table of pictures" in proposal.findings
+    with pytest.raises((ConfigurationError, DataError), match=r"notes\.csv"):
+        propose(tmp_path, "label")
+
+
+def test_a_table_of_labels_with_a_mistake_is_not_left_out(tmp_path: Path) -> None:
+    draw(tmp_path, (20, 20))  # the folders a and b may be parts of one set
+    (tmp_path / "labels.csv").write_text("file,label\n../a/20 0.png,1\n../a/20 1.png,0\n")
+    with pytest.raises(DataError, match=r"row 1, column 'file': '\.\./a/20 0\.png' is no picture in"):
+        propose(tmp_path, None)
