@@ -289,6 +289,8 @@ def upright(
     decoding = decoding or Decoding()
     if decoding.draft is not None:
         file.draft(None, (decoding.draft, decoding.draft))  # nothing but JPEG does anything
+    if _has_deep_colours(file):
+        lost["have colours of 16 bits: the lower 8 bits are left out"] += 1
     file.load()
     picture = decoded(file, decoding, lost)
     # the further pictures of an MPO file, a JPEG of phones, are previews of the first
@@ -296,6 +298,17 @@ def upright(
         lost["have several frames or pages: the first is read"] += 1
     orientation = _orientation(file)
     return picture.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else picture
+
+
+def _has_deep_colours(file: Image.Image) -> bool:
+    """Whether a file that is not yet loaded has 16 bits a channel, of which Pillow keeps 8."""
+    if file.mode in DEEP:
+        return False
+    kinds = [kind for *_, kind in getattr(file, "tile", ())]  # "RGB;16B", or of PPM ("RGB", 65535)
+    return any(
+        ";16" in str(kind) or (isinstance(kind, tuple) and file.format == "PPM" and kind[-1] > WHITE)
+        for kind in kinds
+    )
 
 
 def _orientation(file: Image.Image) -> int:
