@@ -1,6 +1,7 @@
 """A table of file names and labels beside picture files, instead of class folders."""
 
 import logging
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from src.core.errors import DataError
 from src.images.csv_files import require_csv
-from src.images.folders import PICTURES
+from src.images.folders import PICTURES, require_utf8
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +121,11 @@ def marks_of(table: pd.DataFrame) -> tuple[str, str]:
     return max(MARKS, key=lambda pair: int(table.isin(pair).to_numpy().sum()))
 
 
+def as_composed(name: str) -> str:
+    """A name with each letter and its accent as one character; some systems write two in file names."""
+    return unicodedata.normalize("NFC", name)
+
+
 def list_of(cell: str, separator: str) -> list[str]:
     """The labels in a cell, without spaces around them and empty ones."""
     return [part.strip() for part in cell.split(separator) if part.strip()]
@@ -152,13 +158,16 @@ def named_pictures(
         if entry.suffix.lower() in PICTURES and entry.name[0] != "." and entry.is_file()
     )
     known: dict[str, list[Path]] = {}
+    composed: dict[str, list[Path]] = {}
     for picture in pictures:
+        require_utf8(picture)
         name = picture.relative_to(folder)
         for key in {name.as_posix(), name.with_suffix("").as_posix()}:
             known.setdefault(key, []).append(picture)
+            composed.setdefault(as_composed(key), []).append(picture)
     found: dict[Path, int] = {}
     for row, name in enumerate(table[file], 1):
-        matching = known.get(name, [])
+        matching = known.get(name) or composed.get(as_composed(name), [])
         if len(matching) != 1:
             many = "is the name of several pictures" if matching else f"is no picture in {folder}"
             raise DataError(f"{path}: row {row}, '{name}' {many}; write the path below that folder")

@@ -14,6 +14,7 @@ from src.images.csv_files import require_csv
 from src.images.folders import PICTURES, LeftOut, class_folders, pictures_of
 from src.images.labelled import digests_of
 from src.images.labels import (
+    as_composed,
     in_order,
     labelled_pictures,
     list_of,
@@ -345,9 +346,11 @@ def _file_column(table: pd.DataFrame, pictures: list[Path]) -> str | None:
 
     def names(column: str, known: set[str]) -> bool:
         cells = some[column]
-        return len(set(cells)) == len(some) > 1 and all(Path(cell).name in known for cell in cells)
+        return len(set(cells)) == len(some) > 1 and all(
+            as_composed(Path(cell).name) in known for cell in cells
+        )
 
-    whole, bare = {entry.name for entry in pictures}, {entry.stem for entry in pictures}
+    whole, bare = ({as_composed(getattr(entry, part)) for entry in pictures} for part in ("name", "stem"))
     columns = [column for column in table.columns if names(column, whole)]
     if not columns:  # numbers of rows may look like such names: the index that pandas writes comes last
         columns = [column for column in table.columns if names(column, bare) and table[column].is_unique]
@@ -361,19 +364,25 @@ def _folder_of(cells: pd.Series, path: Path, pictures: list[Path]) -> Path:
     Raises:
         DataError: there is no such folder, or there are several.
     """
-    home, first = path.parent, str(cells.iloc[0])
-    below = [entry.relative_to(home) for entry in pictures]
-    names = {name for entry in below for name in (entry.as_posix(), entry.with_suffix("").as_posix())}
-    # what stands before the first cell in the path of a picture: "", or "train/"
-    starts = {name.removesuffix(first) for name in names if f"/{name}".endswith(f"/{first}")}
+    home, first = path.parent, as_composed(cells.iloc[0])
+    names = dict[str, Path]()
+    for entry in pictures:
+        below = entry.relative_to(home)
+        for name in (below.as_posix(), below.with_suffix("").as_posix()):
+            names[as_composed(name)] = entry
+    # what stands before the first cell in the path of a picture, "" or "train/", and the folder
+    starts = {
+        name.removesuffix(first): entry.parents[len(Path(first).parts) - 1]
+        for name, entry in names.items()
+        if f"/{name}".endswith(f"/{first}")
+    }
     if not starts:
         raise DataError(
             f"{path}: row 1, column '{cells.name}': '{first}' is no picture in {home} or below; write the "
             "path below that folder"
         )
-    found = sorted(start for start in starts if all(start + cell in names for cell in cells)) or sorted(
-        starts
-    )
+    whole = [start for start in starts if all(start + as_composed(cell) in names for cell in cells)]
+    found = sorted(whole or starts)
     if len(found) > 1:  # the same names for training and test
         found = [start for start in found if "train" in map(_split_of, Path(start).parts)] or found
     if len(found) > 1:
@@ -381,7 +390,7 @@ def _folder_of(cells: pd.Series, path: Path, pictures: list[Path]) -> Path:
             f"{path}: column '{cells.name}' names pictures of several folders: {listed(found)}; call the one "
             "for training train, or move the others away"
         )
-    return home / found[0]
+    return starts[found[0]]
 
 
 def _labels_of(

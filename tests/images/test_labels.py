@@ -1,6 +1,8 @@
 """Pictures whose labels are in a table beside them."""
 
 import logging
+import os
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -298,3 +300,41 @@ def test_a_third_mark_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match=r"row 3, column 'a': '-1\.0', expected 0\.0 or 1\.0"):
         prepare(tmp_path, tmp_path / "prepared", settings)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_may_be_written_as_one_character_or_as_two(form: Any, tmp_path: Path) -> None:
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    folder = tmp_path / unicodedata.normalize(form, "été/hiver")
+    many(folder, number=20)
+    rows = []
+    for n in range(20):
+        (folder / f"{n}.png").rename(folder / unicodedata.normalize(form, f"é{n}.png"))
+        rows.append(unicodedata.normalize(other, f"é{n}.png") + f",{'ab'[n % 2]}")
+    write_table(tmp_path / "labels.csv", "file,label", rows)
+    keys = plain(propose(tmp_path, None).prepare)
+    assert keys["train"] == unicodedata.normalize(form, "été/hiver")
+    prepare(tmp_path, tmp_path / "prepared", Preparation(**keys))
+
+
+@pytest.mark.unix
+def test_names_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
+    many(tmp_path / "raw/a")
+    many(tmp_path / "raw/b", 100)
+    name = os.fsdecode(b"caf\xe9")
+    try:
+        (tmp_path / "raw/b/3.png").rename(tmp_path / f"raw/b/{name}.png")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    with pytest.raises(DataError, match=r"raw/b: the name caf\\xe9\.png is not UTF-8; rename it") as caught:
+        prepare(tmp_path / "raw", tmp_path / "prepared", Preparation(train="."))
+    str(caught.value).encode()
+    rows = [f"{n}.png,{'ab'[n % 2]}" for n in range(12)]
+    write_table(tmp_path / "raw/labels.csv", "file,label", rows)
+    with pytest.raises(DataError, match=r"raw/b: the name caf\\xe9\.png is not UTF-8"):
+        prepare(tmp_path / "raw", tmp_path / "prepared", Preparation(train="b", labels="labels.csv"))
+    (tmp_path / f"raw/b/{name}.png").unlink()
+    (tmp_path / "raw/labels.csv").unlink()
+    (tmp_path / "raw/b").rename(tmp_path / "raw" / name)
+    with pytest.raises(DataError, match=r"raw: the name caf\\xe9 is not UTF-8; rename it"):
+        propose(tmp_path / "raw", None)
