@@ -49,6 +49,8 @@ UPRIGHT = {  # by the EXIF orientation
 }
 TURNED = (5, 6, 7, 8)  # those that exchange width and height
 AT_ONCE = 64  # picture files
+ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}  # of JPEG and PNG, by the first bytes
+ENDS_WITHIN = 1024  # the last bytes; some programs write more behind the end
 BLOCK_BYTES = 8 << 20  # of decoded images
 
 
@@ -179,6 +181,25 @@ def read_headers(paths: list[Path]) -> tuple[dict[Path, Header], dict[Path, str]
     """The headers of picture files, and the unreadable ones, each with the reason."""
     unreadable: dict[Path, str] = {}
     return dict(_readable(paths, _read_header, unreadable)), unreadable
+
+
+def cut_pictures(paths: list[Path]) -> dict[Path, str]:
+    """The JPEG and PNG files that end before their last part and cannot be decoded, each with the reason.
+
+    Only files without the mark of the end are decoded.
+    """
+    cut = [path for path in paths if _lacks_end(path)]
+    unreadable: dict[Path, str] = {}
+    for _ in _readable(cut, lambda path: _read_picture(path, Decoding(grey_range=(0, 1))), unreadable):
+        pass
+    return unreadable
+
+
+def _lacks_end(path: Path) -> bool:
+    with path.open("rb") as file:
+        end = ENDS.get(file.read(2))
+        file.seek(max(path.stat().st_size - ENDS_WITHIN, 0))
+        return end is not None and end not in file.read()
 
 
 def _readable(

@@ -22,7 +22,16 @@ from src.images.labels import (
     marks_of,
     read_label_table,
 )
-from src.images.pictures import Decoding, Header, Pixels, read_headers, read_picture, unreadable_error
+from src.images.pictures import (
+    Decoding,
+    Header,
+    Pixels,
+    cut_pictures,
+    read_headers,
+    read_picture,
+    unreadable_error,
+    unreadable_files,
+)
 from src.images.preprocessing import MODELS, labels_path, read_idx, read_pixel_csv, refuse_names_of_pictures
 from src.preparation.names import COUNT_NAME, LABEL_NAME
 from src.preparation.proposals import Noted, Proposal, configuration, count, listed, one_cycle, plain
@@ -48,6 +57,7 @@ FEWEST_EPOCHS = 6
 RATE = 0.01
 TRANSPARENT_LOOKED_AT = 32
 ROWS_LOOKED_AT = 10
+MOST_UNREADABLE = 0.1  # of the pictures
 MOST_CLASSES = 50  # that are whole numbers
 MOST_NAMED_CLASSES, LEAST_EACH = 200, 5  # in a column with the name of a label
 MULTIPLICATIONS = 1e13  # of a training, about 5 minutes on one core
@@ -250,8 +260,14 @@ def _pictures(
 ) -> Seen:
     """What the headers of pictures say, beside what is known of them."""
     headers, unreadable = read_headers(paths)
-    if unreadable:
+    unreadable |= cut_pictures(list(headers))
+    if len(unreadable) > MOST_UNREADABLE * len(paths):
         raise unreadable_error(unreadable, len(paths))
+    if unreadable:
+        where["unreadable"] = Noted("skip", f"leaves out {count(len(unreadable), 'picture')}")
+        findings.append(f"left out: {unreadable_files(unreadable, len(paths))}; see `unreadable`")
+        paths = [path for path in paths if path not in unreadable]
+        headers = {path: headers[path] for path in paths}
     if background := _background(headers):
         where["background"] = background
     colour = any(header.is_colour(Decoding()) for header in headers.values())
