@@ -48,6 +48,7 @@ UPRIGHT = {  # by the EXIF orientation
     8: Image.Transpose.ROTATE_90,
 }
 TURNED = (5, 6, 7, 8)  # those that exchange width and height
+TIFF = (b"II*\0", b"MM\0*")  # the first bytes
 AT_ONCE = 64  # picture files
 ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}  # of JPEG and PNG, by the first bytes
 ENDS_WITHIN = 1024  # the last bytes; some programs write more behind the end
@@ -360,11 +361,19 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise DataError(f"{path}: more than {MOST_PIXELS:,} pixels; make the picture smaller") from None
     except UnidentifiedImageError:
-        raise DataError(f"{path}: not a readable image: none of {', '.join(FORMATS)}") from None
+        found = f"none of {', '.join(FORMATS)}"
+        if _is_tiff(path):
+            found = "a damaged TIFF, or one with other channels than 1, 3 or 4, which are read"
+        raise DataError(f"{path}: not a readable image: {found}") from None
     except Exception as error:  # Pillow's decoders raise many kinds of them for damaged files
         if getattr(error, "errno", None):  # of the operating system, such as a missing permission
             raise
         raise DataError(f"{path}: not a readable image: {error or type(error).__name__}") from None
+
+
+def _is_tiff(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) in TIFF
 
 
 def decoded(picture: Image.Image, decoding: Decoding, lost: Counter[str]) -> Image.Image:

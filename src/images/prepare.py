@@ -52,6 +52,7 @@ from src.preparation.splits import Rows, check_splitting, cut_fold, cut_share
 logger = logging.getLogger(__name__)
 
 DRAFTED = 2  # times `resize`, so that the last reduction averages pixels
+EACH_PART = 3  # images of a class, so that training, validation and test can have one each
 LEFT_OUT = "left_out.csv"
 PREDICTION_COLUMNS = ["id", "class", "probability"]
 # mean and standard deviation (C, 1, 1) of ImageNet's pictures with values from 0 to 1, as in torchvision
@@ -427,18 +428,33 @@ def _cut(
     raw: Path,
     names: list[str],
 ) -> tuple[Rows, Rows]:
-    """Split a share of the rows or groups off, stratified by class if there are classes."""
+    """Split a share of the rows or groups off, stratified by class if there are classes.
+
+    Where a part is too small for all classes, it is drawn by chance from all images but one of each class.
+
+    Raises:
+        DataError: there are too few images, groups or images of a class.
+    """
+    path, size = raw / settings.train, math.ceil(share * len(rows))
     try:
         return cut_share(rows, share, settings.seed, stratum, groups)
     except ValueError as error:
-        if stratum is None:
-            path = raw / settings.train
-            raise DataError(f"{path}: {len(rows)} images are too few for the split: {error}") from None
-        code, number = min(Counter(stratum[rows].tolist()).items(), key=lambda item: item[1])
+        if stratum is None or groups is not None:
+            what = "images" if groups is None else "images, in groups or with copies,"
+            raise DataError(f"{path}: {len(rows)} {what} are too few for the split: {error}") from None
+    code, number = min(Counter(stratum.tolist()).items(), key=lambda item: item[1])
+    if number < EACH_PART or not 2 <= size < len(rows) - len(names):
         raise DataError(
-            f"{raw / settings.train}: {len(rows)} images, {number} of the rarest class, {names[code]}, "
-            f"are too few for the split: {error}"
-        ) from None
+            f"{path}: {len(stratum)} images, {number} of the rarest class, {names[code]}, are too few for "
+            f"the split: expected at least {EACH_PART} of each class; add images, or leave the class out"
+        )
+    logger.warning(
+        "%s: a part of %d images cannot have all %d classes: it is drawn by chance, and each class keeps an "
+        "image for training",
+        *(path, size, len(names)),
+    )
+    # each image as its own group, as a cut of groups does not need all classes in both parts
+    return cut_share(rows, share, settings.seed, stratum, np.arange(len(stratum)))
 
 
 def _learn(

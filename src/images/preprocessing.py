@@ -8,6 +8,7 @@ N images, C channels, H height, W width
 import gzip
 import logging
 import math
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ MODELS = {
     "regression": "regression.ImageRegressor",
 }
 FILE = "preprocessing.json"
+IDX_IMAGES = re.compile(r"images([-.])idx3")  # in the names of MNIST; with a dot on Kaggle
 WHOLE_BYTES = 1 << 30  # of the images of a split, up to which they are kept on the device that trains
 CSV_CHUNK_ROWS = 5000
 BYTE_TYPE = 0x08
@@ -185,7 +187,7 @@ def read_idx(path: Path) -> Pixels:
 
 def labels_path(images: Path) -> Path:
     """The path of the labels of an idx file of images, named as those of MNIST."""
-    return images.with_name(images.name.replace("images-idx3", "labels-idx1"))
+    return images.with_name(IDX_IMAGES.sub(r"labels\1idx1", images.name))
 
 
 def read_pixel_csv(path: Path, label: str | None) -> tuple[Pixels, NDArray[np.int64] | None]:

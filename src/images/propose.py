@@ -32,7 +32,14 @@ from src.images.pictures import (
     unreadable_error,
     unreadable_files,
 )
-from src.images.preprocessing import MODELS, labels_path, read_idx, read_pixel_csv, refuse_names_of_pictures
+from src.images.preprocessing import (
+    IDX_IMAGES,
+    MODELS,
+    labels_path,
+    read_idx,
+    read_pixel_csv,
+    refuse_names_of_pictures,
+)
 from src.preparation.names import COUNT_NAME, LABEL_NAME
 from src.preparation.proposals import Noted, Proposal, configuration, count, listed, one_cycle, plain
 
@@ -511,7 +518,7 @@ def _vanishes(path: Path, background: str) -> bool:
 
 
 def _is_idx(path: Path) -> bool:
-    return "images-idx3" in path.name and path.is_file()
+    return bool(IDX_IMAGES.search(path.name)) and path.is_file()
 
 
 def _idx_files(paths: list[Path]) -> Seen:

@@ -577,3 +577,51 @@ def test_copies_are_proposed_to_stay_together(tmp_path: Path) -> None:
     assert "duplicates" not in propose(tmp_path / "different", None).prepare
     write_idx(tmp_path / "idx", *(np.concatenate([part, part[:2]]) for part in some(10)))
     assert plain(propose(tmp_path / "idx", None).prepare)["duplicates"] == "together"
+
+
+def test_more_classes_than_images_in_a_part_are_drawn_by_chance(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_csv(tmp_path / "raw/train.csv", *some(90, classes=30))
+    folder = prepared(tmp_path / "raw", train="train.csv")
+    sizes = {split: len(arrays(folder, split)[1]) for split in ("train", "validation", "test")}
+    assert sizes == {"train": 64, "validation": 8, "test": 18}
+    assert len(set(arrays(folder, "train")[1].tolist())) == 30
+    assert "a part of 18 images cannot have all 30 classes: it is drawn by chance" in caplog.text
+    write_csv(tmp_path / "raw/train.csv", *some(60, classes=30))
+    with pytest.raises(
+        DataError, match=r"2 of the rarest class, 0, are too few .* expected at least 3 of each"
+    ):
+        prepared(tmp_path / "raw", train="train.csv")
+
+
+def test_idx_files_named_as_on_kaggle_are_read(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for prefix, seed in (("train", 0), ("t10k", 1)):
+        images, labels = some(40, seed=seed)
+        (raw / f"{prefix}-images.idx3-ubyte").write_bytes(idx(images))
+        (raw / f"{prefix}-labels.idx1-ubyte").write_bytes(idx(labels))
+    keys = plain(propose(raw, None).prepare)
+    assert (keys["train"], keys["test"]) == ("train-images.idx3-ubyte", "t10k-images.idx3-ubyte")
+    assert len(arrays(prepared(raw, **keys), "test")[1]) == 40
+
+
+def test_a_tiff_of_many_bands_says_what_is_read(tmp_path: Path) -> None:
+    bands = 13
+    tags = (
+        (256, 4),
+        (257, 4),
+        (258, 8),
+        (259, 1),
+        (262, 1),
+        (273, 122),
+        (277, bands),
+        (278, 4),
+        (279, 16 * bands),
+    )
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    content = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + bytes(16 * bands)
+    (tmp_path / "0.tif").write_bytes(content)
+    with pytest.raises(DataError, match=r"0\.tif: not a readable image: .*other channels than 1, 3 or 4"):
+        all_inputs(tmp_path / "0.tif")
