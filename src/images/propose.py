@@ -10,7 +10,6 @@ import pandas as pd
 
 from src.core.digests import file_digest
 from src.core.errors import ConfigurationError, DataError
-from src.images.csv_files import require_csv
 from src.images.folders import PICTURES, LeftOut, class_folders, pictures_of
 from src.images.labelled import digests_of
 from src.images.labels import (
@@ -241,6 +240,8 @@ def _tables_without_names(path: Path, tables: list[Path], target: str | None) ->
         return _pixel_tables(tables, target)
     except DataError:
         if target is not None or path.is_file() or not _has_classes(path):
+            for table in tables:
+                read_label_table(table)  # its error comes first
             raise
     seen = _folders(path)
     seen.findings.append(f"left out: {listed([file.name for file in tables])}: no table of pictures")
@@ -306,7 +307,7 @@ def _labelled_pictures(tables: list[Path], target: str | None, task: Task | None
     for path in sorted(tables, key=lambda path: order[_split_of(path.name)]):
         try:
             table = read_label_table(path)
-        except DataError:  # which `_columns` reports, if the table is needed
+        except DataError:  # reported if no other table is found
             continue
         file = _file_column(table, pictures)
         others = [column for column in table.columns if column != file]
@@ -563,7 +564,6 @@ def _pixel_tables(paths: list[Path], target: str | None) -> Seen:
 
 def _columns(path: Path) -> list[str]:
     try:
-        require_csv(path)
         table = pd.read_csv(path, nrows=1, encoding="utf-8-sig")
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {error}") from None

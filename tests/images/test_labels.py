@@ -338,3 +338,14 @@ def test_names_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
     (tmp_path / "raw/b").rename(tmp_path / "raw" / name)
     with pytest.raises(DataError, match=r"raw: the name caf\\xe9 is not UTF-8; rename it"):
         propose(tmp_path / "raw", None)
+
+
+def test_the_mistake_in_a_table_is_told(tmp_path: Path) -> None:
+    many(tmp_path / "pictures")
+    rows = [f"{n}.png,{'ab'[n % 2]}" for n in range(12)]
+    write_table(tmp_path / "labels.csv", "file,label", [*rows, "1.png,a,more"])
+    with pytest.raises(DataError, match=r"labels\.csv: .*Expected 2 fields in line 14, saw 3"):
+        propose(tmp_path, None)
+    write_table(tmp_path / "labels.csv", "file;label", [row.replace(",", ";") for row in rows])
+    with pytest.raises(DataError, match=r"labels\.csv: the header is cut by semicolons"):
+        propose(tmp_path, None)
