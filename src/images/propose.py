@@ -49,6 +49,7 @@ WEIGHTS = (".safetensors", ".pt", ".pth")
 LISTS = ("labels", "tags")  # columns whose labels may be separated by spaces
 SEPARATORS = (";", "|", ",", " ")
 GROUP = re.compile(r"(?i).*(_|\b)(id|no|name|patient|subject|person|identity|lesion|case|study|group|site)")
+UNNAMED = "Unnamed: "  # pandas' name of a column without one, such as the index that it writes
 SUBMISSION = "submission"  # in the name of a table without labels
 
 SIZES = (16, 32, 48, 64)
@@ -310,7 +311,7 @@ def _labelled_pictures(tables: list[Path], target: str | None, task: Task | None
         except DataError:  # reported if no other table is found
             continue
         file = _file_column(table, pictures)
-        others = [column for column in table.columns if column != file]
+        others = [name for name in table.columns if name != file and not name.startswith(UNNAMED)]
         if file is None or not others:
             continue
         train = _folder_of(table[file], path, pictures)
@@ -378,7 +379,7 @@ def _file_column(table: pd.DataFrame, pictures: list[Path]) -> str | None:
     columns = [column for column in table.columns if names(column, whole)]
     if not columns:  # numbers of rows may look like such names: the index that pandas writes comes last
         columns = [column for column in table.columns if names(column, bare) and table[column].is_unique]
-        columns.sort(key=lambda column: column.startswith("Unnamed: "))
+        columns.sort(key=lambda column: column.startswith(UNNAMED))
     return columns[0] if columns else None
 
 
