@@ -302,6 +302,52 @@ def _labelled_pictures(tables: list[Path], target: str | None, task: Task | None
     """Pictures and a table of their names and labels; None if no table has names of pictures beside it."""
     found = sorted(tables[0].parent.rglob("*"))
     pictures = [entry for entry in found if entry.suffix.lower() in PICTURES and entry.name[0] != "."]
+    named = _table_of_names(tables, pictures)
+    if named is None:
+        return None
+    path, table, file = named
+    others = _other_columns(table, file)
+    train = _folder_of(table[file], path, pictures)
+    label, separator = _labels_of(table, others, path, target)
+    if task and separator is not None:
+        if isinstance(label, list):
+            raise ConfigurationError(f"--task: {task} has one column of labels, found {listed(label)}")
+        separator = None
+    kind = list[str]()
+    inside = train.relative_to(path.parent).as_posix()
+    where = {"train": Noted(inside, "the folder of the pictures"), "labels": path.name}
+    where |= {"file": file, "label": label}
+    if separator is not None:
+        where |= {"task": "multilabel", "separator": separator}
+        paths, names, marks = marked_pictures(train, path, file, label, separator)
+        counts = Counter(dict(zip(names, marks.sum(axis=0).tolist(), strict=True)))
+    else:
+        assert isinstance(label, str)
+        paths, labels = labelled_pictures(train, path, file, label, drop=True)
+        if unlabelled := len(table) - len(paths):
+            where["missing_label"] = Noted("drop", f"leaves out {count(unlabelled, 'picture')}")
+        counts = Counter(labels)
+        found_task, kind = _task_of(labels, label, task)
+        if found_task == "regression":
+            where["task"] = Noted("regression", "or classification, if the numbers are names of classes")
+        else:
+            counts = Counter({name: counts[name] for name in in_order(labels)})
+    files = [] if inside == "." else [inside, path.name]
+    columns = f"column '{label}'" if isinstance(label, str) else f"columns {listed(label)}"
+    findings = [
+        f"labels: {columns} of {path.name}",
+        *kind,
+        f"pictures: column '{file}' of {path.name}, in the folder '{inside}'",
+    ]
+    unused = [name for name in others if name not in (label if isinstance(label, list) else [label])]
+    if isinstance(label, list) and unused and target is None:
+        findings.append(f"left out: {listed(unused)}: no picture has such a label")
+    findings += _groups(table, unused)
+    return _pictures(paths, where, files, counts, findings, train)
+
+
+def _table_of_names(tables: list[Path], pictures: list[Path]) -> tuple[Path, pd.DataFrame, str] | None:
+    """The first table with a column of file names and another one, that column; those of a test part last."""
     if not pictures:
         return None
     order = {"train": 0, None: 1, "test": 2}
@@ -311,47 +357,13 @@ def _labelled_pictures(tables: list[Path], target: str | None, task: Task | None
         except DataError:  # reported if no other table is found
             continue
         file = _file_column(table, pictures)
-        others = [name for name in table.columns if name != file and not name.startswith(UNNAMED)]
-        if file is None or not others:
-            continue
-        train = _folder_of(table[file], path, pictures)
-        label, separator = _labels_of(table, others, path, target)
-        if task and separator is not None:
-            if isinstance(label, list):
-                raise ConfigurationError(f"--task: {task} has one column of labels, found {listed(label)}")
-            separator = None
-        kind = list[str]()
-        inside = train.relative_to(path.parent).as_posix()
-        where = {"train": Noted(inside, "the folder of the pictures"), "labels": path.name}
-        where |= {"file": file, "label": label}
-        if separator is not None:
-            where |= {"task": "multilabel", "separator": separator}
-            paths, named, marks = marked_pictures(train, path, file, label, separator)
-            counts = Counter(dict(zip(named, marks.sum(axis=0).tolist(), strict=True)))
-        else:
-            assert isinstance(label, str)
-            paths, labels = labelled_pictures(train, path, file, label, drop=True)
-            if unlabelled := len(table) - len(paths):
-                where["missing_label"] = Noted("drop", f"leaves out {count(unlabelled, 'picture')}")
-            counts = Counter(labels)
-            found_task, kind = _task_of(labels, label, task)
-            if found_task == "regression":
-                where["task"] = Noted("regression", "or classification, if the numbers are names of classes")
-            else:
-                counts = Counter({name: counts[name] for name in in_order(labels)})
-        files = [] if inside == "." else [inside, path.name]
-        columns = f"column '{label}'" if isinstance(label, str) else f"columns {listed(label)}"
-        findings = [
-            f"labels: {columns} of {path.name}",
-            *kind,
-            f"pictures: column '{file}' of {path.name}, in the folder '{inside}'",
-        ]
-        unused = [name for name in others if name not in (label if isinstance(label, list) else [label])]
-        if isinstance(label, list) and unused and target is None:
-            findings.append(f"left out: {listed(unused)}: no picture has such a label")
-        findings += _groups(table, unused)
-        return _pictures(paths, where, files, counts, findings, train)
+        if file is not None and _other_columns(table, file):
+            return path, table, file
     return None
+
+
+def _other_columns(table: pd.DataFrame, file: str) -> list[str]:
+    return [name for name in table.columns if name != file and not name.startswith(UNNAMED)]
 
 
 def _groups(table: pd.DataFrame, columns: list[str]) -> list[str]:
