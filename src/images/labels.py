@@ -192,9 +192,9 @@ def groups_of_rows(path: Path, group: str) -> NDArray[np.object_]:
     if group not in table.columns:
         known = ", ".join(table.columns)
         raise DataError(f"{path}: there is no column '{group}', found {known}; correct prepare.group")
-    missing = table[group] == ""
+    missing = (table[group] == "").to_numpy()
     if missing.any():
-        raise DataError(f"{path}: row {missing.idxmax() + 1}: the group '{group}' is missing")
+        raise DataError(f"{path}: row {missing.argmax() + 1}: the group '{group}' is missing")
     return table[group].to_numpy(dtype=object)
 
 
