@@ -23,7 +23,7 @@ from PIL import Image
 from src.core.documents import read_json, write_json
 from src.core.errors import DataError
 from src.images.csv_files import require_csv
-from src.images.folders import PICTURES, LeftOut, links_to_outside, require_pictures
+from src.images.folders import PICTURES, LeftOut, links_to_outside, require_pictures, require_utf8
 from src.images.pictures import (
     WHITE,
     Decoding,
@@ -289,8 +289,8 @@ def read_inputs(
         size or colour was changed.
 
     Raises:
-        DataError: the file is missing or cannot be read, a folder has no pictures, or a link in it leads out
-            of it.
+        DataError: the file is missing or cannot be read, its name is not UTF-8, a folder has no pictures, or
+            a link in it leads out of it.
     """
     if path.is_dir():
         left = LeftOut()
@@ -302,6 +302,7 @@ def read_inputs(
         yield from _picture_chunks(paths, preprocessing, size, skip_unreadable)
         return
     if path.suffix.lower() in PICTURES:
+        require_utf8(path)
         yield from _picture_chunks([path], preprocessing, size, skip=False)
         return
     row = 1

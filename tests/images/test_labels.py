@@ -13,7 +13,7 @@ from PIL import Image
 from src.core.errors import ConfigurationError, DataError
 from src.images.labels import in_order, labelled_pictures
 from src.images.prepare import Preparation, prepare
-from src.images.preprocessing import Preprocessing
+from src.images.preprocessing import Preprocessing, read_inputs
 from src.images.propose import propose
 from src.preparation.proposals import plain
 
@@ -329,6 +329,10 @@ def test_names_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"raw/b: the name caf\\xe9\.png is not UTF-8; rename it") as caught:
         prepare(tmp_path / "raw", tmp_path / "prepared", Preparation(train="."))
     str(caught.value).encode()
+    learnt = Preprocessing((1, 8, 8), 255, [], [], "none", [[[0.0]]], [[[1.0]]], ["a", "b"])
+    for path in (tmp_path / "raw/b", tmp_path / f"raw/b/{name}.png"):
+        with pytest.raises(DataError, match=r"raw/b: the name caf\\xe9\.png is not UTF-8"):
+            list(read_inputs(path, learnt, 10))
     rows = [f"{n}.png,{'ab'[n % 2]}" for n in range(12)]
     write_table(tmp_path / "raw/labels.csv", "file,label", rows)
     with pytest.raises(DataError, match=r"raw/b: the name caf\\xe9\.png is not UTF-8"):
