@@ -288,19 +288,35 @@ def copy_raw(path: Path, copy: Path, root: Path) -> None:
         root: the source folder, without links in its path. Links are followed to files in it only.
 
     Raises:
-        DataError: a link leads elsewhere, or there is something else than files and folders.
+        DataError: as `check_raw`.
     """
-    if not path.resolve().is_relative_to(root) or (path.is_symlink() and not path.is_file()):
-        raise DataError(
-            f"{path} is no file or folder of {root} but leads to {path.resolve()}; put a copy in its place"
-        )
+    _check_entry(path, root)
     if path.is_dir():
         copy.mkdir()
         for entry in sorted(path.iterdir()):
             copy_raw(entry, copy / entry.name, root)
-    elif path.is_file():
-        shutil.copyfile(path, copy)
     else:
+        shutil.copyfile(path, copy)
+
+
+def check_raw(path: Path, root: Path) -> None:
+    """Check a raw file, or a folder of raw files, as `copy_raw` does, which has the same arguments.
+
+    Raises:
+        DataError: a link leads elsewhere, or there is something else than files and folders.
+    """
+    _check_entry(path, root)
+    if path.is_dir():
+        for entry in sorted(path.iterdir()):
+            check_raw(entry, root)
+
+
+def _check_entry(path: Path, root: Path) -> None:
+    if not path.resolve().is_relative_to(root) or (path.is_symlink() and not path.is_file()):
+        raise DataError(
+            f"{path} is no file or folder of {root} but leads to {path.resolve()}; put a copy in its place"
+        )
+    if not path.is_dir() and not path.is_file():
         raise DataError(f"{path} is neither a file nor a folder; remove it from the source")
 
 

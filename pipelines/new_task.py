@@ -14,7 +14,7 @@ import yaml
 from filelock import FileLock, Timeout
 from jsonargparse import ArgumentParser
 
-from pipelines.fetch import copy_raw
+from pipelines.fetch import check_raw, copy_raw
 from pipelines.parameters import PARAMETERS, checked, kinds_with, read_parameters, studies_of
 from pipelines.yaml_text import composed, with_line
 from src.core.atomic import file_written_whole
@@ -55,7 +55,8 @@ def new_task(
         kind: of its data, a package of src/ with a propose.py.
         path: the file, or the folder with the files.
         target: the column of a table to predict, or several with commas between.
-        task: of a table, regression or classification; None decides by the target.
+        task: of a table, or a table of labels of pictures, regression or classification; None decides by the
+            target.
         reading: of a table, the keys of `prepare.reading` that are known; the others are found.
 
     Raises:
@@ -146,7 +147,10 @@ def check_name(name: str) -> None:
 
 
 def _try_preparation(kind: str, proposal: Proposal) -> None:
-    """Prepare the data as proposed in a temporary folder, so that errors are reported before writing."""
+    """Prepare the data as proposed in a temporary folder, so that errors are reported before writing.
+
+    Of some files of a folder the temporary folder has links, since a preparation may read all that it finds.
+    """
     preparation = import_module(f"src.{kind}.prepare")
     settings = checked(preparation.Preparation, plain(proposal.prepare), "prepare")
     with TemporaryDirectory() as temporary:
@@ -155,7 +159,7 @@ def _try_preparation(kind: str, proposal: Proposal) -> None:
             raw = Path(temporary, "raw")
             raw.mkdir()
         for name in proposal.files:
-            copy_raw(proposal.source / name, raw / name, proposal.source.resolve())
+            _link_or_copy(proposal.source / name, raw / name, proposal.source.resolve())
         warned = io.StringIO()
         try:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(warned):
@@ -164,6 +168,16 @@ def _try_preparation(kind: str, proposal: Proposal) -> None:
             raise DataError(str(error).replace(str(raw), str(proposal.source))) from None
         finally:
             print(warned.getvalue().replace(str(raw), str(proposal.source)), end="", file=sys.stderr)
+
+
+def _link_or_copy(path: Path, link: Path, root: Path) -> None:
+    """Make a link to a raw file or folder; copy it where links cannot be made, as on some Windows systems."""
+    check_raw(path, root)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        link.symlink_to(path.resolve(), target_is_directory=path.is_dir())
+    except OSError:
+        copy_raw(path, link, root)
 
 
 def _section(proposal: Proposal, kind: str) -> dict[str, Any]:
@@ -220,7 +234,9 @@ def main() -> None:
         help="The column of a table to predict, several with commas between, or that of the class of texts.",
     )
     parser.add_argument(
-        "--task", choices=["regression", "classification"], help="Of a table: a quantity, or classes."
+        "--task",
+        choices=["regression", "classification"],
+        help="Of a table, also of labels of pictures: a quantity, or classes.",
     )
     parser.add_argument(
         "--reading",

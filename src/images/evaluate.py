@@ -50,6 +50,8 @@ Evaluated = dict[str, tuple[Tensor, Tensor]]
 ACCEPTS = ImageModel  # other modules are evaluated by their own steps
 BASELINE_IMAGES = 5000
 BASELINE_SIDE = 32
+BASELINE_PRODUCTS = 200_000_000  # of a step; a thousand of them take half a minute on one core
+BASELINE_VALUES = 1 << 25  # of test images that are predicted at once
 CONFUSED = 10
 OCCLUSIONS = 6
 SHIFTS = (1, 2)
@@ -284,26 +286,47 @@ def _logits(model: ImageModel, images: Tensor, name: str | None = None) -> Tenso
 def _logistic_regression(train: Tensor, target: Tensor, test: Tensor, classes: int) -> Tensor:
     """Log-probabilities (N, K) of multinomial logistic regression on `BASELINE_IMAGES` training images.
 
-    Large images are reduced to `BASELINE_SIDE` pixels a side: it would take hours with all of them.
+    It takes fewer or smaller ones where it would take hours, see `_baseline_size`, and one of each class.
     """
-    some = evenly(len(train), BASELINE_IMAGES)  # the rows of a class may be neighbours
+    number, side, values = _baseline_size(train, classes)
+    some = evenly(len(train), number)  # the rows of a class may be neighbours
+    first = np.unique(target.numpy(), return_index=True)[1]
+    some = np.union1d(some, first[~np.isin(target[first], target[some])])
     images, codes = train[some], target[some]
     brightest = float(images.max())
-    large = max(images.shape[2:]) > 2 * BASELINE_SIDE
 
     def rows(part: Tensor) -> NDArray[np.float32]:
-        if large:
+        if side is not None:
             parts = part.split(images_at_once(*part.shape[2:]))
-            part = torch.cat([functional.adaptive_avg_pool2d(each.float(), BASELINE_SIDE) for each in parts])
+            part = torch.cat([functional.adaptive_avg_pool2d(each.float(), side) for each in parts])
         return part.flatten(1).numpy().astype(np.float32) / brightest
 
     # one thread: the sums do not depend on the number of cores
     with threadpool_limits(limits=1):
         fitted = LogisticRegression(C=0.1, max_iter=1000).fit(rows(images), codes.numpy())
-        probabilities = fitted.predict_proba(rows(test))
+        parts = test.split(max(BASELINE_VALUES // values, 1))
+        probabilities = np.concatenate([fitted.predict_proba(rows(part)) for part in parts])
     answers = torch.zeros(len(test), classes)
     answers[:, fitted.classes_] = torch.from_numpy(probabilities).float()
     return answers.clamp(min=1e-12).log()
+
+
+def _baseline_size(train: Tensor, classes: int) -> tuple[int, int | None, int]:
+    """The images of the logistic regression, the side to which they are reduced, and the values of each.
+
+    Images above twice `BASELINE_SIDE` are reduced to it, others and further only where a step would have more
+    than `BASELINE_PRODUCTS` multiplications (images x values x classes). Where that is still too much, fewer
+    images are taken.
+    """
+    channels, height, width = train.shape[1:]
+    large = max(height, width) > 2 * BASELINE_SIDE
+    smaller = [side for side in (BASELINE_SIDE, BASELINE_SIDE // 2) if large or side < min(height, width)]
+    number, values = min(len(train), BASELINE_IMAGES), channels * height * width
+    for side in smaller if large else [None, *smaller]:
+        values = channels * (height * width if side is None else side**2)
+        if number * values * classes <= BASELINE_PRODUCTS:
+            return number, side, values
+    return min(number, max(BASELINE_PRODUCTS // (values * classes), 1)), side, values
 
 
 def _accuracy_of_shifted(model: ImageModel, images: Tensor, target: Tensor, pixels: int) -> float:

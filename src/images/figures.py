@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from src.reporting.figures import save_figure
+from src.reporting.rows import evenly
 
 MOST_WRONG = (4, 6)  # rows, columns
 MAPS_SHOWN = 8
+MOST_LAYERS = 16  # from the first to the last; a figure of all 100 and more of a deep network is too long
 OCCLUDED = 8
 MOST_NUMBERS = 90  # classes of a confusion matrix with numbers and names
 SIDE_WITHOUT = 12.0  # inches
@@ -189,7 +191,7 @@ def plot_occlusion(
 
 
 def feature_maps(network: nn.Module, image: Tensor) -> list[tuple[str, NDArray[np.float32]]]:
-    """The outputs of the convolution and pooling layers for one image.
+    """The outputs of the convolution and pooling layers for one image; of many layers, of `MOST_LAYERS`.
 
     Args:
         network: in evaluation mode.
@@ -204,7 +206,9 @@ def feature_maps(network: nn.Module, image: Tensor) -> list[tuple[str, NDArray[n
         found.append((_size_formula(layer, inputs[0], output), output[0].cpu().numpy()))
 
     kinds = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
-    hooks = [layer.register_forward_hook(note) for layer in network.modules() if isinstance(layer, kinds)]
+    layers = [layer for layer in network.modules() if isinstance(layer, kinds)]
+    shown = [layers[row] for row in evenly(len(layers), MOST_LAYERS)]
+    hooks = [layer.register_forward_hook(note) for layer in shown]
     try:
         with torch.no_grad():
             network(image)

@@ -37,7 +37,7 @@ def class_folders(folder: Path) -> tuple[dict[str, list[Path]], LeftOut]:
     """The picture files of each class folder, all sorted by name, and what is left out.
 
     Raises:
-        DataError: there are no class folders, or one has no pictures.
+        DataError: there are no class folders, one has no pictures, or a name is not UTF-8.
     """
     left = LeftOut()
     beside = pictures_of(folder, LeftOut())
@@ -48,6 +48,8 @@ def class_folders(folder: Path) -> tuple[dict[str, list[Path]], LeftOut]:
         if path.name.startswith("_") and _pictures_below(path):
             left.folders[f"{path.name}/"] = _pictures_below(path)
     names = [path.name for path in below if path.name[0] not in "._"]
+    for name in names:
+        require_utf8(folder / name)
     if not names and beside:
         raise DataError(
             f"{folder}: the pictures lie together; move those of each class into a folder with its name"
@@ -76,7 +78,11 @@ def require_pictures(folder: Path, left: LeftOut, kind: str = "folder") -> list[
 
 
 def pictures_of(folder: Path, left: LeftOut) -> list[Path]:
-    """The picture files in a folder, sorted by name; everything else is counted in `left`."""
+    """The picture files in a folder, sorted by name; everything else is counted in `left`.
+
+    Raises:
+        DataError: the name of a picture is not UTF-8.
+    """
     paths = []
     for path in sorted(folder.iterdir()):
         ending = path.suffix.lower()
@@ -90,8 +96,20 @@ def pictures_of(folder: Path, left: LeftOut) -> list[Path]:
         elif not path.is_file():  # opening a pipe would wait for ever
             left.others[f"{ending} that are no regular files"] += 1
         else:
+            require_utf8(path)
             paths.append(path)
     return paths
+
+
+def require_utf8(path: Path) -> None:
+    """Raise a DataError if the name of a file or folder is not UTF-8: tables and JSON files name it."""
+    try:
+        path.name.encode()
+    except UnicodeEncodeError:
+        shown = path.name.encode(errors="surrogateescape").decode("utf-8", errors="backslashreplace")
+        raise DataError(
+            f"{path.parent}: the name {shown} is not UTF-8; rename it, as with `convmv -f latin1 -t utf8`"
+        ) from None
 
 
 def _pictures_below(folder: Path) -> int:

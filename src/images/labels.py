@@ -1,6 +1,7 @@
 """A table of file names and labels beside picture files, instead of class folders."""
 
 import logging
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,12 +11,13 @@ from numpy.typing import NDArray
 
 from src.core.errors import DataError
 from src.images.csv_files import require_csv
-from src.images.folders import PICTURES
+from src.images.folders import PICTURES, require_utf8
 
 logger = logging.getLogger(__name__)
 
 MOST_SHOWN = 3
-MARKS = ("0", "1")
+# how cells say that a picture has not, and has, a label
+MARKS = (("0", "1"), ("0.0", "1.0"), ("-1", "1"), ("False", "True"), ("false", "true"))
 
 
 def read_label_table(path: Path) -> pd.DataFrame:
@@ -74,14 +76,15 @@ def marked_pictures(
         folder: with the pictures.
         path: a CSV file.
         file: the column of file names, as for `labelled_pictures`.
-        label: a column of lists of labels, empty for none; or the columns of the labels, with 0 and 1.
+        label: a column of lists of labels, empty for none; or the columns of the labels, whose cells are one
+            pair of `MARKS`.
         separator: between the labels of a list.
 
     Returns:
         The pictures (N,), the names of the labels (K,), and 1 for each label of a picture (N, K).
 
     Raises:
-        DataError: as `named_pictures`; another cell than 0 and 1; fewer than two labels, or one of no
+        DataError: as `named_pictures`; a cell that is no mark; fewer than two labels, or one of no
             picture.
     """
     columns = [label] if isinstance(label, str) else label
@@ -92,13 +95,16 @@ def marked_pictures(
         marks = np.array([[name in each for name in names] for each in map(set, lists)])
     else:
         names = columns
+        no, yes = marks_of(table[columns])
         for column in columns:
-            wrong = ~table[column].isin(MARKS)
+            wrong = ~table[column].isin((no, yes))
             if wrong.any():
                 row = int(wrong.to_numpy().argmax())
                 found = table[column].iloc[row]
-                raise DataError(f"{path}: row {row + 1}, column '{column}': '{found}', expected 0 or 1")
-        marks = table[columns].isin(MARKS[1:]).to_numpy()
+                raise DataError(
+                    f"{path}: row {row + 1}, column '{column}': '{found}', expected {no} or {yes}"
+                )
+        marks = (table[columns] == yes).to_numpy()
     if len(names) < 2:
         raise DataError(
             f"{path}: {len(names)} labels in {', '.join(columns)}, expected at least two; "
@@ -108,6 +114,16 @@ def marked_pictures(
         if not marks[:, number].any():
             raise DataError(f"{path}: no picture has the label '{name}'; leave it out of prepare.label")
     return paths, names, marks.astype(np.uint8)
+
+
+def marks_of(table: pd.DataFrame) -> tuple[str, str]:
+    """The pair of `MARKS` that most cells of a table have."""
+    return max(MARKS, key=lambda pair: int(table.isin(pair).to_numpy().sum()))
+
+
+def as_composed(name: str) -> str:
+    """A name with each letter and its accent as one character; some systems write two in file names."""
+    return unicodedata.normalize("NFC", name)
 
 
 def list_of(cell: str, separator: str) -> list[str]:
@@ -142,13 +158,16 @@ def named_pictures(
         if entry.suffix.lower() in PICTURES and entry.name[0] != "." and entry.is_file()
     )
     known: dict[str, list[Path]] = {}
+    composed: dict[str, list[Path]] = {}
     for picture in pictures:
+        require_utf8(picture)
         name = picture.relative_to(folder)
         for key in {name.as_posix(), name.with_suffix("").as_posix()}:
             known.setdefault(key, []).append(picture)
+            composed.setdefault(as_composed(key), []).append(picture)
     found: dict[Path, int] = {}
     for row, name in enumerate(table[file], 1):
-        matching = known.get(name, [])
+        matching = known.get(name) or composed.get(as_composed(name), [])
         if len(matching) != 1:
             many = "is the name of several pictures" if matching else f"is no picture in {folder}"
             raise DataError(f"{path}: row {row}, '{name}' {many}; write the path below that folder")
@@ -161,6 +180,22 @@ def named_pictures(
             "%s: %d pictures have no row in %s and are left out: %s", folder, len(without), path.name, shown
         )
     return list(found), table
+
+
+def groups_of_rows(path: Path, group: str) -> NDArray[np.object_]:
+    """What stands in a column of groups (all rows,).
+
+    Raises:
+        DataError: there is no such column, or an empty cell in it.
+    """
+    table = read_label_table(path)
+    if group not in table.columns:
+        known = ", ".join(table.columns)
+        raise DataError(f"{path}: there is no column '{group}', found {known}; correct prepare.group")
+    missing = (table[group] == "").to_numpy()
+    if missing.any():
+        raise DataError(f"{path}: row {missing.argmax() + 1}: the group '{group}' is missing")
+    return table[group].to_numpy(dtype=object)
 
 
 def as_numbers(labels: pd.Series, path: Path, label: str) -> NDArray[np.float32]:

@@ -230,11 +230,17 @@ class ImageModel(Supervised):
     def loss_of(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Mean cross-entropy, or the loss that the network brings; target (B,) or shares (B, K)."""
         if self.class_weights is not None:
+            by_class = self.class_weights
+            if target.ndim == 2:  # the loss of each class, weighted, and then the mean by the shares
+                precise = torch.promote_types(outputs.dtype, torch.float32)
+                unlikely = -outputs.log_softmax(dim=1, dtype=precise)
+                even = unlikely.mean(dim=1, keepdim=True)
+                each = unlikely + self.label_smoothing * (even - unlikely)
+                return (target * by_class * each).sum(dim=1).mean()
             losses = functional.cross_entropy(
                 outputs, target, reduction="none", label_smoothing=self.label_smoothing
             )
-            by_class = self.class_weights
-            return (losses * (by_class[target] if target.ndim == 1 else target @ by_class)).mean()
+            return (losses * by_class[target]).mean()
         loss = getattr(self.network, "loss", functional.cross_entropy)
         mean: Tensor = loss(outputs, target, label_smoothing=self.label_smoothing)
         return mean

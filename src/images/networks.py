@@ -18,6 +18,7 @@ Shape = tuple[int, int, int]
 NetworkCallable = Callable[[Shape, int], nn.Module]
 
 FEWEST_CHANNELS = 8
+AUXILIARY = ("googlenet", "inception_v3")
 POOLINGS: dict[str, type[nn.Module]] = {"average": nn.AvgPool2d, "max": nn.MaxPool2d}
 
 
@@ -166,7 +167,8 @@ class TorchvisionNetwork(nn.Module):
     Args:
         shape: (C, H, W); the channel of a grey image is repeated three times.
         classes: K.
-        name: one of torchvision.models.list_models(), such as resnet18.
+        name: one of torchvision.models.list_models(), such as resnet18. googlenet and inception_v3 have no
+            auxiliary classifiers, and inputs as `prepare.scale: imagenet` gives them.
 
     Raises:
         ConfigurationError: torchvision has no such network, or the network cannot take images of this size.
@@ -177,7 +179,11 @@ class TorchvisionNetwork(nn.Module):
         known = torchvision.models.list_models(module=torchvision.models)
         if name not in known:
             raise ConfigurationError(f"model.network.name: {name}, expected one of {', '.join(known)}")
-        self.network = torchvision.models.get_model(name, weights=None, num_classes=classes)
+        # without the auxiliary classifiers, for which a training step would need a loss of its own, and with
+        # the range of inputs that their published weights were trained in
+        options = {"aux_logits": False, "transform_input": True, "init_weights": True}
+        options = options if name in AUXILIARY else {}
+        self.network = torchvision.models.get_model(name, weights=None, num_classes=classes, **options)
         try:
             with torch.inference_mode():
                 self.network.eval()(torch.zeros(1, 3, *shape[1:]))

@@ -48,7 +48,10 @@ UPRIGHT = {  # by the EXIF orientation
     8: Image.Transpose.ROTATE_90,
 }
 TURNED = (5, 6, 7, 8)  # those that exchange width and height
+TIFF = (b"II*\0", b"MM\0*")  # the first bytes
 AT_ONCE = 64  # picture files
+ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}  # of JPEG and PNG, by the first bytes
+ENDS_WITHIN = 1024  # the last bytes; some programs write more behind the end
 BLOCK_BYTES = 8 << 20  # of decoded images
 
 
@@ -181,6 +184,25 @@ def read_headers(paths: list[Path]) -> tuple[dict[Path, Header], dict[Path, str]
     return dict(_readable(paths, _read_header, unreadable)), unreadable
 
 
+def cut_pictures(paths: list[Path]) -> dict[Path, str]:
+    """The JPEG and PNG files that end before their last part and cannot be decoded, each with the reason.
+
+    Only files without the mark of the end are decoded.
+    """
+    cut = [path for path in paths if _lacks_end(path)]
+    unreadable: dict[Path, str] = {}
+    for _ in _readable(cut, lambda path: _read_picture(path, Decoding(grey_range=(0, 1))), unreadable):
+        pass
+    return unreadable
+
+
+def _lacks_end(path: Path) -> bool:
+    with path.open("rb") as file:
+        end = ENDS.get(file.read(2))
+        file.seek(max(path.stat().st_size - ENDS_WITHIN, 0))
+        return end is not None and end not in file.read()
+
+
 def _readable(
     paths: list[Path], read: Callable[[Path], T], unreadable: dict[Path, str]
 ) -> Iterator[tuple[Path, T]]:
@@ -289,6 +311,8 @@ def upright(
     decoding = decoding or Decoding()
     if decoding.draft is not None:
         file.draft(None, (decoding.draft, decoding.draft))  # nothing but JPEG does anything
+    if _has_deep_colours(file):
+        lost["have colours of 16 bits: the lower 8 bits are left out"] += 1
     file.load()
     picture = decoded(file, decoding, lost)
     # the further pictures of an MPO file, a JPEG of phones, are previews of the first
@@ -296,6 +320,17 @@ def upright(
         lost["have several frames or pages: the first is read"] += 1
     orientation = _orientation(file)
     return picture.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else picture
+
+
+def _has_deep_colours(file: Image.Image) -> bool:
+    """Whether a file that is not yet loaded has 16 bits a channel, of which Pillow keeps 8."""
+    if file.mode in DEEP:
+        return False
+    kinds = [kind for *_, kind in getattr(file, "tile", ())]  # "RGB;16B", or of PPM ("RGB", 65535)
+    return any(
+        ";16" in str(kind) or (isinstance(kind, tuple) and file.format == "PPM" and kind[-1] > WHITE)
+        for kind in kinds
+    )
 
 
 def _orientation(file: Image.Image) -> int:
@@ -326,11 +361,19 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise DataError(f"{path}: more than {MOST_PIXELS:,} pixels; make the picture smaller") from None
     except UnidentifiedImageError:
-        raise DataError(f"{path}: not a readable image: none of {', '.join(FORMATS)}") from None
+        found = f"none of {', '.join(FORMATS)}"
+        if _is_tiff(path):
+            found = "a damaged TIFF, or one with other channels than 1, 3 or 4, which are read"
+        raise DataError(f"{path}: not a readable image: {found}") from None
     except Exception as error:  # Pillow's decoders raise many kinds of them for damaged files
         if getattr(error, "errno", None):  # of the operating system, such as a missing permission
             raise
         raise DataError(f"{path}: not a readable image: {error or type(error).__name__}") from None
+
+
+def _is_tiff(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) in TIFF
 
 
 def decoded(picture: Image.Image, decoding: Decoding, lost: Counter[str]) -> Image.Image:

@@ -68,7 +68,7 @@ def write_classes(
         ):
             first = images[:1] if first is None else first
             for name, *answer in zip(names, *_answers(model, preprocessing, images), strict=True):
-                row = [name, *(f"{part:.6f}" if isinstance(part, float) else part for part in answer)]
+                row = [name, *(_as_text(part, preprocessing.task) for part in answer)]
                 texts = [as_text(text) for text in row[:-1]] if escape_formulas else row[:-1]
                 writer.writerow([*texts, row[-1]][: len(columns)])
             done += len(images)
@@ -85,6 +85,13 @@ def write_classes(
         scaled = model.scaled(torch.from_numpy(first).to(model.device))
         plot_feature_maps(first[0], maps_of(model.network, scaled), feature_maps)
     return done
+
+
+def _as_text(answer: str | float, task: str) -> str:
+    """A class as it is, a probability with six digits, a number with the digits that tell it as float32."""
+    if isinstance(answer, str):
+        return answer
+    return str(np.float32(answer)) if task == "regression" else f"{answer:.6f}"
 
 
 @torch.inference_mode()

@@ -18,8 +18,16 @@ from src.core.digests import write_manifest
 from src.core.errors import ConfigurationError, DataError
 from src.core.shards import cut_evenly, write_shards
 from src.images.folders import class_folders, links_to_outside
-from src.images.labelled import Codes, Labelled, check_classes, check_variety, white_of
-from src.images.labels import as_numbers, in_order, labelled_pictures, marked_pictures
+from src.images.labelled import (
+    Codes,
+    Labelled,
+    check_classes,
+    check_variety,
+    groups_of_copies,
+    warn_of_copies,
+    white_of,
+)
+from src.images.labels import as_numbers, groups_of_rows, in_order, labelled_pictures, marked_pictures
 from src.images.pictures import (
     WHITE,
     Decoding,
@@ -44,6 +52,7 @@ from src.preparation.splits import Rows, check_splitting, cut_fold, cut_share
 logger = logging.getLogger(__name__)
 
 DRAFTED = 2  # times `resize`, so that the last reduction averages pixels
+EACH_PART = 3  # images of a class, so that training, validation and test can have one each
 LEFT_OUT = "left_out.csv"
 PREDICTION_COLUMNS = ["id", "class", "probability"]
 # mean and standard deviation (C, 1, 1) of ImageNet's pictures with values from 0 to 1, as in torchvision
@@ -62,7 +71,10 @@ class Preparation:
             folders.
         file: the column of `labels` with the file names, relative to `train`.
         label: the column of `labels`, or of a CSV file of pixels, with the labels; for several labels an
-            image that of their lists, or the columns of all labels, with 0 and 1.
+            image that of their lists, or the columns of all labels, with 0 and 1 (or 0.0 and 1.0, -1 and 1,
+            False and True).
+        group: a column of `labels` that names the person or thing of each picture: all pictures of one value
+            are in one part of the split; null for none.
         missing_label: error refuses rows of `labels` without a label; drop leaves them out.
         separator: between the labels of a list.
         task: classification; for `labels` also regression (they are numbers) or multilabel (several or none
@@ -90,6 +102,8 @@ class Preparation:
         folds: the number of folds of a cross-validation; one of them is the test set instead of `test` and
             `test_share`. 0 for none.
         fold: the number of that fold, from 1.
+        duplicates: whether equal images (after `resize`) fall into any part of the split, or stay together in
+            one. Copies in two parts are counted in a warning.
         seed: of the split.
     """
 
@@ -98,6 +112,7 @@ class Preparation:
     labels: str | None = None
     file: str = "file"
     label: str | list[str] = "label"
+    group: str | None = None
     missing_label: Literal["error", "drop"] = "error"
     separator: str = ";"
     task: Literal["classification", "regression", "multilabel"] = "classification"
@@ -114,6 +129,7 @@ class Preparation:
     validation_share: float = 0.1
     folds: int = 0
     fold: int = 1
+    duplicates: Literal["apart", "together"] = "apart"
     seed: int = 42
 
     def __post_init__(self) -> None:
@@ -140,6 +156,10 @@ class Preparation:
         if self.task != "multilabel" and not isinstance(self.label, str):
             raise ConfigurationError(
                 f"prepare.label: {self.label}, expected one column for prepare.task: {self.task}"
+            )
+        if self.group is not None and (self.labels is None or self.duplicates == "together"):
+            raise ConfigurationError(
+                "prepare.group: it needs prepare.labels, a table, and no prepare.duplicates: together"
             )
         if not self.separator:
             raise ConfigurationError("prepare.separator: found nothing, expected a text such as ;")
@@ -189,15 +209,20 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     stratum: NDArray[Any] | None = target if settings.task == "classification" else None
     if stratum is not None:
         check_classes(stratum, names, raw / settings.train)
-    check_variety(source, raw / settings.train)
+    rows_of = check_variety(source, raw / settings.train)
+    groups = groups_of_copies(rows_of) if settings.duplicates == "together" else source.groups
+
+    def cut(rows: Rows, share: float) -> tuple[Rows, Rows]:
+        return _cut(rows, stratum, groups, share, settings, raw, names)
 
     rows: Rows = np.arange(len(target))
     parts = dict[str, Rows]()
     if settings.folds:
-        rows, parts["test"] = cut_fold(rows, settings, stratum)
+        rows, parts["test"] = cut_fold(rows, settings, stratum, groups)
     elif not official:
-        rows, parts["test"] = _cut(rows, stratum, settings.test_share, settings, raw, names)
-    parts["train"], parts["validation"] = _cut(rows, stratum, settings.validation_share, settings, raw, names)
+        rows, parts["test"] = cut(rows, settings.test_share)
+    parts["train"], parts["validation"] = cut(rows, settings.validation_share)
+    warn_of_copies(parts, official, rows_of, raw / settings.train)
     splits = {name: (source, part) for name, part in parts.items()}
     if official:
         splits["test"] = official, np.arange(len(official.target))
@@ -338,32 +363,36 @@ def _class_folders(folder: Path, training: Labelled | None) -> tuple[list[Path],
 
 def _labels(
     folder: Path, settings: Preparation, raw: Path, training: Labelled | None
-) -> tuple[list[Path], NDArray[Any], list[str]]:
-    """Picture files, the target of each, and all classes or labels; none of a regression."""
+) -> tuple[list[Path], NDArray[Any], list[str], NDArray[Any] | None]:
+    """Picture files, the target of each, all classes or labels (none of a regression), and the groups."""
+    groups = None
     if settings.labels:
         table = raw / settings.labels
+        groups = groups_of_rows(table, settings.group) if settings.group else None
         if settings.task == "multilabel":
             paths, values, marks = marked_pictures(
                 folder, table, settings.file, settings.label, settings.separator
             )
-            return paths, marks, values
+            return paths, marks, values, groups
         assert isinstance(settings.label, str)
         drop = settings.missing_label == "drop"
         paths, cells = labelled_pictures(folder, table, settings.file, settings.label, drop)
+        if groups is not None:
+            groups = groups[cells.index.to_numpy() - 1]
         if settings.task == "regression":
-            return paths, as_numbers(cells, table, settings.label), []
+            return paths, as_numbers(cells, table, settings.label), [], groups
         labels = cells.tolist()
         values = in_order(labels)
     else:
         paths, labels, values = _class_folders(folder, training)
     numbers = {value: number for number, value in enumerate(values)}
-    return paths, np.array([numbers[label] for label in labels]), values
+    return paths, np.array([numbers[label] for label in labels]), values, groups
 
 
 def _read_folders(
     folder: Path, store: Path, settings: Preparation, raw: Path, training: Labelled | None
 ) -> Labelled:
-    paths, target, values = _labels(folder, settings, raw, training)
+    paths, target, values, groups = _labels(folder, settings, raw, training)
     names = _names(settings, values)
     if len(names) != len(values):
         what = "labels" if settings.labels else "class folders"
@@ -385,29 +414,47 @@ def _read_folders(
             raise unreadable_error(found.unreadable, len(paths))
         logger.warning("left out, see %s: %s", LEFT_OUT, unreadable_files(found.unreadable, len(paths)))
     files = [paths[row] for row in found.rows]
-    return Labelled(found.images, target[found.rows], names, values, files, found.decoding, found.unreadable)
+    groups = None if groups is None else groups[found.rows]
+    decoding, unreadable = found.decoding, found.unreadable
+    return Labelled(found.images, target[found.rows], names, values, files, decoding, unreadable, groups)
 
 
 def _cut(
     rows: Rows,
     stratum: NDArray[Any] | None,
+    groups: NDArray[Any] | None,
     share: float,
     settings: Preparation,
     raw: Path,
     names: list[str],
 ) -> tuple[Rows, Rows]:
-    """Split a share of the rows off, stratified by class if there are classes."""
+    """Split a share of the rows or groups off, stratified by class if there are classes.
+
+    Where a part is too small for all classes, it is drawn by chance from all images but one of each class.
+
+    Raises:
+        DataError: there are too few images, groups or images of a class.
+    """
+    path, size = raw / settings.train, math.ceil(share * len(rows))
     try:
-        return cut_share(rows, share, settings.seed, stratum)
+        return cut_share(rows, share, settings.seed, stratum, groups)
     except ValueError as error:
-        if stratum is None:
-            path = raw / settings.train
-            raise DataError(f"{path}: {len(rows)} images are too few for the split: {error}") from None
-        code, number = min(Counter(stratum[rows].tolist()).items(), key=lambda item: item[1])
+        if stratum is None or groups is not None:
+            what = "images" if groups is None else "images, in groups or with copies,"
+            raise DataError(f"{path}: {len(rows)} {what} are too few for the split: {error}") from None
+    code, number = min(Counter(stratum.tolist()).items(), key=lambda item: item[1])
+    if number < EACH_PART or not 2 <= size < len(rows) - len(names):
         raise DataError(
-            f"{raw / settings.train}: {len(rows)} images, {number} of the rarest class, {names[code]}, "
-            f"are too few for the split: {error}"
-        ) from None
+            f"{path}: {len(stratum)} images, {number} of the rarest class, {names[code]}, are too few for "
+            f"the split: expected at least {EACH_PART} of each class; add images, or leave the class out"
+        )
+    logger.warning(
+        "%s: a part of %d images cannot have all %d classes: it is drawn by chance, and each class keeps an "
+        "image for training",
+        *(path, size, len(names)),
+    )
+    # each image as its own group, as a cut of groups does not need all classes in both parts
+    return cut_share(rows, share, settings.seed, stratum, np.arange(len(stratum)))
 
 
 def _learn(

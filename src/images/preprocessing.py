@@ -8,6 +8,7 @@ N images, C channels, H height, W width
 import gzip
 import logging
 import math
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from PIL import Image
 from src.core.documents import read_json, write_json
 from src.core.errors import DataError
 from src.images.csv_files import require_csv
-from src.images.folders import PICTURES, LeftOut, links_to_outside, require_pictures
+from src.images.folders import PICTURES, LeftOut, links_to_outside, require_pictures, require_utf8
 from src.images.pictures import (
     WHITE,
     Decoding,
@@ -45,6 +46,7 @@ MODELS = {
     "regression": "regression.ImageRegressor",
 }
 FILE = "preprocessing.json"
+IDX_IMAGES = re.compile(r"images([-.])idx3")  # in the names of MNIST; with a dot on Kaggle
 WHOLE_BYTES = 1 << 30  # of the images of a split, up to which they are kept on the device that trains
 CSV_CHUNK_ROWS = 5000
 BYTE_TYPE = 0x08
@@ -185,7 +187,7 @@ def read_idx(path: Path) -> Pixels:
 
 def labels_path(images: Path) -> Path:
     """The path of the labels of an idx file of images, named as those of MNIST."""
-    return images.with_name(images.name.replace("images-idx3", "labels-idx1"))
+    return images.with_name(IDX_IMAGES.sub(r"labels\1idx1", images.name))
 
 
 def read_pixel_csv(path: Path, label: str | None) -> tuple[Pixels, NDArray[np.int64] | None]:
@@ -287,8 +289,8 @@ def read_inputs(
         size or colour was changed.
 
     Raises:
-        DataError: the file is missing or cannot be read, a folder has no pictures, or a link in it leads out
-            of it.
+        DataError: the file is missing or cannot be read, its name is not UTF-8, a folder has no pictures, or
+            a link in it leads out of it.
     """
     if path.is_dir():
         left = LeftOut()
@@ -300,6 +302,7 @@ def read_inputs(
         yield from _picture_chunks(paths, preprocessing, size, skip_unreadable)
         return
     if path.suffix.lower() in PICTURES:
+        require_utf8(path)
         yield from _picture_chunks([path], preprocessing, size, skip=False)
         return
     row = 1

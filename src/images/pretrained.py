@@ -4,6 +4,7 @@ They come from a file of the raw data, so that `fetch` pins them and DVC tracks 
 their copy in data/prepared/<task>/, and a bundle needs neither.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ WEIGHTS = "weights.safetensors"
 WRAPPERS = ("state_dict", "model")  # under which training scripts put the weights
 PREFIXES = ("network.", "module.")  # of a bundle, and of networks that several processes have trained
 COUNTER = "num_batches_tracked"  # of batch norm; files of old networks have none, and nothing reads it
+AUXILIARY = re.compile(r"(^|\.)(aux1|aux2|AuxLogits)\.")  # of googlenet and inception_v3
 MOST_NAMED = 3
 
 
@@ -80,6 +82,7 @@ def load_pretrained(network: nn.Module, weights: dict[str, Tensor]) -> None:
     given = {inner + name: value for name, value in weights.items()}
     own = {name: value for name, value in network.state_dict().items() if not belongs(name, head)}
     given = {name: value for name, value in given.items() if not belongs(name, head)}
+    given = {name: value for name, value in given.items() if name in own or not AUXILIARY.search(name)}
     problems = [
         f"{name} {'is not in the file' if name not in given else _shapes(given[name], value)}"
         for name, value in own.items()

@@ -1,17 +1,45 @@
 """Proposal of the preparation and the network for images without a task."""
 
+import re
 import shlex
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
+from src.core.digests import file_digest
 from src.core.errors import ConfigurationError, DataError
 from src.images.folders import PICTURES, LeftOut, class_folders, pictures_of
-from src.images.labels import MARKS, in_order, labelled_pictures, list_of, marked_pictures, read_label_table
-from src.images.pictures import Decoding, Header, read_headers, read_picture, unreadable_error
-from src.images.preprocessing import MODELS, labels_path, read_idx, read_pixel_csv, refuse_names_of_pictures
+from src.images.labelled import digests_of
+from src.images.labels import (
+    as_composed,
+    in_order,
+    labelled_pictures,
+    list_of,
+    marked_pictures,
+    marks_of,
+    read_label_table,
+)
+from src.images.pictures import (
+    Decoding,
+    Header,
+    Pixels,
+    cut_pictures,
+    read_headers,
+    read_picture,
+    unreadable_error,
+    unreadable_files,
+)
+from src.images.preprocessing import (
+    IDX_IMAGES,
+    MODELS,
+    labels_path,
+    read_idx,
+    read_pixel_csv,
+    refuse_names_of_pictures,
+)
+from src.preparation.names import COUNT_NAME, LABEL_NAME
 from src.preparation.proposals import Noted, Proposal, configuration, count, listed, one_cycle, plain
 
 TRAIN_NAMES = ("train", "training")
@@ -20,6 +48,9 @@ LABEL_NAMES = ("label", "class", "target", "y", "labels", "tags")
 WEIGHTS = (".safetensors", ".pt", ".pth")
 LISTS = ("labels", "tags")  # columns whose labels may be separated by spaces
 SEPARATORS = (";", "|", ",", " ")
+GROUP = re.compile(r"(?i).*(_|\b)(id|no|name|patient|subject|person|identity|lesion|case|study|group|site)")
+UNNAMED = "Unnamed: "  # pandas' name of a column without one, such as the index that it writes
+SUBMISSION = "submission"  # in the name of a table without labels
 
 SIZES = (16, 32, 48, 64)
 LARGEST_KEPT = 64
@@ -33,12 +64,16 @@ FEWEST_EPOCHS = 6
 RATE = 0.01
 TRANSPARENT_LOOKED_AT = 32
 ROWS_LOOKED_AT = 10
+MOST_UNREADABLE = 0.1  # of the pictures
 MOST_CLASSES = 50  # that are whole numbers
+MOST_NAMED_CLASSES, LEAST_EACH = 200, 5  # in a column with the name of a label
 MULTIPLICATIONS = 1e13  # of a training, about 5 minutes on one core
+
+Task = Literal["regression", "classification"]
 
 
 class Seen(NamedTuple):
-    """The images that were found: keys of `prepare`, files, and their number by class and by size."""
+    """The images that were found: keys of `prepare`, files, their number by class and by size, and copies."""
 
     where: dict[str, Any]
     files: list[str]
@@ -47,9 +82,10 @@ class Seen(NamedTuple):
     colour: bool
     findings: list[str]
     example: Path
+    copies: int
 
 
-def propose(path: Path, target: str | None) -> Proposal:
+def propose(path: Path, target: str | None, task: Task | None = None) -> Proposal:
     """Inspect images and propose their preparation and a training.
 
     Args:
@@ -57,25 +93,29 @@ def propose(path: Path, target: str | None) -> Proposal:
             files, with pictures and a CSV file of their names and labels, or with train.csv (and test.csv)
             with one column per pixel; or such an idx or CSV file.
         target: the column of a CSV file with the classes; None looks for a usual name.
+        task: what the labels of a table of pictures are; None decides by their values and name.
 
     Raises:
-        ConfigurationError: there is no such column.
+        ConfigurationError: there is no such column, or the labels cannot be of that task.
         DataError: there are no images, or they cannot be read.
     """
     folder, files = (path.parent, [path]) if path.is_file() else (path, sorted(path.iterdir()))
     idx = [file for file in files if _is_idx(file)]
     tables = [file for file in files if file.suffix.lower() == ".csv"]
+    tables = [file for file in tables if SUBMISSION not in file.name.lower()] or tables
     if target is not None and not tables:
         raise ConfigurationError("--target: only CSV files have a column of classes")
     if idx:
         seen = _idx_files(idx)
     elif tables:
-        seen = _labelled_pictures(tables, target) or _pixel_tables(tables, target)
+        seen = _labelled_pictures(tables, target, task) or _tables_without_names(path, tables, target)
     elif path.is_dir():
         seen = _folders(path)
     else:
         raise DataError(f"{path}: expected an idx or CSV file, or the folder above the class folders")
 
+    if task == "regression" and "labels" not in seen.where:
+        raise ConfigurationError("--task: regression needs a table of labels beside the pictures")
     total = sum(seen.sizes.values())
     resize, why = _resize(seen.sizes)
     prepare = dict(seen.where)
@@ -86,7 +126,10 @@ def propose(path: Path, target: str | None) -> Proposal:
     prepare["scale"] = "standardize"
     if "test" not in prepare:
         prepare["test_share"] = 0.2
-    prepare |= {"validation_share": 0.2 if total < FEW_IMAGES else 0.1, "seed": 42}
+    prepare["validation_share"] = 0.2 if total < FEW_IMAGES else 0.1
+    if seen.copies:
+        prepare["duplicates"] = Noted("together", "equal images stay in one part of the split")
+    prepare["seed"] = 42
     return Proposal(
         source=folder,
         files=seen.files,
@@ -120,6 +163,12 @@ def _findings(path: Path, seen: Seen, resize: int | None, why: str) -> list[str]
         findings.insert(1, classes)
     if "task" not in seen.where and commonest > UNBALANCED * rarest:
         findings.append("unbalanced classes: compare test/f1, the mean over classes, with test/accuracy")
+    if seen.copies:
+        repeat = "repeats" if seen.copies == 1 else "repeat"
+        findings.append(
+            f"{count(seen.copies, 'image')} {repeat} another one: equal images stay in one part of the "
+            "split; see `duplicates`"
+        )
     if resize:
         findings.append(f"resized to {resize} x {resize}: {why}")
     return findings
@@ -186,6 +235,30 @@ def _folders(folder: Path) -> Seen:
     return _pictures(paths, where, files, counts, findings, next(iter(members.values()))[0].parent)
 
 
+def _tables_without_names(path: Path, tables: list[Path], target: str | None) -> Seen:
+    """Images of tables of pixels, or of class folders beside tables of something else."""
+    try:
+        return _pixel_tables(tables, target)
+    except DataError:
+        if target is not None or path.is_file() or not _has_classes(path):
+            for table in tables:
+                read_label_table(table)  # its error comes first
+            raise
+    seen = _folders(path)
+    seen.findings.append(f"left out: {listed([file.name for file in tables])}: no table of pictures")
+    return seen
+
+
+def _has_classes(folder: Path) -> bool:
+    """Whether a folder has class folders, or parts with class folders, all of which have pictures."""
+    below = [path for path in folder.iterdir() if path.is_dir() and _split_of(path.name)]
+    train = next((path for path in below if _split_of(path.name) == "train"), folder)
+    try:
+        return len(class_folders(train)[0]) > 1
+    except DataError:
+        return False
+
+
 def _pictures(
     paths: list[Path],
     where: dict[str, Any],
@@ -196,63 +269,165 @@ def _pictures(
 ) -> Seen:
     """What the headers of pictures say, beside what is known of them."""
     headers, unreadable = read_headers(paths)
-    if unreadable:
+    unreadable |= cut_pictures(list(headers))
+    if len(unreadable) > MOST_UNREADABLE * len(paths):
         raise unreadable_error(unreadable, len(paths))
+    if unreadable:
+        where["unreadable"] = Noted("skip", f"leaves out {count(len(unreadable), 'picture')}")
+        findings.append(f"left out: {unreadable_files(unreadable, len(paths))}; see `unreadable`")
+        paths = [path for path in paths if path not in unreadable]
+        headers = {path: headers[path] for path in paths}
     if background := _background(headers):
         where["background"] = background
     colour = any(header.is_colour(Decoding()) for header in headers.values())
     sizes = Counter(header.size for header in headers.values())
-    return Seen(where, files, counts, sizes, colour, findings, example)
+    return Seen(where, files, counts, sizes, colour, findings, example, _equal_files(paths))
 
 
-def _labelled_pictures(tables: list[Path], target: str | None) -> Seen | None:
+def _equal_files(paths: list[Path]) -> int:
+    """How many files have the content of an earlier one; files of different sizes are not read."""
+    of_size: dict[int, list[Path]] = {}
+    for path in paths:
+        of_size.setdefault(path.stat().st_size, []).append(path)
+    return sum(
+        len(some) - len({file_digest(path) for path in some}) for some in of_size.values() if len(some) > 1
+    )
+
+
+def _equal_images(images: Pixels) -> int:
+    return len(images) - len(set(digests_of(images)))
+
+
+def _labelled_pictures(tables: list[Path], target: str | None, task: Task | None) -> Seen | None:
     """Pictures and a table of their names and labels; None if no table has names of pictures beside it."""
-    for path in tables:
-        table = read_label_table(path)
-        pictures = [entry for entry in path.parent.rglob("*") if entry.suffix.lower() in PICTURES]
-        names = {entry.name: entry for entry in pictures} | {entry.stem: entry for entry in pictures}
-        some = table.head(ROWS_LOOKED_AT)
-        found = next(
-            (
-                column
-                for column in table.columns
-                if len(set(some[column])) == len(some) > 1
-                and all(Path(cell).name in names for cell in some[column])
-            ),
-            None,
-        )
-        if found is None:
-            continue
-        others = [column for column in table.columns if column != found]
-        label, separator = _labels_of(table, others, path, target)
-        first = str(table[found].iloc[0])
-        picture = names[Path(first).name]
-        train = next(
-            parent
-            for parent in picture.parents
-            if (parent / first).exists() or parent / first == picture.with_suffix("")
-        )
-        inside = train.relative_to(path.parent).as_posix()
-        where = {"train": Noted(inside, "the folder of the pictures"), "labels": path.name}
-        where |= {"file": found, "label": label}
-        if separator is not None:
-            where |= {"task": "multilabel", "separator": separator}
-            paths, named, marks = marked_pictures(train, path, found, label, separator)
-            counts = Counter(dict(zip(named, marks.sum(axis=0).tolist(), strict=True)))
+    found = sorted(tables[0].parent.rglob("*"))
+    pictures = [entry for entry in found if entry.suffix.lower() in PICTURES and entry.name[0] != "."]
+    named = _table_of_names(tables, pictures)
+    if named is None:
+        return None
+    path, table, file = named
+    others = _other_columns(table, file)
+    train = _folder_of(table[file], path, pictures)
+    label, separator = _labels_of(table, others, path, target)
+    if task and separator is not None:
+        if isinstance(label, list):
+            raise ConfigurationError(f"--task: {task} has one column of labels, found {listed(label)}")
+        separator = None
+    kind = list[str]()
+    inside = train.relative_to(path.parent).as_posix()
+    where = {"train": Noted(inside, "the folder of the pictures"), "labels": path.name}
+    where |= {"file": file, "label": label}
+    if separator is not None:
+        where |= {"task": "multilabel", "separator": separator}
+        paths, names, marks = marked_pictures(train, path, file, label, separator)
+        counts = Counter(dict(zip(names, marks.sum(axis=0).tolist(), strict=True)))
+    else:
+        assert isinstance(label, str)
+        paths, labels = labelled_pictures(train, path, file, label, drop=True)
+        if unlabelled := len(table) - len(paths):
+            where["missing_label"] = Noted("drop", f"leaves out {count(unlabelled, 'picture')}")
+        counts = Counter(labels)
+        found_task, kind = _task_of(labels, label, task)
+        if found_task == "regression":
+            where["task"] = Noted("regression", "or classification, if the numbers are names of classes")
         else:
-            assert isinstance(label, str)
-            paths, labels = labelled_pictures(train, path, found, label, drop=True)
-            if unlabelled := len(table) - len(paths):
-                where["missing_label"] = Noted("drop", f"leaves out {count(unlabelled, 'picture')}")
-            counts = Counter(labels)
-            if _are_numbers(labels):
-                where["task"] = Noted("regression", "or classification, if the numbers are names of classes")
-            else:
-                counts = Counter({name: counts[name] for name in in_order(labels)})
-        files = [] if inside == "." else [inside, path.name]
-        columns = f"column '{label}'" if isinstance(label, str) else f"columns {listed(label)}"
-        return _pictures(paths, where, files, counts, [f"labels: {columns} of {path.name}"], train)
+            counts = Counter({name: counts[name] for name in in_order(labels)})
+    files = [] if inside == "." else [inside, path.name]
+    columns = f"column '{label}'" if isinstance(label, str) else f"columns {listed(label)}"
+    findings = [
+        f"labels: {columns} of {path.name}",
+        *kind,
+        f"pictures: column '{file}' of {path.name}, in the folder '{inside}'",
+    ]
+    unused = [name for name in others if name not in (label if isinstance(label, list) else [label])]
+    if isinstance(label, list) and unused and target is None:
+        findings.append(f"left out: {listed(unused)}: no picture has such a label")
+    findings += _groups(table, unused)
+    return _pictures(paths, where, files, counts, findings, train)
+
+
+def _table_of_names(tables: list[Path], pictures: list[Path]) -> tuple[Path, pd.DataFrame, str] | None:
+    """The first table with a column of file names and another one, that column; those of a test part last."""
+    if not pictures:
+        return None
+    order = {"train": 0, None: 1, "test": 2}
+    for path in sorted(tables, key=lambda path: order[_split_of(path.name)]):
+        try:
+            table = read_label_table(path)
+        except DataError:  # reported if no other table is found
+            continue
+        file = _file_column(table, pictures)
+        if file is not None and _other_columns(table, file):
+            return path, table, file
     return None
+
+
+def _other_columns(table: pd.DataFrame, file: str) -> list[str]:
+    return [name for name in table.columns if name != file and not name.startswith(UNNAMED)]
+
+
+def _groups(table: pd.DataFrame, columns: list[str]) -> list[str]:
+    """A finding for columns that may name the person or thing of several pictures."""
+    found = [name for name in columns if GROUP.fullmatch(name) and 1 < table[name].nunique() < len(table)]
+    if not found:
+        return []
+    return [
+        f"{listed(found)} may name what several pictures are of: with `group` such pictures stay in one part "
+        "of the split"
+    ]
+
+
+def _file_column(table: pd.DataFrame, pictures: list[Path]) -> str | None:
+    """The column of file names: one of whole names, else one of names without their ending."""
+    some = table.head(ROWS_LOOKED_AT)
+
+    def names(column: str, known: set[str]) -> bool:
+        cells = some[column]
+        return len(set(cells)) == len(some) > 1 and all(
+            as_composed(Path(cell).name) in known for cell in cells
+        )
+
+    whole, bare = ({as_composed(getattr(entry, part)) for entry in pictures} for part in ("name", "stem"))
+    columns = [column for column in table.columns if names(column, whole)]
+    if not columns:  # numbers of rows may look like such names: the index that pandas writes comes last
+        columns = [column for column in table.columns if names(column, bare) and table[column].is_unique]
+        columns.sort(key=lambda column: column.startswith(UNNAMED))
+    return columns[0] if columns else None
+
+
+def _folder_of(cells: pd.Series, path: Path, pictures: list[Path]) -> Path:
+    """The folder, beside or below a table, in which all pictures of a column of file names are.
+
+    Raises:
+        DataError: there is no such folder, or there are several.
+    """
+    home, first = path.parent, as_composed(cells.iloc[0])
+    names = dict[str, Path]()
+    for entry in pictures:
+        below = entry.relative_to(home)
+        for name in (below.as_posix(), below.with_suffix("").as_posix()):
+            names[as_composed(name)] = entry
+    # what stands before the first cell in the path of a picture, "" or "train/", and the folder
+    starts = {
+        name.removesuffix(first): entry.parents[len(Path(first).parts) - 1]
+        for name, entry in names.items()
+        if f"/{name}".endswith(f"/{first}")
+    }
+    if not starts:
+        raise DataError(
+            f"{path}: row 1, column '{cells.name}': '{first}' is no picture in {home} or below; write the "
+            "path below that folder"
+        )
+    whole = [start for start in starts if all(start + as_composed(cell) in names for cell in cells)]
+    found = sorted(whole or starts)
+    if len(found) > 1:  # the same names for training and test
+        found = [start for start in found if "train" in map(_split_of, Path(start).parts)] or found
+    if len(found) > 1:
+        raise DataError(
+            f"{path}: column '{cells.name}' names pictures of several folders: {listed(found)}; call the one "
+            "for training train, or move the others away"
+        )
+    return starts[found[0]]
 
 
 def _labels_of(
@@ -264,34 +439,81 @@ def _labels_of(
         table: all cells are texts.
         columns: those that may have labels.
         path: of the table.
-        target: the column that the user has named.
+        target: the column that the user has named, or several with commas between.
 
     Raises:
         ConfigurationError: it cannot be told, or there is no such column.
     """
-    label = target if target is not None else next((c for c in columns if c.lower() in LABEL_NAMES), None)
-    if label is None and len(columns) == 1:
-        label = columns[0]
-    if label is None and len(columns) > 1 and table[columns].isin(MARKS).all(axis=None):
-        return columns, SEPARATORS[0]
-    if label not in columns:
-        wrong = "several columns of labels" if target is None else f"no column '{target}'"
-        raise ConfigurationError(f"--target: {path} has {wrong}; name one of {listed(columns)}")
+    usual = [column for column in columns if column.lower() in LABEL_NAMES]
+    names = usual[:1] or columns
+    if target is not None:  # the name of a column may have a comma
+        names = [target] if target in columns else [name.strip() for name in target.split(",")]
+    for name in names:
+        if name not in columns:
+            raise ConfigurationError(
+                f"--target: {path} has no column '{name}'; name one of {listed(columns)}"
+            )
+    if len(names) > 1:
+        marks = marks_of(table[names])
+        if not table[names].isin(marks).all(axis=None):
+            raise ConfigurationError(
+                f"--target: {path} has several columns of labels; name one of {listed(columns)}, or several "
+                "whose cells are 0 and 1"
+            )
+        return [name for name in names if (table[name] == marks[1]).any()], SEPARATORS[0]
+    label = names[0]
     for separator in SEPARATORS if label.lower() in LISTS else SEPARATORS[:-1]:
-        counts = Counter(name for cell in table[label] for name in list_of(cell, separator))
-        # a text with a comma is no list: its parts do not come back
-        lists = table[label].str.contains(separator, regex=False).any()
-        if lists and min(counts.values()) > 1 and len(counts) <= MOST_CLASSES:
+        if _are_lists(table[label], separator):
             return label, separator
     return label, None
 
 
-def _are_numbers(labels: pd.Series) -> bool:
-    """Whether labels look like quantities: many different numbers, or numbers with a fraction."""
+def _are_lists(cells: pd.Series, separator: str) -> bool:
+    """Whether cells are lists of labels: most parts come back in other lists, unlike those of a class name.
+
+    `tench, Tinca tinca` repeats as a whole.
+    """
+    different = {cell: list_of(cell, separator) for cell in cells}
+    parts = {part for cell, found in different.items() if separator in cell for part in found}
+    rows = Counter(part for cell in cells for part in different[cell])
+    lists = Counter(part for found in different.values() for part in set(found))
+    again = sum(lists[part] > 1 for part in parts)
+    return bool(parts) and 2 * again > len(parts) and min(rows.values()) > 1 and len(rows) <= MOST_CLASSES
+
+
+def _task_of(labels: pd.Series, name: str, task: Task | None) -> tuple[Task, list[str]]:
+    """What labels are, and a finding if it is a guess.
+
+    Texts are classes, numbers with a fraction quantities. Whole numbers are classes up to 50 of them, unless
+    the column has the name of a count, or up to 200 if it has that of a label and each has 5 pictures on
+    average.
+
+    Raises:
+        ConfigurationError: texts for a regression.
+    """
     numbers = pd.to_numeric(labels, errors="coerce")
     if numbers.isna().any():
-        return False
-    return bool((numbers % 1 != 0).any()) or numbers.nunique() > MOST_CLASSES
+        if task == "regression":
+            raise ConfigurationError(
+                f"--task: regression needs numbers, '{name}' has {labels[numbers.isna()].iloc[0]!r}"
+            )
+        return "classification", []
+    if task:
+        return task, []
+    if (numbers % 1 != 0).any():
+        return "regression", []
+    distinct = numbers.nunique()
+    if LABEL_NAME.fullmatch(name):
+        most = max(MOST_CLASSES, min(MOST_NAMED_CLASSES, len(labels) // LEAST_EACH))
+    else:
+        most = 2 if COUNT_NAME.fullmatch(name) else MOST_CLASSES
+    found: Task = "classification" if distinct <= most else "regression"
+    other = "regression" if found == "classification" else "classification"
+    if distinct <= 2:
+        return found, []
+    return found, [
+        f"{found}: a guess, as '{name}' has {distinct:,} whole numbers; the other way: --task {other}"
+    ]
 
 
 def _background(headers: dict[Path, Header]) -> Noted | None:
@@ -310,7 +532,7 @@ def _vanishes(path: Path, background: str) -> bool:
 
 
 def _is_idx(path: Path) -> bool:
-    return "images-idx3" in path.name and path.is_file()
+    return bool(IDX_IMAGES.search(path.name)) and path.is_file()
 
 
 def _idx_files(paths: list[Path]) -> Seen:
@@ -321,7 +543,8 @@ def _idx_files(paths: list[Path]) -> Seen:
     counts = Counter(map(str, sorted(codes.tolist())))
     sizes = Counter({(int(images.shape[2]), int(images.shape[1])): len(images)})
     example = parts.get("test", parts["train"])
-    return Seen(where, files, counts, sizes, False, [*findings, _names_wanted()], example)
+    findings.append(_names_wanted())
+    return Seen(where, files, counts, sizes, False, findings, example, _equal_images(images))
 
 
 def _names_wanted() -> str:
@@ -348,7 +571,8 @@ def _pixel_tables(paths: list[Path], target: str | None) -> Seen:
     counts = Counter(map(str, sorted(codes.tolist())))
     sizes = Counter({(int(images.shape[3]), int(images.shape[2])): len(images)})
     files = [path.name for path in parts.values()]
-    return Seen(where | {"label": label}, files, counts, sizes, False, [*findings, _names_wanted()], example)
+    where["label"], copies = label, _equal_images(images)
+    return Seen(where, files, counts, sizes, False, [*findings, _names_wanted()], example, copies)
 
 
 def _columns(path: Path) -> list[str]:

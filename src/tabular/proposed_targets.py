@@ -1,6 +1,5 @@
 """Of a proposal for a table: the targets, and what they are."""
 
-import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from src.core.errors import ConfigurationError, DataError
+from src.preparation.names import COUNT_NAME, LABEL_NAME
 from src.preparation.proposals import Noted, count, listed
 from src.preparation.splits import repeated
 from src.reporting.noise import UNBALANCED
@@ -16,14 +16,6 @@ from src.tabular.proposed_files import LEAST_ROWS_EACH, MOST_NUMBER_CLASSES, is_
 from src.tabular.values import is_numeric, text_values
 
 TARGET_NAMES = ("target", "label", "class", "y", "price", "saleprice", "outcome", "response", "species")
-LABEL_NAME = re.compile(
-    r"(?i:.*(label|class|categor|type|kind|code|species))|.*(标签|类别|类型|种类|代码|编码)"
-)
-COUNT_NAME = re.compile(
-    r"(?i:(.*[ _.-])?(count|counts|number|num|n|quantity|qty|amount|total|age|years|days|hours"
-    r"|rooms|visits|score))"
-    r"|.*(数|数量|次数|年龄|人数|得分|分数)"
-)
 MOST_CLASSES = 200
 SKEWED = 1.0
 LINEAR = 1e-9

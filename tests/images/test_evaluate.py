@@ -144,6 +144,35 @@ def test_one_image_of_each_answer_comes_first() -> None:
     assert evaluation._first_of_each_class(answers, 9).tolist() == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    ("shape", "classes", "expected"),
+    [
+        ((60_000, 1, 28, 28), 10, (5000, None, 784)),  # those of the built-in tasks
+        ((600, 3, 224, 200), 10, (600, 32, 3072)),
+        ((9000, 3, 64, 64), 2, (5000, None, 12_288)),
+        ((9000, 3, 64, 64), 10, (5000, 32, 3072)),
+        ((9000, 3, 64, 64), 200, (1302, 16, 768)),
+        ((9000, 1, 12, 12), 5000, (277, None, 144)),
+    ],
+)
+def test_the_baseline_takes_bounded_time(
+    shape: tuple[int, int, int, int], classes: int, expected: tuple[int, int | None, int]
+) -> None:
+    images = torch.zeros(1, dtype=torch.uint8).expand(*shape)
+    assert evaluation._baseline_size(images, classes) == expected
+
+
+def test_the_baseline_has_each_class_and_predicts_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.zeros(62, 1, 2, 2, dtype=torch.uint8)
+    target = torch.tensor([0] * 20 + [1] * 2 + [0] * 40)  # few images of class 1, between the others
+    images[target == 0, 0, 0, 0] = images[target == 1, 0, 1, 1] = 200
+    monkeypatch.setattr(evaluation, "BASELINE_IMAGES", 3)
+    whole = evaluation._logistic_regression(images, target, images, 2)
+    assert (whole[20] - whole[0])[1] > 0
+    monkeypatch.setattr(evaluation, "BASELINE_VALUES", 40)
+    assert torch.allclose(evaluation._logistic_regression(images, target, images, 2), whole)
+
+
 def test_the_baseline_sees_all_classes_of_sorted_images(monkeypatch: pytest.MonkeyPatch) -> None:
     images = torch.zeros(60, 1, 2, 2, dtype=torch.uint8)
     target = torch.arange(3).repeat_interleave(20)

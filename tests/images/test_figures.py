@@ -16,6 +16,16 @@ def test_feature_maps_are_described_with_the_formula_of_their_size() -> None:
     assert (maps.shape, pooled.shape) == ((2, 2, 2), (2, 1, 1))
 
 
+@pytest.mark.parametrize(("layers", "shown"), [(0, 0), (1, 1), (15, 15), (40, 16)])
+def test_feature_maps_of_a_deep_network_are_those_of_some_layers(layers: int, shown: int) -> None:
+    network = nn.Sequential(*(nn.Conv2d(1, 1, 1, padding=1) for _ in range(layers)))  # larger by 2 each
+    maps = feature_maps(network, torch.zeros(1, 1, 4, 4))
+    assert len(maps) == shown
+    sides = [found.shape[1] for _, found in maps]
+    assert sides == sorted(sides)
+    assert not maps or (sides[0], sides[-1]) == (6, 4 + 2 * layers)
+
+
 def test_occlusion_finds_the_part_that_carries_the_answer() -> None:
     image = torch.zeros(1, 16, 16, dtype=torch.uint8)
     image[0, 2:4, 12:14] = 200  # in the cell of row 1, column 6

@@ -1,6 +1,8 @@
 """Pictures whose labels are in a table beside them."""
 
 import logging
+import os
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from PIL import Image
 from src.core.errors import ConfigurationError, DataError
 from src.images.labels import in_order, labelled_pictures
 from src.images.prepare import Preparation, prepare
-from src.images.preprocessing import Preprocessing
+from src.images.preprocessing import Preprocessing, read_inputs
 from src.images.propose import propose
 from src.preparation.proposals import plain
 
@@ -130,3 +132,224 @@ def test_a_proposal_asks_for_the_label_among_several_columns(raw: Path) -> None:
 def test_labels_are_ordered_by_number_or_by_name() -> None:
     assert in_order(["10", "2", "-1", "2"]) == ["-1", "2", "10"]
     assert in_order(["10", "2", "a"]) == ["10", "2", "a"]
+
+
+def many(folder: Path, first: int = 0, number: int = 12) -> None:
+    """Pictures 0.png, 1.png, ..., each of another brightness."""
+    folder.mkdir(parents=True)
+    for each in range(number):
+        Image.new("L", (8, 8), first + each).save(folder / f"{each}.png")
+
+
+def write_table(path: Path, columns: str, rows: list[str]) -> None:
+    path.write_text("\n".join([columns, *rows]) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize("other", ["a_test", "zest/test"])
+def test_pictures_of_the_training_folder_are_proposed_whatever_their_order(
+    other: str, tmp_path: Path
+) -> None:
+    many(tmp_path / other)
+    many(tmp_path / "train", 100)
+    write_table(tmp_path / "labels.csv", "file,label", [f"{n}.png,{'ab'[n % 2]}" for n in range(12)])
+    proposal = propose(tmp_path, None)
+    assert plain(proposal.prepare)["train"] == "train"
+    assert "pictures: column 'file' of labels.csv, in the folder 'train'" in proposal.findings
+
+
+def test_the_folder_that_has_all_pictures_is_proposed_or_several_are_named(tmp_path: Path) -> None:
+    many(tmp_path / "some", 0, 11)
+    many(tmp_path / "whole", 100)
+    rows = [f"{n}.png,{'ab'[n % 2]}" for n in range(12)]
+    write_table(tmp_path / "labels.csv", "file,label", rows)
+    assert plain(propose(tmp_path, None).prepare)["train"] == "whole"
+    many(tmp_path / "again")
+    with pytest.raises(
+        DataError, match=r"column 'file' names pictures of several folders: 'again/', 'whole/'"
+    ):
+        propose(tmp_path, None)
+
+
+def test_row_numbers_are_no_file_names(tmp_path: Path) -> None:
+    many(tmp_path / "pictures")
+    turned = [f"{n},{11 - n}.png,{'ab'[n % 2]}" for n in range(12)]
+    for rows in (turned, [row.replace(".png", "") for row in turned]):
+        write_table(tmp_path / "labels.csv", ",file,kind", rows)
+        keys = plain(propose(tmp_path, None).prepare)
+        assert (keys["file"], keys["label"]) == ("file", "kind")
+
+
+def test_labels_are_those_of_the_training_table(tmp_path: Path) -> None:
+    many(tmp_path / "pictures")
+    names = [f"{n}.png" for n in range(12)]
+    write_table(tmp_path / "a_test.csv", "file", names)
+    write_table(tmp_path / "list.csv", "file", names)
+    write_table(tmp_path / "sample_submission.csv", "file,label", [f"{name},a" for name in names])
+    write_table(tmp_path / "test.csv", "file,label", [f"{name},c" for name in names])
+    write_table(
+        tmp_path / "train.csv", "file,label", [f"{name},{'ab'[n % 2]}" for n, name in enumerate(names)]
+    )
+    assert plain(propose(tmp_path, None).prepare)["labels"] == "train.csv"
+
+
+@pytest.mark.parametrize("prefix", ["../input/train/", "set/pictures/", "/"])
+def test_paths_from_elsewhere_are_refused_by_row(prefix: str, tmp_path: Path) -> None:
+    many(tmp_path / "pictures")
+    write_table(tmp_path / "labels.csv", "file,label", [f"{prefix}{n}.png,{'ab'[n % 2]}" for n in range(12)])
+    with pytest.raises(DataError, match=r"labels\.csv: row 1, column 'file': '.*0\.png' is no picture in .*"):
+        propose(tmp_path, None)
+
+
+def patients(raw: Path) -> None:
+    """A column with the patient of each picture, two pictures each."""
+    lines = (raw / "labels.csv").read_text(encoding="utf-8").splitlines()
+    rows = [f"{line},p{number // 2}" for number, line in enumerate(lines[1:])]
+    write_table(raw / "labels.csv", f"{lines[0]},patient_id", rows)
+
+
+@pytest.mark.parametrize("settings", [{}, {"folds": 3}, {"task": "regression"}, {"missing_label": "drop"}])
+def test_pictures_of_a_group_are_in_one_part(raw: Path, settings: dict[str, Any]) -> None:
+    patients(raw)
+    if settings.get("missing_label"):
+        change(raw, "5.JPG,10", "5.JPG,")
+    folder = prepared(raw, group="patient_id", scale="none", **settings)
+    parts: dict[int, set[str]] = {}
+    for split in ("train", "validation", "test"):
+        for image in np.load(folder / f"{split}_images.npy"):
+            number = round(float(image.mean()) / 10)  # pictures are of the brightness 10 * number
+            parts.setdefault(number // 2, set()).add(split)
+    assert len(parts) == 10
+    assert {len(found) for found in parts.values()} == {1}
+    assert set.union(*parts.values()) == {"train", "validation", "test"}
+
+
+def test_groups_that_cannot_be_used_are_refused(raw: Path) -> None:
+    patients(raw)
+    with pytest.raises(DataError, match=r"there is no column 'lesion', found id, .*correct prepare\.group"):
+        prepared(raw, group="lesion")
+    change(raw, "me,p3", "me,")
+    with pytest.raises(DataError, match=r"row 7: the group 'patient_id' is missing"):
+        prepared(raw, group="patient_id")
+    for settings in ({}, {"labels": "labels.csv", "duplicates": "together"}):
+        with pytest.raises(ConfigurationError, match=r"prepare\.group: it needs prepare\.labels"):
+            Preparation(train=".", group="patient_id", **settings)  # type: ignore[arg-type]
+
+
+def test_a_proposal_names_columns_of_groups(raw: Path) -> None:
+    assert not any("`group`" in finding for finding in propose(raw, "kind").findings)
+    patients(raw)
+    (finding,) = [each for each in propose(raw, "kind").findings if "`group`" in each]
+    assert finding.startswith("'patient_id' may name what several pictures are of")
+
+
+@pytest.mark.parametrize(
+    ("labels", "task"),
+    [
+        (["tench, Tinca tinca", "goldfish, Carassius auratus"], None),
+        (["great white shark, man-eater", "tiger shark, Galeocerdo", "crane, bird", "crane"], None),
+        (["cat, dog", "dog", "cat", "dog, bird", "bird, cat"], "multilabel"),
+        (["cat; dog", "dog", "cat"], "multilabel"),
+    ],
+)
+def test_a_class_name_with_a_comma_is_no_list(labels: list[str], task: str | None, tmp_path: Path) -> None:
+    many(tmp_path / "pictures", number=20)
+    write_table(
+        tmp_path / "labels.csv", "file,label", [f'{n}.png,"{labels[n % len(labels)]}"' for n in range(20)]
+    )
+    keys = plain(propose(tmp_path, None).prepare)
+    assert (keys.get("task"), keys["label"]) == (task, "label")
+
+
+@pytest.mark.parametrize(("no", "yes"), [("0.0", "1.0"), ("-1", "1"), ("False", "True"), ("false", "true")])
+def test_marks_of_labels_may_be_written_in_several_ways(no: str, yes: str, tmp_path: Path) -> None:
+    many(tmp_path / "pictures", number=20)
+    marks = [(yes if n % 2 else no, yes if n % 3 else no, no) for n in range(20)]
+    write_table(
+        tmp_path / "labels.csv",
+        "file,odd,third,none",
+        [f"{n}.png,{','.join(m)}" for n, m in enumerate(marks)],
+    )
+    proposal = propose(tmp_path, None)
+    keys = plain(proposal.prepare)
+    assert (keys["task"], keys["label"]) == ("multilabel", ["odd", "third"])
+    assert "left out: 'none': no picture has such a label" in proposal.findings
+    prepare(tmp_path, tmp_path / "prepared", Preparation(**keys))
+    target = np.concatenate(
+        [np.load(tmp_path / f"prepared/{split}_target.npy") for split in ("train", "validation", "test")]
+    )
+    assert target.sum(axis=0).tolist() == [10, 13]
+
+
+def test_several_columns_of_labels_can_be_named(tmp_path: Path) -> None:
+    many(tmp_path / "pictures")
+    rows = [f"{n}.png,{n % 2},{n % 5},{int(n % 3 > 0)}" for n in range(12)]
+    write_table(tmp_path / "labels.csv", "file,odd,rest,third", rows)
+    assert plain(propose(tmp_path, "odd, third").prepare)["label"] == ["odd", "third"]
+    with pytest.raises(ConfigurationError, match=r"no column 'even'; name one of 'odd', 'rest', 'third'"):
+        propose(tmp_path, "odd,even")
+    with pytest.raises(ConfigurationError, match="several columns of labels; name one of"):
+        propose(tmp_path, "odd,rest")
+
+
+def test_a_third_mark_is_refused(tmp_path: Path) -> None:
+    many(tmp_path / "pictures")
+    rows = [f"{n}.png,{(0.0, 1.0, -1.0)[n % 3]},{float(n % 2)}" for n in range(12)]
+    write_table(tmp_path / "labels.csv", "file,a,b", rows)
+    settings = Preparation(
+        train="pictures", labels="labels.csv", label=["a", "b"], task="multilabel", test_share=0.3
+    )
+    with pytest.raises(DataError, match=r"row 3, column 'a': '-1\.0', expected 0\.0 or 1\.0"):
+        prepare(tmp_path, tmp_path / "prepared", settings)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_may_be_written_as_one_character_or_as_two(form: Any, tmp_path: Path) -> None:
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    folder = tmp_path / unicodedata.normalize(form, "été/hiver")
+    many(folder, number=20)
+    rows = []
+    for n in range(20):
+        (folder / f"{n}.png").rename(folder / unicodedata.normalize(form, f"é{n}.png"))
+        rows.append(unicodedata.normalize(other, f"é{n}.png") + f",{'ab'[n % 2]}")
+    write_table(tmp_path / "labels.csv", "file,label", rows)
+    keys = plain(propose(tmp_path, None).prepare)
+    assert keys["train"] == unicodedata.normalize(form, "été/hiver")
+    prepare(tmp_path, tmp_path / "prepared", Preparation(**keys))
+
+
+@pytest.mark.unix
+def test_names_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
+    many(tmp_path / "raw/a")
+    many(tmp_path / "raw/b", 100)
+    name = os.fsdecode(b"caf\xe9")
+    try:
+        (tmp_path / "raw/b/3.png").rename(tmp_path / f"raw/b/{name}.png")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    with pytest.raises(DataError, match=r"raw/b: the name caf\\xe9\.png is not UTF-8; rename it") as caught:
+        prepare(tmp_path / "raw", tmp_path / "prepared", Preparation(train="."))
+    str(caught.value).encode()
+    learnt = Preprocessing((1, 8, 8), 255, [], [], "none", [[[0.0]]], [[[1.0]]], ["a", "b"])
+    for path in (tmp_path / "raw/b", tmp_path / f"raw/b/{name}.png"):
+        with pytest.raises(DataError, match=r"raw/b: the name caf\\xe9\.png is not UTF-8"):
+            list(read_inputs(path, learnt, 10))
+    rows = [f"{n}.png,{'ab'[n % 2]}" for n in range(12)]
+    write_table(tmp_path / "raw/labels.csv", "file,label", rows)
+    with pytest.raises(DataError, match=r"raw/b: the name caf\\xe9\.png is not UTF-8"):
+        prepare(tmp_path / "raw", tmp_path / "prepared", Preparation(train="b", labels="labels.csv"))
+    (tmp_path / f"raw/b/{name}.png").unlink()
+    (tmp_path / "raw/labels.csv").unlink()
+    (tmp_path / "raw/b").rename(tmp_path / "raw" / name)
+    with pytest.raises(DataError, match=r"raw: the name caf\\xe9 is not UTF-8; rename it"):
+        propose(tmp_path / "raw", None)
+
+
+def test_the_mistake_in_a_table_is_told(tmp_path: Path) -> None:
+    many(tmp_path / "pictures")
+    rows = [f"{n}.png,{'ab'[n % 2]}" for n in range(12)]
+    write_table(tmp_path / "labels.csv", "file,label", [*rows, "1.png,a,more"])
+    with pytest.raises(DataError, match=r"labels\.csv: .*Expected 2 fields in line 14, saw 3"):
+        propose(tmp_path, None)
+    write_table(tmp_path / "labels.csv", "file;label", [row.replace(",", ";") for row in rows])
+    with pytest.raises(DataError, match=r"labels\.csv: the header is cut by semicolons"):
+        propose(tmp_path, None)

@@ -322,8 +322,23 @@ def test_the_losses_of_a_class_are_weighted() -> None:
     assert model.loss_of(outputs, target).item() == pytest.approx(expected)
     shares = nn.functional.one_hot(target, 2).float()
     assert model.loss_of(outputs, shares).item() == pytest.approx(expected)
+    model.label_smoothing = 0.1
+    assert model.loss_of(outputs, shares).item() == pytest.approx(model.loss_of(outputs, target).item())
     with pytest.raises(ConfigurationError, match=r"class_weights: found cat, expected one of class 0, class"):
         ImageModel(preprocessing(), lambda shape, classes: nn.Flatten(), class_weights={"cat": 1.0})
+
+
+def test_the_weights_of_mixed_classes_are_those_of_each_share() -> None:
+    model = ImageModel(
+        preprocessing((1, 1, 2)), lambda shape, classes: nn.Flatten(), class_weights={"class 1": 3.0}
+    )
+    outputs = torch.tensor([[0.2, 0.8], [0.5, 0.5]]).log()
+    shares = torch.tensor([[0.75, 0.25], [0.0, 1.0]])
+    expected = -(0.75 * math.log(0.2) + 0.25 * 3 * math.log(0.8) + 3 * math.log(0.5)) / 2
+    assert model.loss_of(outputs, shares).item() == pytest.approx(expected)
+    unmixed = [model.loss_of(outputs[:1], torch.tensor([code])).item() for code in (0, 1)]
+    mixed = model.loss_of(outputs[:1], shares[:1]).item()
+    assert mixed == pytest.approx(0.75 * unmixed[0] + 0.25 * unmixed[1])
 
 
 def test_many_classes_have_a_top_5_accuracy() -> None:

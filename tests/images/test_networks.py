@@ -7,6 +7,7 @@ from torch import nn
 
 from src.core.errors import ConfigurationError
 from src.images.networks import MLP, ConvNet, LeNet, ResidualBlock, ResidualNet, TorchvisionNetwork
+from src.images.pretrained import load_pretrained
 
 
 def parameters_of(network: nn.Module) -> int:
@@ -89,6 +90,18 @@ def test_torchvision_networks_are_built_by_name() -> None:
     assert network.training
     with pytest.raises(ConfigurationError, match=r"model\.network\.name: lenet, expected one of .*resnet18"):
         TorchvisionNetwork((1, 32, 32), 5, "lenet")
+
+
+def test_networks_with_auxiliary_classifiers_are_trained_without_them() -> None:
+    network = TorchvisionNetwork((3, 32, 32), 5, "googlenet")
+    assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 5)  # in training
+    published = {
+        name.removeprefix("network."): torch.ones_like(value) for name, value in network.state_dict().items()
+    }
+    load_pretrained(network, published | {"aux1.fc1.weight": torch.ones(1), "aux2.fc1.weight": torch.ones(1)})
+    assert network.state_dict()["network.conv1.conv.weight"].min() == 1
+    with pytest.raises(ConfigurationError, match=r"network\.fc1\.weight is not in the network"):
+        load_pretrained(network, published | {"fc1.weight": torch.ones(1)})
 
 
 def test_the_mlp_takes_pixels_and_the_arguments_of_the_common_mlp() -> None:

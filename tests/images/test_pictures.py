@@ -2,7 +2,9 @@
 
 import logging
 import os
+import struct
 import warnings
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -425,3 +427,26 @@ def test_a_draft_reduces_large_jpeg_files_alike_in_prepare_and_predict(tmp_path:
     with pytest.raises(ConfigurationError, match=r"prepare\.draft: it needs prepare\.resize"):
         Preparation(train=".", draft=True)
     assert plain(propose(tmp_path / "raw", None).prepare)["draft"] is True
+
+
+def png_of_16_bits(path: Path, kind: int, channels: int) -> None:
+    """A PNG of 4 x 4 pixels with 16 bits a channel, which Pillow does not write in colour."""
+    rows = b"".join(b"\0" + np.arange(4 * channels, dtype=">u2").tobytes() for _ in range(4))
+    header = struct.pack(">IIBBBBB", 4, 4, 16, kind, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n"
+    for name, data in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        content += struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    path.write_bytes(content)
+
+
+def test_colours_of_16_bits_are_read_with_a_warning(tmp_path: Path) -> None:
+    lost = Counter[str]()
+    for kind, channels in ((2, 3), (4, 2), (6, 4), (0, 1)):
+        png_of_16_bits(tmp_path / f"{kind}.png", kind, channels)
+        read_picture(tmp_path / f"{kind}.png", Decoding(grey_range=(0, 65535)), lost)
+    (tmp_path / "0.ppm").write_bytes(b"P6\n4 4\n65535\n" + bytes(96))
+    Image.new("RGB", (4, 4)).save(tmp_path / "1.ppm")
+    Image.new("RGB", (4, 4)).save(tmp_path / "1.tif")
+    for name in ("0.ppm", "1.ppm", "1.tif"):
+        read_picture(tmp_path / name, None, lost)
+    assert lost["have colours of 16 bits: the lower 8 bits are left out"] == 4

@@ -47,6 +47,19 @@ def test_predictions_are_rows_of_name_class_and_probability(
     assert [float(row[2]) for row in found] == pytest.approx(likeliest.tolist(), abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("number", "text"), [(1.23e-7, "1.23e-07"), (0.1, "0.1"), (12.5, "12.5"), (3e9, "3e+09")]
+)
+def test_numbers_of_a_regression_keep_their_digits(
+    network: tuple[ImageModel, Preprocessing], number: float, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, learnt = network
+    learnt = replace(learnt, task="regression", prediction_columns=["id", "size"])
+    monkeypatch.setattr("src.images.predict.probabilities", lambda model, images: torch.tensor([number]))
+    write_classes(model, learnt, Path("raw/cross/0.png"), Path("out.csv"))
+    assert rows("out.csv") == [["id", "size"], ["0.png", text]]
+
+
 def test_two_prediction_columns_leave_the_probability_out(network: tuple[ImageModel, Preprocessing]) -> None:
     model, learnt = network
     learnt = replace(learnt, prediction_columns=["ImageId", "Label"])

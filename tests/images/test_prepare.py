@@ -15,6 +15,8 @@ from PIL import Image, PngImagePlugin
 from src.core.errors import ConfigurationError, DataError
 from src.images.prepare import Preparation, prepare
 from src.images.preprocessing import Preprocessing, read_inputs
+from src.images.propose import propose
+from src.preparation.proposals import plain
 from tests.support import contents
 
 Pixels = NDArray[np.uint8]
@@ -513,3 +515,113 @@ def test_the_rarest_class_is_named_when_a_split_is_not_possible(tmp_path: Path) 
     write_csv(tmp_path / "raw/train.csv", images, codes)
     with pytest.raises(DataError, match="41 images, 1 of the rarest class, 9, are too few for the split"):
         prepared(tmp_path / "raw", train="train.csv")
+
+
+def copied(folder: Path, count: int = 20) -> Path:
+    """Pictures of two classes in class folders, three of each, all equal."""
+    write_pictures(folder, a=grey(count, seed=1) * 3, b=grey(count, seed=2) * 3)
+    return folder
+
+
+def part_of_each(folder: Path) -> dict[bytes, set[str]]:
+    """The parts of the split that have each different image."""
+    parts: dict[bytes, set[str]] = {}
+    for split in ("train", "validation", "test"):
+        for image in arrays(folder, split)[0]:
+            parts.setdefault(image.tobytes(), set()).add(split)
+    return parts
+
+
+def test_copies_of_an_image_are_counted_or_stay_in_one_part(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    raw = copied(tmp_path / "raw")
+    folder = prepared(raw, train=".")
+    known = {image.tobytes() for image in arrays(folder, "train")[0]}
+    for split in ("validation", "test"):
+        images = arrays(folder, split)[0]
+        copies = sum(image.tobytes() in known for image in images)
+        assert copies > 0
+        assert f"{copies} of {len(images)} {split} images are copies of training images" in caplog.text
+    caplog.clear()
+    together = prepared(raw, train=".", duplicates="together")
+    assert {len(parts) for parts in part_of_each(together).values()} == {1}
+    assert "copies of training images" not in caplog.text
+    for split, number in (("train", 86), ("validation", 10), ("test", 24)):
+        assert abs(len(arrays(together, split)[1]) - number) <= 3
+        assert len(set(arrays(together, split)[1].tolist())) == 2
+    fold = prepared(raw, train=".", duplicates="together", folds=4, fold=2)
+    assert {len(parts) for parts in part_of_each(fold).values()} == {1}
+
+
+def test_without_copies_both_ways_of_splitting_are_the_same(raw: Path) -> None:
+    apart = contents(prepared(raw))
+    assert contents(prepared(raw, duplicates="together")) == apart
+
+
+def test_copies_in_the_official_test_part_are_counted(raw: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images, labels = some(40)
+    others, more = some(5, seed=9)
+    write_idx(raw, np.concatenate([images[:3], others]), np.concatenate([labels[:3], more]), "t10k")
+    prepared(raw, test="t10k-images-idx3-ubyte.gz")
+    assert "3 of 8 images of the official test part are copies of images in it" in caplog.text
+
+
+def test_copies_are_proposed_to_stay_together(tmp_path: Path) -> None:
+    proposal = propose(copied(tmp_path / "raw"), None)
+    assert plain(proposal.prepare)["duplicates"] == "together"
+    assert "80 images repeat another one: equal images stay in one part of the split; see `duplicates`" in (
+        proposal.findings
+    )
+    write_pictures(tmp_path / "different", a=grey(3), b=grey(3, seed=1))
+    assert "duplicates" not in propose(tmp_path / "different", None).prepare
+    write_idx(tmp_path / "idx", *(np.concatenate([part, part[:2]]) for part in some(10)))
+    assert plain(propose(tmp_path / "idx", None).prepare)["duplicates"] == "together"
+
+
+def test_more_classes_than_images_in_a_part_are_drawn_by_chance(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_csv(tmp_path / "raw/train.csv", *some(90, classes=30))
+    folder = prepared(tmp_path / "raw", train="train.csv")
+    sizes = {split: len(arrays(folder, split)[1]) for split in ("train", "validation", "test")}
+    assert sizes == {"train": 64, "validation": 8, "test": 18}
+    assert len(set(arrays(folder, "train")[1].tolist())) == 30
+    assert "a part of 18 images cannot have all 30 classes: it is drawn by chance" in caplog.text
+    write_csv(tmp_path / "raw/train.csv", *some(60, classes=30))
+    with pytest.raises(
+        DataError, match=r"2 of the rarest class, 0, are too few .* expected at least 3 of each"
+    ):
+        prepared(tmp_path / "raw", train="train.csv")
+
+
+def test_idx_files_named_as_on_kaggle_are_read(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for prefix, seed in (("train", 0), ("t10k", 1)):
+        images, labels = some(40, seed=seed)
+        (raw / f"{prefix}-images.idx3-ubyte").write_bytes(idx(images))
+        (raw / f"{prefix}-labels.idx1-ubyte").write_bytes(idx(labels))
+    keys = plain(propose(raw, None).prepare)
+    assert (keys["train"], keys["test"]) == ("train-images.idx3-ubyte", "t10k-images.idx3-ubyte")
+    assert len(arrays(prepared(raw, **keys), "test")[1]) == 40
+
+
+def test_a_tiff_of_many_bands_says_what_is_read(tmp_path: Path) -> None:
+    bands = 13
+    tags = (
+        (256, 4),
+        (257, 4),
+        (258, 8),
+        (259, 1),
+        (262, 1),
+        (273, 122),
+        (277, bands),
+        (278, 4),
+        (279, 16 * bands),
+    )
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    content = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + bytes(16 * bands)
+    (tmp_path / "0.tif").write_bytes(content)
+    with pytest.raises(DataError, match=r"0\.tif: not a readable image: .*other channels than 1, 3 or 4"):
+        all_inputs(tmp_path / "0.tif")

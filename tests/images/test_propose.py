@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from src.core.errors import ConfigurationError, DataError
+from src.images.prepare import Preparation, prepare
 from src.images.propose import propose
 from src.preparation.proposals import plain
 
@@ -131,3 +132,48 @@ def test_a_table_of_labels_beside_pictures_is_named(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "labels.csv"):
         with pytest.raises(DataError, match=r"labels\.csv: column 'file' names pictures \(0\.png\)"):
             propose(path, None)
+
+
+@pytest.mark.parametrize("content", ["name,price\nx,1\n", "a;b\n1;2\n", "", "a,b\n1,2,3\n"])
+@pytest.mark.parametrize("parts", [("",), ("train", "test")])
+def test_another_table_beside_class_folders_is_left_out(
+    content: str, parts: tuple[str, ...], tmp_path: Path
+) -> None:
+    for part in parts:
+        draw(tmp_path / part, (20, 20))
+    (tmp_path / "notes.csv").write_text(content)
+    proposal = propose(tmp_path, None)
+    assert plain(proposal.prepare)["train"] == (parts[0] or ".")
+    assert "left out: 'notes.csv': no table of pictures" in proposal.findings
+    with pytest.raises((ConfigurationError, DataError), match=r"notes\.csv"):
+        propose(tmp_path, "label")
+
+
+def test_a_table_of_labels_with_a_mistake_is_not_left_out(tmp_path: Path) -> None:
+    draw(tmp_path, (20, 20))  # the folders a and b may be parts of one set
+    (tmp_path / "labels.csv").write_text("file,label\n../a/20 0.png,1\n../a/20 1.png,0\n")
+    with pytest.raises(DataError, match=r"row 1, column 'file': '\.\./a/20 0\.png' is no picture in"):
+        propose(tmp_path, None)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_a_few_damaged_pictures_are_proposed_to_be_left_out(ending: str, tmp_path: Path) -> None:
+    draws = np.random.default_rng(0)
+    for number in range(40):
+        path = tmp_path / "raw" / "ab"[number % 2] / f"{number}.{ending}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draws.integers(0, 256, (20, 20), dtype=np.uint8)).save(path)
+    for number, size in ((0, 0), (3, 300)):  # empty, and cut off behind the header
+        path = tmp_path / "raw" / "ab"[number % 2] / f"{number}.{ending}"
+        path.write_bytes(path.read_bytes()[:size])
+    proposal = propose(tmp_path / "raw", None)
+    keys = plain(proposal.prepare)
+    assert keys["unreadable"] == "skip"
+    (finding,) = [each for each in proposal.findings if "cannot be read" in each]
+    assert finding.startswith("left out: 2 of 40 pictures cannot be read: ")
+    prepare(tmp_path / "raw", tmp_path / "prepared", Preparation(**keys))
+    assert len((tmp_path / "prepared/left_out.csv").read_text().splitlines()) == 3
+    for number in (5, 7, 9):
+        (tmp_path / "raw/b" / f"{number}.{ending}").write_bytes(b"")
+    with pytest.raises(DataError, match="5 of 40 pictures cannot be read"):
+        propose(tmp_path / "raw", None)

@@ -174,3 +174,51 @@ def test_a_proposal_sees_numbers() -> None:
     assert configuration["model"]["class_path"] == "src.images.regression.ImageRegressor"
     assert "label_smoothing" not in configuration["model"]["init_args"]
     assert not any("class" in finding for finding in proposal.findings)
+
+
+@pytest.mark.usefixtures("ages")
+@pytest.mark.parametrize(
+    ("column", "distinct", "task", "guess"),
+    [
+        ("age", 30, "regression", "--task classification"),
+        ("label", 30, None, "--task regression"),
+        ("breed_class", 55, "regression", "--task classification"),
+        ("grade", 55, "regression", "--task classification"),
+        ("label", 2, None, None),
+    ],
+)
+def test_whole_numbers_are_a_guess(column: str, distinct: int, task: str | None, guess: str | None) -> None:
+    lines = [f"{number}.png,{number % distinct}" for number in range(60)]
+    Path("raw/ages.csv").write_text("\n".join([f"file,{column}", *lines]) + "\n", encoding="utf-8")
+    proposal = propose(Path("raw"), None)
+    assert plain(proposal.prepare).get("task") == task
+    guesses = [finding for finding in proposal.findings if "a guess" in finding]
+    assert len(guesses) == (guess is not None)
+    assert guess is None or guess in guesses[0]
+
+
+@pytest.mark.usefixtures("ages")
+def test_more_than_50_numbers_of_a_label_can_be_classes() -> None:
+    faces = Path("raw/faces")
+    for number in range(60, 300):
+        Image.new("L", (12, 12), number % 200).save(faces / f"{number}.png")
+    lines = [f"{number}.png,{number % 60}" for number in range(300)]
+    Path("raw/ages.csv").write_text("\n".join(["file,label", *lines]) + "\n", encoding="utf-8")
+    assert "task" not in propose(Path("raw"), None).prepare
+
+
+@pytest.mark.usefixtures("ages")
+def test_the_task_of_numbers_can_be_named() -> None:
+    lines = [f"{number}.png,{number % 5}" for number in range(60)]
+    table = Path("raw/ages.csv")
+    table.write_text("\n".join(["file,age", *lines]) + "\n", encoding="utf-8")
+    assert "task" not in propose(Path("raw"), None, "classification").prepare
+    assert plain(propose(Path("raw"), None, "regression").prepare)["task"] == "regression"
+    table.write_text(table.read_text(encoding="utf-8").replace(",3\n", ",three\n"), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="--task: regression needs numbers, 'age' has 'three'"):
+        propose(Path("raw"), None, "regression")
+    table.unlink()
+    Path("raw/more").mkdir()
+    Path("raw/faces/1.png").rename("raw/more/1.png")
+    with pytest.raises(ConfigurationError, match="--task: regression needs a table of labels"):
+        propose(Path("raw"), None, "regression")

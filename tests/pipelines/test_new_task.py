@@ -249,6 +249,20 @@ def test_pictures_become_a_task(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         assert {row["class"] for row in csv.DictReader(file)} <= {"a moon", "night"}
 
 
+@pytest.mark.kinds("images")
+def test_pictures_two_folders_down_become_a_task_without_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = write_pictures(Path("sky/jpeg/train"))
+    rows = [f"{path.relative_to(names).as_posix()},{path.parent.name}" for path in names.rglob("*.png")]
+    Path("sky/train.csv").write_text("\n".join(["file,label", *sorted(rows)]) + "\n", encoding="utf-8")
+    with monkeypatch.context() as without:
+        without.setattr("shutil.copyfile", None)  # the trial reads the files where they are
+        new_task("sky", "images", Path("sky"))
+    assert section("sky")["files"] == {"jpeg/train": {}, "train.csv": {}}
+    assert section("sky")["prepare"]["train"] == "jpeg/train"
+    fetch("sky")
+    prepare("sky")
+
+
 @pytest.mark.kinds("text")
 def test_poems_become_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
     new_task("verses", "text", write_poems(Path("verses/poems.txt")))
@@ -484,7 +498,7 @@ def test_a_second_new_task_waits_and_tells_who_is_in_the_way(monkeypatch: pytest
 @pytest.mark.kinds("images")
 def test_choices_about_tables_are_none_of_other_kinds() -> None:
     pictures = write_pictures(Path("sky"))
-    with pytest.raises(ConfigurationError, match="--task: images data have no such choice"):
+    with pytest.raises(ConfigurationError, match="--task: regression needs a table of labels beside"):
         new_task("sky", "images", pictures, task="regression")
     with pytest.raises(ConfigurationError, match="--reading: images data have no such choice"):
         new_task("sky", "images", pictures, reading={"decimal": ","})
