@@ -1,7 +1,7 @@
 """Reading of texts with a class: tables of texts, JSON objects, or one folder of text files a class."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ MOST_NAMED = 8
 Rows = list[tuple[str, str, str]]  # place, text, class
 
 
-def class_folders(place: Path, besides: str | None = None) -> list[Path]:
-    """The folders with .txt files in a folder, by name, but for the one `besides`; empty if there is none."""
+def class_folders(place: Path, besides: Collection[str | None] = ()) -> list[Path]:
+    """The folders with .txt files in a folder, by name, but for those `besides`; empty if there is none."""
     if not place.is_dir():
         return []
     folders = [path for path in sorted(place.iterdir()) if path.is_dir() and not is_hidden(path)]
-    folders = [path for path in folders if path.name != besides]
+    folders = [path for path in folders if path.name not in besides]
     return [folder for folder in folders if any(is_text(path) for path in folder.iterdir())]
 
 
@@ -47,7 +47,11 @@ def labelled_files(place: Path) -> list[Path]:
 
 
 def read_labelled(
-    place: Path, text: str | None, label: str, encoding: str | None = None
+    place: Path,
+    text: str | None,
+    label: str,
+    encoding: str | None = None,
+    besides: Collection[str | None] = (),
 ) -> tuple[Rows, int, int]:
     """Read texts and their classes, and leave those out that lack one of both.
 
@@ -57,6 +61,7 @@ def read_labelled(
         text: the column or key of the text; None where folders are the classes.
         label: the column or key of the class.
         encoding: of the files that are not UTF-8; None refuses them.
+        besides: the names of folders that are no classes.
 
     Returns:
         Place, text and class of each document, file by file in the order of the names; the number of empty
@@ -66,7 +71,7 @@ def read_labelled(
         ConfigurationError: a file has no column of that name.
         DataError: a file cannot be read.
     """
-    rows = list(labelled_rows(place, text, label, encoding, drop=True))
+    rows = list(labelled_rows(place, text, label, encoding, besides, drop=True))
     kept = [row for row in rows if row[1] and row[2]]
     empty = sum(not row[1] for row in rows)
     return kept, empty, len(rows) - len(kept) - empty
@@ -77,7 +82,7 @@ def labelled_rows(
     text: str | None,
     label: str,
     encoding: str | None = None,
-    besides: str | None = None,
+    besides: Collection[str | None] = (),
     drop: bool = False,
 ) -> Iterator[tuple[str, str, str]]:
     """The rows one after the other, as `read_labelled` reads them, with those that it leaves out.
@@ -100,7 +105,7 @@ def labelled_rows(
 
 
 def _all_rows(
-    place: Path, text: str | None, label: str, encoding: str | None, besides: str | None
+    place: Path, text: str | None, label: str, encoding: str | None, besides: Collection[str | None]
 ) -> Iterator[tuple[str, str, str]]:
     folders = class_folders(place, besides)
     for folder in folders:

@@ -57,6 +57,7 @@ class Preparation:
         label: the column or key of the class of each text, for classification; where folders with .txt files
             are the classes, any name. null for texts without classes.
         missing_label: error refuses texts without a class; drop leaves them out.
+        drop_classes: classes to leave out.
         text: the column or key of the text; null where folders are the classes.
         train: the file or folder of the raw data with the labelled texts; null for all of it.
         test: the file or folder of an official test set with classes; null splits the test set off.
@@ -92,6 +93,7 @@ class Preparation:
 
     label: str | None = None
     missing_label: Literal["error", "drop"] = "error"
+    drop_classes: list[str] = field(default_factory=list)
     text: str | None = None
     train: str | None = None
     test: str | None = None
@@ -122,8 +124,8 @@ class Preparation:
             self.test = None
         if self.longest < 1:
             raise ConfigurationError(f"prepare.longest must be at least 1: {self.longest}")
-        for name in ("text", "train", "test", "vectors", "language_model"):
-            if getattr(self, name) is not None and self.label is None:
+        for name in ("drop_classes", "text", "train", "test", "vectors", "language_model"):
+            if getattr(self, name) not in (None, []) and self.label is None:
                 raise ConfigurationError(f"prepare.{name} is for texts with classes: set prepare.label, too")
         if self.label is not None and (self.rhymes or self.tones):
             raise ConfigurationError(
@@ -185,13 +187,13 @@ class Raw:
             raise ConfigurationError(
                 "prepare.test: name the file or folder of the other texts, too: prepare.train"
             )
-        how = (settings.text, settings.label, settings.encoding, settings.language_model)
-        drop = settings.missing_label == "drop"
-        for _, text, name in labelled_rows(self.place, *how, drop=drop):
-            yield text, name, False
-        if settings.test is not None:
-            for _, text, name in labelled_rows(self.folder / settings.test, *how, drop=drop):
-                yield text, name, True
+        besides = [settings.language_model, *settings.drop_classes]
+        how = (settings.text, settings.label, settings.encoding, besides, settings.missing_label == "drop")
+        places = [self.place] if settings.test is None else [self.place, self.folder / settings.test]
+        for official, place in enumerate(places):
+            for _, text, name in labelled_rows(place, *how):
+                if name not in settings.drop_classes:
+                    yield text, name, bool(official)
 
     def is_whole(self, text: str, name: str) -> bool:
         """Whether a row of `rows` lacks nothing."""
@@ -431,7 +433,10 @@ def _class_order(name: str) -> tuple[int, float, str]:
 
 
 def _codes(documents: Documents, parts: Parts, labels: Labels | None) -> NDArray[np.int64] | None:
-    """The code of the class of each document (N,); each class must have a training document."""
+    """The code of the class of each document (N,); each class must have a training document.
+
+    A class without a test document is named in a warning.
+    """
     if labels is None:
         return None
     code = {name: number for number, name in enumerate(labels.classes)}
@@ -442,6 +447,12 @@ def _codes(documents: Documents, parts: Parts, labels: Labels | None) -> NDArray
         raise DataError(
             f"{documents.raw.place}: the class '{labels.name}': {listed(absent)} has no training text; each "
             "class needs several different texts"
+        )
+    if untested := [name for name in labels.classes if code[name] not in codes[parts["test"]]]:
+        logger.warning(
+            "%s: no test text has the class %s: the scores say nothing about it; see `drop_classes`",
+            documents.raw.place,
+            listed(untested),
         )
     return codes
 

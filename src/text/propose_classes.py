@@ -51,7 +51,8 @@ def propose_classes(path: Path, target: str | None) -> Proposal | None:
         return None
     files, text, label = found
     encoding = encoding_of(files)
-    rows, empty, unlabelled = read_labelled(place, text, label, encoding)
+    untested = _untested(path, split)
+    rows, empty, unlabelled = read_labelled(place, text, label, encoding, untested)
     texts = [content for _, content, _ in rows]
     sizes = Counter(name for _, _, name in rows)
     length = int(statistics.median(map(len, texts)))
@@ -69,6 +70,10 @@ def propose_classes(path: Path, target: str | None) -> Proposal | None:
         left_out = count(unlabelled, "text")
         prepare["missing_label"] = Noted("drop", f"leaves out {left_out}")
         findings.append(f"left out: {left_out} without a class; see `missing_label`")
+    if untested:
+        why = f"{split['test']} has no such folder"
+        prepare["drop_classes"] = Noted(untested, why)
+        findings.append(f"left out: the class {listed(untested)}: {why}; see `drop_classes`")
     prepare |= split
     if split:
         findings.append(f"{split['test']} is the test set; validation texts are split off {split['train']}")
@@ -159,6 +164,16 @@ def _official(path: Path) -> dict[str, str]:
         ):
             return parts
     return {}
+
+
+def _untested(path: Path, split: dict[str, str]) -> list[str]:
+    """The class folders of an official split that are in the training part only, as `unsup` of aclImdb.
+
+    There are none if fewer than two classes would remain.
+    """
+    names = {part: [folder.name for folder in class_folders(path / split[part])] for part in split}
+    found = [name for name in names.get("train", []) if name not in names["test"]]
+    return found if len(names.get("train", [])) - len(found) >= 2 else []
 
 
 def _tables(place: Path) -> list[Path]:

@@ -287,6 +287,36 @@ def test_folders_of_an_official_split(tmp_path: Path) -> None:
     prepare(tmp_path, tmp_path / "out", Preparation(**settings))
 
 
+def test_a_class_folder_that_the_test_set_lacks_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for part in ("train", "test"):
+        labelled(tmp_path / "raw" / part, pos=texts_of(f"good {part}"), neg=texts_of(f"bad {part}"))
+    labelled(tmp_path / "raw" / "train", unsup=texts_of("any"))
+    proposal = propose(tmp_path / "raw", None)
+    settings = plain(proposal.prepare)
+    assert settings["drop_classes"] == ["unsup"]
+    assert "left out: the class 'unsup': test has no such folder; see `drop_classes`" in proposal.findings
+    assert "20 texts" in proposal.findings[0]
+    prepare(tmp_path / "raw", tmp_path / "out", Preparation(**settings))
+    assert LabelledData(tmp_path / "out").preprocessing.labels.classes == ["neg", "pos"]
+    assert "no test text" not in caplog.text
+    del settings["drop_classes"]
+    prepare(tmp_path / "raw", tmp_path / "out", Preparation(**settings))
+    assert "no test text has the class 'unsup'" in caplog.text
+
+
+def test_a_class_of_a_table_can_be_left_out(tmp_path: Path) -> None:
+    rows = [f"{text},{name}" for name in ("good", "bad", "mixed") for text in texts_of(name)]
+    table(tmp_path / "raw" / "a.csv", "text,label", rows)
+    settings = Preparation(label="label", text="text", tokenizer="word", drop_classes=["mixed"])
+    prepare(tmp_path / "raw", tmp_path / "out", settings)
+    learnt = Preprocessing.load(tmp_path / "out")
+    assert learnt.labels is not None
+    assert learnt.labels.classes == ["bad", "good"]
+    assert "mixed" not in learnt.vocabulary
+
+
 def test_json_without_classes_stays_what_it_was(tmp_path: Path) -> None:
     poems = [{"title": f"{i}", "paragraphs": ["床前明月光，", f"疑是地上霜{i}。"]} for i in range(5)]
     written(tmp_path / "a.json", json.dumps(poems, ensure_ascii=False))
