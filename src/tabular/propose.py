@@ -28,7 +28,8 @@ def propose(path: Path, target: str | None, task: Task | None = None, reading: R
     Args:
         path: the file, or a folder with train.csv (and test.csv) or with one table.
         target: the column to predict, or several names between commas; None chooses the one that test.csv
-            lacks, a column with a usual name of targets, or the last one.
+            lacks, that of the submission, one with a usual name of targets, or the last one. Of several that
+            test.csv lacks it is one of these; the others are left out.
         task: what the target is; None decides by its values and its name.
         reading: the keys of the file that are known; the others are found.
 
@@ -44,13 +45,19 @@ def propose(path: Path, target: str | None, task: Task | None = None, reading: R
     _refuse_numbers(table, file)
     test = test_file(file)
     others_of_test = list(read_table(test, reading.units, reading=reading).columns) if test else None
-    targets, reason = chosen_targets(list(map(str, table.columns)), target, others_of_test)
+    columns = list(map(str, table.columns))
+    lacking = [name for name in columns if others_of_test is not None and name not in others_of_test]
+    submission = submission_columns(file)
+    targets, reason = chosen_targets(columns, target, lacking, submission)
     table, unknown = read_again(file, table, targets, reading)
     others = table.drop(columns=targets)
     for column in table.columns:
         refuse_mistyped(table[column], file, reading)
     classes, target_findings = kind_of_targets(table[targets], reason, task, file)
-    features = features_of(others)
+    lacking = [name for name in lacking if name not in targets]
+    features = features_of(others.drop(columns=lacking))
+    if test:
+        features.drop |= dict.fromkeys(lacking, f"{test.name} does not have it")
     official = test if others_of_test is not None and set(targets) <= set(others_of_test) else None
 
     prepare: dict[str, Any] = {
@@ -64,7 +71,7 @@ def propose(path: Path, target: str | None, task: Task | None = None, reading: R
     prepare |= keys | column_keys(others, features, unknown)
     if reading.changes():
         prepare["reading"] = reading.changes()
-    if submission := submission_columns(file, len(targets)):
+    if len(submission) == 1 + len(targets):
         prepare["prediction_columns"] = Noted(submission, "those of the submission")
     few = Noted(0.2, "few rows: a tenth would choose the epoch by chance")
     prepare |= {"test_share": 0.2, "validation_share": few if len(table) < FEW_ROWS else 0.1, "seed": 42}

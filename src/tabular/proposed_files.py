@@ -75,13 +75,10 @@ def test_file(file: Path) -> Path | None:
     return next((other for other in _tables(file.parent) if _name_and_ending(other)[0] == "test"), None)
 
 
-def submission_columns(file: Path, targets: int) -> list[str] | None:
-    """The columns of a sample submission beside the table: the id and the predictions of the targets."""
+def submission_columns(file: Path) -> list[str]:
+    """The columns of a sample submission beside the table: the id and the predictions; none without one."""
     samples = [other for other in _tables(file.parent) if SUBMISSION.fullmatch(_name_and_ending(other)[0])]
-    if not samples:
-        return None
-    columns = list(map(str, read_table(samples[0]).columns))
-    return columns if len(columns) == 1 + targets else None
+    return list(map(str, read_table(samples[0]).columns)) if samples else []
 
 
 def read_again(

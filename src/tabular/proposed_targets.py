@@ -32,15 +32,21 @@ Task = Literal["regression", "classification"]
 
 
 def chosen_targets(
-    columns: list[str], target: str | None, of_test: list[str] | None
+    columns: list[str], target: str | None, lacking: list[str], submission: list[str]
 ) -> tuple[list[str], str]:
     """The columns to predict, and the reason.
+
+    Args:
+        columns: of the table.
+        target: those that the user names; None for none.
+        lacking: the columns that the test table lacks.
+        submission: the columns of a sample submission.
 
     Raises:
         ConfigurationError: there is no such column, or a name appears twice.
     """
     if target is None:
-        name, reason = _likely_target(columns, of_test)
+        name, reason = _likely_target(columns, lacking, submission)
         return [name], reason
     # the name of a column may have a comma
     names = [target] if target in columns else [name.strip() for name in target.split(",")]
@@ -53,15 +59,18 @@ def chosen_targets(
     return names, "by --target"
 
 
-def _likely_target(columns: list[str], of_test: list[str] | None) -> tuple[str, str]:
-    lacking = [name for name in columns if of_test is not None and name not in of_test]
+def _likely_target(columns: list[str], lacking: list[str], submission: list[str]) -> tuple[str, str]:
     if len(lacking) == 1:
         return lacking[0], "the only column that the test table lacks; another one: --target"
+    if len(predicted := [name for name in lacking if name in submission]) == 1:
+        return predicted[0], "the test table lacks it, the submission has it; another one: --target"
+    candidates = lacking or columns
     for name in TARGET_NAMES:
-        for column in columns:
+        for column in candidates:
             if column.lower() == name:
                 return column, "by its name; another one: --target"
-    return columns[-1], "a guess: the last column; another one: --target"
+    place = "the last column" + " that the test table lacks" * bool(lacking)
+    return candidates[-1], f"a guess: {place}; another one: --target"
 
 
 def kind_of_targets(table: pd.DataFrame, reason: str, task: Task | None, file: Path) -> tuple[int, list[str]]:

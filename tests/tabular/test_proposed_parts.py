@@ -156,6 +156,38 @@ def test_the_folder_of_a_competition(test: str, tmp_path: Path) -> None:
     assert f"'{test}' has no target: it is what to predict" in found.findings
 
 
+@pytest.mark.parametrize(
+    ("named", "target", "dropped"),
+    [
+        ("visits", "visits", ["members", "label"]),
+        ("felled", "label", ["members", "visits"]),
+        (None, "label", ["members", "visits"]),
+    ],
+)
+def test_columns_that_the_test_table_lacks_are_no_features(
+    named: str | None, target: str, dropped: list[str], tmp_path: Path
+) -> None:
+    made = {"members": ROWS * 7 % 11 + 0.5, "visits": ROWS * 5 % 13 + 0.5, "label": ROWS * 3 % 31 + 0.25}
+    table = pd.DataFrame({"x": X, "price": X * 2 % 7, **made})
+    table.to_csv(tmp_path / "train.csv", index=False)
+    table.drop(columns=list(made)).to_csv(tmp_path / "test.csv", index=False)
+    if named:
+        pd.DataFrame({"row": ROWS, named: 0}).to_csv(tmp_path / "submission.csv", index=False)
+    found = propose(tmp_path, None)
+    settings = plain(found.prepare)
+    assert (settings["target"], settings["drop"]) == (target, dropped)
+    names = ", ".join(map(repr, dropped))
+    assert f"left out: {names}: test.csv does not have it" in found.findings
+    prepare(tmp_path, tmp_path / "prepared", Preparation(**settings))
+
+
+def test_the_last_of_the_columns_that_the_test_table_lacks_is_a_guess(tmp_path: Path) -> None:
+    table = pd.DataFrame({"price": X, "casual": X * 2 % 7, "count": X * 3 % 5, "season": ROWS % 4})
+    table.to_csv(tmp_path / "train.csv", index=False)
+    table[["price", "season"]].to_csv(tmp_path / "test.csv", index=False)
+    assert plain(propose(tmp_path, None).prepare)["target"] == "count"
+
+
 def test_keys_that_are_often_varied_are_written_out(tmp_path: Path) -> None:
     prepared = plain(proposal(tmp_path, {"y": X * 2 % 7}).prepare)
     usual = {
