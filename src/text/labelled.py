@@ -2,9 +2,10 @@
 
 import csv
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from src.core.errors import ConfigurationError, DataError
 from src.text.reading import entries, is_hidden, opened, read_text, text_files, text_of
@@ -15,6 +16,24 @@ FOLDER_LABEL = "label"  # the name of the class where folders say it
 MOST_NAMED = 8
 
 Rows = list[tuple[str, str, str]]  # place, text, class
+Header = Literal["first", "none"] | list[str]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the files of labelled texts are written.
+
+    Args:
+        encoding: of the files that are not UTF-8; None refuses them.
+        header: of a table. first: the names of the columns are in the first line; none: there are no names,
+            the columns are column_1, column_2, ...; or the list of the names.
+    """
+
+    encoding: str | None = None
+    header: Header = "first"
+
+
+DEFAULT = Reading()
 
 
 def class_folders(place: Path, besides: Collection[str | None] = ()) -> list[Path]:
@@ -50,7 +69,7 @@ def read_labelled(
     place: Path,
     text: str | None,
     label: str,
-    encoding: str | None = None,
+    reading: Reading = DEFAULT,
     besides: Collection[str | None] = (),
 ) -> tuple[Rows, int, int]:
     """Read texts and their classes, and leave those out that lack one of both.
@@ -60,7 +79,7 @@ def read_labelled(
             .txt files a class, whose name is the class.
         text: the column or key of the text; None where folders are the classes.
         label: the column or key of the class.
-        encoding: of the files that are not UTF-8; None refuses them.
+        reading: how the files are written.
         besides: the names of folders that are no classes.
 
     Returns:
@@ -71,7 +90,7 @@ def read_labelled(
         ConfigurationError: a file has no column of that name.
         DataError: a file cannot be read.
     """
-    rows = list(labelled_rows(place, text, label, encoding, besides, drop=True))
+    rows = list(labelled_rows(place, text, label, reading, besides, drop=True))
     kept = [row for row in rows if row[1] and row[2]]
     empty = sum(not row[1] for row in rows)
     return kept, empty, len(rows) - len(kept) - empty
@@ -81,7 +100,7 @@ def labelled_rows(
     place: Path,
     text: str | None,
     label: str,
-    encoding: str | None = None,
+    reading: Reading = DEFAULT,
     besides: Collection[str | None] = (),
     drop: bool = False,
 ) -> Iterator[tuple[str, str, str]]:
@@ -91,7 +110,7 @@ def labelled_rows(
         DataError: also, unless `drop`, a text without a class; a text or class is "" where it is missing.
     """
     nothing = True
-    for where, content, name in _all_rows(place, text, label, encoding, besides):
+    for where, content, name in _all_rows(place, text, label, reading, besides):
         found = content.strip()
         if found and not name and not drop:
             raise DataError(
@@ -105,29 +124,29 @@ def labelled_rows(
 
 
 def _all_rows(
-    place: Path, text: str | None, label: str, encoding: str | None, besides: Collection[str | None]
+    place: Path, text: str | None, label: str, reading: Reading, besides: Collection[str | None]
 ) -> Iterator[tuple[str, str, str]]:
     folders = class_folders(place, besides)
     for folder in folders:
         for path in sorted(folder.iterdir()):
             if is_text(path):
-                yield str(path), read_text(path, encoding), folder.name
+                yield str(path), read_text(path, reading.encoding), folder.name
     if folders:
         return
     if text is None:
         raise ConfigurationError("prepare.text: expected the column or key of the text, found null")
     for path in labelled_files(place):
-        yield from _rows(path, text, label, encoding)
+        yield from _rows(path, text, label, reading)
 
 
-def read_plain(place: Path, text: str | None, encoding: str | None = None) -> list[tuple[str, str]]:
+def read_plain(place: Path, text: str | None, reading: Reading = DEFAULT) -> list[tuple[str, str]]:
     """Read texts without classes, to predict these.
 
     Args:
         place: a table or JSON file as `read_labelled` takes, a .txt file with a text a line, or a folder of
             .txt files with a text each.
         text: the column or key of the text.
-        encoding: of the files that are not UTF-8; None refuses them.
+        reading: how the files are written.
 
     Returns:
         The name of each text, the number of its row from 1 or its file, and the text. Empty lines of a .txt
@@ -139,12 +158,12 @@ def read_plain(place: Path, text: str | None, encoding: str | None = None) -> li
     """
     if place.is_dir():
         files = [path for path in sorted(place.iterdir()) if is_text(path)]
-        found = [(path.name, read_text(path, encoding).strip()) for path in files]
+        found = [(path.name, read_text(path, reading.encoding).strip()) for path in files]
     elif place.suffix.lower() == ".txt":
-        lines = enumerate(read_text(place, encoding).splitlines(), 1)
+        lines = enumerate(read_text(place, reading.encoding).splitlines(), 1)
         found = [(str(number), line.strip()) for number, line in lines if line.strip()]
     else:
-        rows = _rows(place, text or "text", None, encoding)
+        rows = _rows(place, text or "text", None, reading)
         found = [(str(number), row[1].strip()) for number, row in enumerate(rows, 1)]
     if not found:
         raise DataError(f"{place}: no text found")
@@ -156,12 +175,12 @@ def table_of(path: Path) -> bool:
     return path.suffix.lower() in (*TABLES, ".json", ".jsonl") and not is_hidden(path)
 
 
-def columns_of(path: Path, encoding: str | None = None) -> dict[str, list[str]]:
+def columns_of(path: Path, reading: Reading = DEFAULT) -> dict[str, list[str]]:
     """The cells of each column of a table, or of each key of JSON objects, as texts.
 
     Args:
         path: the file.
-        encoding: of a file that is not UTF-8; None refuses it.
+        reading: how it is written.
 
     Returns:
         By name; empty if the file has no row, or JSON that is no list of objects.
@@ -171,18 +190,18 @@ def columns_of(path: Path, encoding: str | None = None) -> dict[str, list[str]]:
     """
     columns: dict[str, list[str]] = {}
     if path.suffix.lower() not in TABLES:
-        found = entries(path, encoding)
+        found = entries(path, reading.encoding)
         if not all(isinstance(entry, dict) for _, entry in found):
             return columns
-    for _, row in _records(path, encoding):
+    for _, row in _records(path, reading):
         for name, value in row.items():
             columns.setdefault(name, []).append("" if value is None else str(value))
     return columns
 
 
-def _rows(path: Path, text: str, label: str | None, encoding: str | None) -> Iterator[tuple[str, str, str]]:
+def _rows(path: Path, text: str, label: str | None, reading: Reading) -> Iterator[tuple[str, str, str]]:
     first = True
-    for where, row in _records(path, encoding):
+    for where, row in _records(path, reading):
         if first:
             for key, name in (("text", text), ("label", label)):
                 if name is not None and name not in row:
@@ -209,7 +228,7 @@ def _class(where: str, value: Any) -> str:
     raise DataError(f"{where}: the class must be a text or a whole number, found {value!r}")
 
 
-def _records(path: Path, encoding: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
+def _records(path: Path, reading: Reading) -> Iterator[tuple[str, dict[str, Any]]]:
     """The rows of a table, or the objects of a JSON file, each with its place."""
     suffix = path.suffix.lower()
     if suffix not in (*TABLES, ".json", ".jsonl"):
@@ -217,28 +236,38 @@ def _records(path: Path, encoding: str | None) -> Iterator[tuple[str, dict[str, 
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
     if suffix not in TABLES:
-        for where, entry in entries(path, encoding):
+        for where, entry in entries(path, reading.encoding):
             if not isinstance(entry, dict):
                 raise DataError(f"{where}: expected an object with the text and its class")
             yield where, entry
         return
-    with opened(path, encoding) as file:
-        header = file.readline()
-        delimiter = max(DELIMITERS[suffix], key=header.count)
-        lines = csv.reader(chain([header], file), delimiter=delimiter, strict=True)
+    with opened(path, reading.encoding) as file:
+        first = file.readline()
+        delimiter = max(DELIMITERS[suffix], key=first.count)
+        lines = csv.reader(chain([first], file), delimiter=delimiter, strict=True)
         names: list[str] = []
         try:
-            for cells in lines:
+            for cells in filter(None, lines):
                 if not names:
-                    names = [name.strip() for name in cells]
-                    if len(set(names)) != len(names):
-                        raise DataError(f"{path}: two columns have the same name: {', '.join(names)}")
-                elif cells:
-                    where = f"{path}, line {lines.line_num}"
-                    if len(cells) != len(names):
-                        raise DataError(
-                            f"{where}: {len(cells)} fields, expected {len(names)} as in the header"
-                        )
-                    yield where, dict(zip(names, cells, strict=True))
+                    names = _names(path, cells, reading.header)
+                    if reading.header == "first":
+                        continue
+                where = f"{path}, line {lines.line_num}"
+                if len(cells) != len(names):
+                    source = "in `header`" if isinstance(reading.header, list) else "in the first row"
+                    raise DataError(f"{where}: {len(cells)} fields, expected {len(names)} as {source}")
+                yield where, dict(zip(names, cells, strict=True))
         except csv.Error as error:
             raise DataError(f"{path}, line {lines.line_num}: {error}") from None
+
+
+def _names(path: Path, first: list[str], header: Header) -> list[str]:
+    """The names of the columns of a table with this first row."""
+    if isinstance(header, list):
+        return header
+    if header == "none":
+        return [f"column_{number}" for number in range(1, len(first) + 1)]
+    names = [name.strip() for name in first]
+    if len(set(names)) != len(names):
+        raise DataError(f"{path}: two columns have the same name: {', '.join(names)}")
+    return names

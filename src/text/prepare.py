@@ -22,7 +22,7 @@ from src.core.shards import cut_between, write_shards
 from src.preparation.proposals import count, listed
 from src.preparation.splits import Rows, can_be_stratified, check_splitting, cut_fold
 from src.text.corpus import Corpus, cut_corpus
-from src.text.labelled import labelled_rows
+from src.text.labelled import Header, Reading, labelled_rows
 from src.text.preprocessing import (
     UNK,
     WHOLE_BYTES,
@@ -59,6 +59,8 @@ class Preparation:
         missing_label: error refuses texts without a class; drop leaves them out.
         drop_classes: classes to leave out.
         text: the column or key of the text; null where folders are the classes.
+        header: of tables of labelled texts. first: the names of the columns are in the first line; none:
+            there are no names, the columns are column_1, column_2, ...; or the list of the names.
         train: the file or folder of the raw data with the labelled texts; null for all of it.
         test: the file or folder of an official test set with classes; null splits the test set off.
         longest: labelled texts are cut to this number of tokens.
@@ -95,6 +97,7 @@ class Preparation:
     missing_label: Literal["error", "drop"] = "error"
     drop_classes: list[str] = field(default_factory=list)
     text: str | None = None
+    header: Header = "first"
     train: str | None = None
     test: str | None = None
     longest: int = 512
@@ -138,6 +141,8 @@ class Preparation:
                 "prepare.language_model needs its own tokens and no vectors: set prepare.tokenizer: subwords "
                 "and leave prepare.vectors out"
             )
+        if isinstance(self.header, list) and len(set(self.header)) != len(self.header):
+            raise ConfigurationError("prepare.header: a name appears more than once")
         for name, least in (("min_count", 1), ("further_words", 0), ("subwords", 1)):
             if getattr(self, name) < least:
                 raise ConfigurationError(f"prepare.{name} must be at least {least}: {getattr(self, name)}")
@@ -188,7 +193,8 @@ class Raw:
                 "prepare.test: name the file or folder of the other texts, too: prepare.train"
             )
         besides = [settings.language_model, *settings.drop_classes]
-        how = (settings.text, settings.label, settings.encoding, besides, settings.missing_label == "drop")
+        reading = Reading(settings.encoding, settings.header)
+        how = (settings.text, settings.label, reading, besides, settings.missing_label == "drop")
         places = [self.place] if settings.test is None else [self.place, self.folder / settings.test]
         for official, place in enumerate(places):
             for _, text, name in labelled_rows(place, *how):
@@ -422,7 +428,7 @@ def _labels(documents: Documents, settings: Preparation) -> Labels | None:
             f"{documents.raw.place}: the class '{settings.label}': expected two classes or more, found only "
             f"{classes[0]!r}"
         )
-    return Labels(settings.label, classes, settings.text, settings.longest)
+    return Labels(settings.label, classes, settings.text, settings.longest, settings.header)
 
 
 def _class_order(name: str) -> tuple[int, float, str]:

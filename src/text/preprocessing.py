@@ -6,7 +6,7 @@ vocabulary.
 
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
@@ -46,12 +46,14 @@ class Labels:
         classes: their names, in the order of their codes.
         text: the column or key of the text; None where folders are the classes.
         longest: texts are cut to this number of tokens.
+        header: of tables, as `src.text.labelled.Reading` has it.
     """
 
     name: str
     classes: list[str]
     text: str | None
     longest: int
+    header: Literal["first", "none"] | list[str] = "first"
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,9 @@ class Preprocessing:
     def save(self, folder: Path) -> None:
         """Write preprocessing.json; the last six keys only if they were prepared."""
         content = asdict(self)
+        if self.labels:  # without the keys that have their default
+            usual = {one.name: one.default for one in fields(Labels)}
+            content["labels"] = {name: it for name, it in content["labels"].items() if it != usual[name]}
         for name in ("rhymes", "tones", "lowercase", "labels", "subwords", "language_model"):
             if not content[name]:
                 del content[name]

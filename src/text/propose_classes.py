@@ -2,6 +2,7 @@
 
 import statistics
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from src.preparation.proposals import Noted, Proposal, configuration, count, lis
 from src.text.labelled import (
     FOLDER_LABEL,
     TABLES,
+    Reading,
     class_folders,
     columns_of,
     is_text,
@@ -49,10 +51,9 @@ def propose_classes(path: Path, target: str | None) -> Proposal | None:
     found = _labelled(path, place, target)
     if found is None:
         return None
-    files, text, label = found
-    encoding = encoding_of(files)
-    untested = _untested(path, split)
-    rows, empty, unlabelled = read_labelled(place, text, label, encoding, untested)
+    reading, text, label = found
+    encoding, untested = reading.encoding, _untested(path, split)
+    rows, empty, unlabelled = read_labelled(place, text, label, reading, untested)
     texts = [content for _, content, _ in rows]
     sizes = Counter(name for _, _, name in rows)
     length = int(statistics.median(map(len, texts)))
@@ -66,6 +67,10 @@ def propose_classes(path: Path, target: str | None) -> Proposal | None:
     if text is not None:
         prepare["text"] = Noted(text, "the column of the text")
     prepare["label"] = Noted(label, "the class" if text else "the folders are the classes")
+    if reading.header != "first":
+        why = "the first line has values, not names"
+        prepare["header"] = Noted(reading.header, f"{why}; or the list of the names")
+        findings.append(f"{why}: the columns are column_1, column_2, ...; see `header`")
     if unlabelled:
         left_out = count(unlabelled, "text")
         prepare["missing_label"] = Noted("drop", f"leaves out {left_out}")
@@ -93,8 +98,8 @@ def propose_classes(path: Path, target: str | None) -> Proposal | None:
     )
 
 
-def _labelled(path: Path, place: Path, target: str | None) -> tuple[list[Path], str | None, str] | None:
-    """The labelled files, their column of texts (None for class folders), and that of the class.
+def _labelled(path: Path, place: Path, target: str | None) -> tuple[Reading, str | None, str] | None:
+    """How the files are written, their column of texts (None for class folders), and that of the class.
 
     Args:
         path: what the user named.
@@ -104,14 +109,20 @@ def _labelled(path: Path, place: Path, target: str | None) -> tuple[list[Path], 
     if folders := class_folders(place):
         if target is not None:
             raise ConfigurationError(f"--target: {place}: its folders are the classes; leave --target out")
-        return [file for folder in folders for file in folder.iterdir() if is_text(file)], None, FOLDER_LABEL
+        texts = [file for folder in folders for file in folder.iterdir() if is_text(file)]
+        return Reading(encoding_of(texts)), None, FOLDER_LABEL
     files = _tables(place)
     if not files:
         if target is not None:
             raise ConfigurationError(f"--target: {path} has no table with columns")
         return None
-    found = _columns(files[0], target, encoding_of(files))
-    return found and (files, *found)
+    reading = Reading(encoding_of(files))
+    columns = columns_of(files[0], reading)
+    if files[0].suffix.lower() in TABLES and _lacks_names(columns):
+        reading = replace(reading, header="none")
+        columns = columns_of(files[0], reading)
+    found = _columns(files[0], target, columns)
+    return found and (reading, *found)
 
 
 def _tokens(texts: list[str]) -> dict[str, Any]:
@@ -183,9 +194,16 @@ def _tables(place: Path) -> list[Path]:
     return [file for file in sorted(place.iterdir()) if table_of(file)] and labelled_files(place)
 
 
-def _columns(path: Path, target: str | None, encoding: str | None) -> tuple[str, str] | None:
-    """The columns of text and class of a file; None if there are no such columns."""
-    rows = columns_of(path, encoding)
+def _lacks_names(columns: dict[str, list[str]]) -> bool:
+    """Whether the first line of a table has values: its cell in a column of few values occurs below."""
+    return any(
+        name in (values := set(cells)) and len(values) <= len(cells) / TEXTS_A_CLASS
+        for name, cells in columns.items()
+    )
+
+
+def _columns(path: Path, target: str | None, rows: dict[str, list[str]]) -> tuple[str, str] | None:
+    """The columns of text and class of a file with these columns; None if there are no such columns."""
     names = list(rows)
     if target is not None and target not in names:
         raise ConfigurationError(f"--target: {path} has no column '{target}'; it has {', '.join(names)}")

@@ -11,7 +11,7 @@ import pytest
 from src.core.errors import ConfigurationError, DataError
 from src.preparation.proposals import plain
 from src.text.data import LabelledData
-from src.text.labelled import read_labelled, read_plain
+from src.text.labelled import Reading, read_labelled, read_plain
 from src.text.prepare import Preparation, prepare
 from src.text.preprocessing import EOS, Preprocessing, TextEncoder
 from src.text.propose import propose
@@ -265,7 +265,7 @@ def test_the_command_of_predict_has_the_encoding(tmp_path: Path) -> None:
     proposal = propose(path, None)
     assert proposal.predict == "--data.input FILE --data.encoding gb18030"
     with pytest.raises(DataError, match=r"or for predict --data\.encoding=gb18030"):
-        read_plain(path, "评论", None)
+        read_plain(path, "评论")
 
 
 def test_the_class_of_json_objects_is_asked_for(tmp_path: Path) -> None:
@@ -315,6 +315,26 @@ def test_a_class_of_a_table_can_be_left_out(tmp_path: Path) -> None:
     assert learnt.labels is not None
     assert learnt.labels.classes == ["bad", "good"]
     assert "mixed" not in learnt.vocabulary
+
+
+def test_a_table_without_a_header_loses_no_row(tmp_path: Path) -> None:
+    rows = [f'"{i % 4 + 1}","Title {i}","The {WORDS[i % 10]} long description {i}"' for i in range(40)]
+    path = written(tmp_path / "raw" / "train.csv", "\n".join(rows) + "\n")
+    proposal = propose(path, None)
+    settings = plain(proposal.prepare)
+    assert (settings["header"], settings["label"], settings["text"]) == ("none", "column_1", "column_3")
+    assert "40 texts" in proposal.findings[0]
+    assert any("the first line has values, not names" in finding for finding in proposal.findings)
+    prepare(path.parent, tmp_path / "out", Preparation(**settings))
+    labels = Preprocessing.load(tmp_path / "out").labels
+    assert labels is not None
+    assert (labels.classes, labels.header) == (["1", "2", "3", "4"], "none")
+    assert len((tmp_path / "out" / "split.csv").read_text(encoding="utf-8").splitlines()) == 41
+    assert len(read_plain(path, labels.text, Reading(header=labels.header))) == 40
+    named = replace(Preparation(**settings), header=["kind", "title", "text"], label="kind", text="text")
+    prepare(path.parent, tmp_path / "named", named)
+    with pytest.raises(DataError, match="line 1: 3 fields, expected 2 as in `header`"):
+        read_labelled(path, "text", "kind", Reading(header=["kind", "text"]))
 
 
 def test_json_without_classes_stays_what_it_was(tmp_path: Path) -> None:
