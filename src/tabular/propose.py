@@ -55,7 +55,7 @@ def propose(path: Path, target: str | None, task: Task | None = None, reading: R
         refuse_mistyped(table[column], file, reading)
     classes, target_findings = kind_of_targets(table[targets], reason, task, file)
     lacking = [name for name in lacking if name not in targets]
-    features = features_of(others.drop(columns=lacking))
+    features = features_of(others.drop(columns=lacking), submission[0] if submission else None)
     if test:
         features.drop |= dict.fromkeys(lacking, f"{test.name} does not have it")
     official = test if others_of_test is not None and set(targets) <= set(others_of_test) else None
@@ -71,7 +71,9 @@ def propose(path: Path, target: str | None, task: Task | None = None, reading: R
     prepare |= keys | column_keys(others, features, unknown)
     if reading.changes():
         prepare["reading"] = reading.changes()
-    if len(submission) == 1 + len(targets):
+    answered = len(submission) == 1 + len(targets)
+    not_ids = {*columns, *(others_of_test or ())} - {(features.id or ("",))[0]}
+    if answered and submission[0] not in not_ids:  # in no table: predictions count the rows
         prepare["prediction_columns"] = Noted(submission, "those of the submission")
     few = Noted(0.2, "few rows: a tenth would choose the epoch by chance")
     prepare |= {"test_share": 0.2, "validation_share": few if len(table) < FEW_ROWS else 0.1, "seed": 42}
@@ -85,6 +87,11 @@ def propose(path: Path, target: str | None, task: Task | None = None, reading: R
     ]
     if test and not official:
         findings.append(f"'{test.name}' has no target: it is what to predict")
+    if answered and submission[0] in not_ids:
+        findings.append(
+            f"the submission begins with '{submission[0]}', which is not the id here: predictions begin with "
+            "the id or the number of the row; paste the column, or set `id` and `prediction_columns`"
+        )
     findings += suspicious(table, targets, features, classes)
     training, reasons = training_of(table, targets, classes, bool(features.group or features.split_column))
     return Proposal(

@@ -76,8 +76,13 @@ class Features:
         return [found[0] for found in (self.id, self.group, self.split_column) if found]
 
 
-def features_of(table: pd.DataFrame) -> Features:
-    """Propose the use of the columns other than the target."""
+def features_of(table: pd.DataFrame, answered_by: str | None) -> Features:
+    """Propose the use of the columns other than the target.
+
+    Args:
+        table: the columns.
+        answered_by: the name of the id in a sample submission, which goes before other ids.
+    """
     found, ids = Features(), dict[str, str]()
     for name in table.columns:
         column = table[name]
@@ -109,8 +114,8 @@ def features_of(table: pd.DataFrame) -> Features:
     numbered = [name for name in ids if is_numeric(table[name])]
     if len(ids) + len(found.drop) + len(found.others) == len(table.columns) and numbered:
         del ids[numbered[0]]  # the only possible feature
-    # of several, the one with the name of an id
-    named = sorted(ids, key=lambda name: not ID_NAME.fullmatch(name))
+    # of several, that of the submission, else the one with the name of an id
+    named = sorted(ids, key=lambda name: (name != answered_by, not ID_NAME.fullmatch(name)))
     found.id = (named[0], ids[named[0]]) if named else None
     found.drop |= {name: f"{ids[name]}, as '{named[0]}' does" for name in named[1:]}
     return found

@@ -188,6 +188,31 @@ def test_the_last_of_the_columns_that_the_test_table_lacks_is_a_guess(tmp_path: 
     assert plain(propose(tmp_path, None).prepare)["target"] == "count"
 
 
+@pytest.mark.parametrize(
+    ("first", "id", "columns"),
+    [
+        ("account", "account", ["account", "felled"]),
+        ("code_id", "code_id", ["code_id", "felled"]),  # of two ids that of the submission
+        ("ImageId", "account", ["ImageId", "felled"]),  # in no table: rows are counted
+        ("x", "account", None),
+        ("when", "account", None),
+    ],
+)
+def test_predictions_have_the_columns_of_a_submission_if_its_first_one_is_the_id(
+    first: str, id: str, columns: list[str] | None, tmp_path: Path
+) -> None:
+    when = pd.date_range("2024-01-01", periods=len(ROWS)).strftime("%Y-%m-%d")
+    table = pd.DataFrame({"account": UNIQUE, "code_id": UNIQUE[::-1], "when": when, "x": X})
+    table.assign(felled=X * 2 % 7).to_csv(tmp_path / "train.csv", index=False)
+    table.to_csv(tmp_path / "test.csv", index=False)
+    pd.DataFrame({first: ROWS, "felled": 0}).to_csv(tmp_path / "sample_submission.csv", index=False)
+    found = propose(tmp_path, None)
+    settings = plain(found.prepare)
+    assert (settings["id"], settings.get("prediction_columns")) == (id, columns)
+    told = f"the submission begins with '{first}', which is not the id here"
+    assert any(told in finding for finding in found.findings) == (columns is None)
+
+
 def test_keys_that_are_often_varied_are_written_out(tmp_path: Path) -> None:
     prepared = plain(proposal(tmp_path, {"y": X * 2 % 7}).prepare)
     usual = {
