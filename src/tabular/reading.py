@@ -221,10 +221,12 @@ def typed_table(
 def _read_csv(
     path: Path, texts: Collection[str], missing: list[str], reading: Reading, ids: Collection[str]
 ) -> pd.DataFrame:
-    names, _ = _csv_layout(path, reading)
+    names, rows = _csv_layout(path, reading)
 
     def read(columns: list[str], texts: Collection[str]) -> pd.DataFrame:
-        return _pandas_csv(path, names, columns, texts, missing, reading, ids)
+        found: pd.DataFrame = _pandas_csv(path, names, columns, texts, missing, reading, ids)
+        _refuse_other_rows(path, len(found), rows)
+        return found
 
     table = read(names, texts if reading.plain else names)
     # pandas reads True, TRUE and true as one value; categories are texts, so read such columns again as text
@@ -266,10 +268,16 @@ def _pandas_csv(
         dtype={name: object for name in texts if name in columns},
         keep_default_na=False,
         na_values={name: [] if name in ids else missing for name in columns},
-        skipinitialspace=True,
+        skipinitialspace=delimiter != "\t",  # as csv_rows counts them
         low_memory=False,
         **options,
     )
+
+
+def _refuse_other_rows(path: Path, found: int, counted: int) -> None:
+    """Refuse a CSV file of which pandas reads another number of rows than were counted."""
+    if found != counted:
+        raise DataError(f"{path}: {counted} rows, but pandas reads {found}; look for quotes within cells")
 
 
 def table_chunks(
@@ -354,12 +362,13 @@ def _pandas_chunks(
     if not rows:
         raise DataError(f"{path}: there are no rows below the header")
     require_columns(pd.DataFrame(columns=names), needed, path)
-    return rows, _csv_chunks(path, names, numbers, texts, list(missing), size, reading, ids)
+    return rows, _csv_chunks(path, names, rows, numbers, texts, list(missing), size, reading, ids)
 
 
 def _csv_chunks(
     path: Path,
     names: list[str],
+    rows: int,
     numbers: Collection[str],
     texts: Collection[str],
     missing: list[str],
@@ -389,9 +398,14 @@ def _csv_chunks(
             yield typed(chunk)
             done += len(chunk)
         else:
+            _refuse_other_rows(path, done, rows)
             return
     # as text, so that an error message can quote the cell: pandas reads True, TRUE and true as one value
-    yield from (typed(chunk) for chunk in read([*ids, *texts, *numbers]) if chunk.index[0] >= done)
+    for chunk in read([*ids, *texts, *numbers]):
+        if chunk.index[0] >= done:
+            yield typed(chunk)
+            done += len(chunk)
+    _refuse_other_rows(path, done, rows)
 
 
 def _csv_layout(path: Path, reading: Reading) -> tuple[list[str], int]:

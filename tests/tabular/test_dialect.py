@@ -111,6 +111,32 @@ def test_a_cell_without_the_unit_of_its_column_is_refused(tmp_path: Path) -> Non
         read_table(path, reading=Reading(units={"x": "%"}))
 
 
+@pytest.mark.parametrize("large", [1 << 24, 0], ids=["as a whole", "in blocks"])
+def test_a_quote_after_a_space_takes_no_rows_of_a_file_cut_by_tabs(
+    tmp_path: Path, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.tabular.reading.LARGE", large)
+    path = write(tmp_path / "rows.tsv", 'x\tkind\n1\t "a\n2\tb\n 3\t c"\nNA\td\n')
+    table = read_table(path)
+    assert table["kind"].tolist() == ['"a', "b", 'c"', "d"]
+    assert table["x"].tolist()[:3] == [1, 2, 3]
+    for size in (1, 9):
+        _, chunks = table_chunks(path, ["x"], ["kind"], ["NA"], size)
+        assert [text for chunk in chunks for text in chunk["kind"]] == ['"a', "b", 'c"', "d"]
+
+
+def test_a_file_of_which_pandas_reads_fewer_rows_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "rows.csv", "x\n1\n2\n")
+    monkeypatch.setattr("src.tabular.reading._csv_layout", lambda *_: (["x"], 3))
+    with pytest.raises(DataError, match=r"rows\.csv: 3 rows, but pandas reads 2"):
+        read_table(path)
+    _, chunks = table_chunks(path, ["x"], [], [""], 1)
+    with pytest.raises(DataError, match="3 rows, but pandas reads 2"):
+        list(chunks)
+
+
 def test_numbers_as_text_are_those_of_the_csv(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     numbers = [
