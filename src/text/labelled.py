@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from src.core.errors import ConfigurationError, DataError
-from src.text.reading import entries, is_hidden, opened, read_text, text_files, text_of
+from src.text.reading import cut_lines, entries, is_hidden, opened, read_text, text_files, text_of
 
 TABLES = (".csv", ".tsv")
 DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
@@ -160,7 +160,7 @@ def read_plain(place: Path, text: str | None, reading: Reading = DEFAULT) -> lis
         files = [path for path in sorted(place.iterdir()) if is_text(path)]
         found = [(path.name, read_text(path, reading.encoding).strip()) for path in files]
     elif place.suffix.lower() == ".txt":
-        lines = enumerate(read_text(place, reading.encoding).splitlines(), 1)
+        lines = enumerate(cut_lines(read_text(place, reading.encoding)), 1)
         found = [(str(number), line.strip()) for number, line in lines if line.strip()]
     else:
         rows = _rows(place, text or "text", None, reading)

@@ -108,6 +108,9 @@ def test_errors_of_tables(
 def test_texts_to_predict(tmp_path: Path) -> None:
     lines = written(tmp_path / "a.txt", "one\n\n two \n")
     assert read_plain(lines, None) == [("1", "one"), ("3", "two")]
+    ends = written(tmp_path / "ends.txt", "one\u2028two\x85three\x0cfour\r\nfive\rsix\n\nseven")
+    shown = [("1", "one\u2028two\x85three\x0cfour"), ("2", "five"), ("3", "six"), ("5", "seven")]
+    assert read_plain(ends, None) == shown
     table = written(tmp_path / "a.csv", "kind,text\n,one\nx,\n")
     assert read_plain(table, "text") == [("1", "one"), ("2", "")]
     assert read_plain(labelled(tmp_path / "all", texts=["b"]) / "texts", None) == [("000.txt", "b")]
