@@ -85,11 +85,16 @@ def read_again(
     file: Path, table: pd.DataFrame, targets: list[str], reading: Reading
 ) -> tuple[pd.DataFrame, list[str]]:
     """Read a table again, with codes such as 007 as text, and find the texts of cells without a value."""
-    unknown = set[str]()
+    unknown, classes = set[str](), set[str]()
     for name in table.columns:
         if not is_numeric(table[name]):
-            unknown |= _unknown_texts(table[name], reading, name in targets)
+            found = _unknown_texts(table[name], reading, name in targets)
+            unknown |= found
+            values = set(text_counts(table[name]).index)
+            if name in targets and len(values) <= MOST_NUMBER_CLASSES:
+                classes |= values - found
     unknown |= _infinite_texts(file, table, reading)
+    unknown -= classes  # `missing` applies to all columns
     missing = [*MISSING, *sorted(unknown)]
     if unknown or reading.units:
         table = read_table(file, missing=missing, reading=reading)

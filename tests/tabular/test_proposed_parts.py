@@ -299,6 +299,17 @@ def test_a_text_among_numbers_of_any_notation_is_read_as_missing(
         prepare(tmp_path, tmp_path / "prepared", Preparation(**settings))
 
 
+def test_a_class_of_the_target_is_no_mark_of_missing_cells(tmp_path: Path) -> None:
+    y = [["died", "recovered", "unknown"][row % 3] for row in ROWS]
+    age = ["unknown" if row % 30 == 7 else row * 7 % 89 for row in ROWS]
+    with pytest.raises(DataError, match="row 8, column 'age': 'unknown' is a text among numbers"):
+        proposal(tmp_path, {"age": age, "y": y}, target="y")
+    z = ["?" if row % 30 == 7 else row * 7 % 89 for row in ROWS]
+    found = proposal(tmp_path, {"z": z, "y": y}, target="y")
+    assert plain(found.prepare)["missing"] == [*MISSING, "?"]
+    assert "3 classes ('died', 'recovered', 'unknown')" in "\n".join(found.findings)
+
+
 def test_numbers_that_are_not_finite_are_read_as_missing(tmp_path: Path) -> None:
     z = ["inf" if row == 3 else "-Infinity" if row == 9 else row * 1.5 for row in ROWS]
     found = proposal(tmp_path, {"z": z, "y": ["inf" if row == 5 else row * 37 % 121 / 4 for row in ROWS]})
