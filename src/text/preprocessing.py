@@ -5,6 +5,7 @@ vocabulary.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache, cached_property
@@ -29,9 +30,7 @@ INVISIBLE = re.compile(
 )
 
 
-# words of languages with spaces, as in don't, and single signs
-WORD = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]")
-
+MARKS_END = 0x20000  # behind it are only marks that INVISIBLE leaves out
 WHOLE_BYTES = 1 << 28  # of the tokens of a split, up to which they are read as a whole
 
 Tokenizer = Literal["char", "jieba", "word", "subwords"]
@@ -149,6 +148,17 @@ def _jieba() -> Any:
     return tokenizer
 
 
+@cache
+def _word() -> re.Pattern[str]:
+    r"""Words of languages with spaces, as in don't, and single signs.
+
+    Combining marks belong to the letter before them: vowels of Hindi, accents. \w has none of them.
+    """
+    marks = "".join(sign for sign in map(chr, range(MARKS_END)) if unicodedata.category(sign)[0] == "M")
+    letters = rf"\w[\w{marks}]*"
+    return re.compile(rf"{letters}(?:['\u2019]{letters})*|[^\w\s]")
+
+
 class TextEncoder:
     """Convert text to tokens and token numbers, and back.
 
@@ -194,7 +204,7 @@ class TextEncoder:
             elif part:
                 pieces: Iterable[str] = part
                 if self.tokenizer != "char":
-                    pieces = WORD.findall(part) if self.tokenizer == "word" else _jieba().cut(part)
+                    pieces = _word().findall(part) if self.tokenizer == "word" else _jieba().cut(part)
                 found += [piece for piece in pieces if not piece.isspace() and piece not in self.stopwords]
         return found
 

@@ -1,5 +1,6 @@
 """Propose a preparation and a network for texts with classes."""
 
+import re
 import statistics
 from collections import Counter
 from dataclasses import replace
@@ -27,6 +28,8 @@ PARTS = {"train": "train", "test": "test"}  # the names of folders of an officia
 MOST_CLASSES = 100
 TEXTS_A_CLASS = 3  # on average, at least
 MOSTLY = 0.5
+# letters of scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Chinese
+UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
 FEW_TEXTS, MANY_TEXTS = 2000, 20_000
 TEXTS_SEEN = 80_000  # over all epochs
 RATE = 0.01
@@ -128,8 +131,8 @@ def _labelled(path: Path, place: Path, target: str | None) -> tuple[Reading, str
 def _tokens(texts: list[str]) -> dict[str, Any]:
     """The keys of the tokenizer."""
     letters = [sign for content in texts for sign in content if sign.isalpha()]
-    if sum("\u4e00" <= sign <= "\u9fff" for sign in letters) > MOSTLY * len(letters):
-        return {"tokenizer": Noted("char", "each character is a token; or jieba for words")}
+    if sum(UNSPACED.match(sign) is not None for sign in letters) > MOSTLY * len(letters):
+        return {"tokenizer": Noted("char", "each character is a token; or jieba for words of Chinese")}
     return {
         "tokenizer": Noted("word", "words between spaces, and signs"),
         "lowercase": True,

@@ -127,6 +127,21 @@ def test_words_between_spaces() -> None:
     assert found == ["don\u2019t", "say", "no", ":", "it's", "9", ".", "5", "!"]
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("\u0939\u093f\u0928\u094d\u0926\u0940 \u092e\u0947\u0902!", 3),  # Hindi: two words and a sign
+        ("\u0643\u0650\u062a\u064e\u0627\u0628\u064c", 1),  # vocalised Arabic
+        ("cafe\u0301s d\u2019e\u0301te\u0301", 2),  # accents as characters of their own
+        ("\u0301 a", 2),  # a mark without a letter
+    ],
+)
+def test_combining_marks_belong_to_their_word(text: str, words: int) -> None:
+    tokens = TextEncoder(Preprocessing(tokenizer="word")).tokens(text)
+    assert len(tokens) == words
+    assert "".join(tokens) == text.replace(" ", "")
+
+
 def test_documents_classes_and_shares(tmp_path: Path) -> None:
     raw = labelled(tmp_path / "raw", good=texts_of("good", 30), bad=texts_of("bad", 10))
     prepare(raw, tmp_path / "out", Preparation(label="label", tokenizer="word", longest=2, test_share=0.25))
@@ -247,6 +262,16 @@ def test_a_table_with_classes_is_classified(tmp_path: Path) -> None:
     assert plain(proposal.configuration)["model"]["class_path"].endswith("TextClassifier")
     assert proposal.predict == "--data.input FILE"
     assert proposal.findings[1] == "50.0% are 'no', 50.0% 'yes'"
+
+
+@pytest.mark.parametrize(
+    ("form", "tokenizer"),
+    [("とてもよいほん{}", "char"), ("\u0e14\u0e35\u0e21\u0e32\u0e01 {}", "char"), ("отлично {}", "word")],
+)
+def test_scripts_without_spaces_are_cut_into_characters(form: str, tokenizer: str, tmp_path: Path) -> None:
+    rows = [f"{form.format(i)},{'yes' if i % 2 else 'no'}" for i in range(12)]
+    proposal = propose(table(tmp_path / "a.csv", "text,label", rows), None)
+    assert plain(proposal.prepare)["tokenizer"] == tokenizer
 
 
 def test_the_class_that_is_named(tmp_path: Path) -> None:
