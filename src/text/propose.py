@@ -62,10 +62,10 @@ def propose(path: Path, target: str | None) -> Proposal:
     raw, empty = read_documents(path, encoding, unit)
     documents = [text for document in raw if (text := INVISIBLE.sub("", document).strip())]
     text = "".join(documents)
-    letters = [sign for sign in text if sign.isalpha()]
+    letters = sum(map(str.isalpha, text))
     if not letters:
         raise DataError(f"{path}: there are no letters in it")
-    chinese = sum("\u4e00" <= sign <= "\u9fff" for sign in letters) > MOSTLY * len(letters)
+    chinese = sum("\u4e00" <= sign <= "\u9fff" for sign in text) > MOSTLY * letters
     regular = sum(map(_is_regular, documents)) / len(documents)
     length = statistics.median(map(len, documents))
     findings = [

@@ -130,8 +130,9 @@ def _labelled(path: Path, place: Path, target: str | None) -> tuple[Reading, str
 
 def _tokens(texts: list[str]) -> dict[str, Any]:
     """The keys of the tokenizer."""
-    letters = [sign for content in texts for sign in content if sign.isalpha()]
-    if sum(UNSPACED.match(sign) is not None for sign in letters) > MOSTLY * len(letters):
+    letters = sum(sum(map(str.isalpha, content)) for content in texts)
+    unspaced = sum(len(UNSPACED.findall(content)) for content in texts)
+    if unspaced > MOSTLY * letters:
         return {"tokenizer": Noted("char", "each character is a token; or jieba for words of Chinese")}
     return {
         "tokenizer": Noted("word", "words between spaces, and signs"),
