@@ -18,7 +18,7 @@ from src.core.documents import read_json, write_json
 from src.core.errors import ConfigurationError, IntegrityError
 from src.tabular.columns import COLUMNS, CategoricalColumn, Column
 from src.tabular.dialect import DEFAULT, Reading
-from src.tabular.number_columns import NumericColumn
+from src.tabular.number_columns import BooleanColumn, NumericColumn, OrderedColumn
 from src.tabular.rules import Features, Values
 from src.tabular.values import require_columns
 
@@ -148,6 +148,20 @@ class Preprocessing:
     def is_linear(self) -> bool:
         """Whether each column is one of numbers and one feature, a linear function of them."""
         return all(type(column) is NumericColumn and column.is_linear for column in self.columns)
+
+    @property
+    def example(self) -> dict[str, Any]:
+        """A typical cell of each column, as a request to the service writes it."""
+        return {column.name: self._written(column) for column in self.columns}
+
+    def _written(self, column: Column) -> Any:
+        if isinstance(column, OrderedColumn):
+            return column.order[round(column.typical)]
+        if isinstance(column, BooleanColumn):
+            return "yes" if column.typical else "no"
+        if unit := self.reading.units.get(column.name):
+            return f"{column.typical}".replace(".", self.reading.decimal_sign) + unit
+        return column.typical
 
     def label(self, name: str) -> str:
         """The English label of a column, or its name."""

@@ -142,7 +142,7 @@ def _numbers(
         DataError: a cell lacks the unit of its column.
     """
     native = cells.map(type).isin([int, float]) & texts.notna()
-    if unit:
+    if unit == "%":  # 0.37 of a spreadsheet may be shown as 37%
         native &= False
     written = texts[~native]
     if reading.plain:

@@ -137,6 +137,13 @@ def test_a_file_of_which_pandas_reads_fewer_rows_is_refused(
         list(chunks)
 
 
+def test_a_number_of_json_needs_no_unit_but_percent(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.json", '[{"x": 37, "y": 0.37}, {"x": "38 kg", "y": "38%"}]')
+    assert read_table(path, reading=Reading(units={"x": "kg"}))["x"].tolist() == [37, 38]
+    with pytest.raises(DataError, match=r"row 1, column 'y': '0\.37' is no number with '%'"):
+        read_table(path, reading=Reading(units={"y": "%"}))
+
+
 def test_numbers_as_text_are_those_of_the_csv(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     numbers = [
