@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from src.core.errors import DataError
+from src.core.errors import ConfigurationError, DataError
 from src.preparation.proposals import Noted, Proposal, count
 from src.tabular.dialect import DEFAULT, Reading, ReadingError, as_flow, delimiter_of, format_of
 from src.tabular.notation import plain_number
@@ -34,7 +34,8 @@ def propose(path: Path, target: str | None, task: Task | None = None, reading: R
         reading: the keys of the file that are known; the others are found.
 
     Raises:
-        ConfigurationError: there is no such column, or it cannot be a target.
+        ConfigurationError: there is no such column, or it cannot be a target, or files without names leave it
+            open.
         DataError: the file cannot be read, or a column mixes numbers and texts.
     """
     file = table_file(path)
@@ -46,6 +47,13 @@ def propose(path: Path, target: str | None, task: Task | None = None, reading: R
     test = test_file(file)
     others_of_test = list(read_table(test, reading.units, reading=reading).columns) if test else None
     columns = list(map(str, table.columns))
+    if test and others_of_test and reading.header == "none" and len(others_of_test) < len(columns):
+        if target is None:
+            raise ConfigurationError(
+                f"--target: {test.name} has fewer columns than {file.name}, and neither has names: name the "
+                f"target, one of {columns[0]} to {columns[-1]}"
+            )
+        others_of_test = None  # its column_1 may be another one
     lacking = [name for name in columns if others_of_test is not None and name not in others_of_test]
     submission = submission_columns(file)
     targets, reason = chosen_targets(columns, target, lacking, submission)

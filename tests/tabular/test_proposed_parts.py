@@ -213,6 +213,20 @@ def test_predictions_have_the_columns_of_a_submission_if_its_first_one_is_the_id
     assert any(told in finding for finding in found.findings) == (columns is None)
 
 
+def test_the_target_of_files_without_headers_is_asked_for(tmp_path: Path) -> None:
+    table = pd.DataFrame({"y": X * 2 % 7 + 0.5, "x": X, "z": X * 3 % 5})
+    table.to_csv(tmp_path / "train.csv", index=False, header=False)
+    table[["x", "z"]].to_csv(tmp_path / "test.csv", index=False, header=False)
+    with pytest.raises(
+        ConfigurationError, match=r"--target: test\.csv has fewer columns.* column_1 to column_3"
+    ):
+        propose(tmp_path, None)
+    found = propose(tmp_path, "column_1")
+    settings = plain(found.prepare)
+    assert (settings["target"], settings.get("test"), settings.get("drop")) == ("column_1", None, None)
+    assert "'test.csv' has no target: it is what to predict" in found.findings
+
+
 def test_keys_that_are_often_varied_are_written_out(tmp_path: Path) -> None:
     prepared = plain(proposal(tmp_path, {"y": X * 2 % 7}).prepare)
     usual = {
