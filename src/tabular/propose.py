@@ -16,6 +16,7 @@ from src.tabular.proposed_files import read_again, refuse_mistyped, submission_c
 from src.tabular.proposed_targets import Task, chosen_targets, kind_of_targets, suspicious, target_keys
 from src.tabular.proposed_training import training_of
 from src.tabular.reading import CSV_ENDINGS, found_reading, read_table
+from src.tabular.splitting import EACH_PART
 
 DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 MOST_SEEN = 3
@@ -75,7 +76,7 @@ def propose(path: Path, target: str | None, task: Task | None = None, reading: R
     }
     if official:
         prepare["test"] = Noted(official.name, "an official test set: it has the target")
-    keys, findings_of_rows = target_keys(table, targets, classes)
+    keys, findings_of_rows = target_keys(table, targets, classes, EACH_PART - bool(official))
     prepare |= keys | column_keys(others, features, unknown)
     if reading.changes():
         prepare["reading"] = reading.changes()

@@ -161,22 +161,28 @@ def _kind_of(values: "pd.Series[Any]", numeric: bool) -> tuple[Task, str]:
     return "regression", whole_numbers if distinct <= len(values) / 2 else ""
 
 
-def target_keys(table: pd.DataFrame, targets: list[str], classes: int) -> tuple[dict[str, Any], list[str]]:
+def target_keys(
+    table: pd.DataFrame, targets: list[str], classes: int, parts: int
+) -> tuple[dict[str, Any], list[str]]:
     """The keys of `prepare` about the targets and the rows without them, and the findings about these rows.
 
     Args:
         table: all rows.
         targets: the columns to predict.
         classes: their number, 0 for quantities.
+        parts: of the split, each of which needs a row of each class.
     """
     keys, findings = dict[str, Any](), list[str]()
     if not classes:
         steps = [_target_transform(table[name]) for name in targets]
         logarithmic = all(isinstance(one, Noted) for one in steps)
         keys["target_transform"] = steps[0] if logarithmic else "standardize"
-    elif len(targets) == 1 and (rare := _rare_classes(table, targets[0])):
-        keys["drop_rare_classes"] = Noted(2, f"leaves out {listed(rare)}: one row each")
-        findings.append(f"left out: {listed(rare)}: classes of one row; see `drop_rare_classes`")
+    elif len(targets) == 1 and (rare := _rare_classes(table, targets[0], parts)):
+        keys["drop_rare_classes"] = Noted(parts, f"leaves out {listed(rare)}")
+        findings.append(
+            f"left out: {listed(rare)}: classes with fewer than {parts} different rows, one for each part of "
+            "the split; see `drop_rare_classes`"
+        )
     if unanswered := int(table[targets].isna().any(axis=1).sum()):
         rows = f"{unanswered:,} of {count(len(table), 'row')}"
         keys["missing_target"] = Noted("drop", f"leaves out {rows}")
@@ -184,10 +190,10 @@ def target_keys(table: pd.DataFrame, targets: list[str], classes: int) -> tuple[
     return keys, findings
 
 
-def _rare_classes(table: pd.DataFrame, target: str) -> list[str]:
-    """The classes of one row, where at least two other classes remain."""
+def _rare_classes(table: pd.DataFrame, target: str, parts: int) -> list[str]:
+    """The classes with fewer rows than the split has parts, where at least two other classes remain."""
     counts = pd.Series(text_values(table.drop_duplicates()[target].dropna())).value_counts()
-    rare = sorted(counts.index[counts < 2])
+    rare = sorted(counts.index[counts < parts])
     return rare if len(counts) - len(rare) >= 2 else []
 
 

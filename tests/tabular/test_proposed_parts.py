@@ -119,10 +119,22 @@ def test_a_target_without_values_is_refused(tmp_path: Path) -> None:
         propose(path, None)
 
 
-def test_a_class_of_one_row_is_left_out_where_two_others_remain(tmp_path: Path) -> None:
-    found = proposal(tmp_path, {"y": ["c", *("ab"[row % 2] for row in ROWS[1:])]})
-    assert plain(found.prepare)["drop_rare_classes"] == 2
-    assert "left out: 'c': classes of one row; see `drop_rare_classes`" in found.findings
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_class_of_few_rows_is_left_out_where_two_others_remain(rows: int, tmp_path: Path) -> None:
+    found = proposal(tmp_path, {"y": [*"cc"[:rows], *("ab"[row % 2] for row in ROWS[rows:])]})
+    settings = plain(found.prepare)
+    assert settings["drop_rare_classes"] == 3
+    told = "left out: 'c': classes with fewer than 3 different rows, one for each part of the split"
+    assert any(finding.startswith(told) for finding in found.findings)
+    prepare(tmp_path, tmp_path / "prepared", Preparation(**settings))
+    assert "drop_rare_classes" not in proposal(tmp_path, {"y": [*"cc", *"a" * (len(ROWS) - 2)]}).prepare
+
+
+def test_a_class_of_two_rows_stays_beside_an_official_test_set(tmp_path: Path) -> None:
+    table = pd.DataFrame({"x": X, "y": ["c", "c", *("ab"[row % 2] for row in ROWS[2:])]})
+    for name in ("train.csv", "test.csv"):
+        table.to_csv(tmp_path / name, index=False)
+    assert "drop_rare_classes" not in propose(tmp_path, "y").prepare
 
 
 @pytest.mark.parametrize(
