@@ -175,6 +175,15 @@ def table_of(path: Path) -> bool:
     return path.suffix.lower() in (*TABLES, ".json", ".jsonl") and not is_hidden(path)
 
 
+def names_of(path: Path, reading: Reading = DEFAULT) -> list[str]:
+    """The columns of a table, or the keys of the first JSON object; empty if the file has no row.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return list(next(_records(path, reading), ("", dict[str, Any]()))[1])
+
+
 def columns_of(path: Path, reading: Reading = DEFAULT) -> dict[str, list[str]]:
     """The cells of each column of a table, or of each key of JSON objects, as texts.
 

@@ -1,6 +1,7 @@
 """Propose a preparation and a network for texts with classes."""
 
 import re
+import shlex
 import statistics
 from collections import Counter
 from dataclasses import replace
@@ -17,6 +18,7 @@ from src.text.labelled import (
     columns_of,
     is_text,
     labelled_files,
+    names_of,
     read_labelled,
     table_of,
 )
@@ -55,6 +57,10 @@ def propose_classes(path: Path, target: str | None) -> Proposal | None:
     if found is None:
         return None
     reading, text, label = found
+    unknown = None  # the texts to predict
+    if split and text is not None and label not in names_of(path / split["test"], reading):
+        unknown, split = path / split["test"], {"train": split["train"]}
+    official = "test" in split
     encoding, untested = reading.encoding, _untested(path, split)
     rows, empty, unlabelled = read_labelled(place, text, label, reading, untested)
     texts = [content for _, content, _ in rows]
@@ -83,8 +89,10 @@ def propose_classes(path: Path, target: str | None) -> Proposal | None:
         prepare["drop_classes"] = Noted(untested, why)
         findings.append(f"left out: the class {listed(untested)}: {why}; see `drop_classes`")
     prepare |= split
-    if split:
+    if official:
         findings.append(f"{split['test']} is the test set; validation texts are split off {split['train']}")
+    if unknown:
+        findings.append(f"'{unknown.name}' has no column '{label}': it is what to predict")
     if encoding is not None:
         prepare["encoding"] = Noted(encoding, "a guess: of the files that are not UTF-8")
         findings.append(f"not UTF-8; it looks like {encoding}")
@@ -94,10 +102,11 @@ def propose_classes(path: Path, target: str | None) -> Proposal | None:
     return Proposal(
         source=path.parent if path.is_file() else path,
         files=[path.name] if path.is_file() else [],
-        prepare=prepare | _tokens(texts) | (shares if split else {"test_share": 0.2, **shares}),
+        prepare=prepare | _tokens(texts) | (shares if official else {"test_share": 0.2, **shares}),
         configuration=_network(len(rows)),
         findings=findings,
-        predict="--data.input FILE" + (f" --data.encoding {encoding}" if encoding else ""),
+        predict=f"--data.input {shlex.quote(str(unknown)) if unknown else 'FILE'}"
+        + (f" --data.encoding {encoding}" if encoding else ""),
     )
 
 
@@ -186,9 +195,11 @@ def _untested(path: Path, split: dict[str, str]) -> list[str]:
 
     There are none if fewer than two classes would remain.
     """
-    names = {part: [folder.name for folder in class_folders(path / split[part])] for part in split}
-    found = [name for name in names.get("train", []) if name not in names["test"]]
-    return found if len(names.get("train", [])) - len(found) >= 2 else []
+    if "test" not in split:
+        return []
+    names = {part: [folder.name for folder in class_folders(path / split[part])] for part in PARTS}
+    found = [name for name in names["train"] if name not in names["test"]]
+    return found if len(names["train"]) - len(found) >= 2 else []
 
 
 def _tables(place: Path) -> list[Path]:

@@ -315,6 +315,24 @@ def test_folders_of_an_official_split(tmp_path: Path) -> None:
     prepare(tmp_path, tmp_path / "out", Preparation(**settings))
 
 
+@pytest.mark.parametrize("has_class", [False, True])
+def test_a_test_file_without_classes_is_what_to_predict(has_class: bool, tmp_path: Path) -> None:
+    rows = [f"{i},{text},{'yes' if i % 2 else 'no'}" for i, text in enumerate(texts_of("This is", 12))]
+    table(tmp_path / "train.csv", "id,text,target", rows)
+    if has_class:
+        table(tmp_path / "test.csv", "id,text,target", ["1,one thing,yes", "2,another,no"])
+    else:
+        table(tmp_path / "test.csv", "id,text", ["1,one thing", "2,another"])
+    proposal = propose(tmp_path, None)
+    settings = plain(proposal.prepare)
+    assert (settings["train"], settings.get("test")) == ("train.csv", "test.csv" if has_class else None)
+    assert ("test_share" in settings) != has_class
+    assert (proposal.predict == f"--data.input {tmp_path / 'test.csv'}") != has_class
+    told = "'test.csv' has no column 'target': it is what to predict"
+    assert (told in proposal.findings) != has_class
+    prepare(tmp_path, tmp_path / "out", Preparation(**settings))
+
+
 def test_a_class_folder_that_the_test_set_lacks_is_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
