@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from src.core.csv_cells import csv_problem
 from src.core.errors import DataError
 from src.preparation.proposals import count, listed
 from src.tabular.blocks import UnusualError, ahead, of_rows
@@ -433,7 +434,7 @@ def _csv_layout(path: Path, reading: Reading) -> tuple[list[str], int]:
             if "" in header:
                 valued.update(index for index, cell in enumerate(row) if not header[index] and cell.strip())
     except csv.Error as error:
-        raise DataError(f"{path}: line {getattr(rows, 'line_num', 0)}: {error}") from None
+        raise DataError(f"{path}: line {getattr(rows, 'line_num', 0)}: {csv_problem(error)}") from None
     if len(header) == 1 and (found := layout_keys(path, reading)):
         raise ReadingError(f"{path}: the header has one column, but {found[0]}", found[1])
     names = column_names(path, header, head, valued, reading)

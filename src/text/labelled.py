@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+from src.core.csv_cells import csv_problem
 from src.core.errors import ConfigurationError, DataError
 from src.text.reading import cut_lines, entries, is_hidden, opened, read_text, text_files, text_of
 
@@ -267,7 +268,7 @@ def _records(path: Path, reading: Reading) -> Iterator[tuple[str, dict[str, Any]
                     raise DataError(f"{where}: {len(cells)} fields, expected {len(names)} as {source}")
                 yield where, dict(zip(names, cells, strict=True))
         except csv.Error as error:
-            raise DataError(f"{path}, line {lines.line_num}: {error}") from None
+            raise DataError(f"{path}, line {lines.line_num}: {csv_problem(error)}") from None
 
 
 def _names(path: Path, first: list[str], header: Header) -> list[str]:

@@ -144,6 +144,11 @@ def test_a_number_of_json_needs_no_unit_but_percent(tmp_path: Path) -> None:
         read_table(path, reading=Reading(units={"y": "%"}))
 
 
+def test_a_cell_may_be_longer_than_pythons_limit(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", f'x,kind\n1,"{"long, " * 40_000}"\n2,short\n')
+    assert read_table(path)["kind"].map(len).tolist() == [240_000 - 1, 5]
+
+
 def test_numbers_as_text_are_those_of_the_csv(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     numbers = [

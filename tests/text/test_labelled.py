@@ -1,5 +1,6 @@
 """Texts with classes: reading, preparation and proposals."""
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +57,18 @@ def test_a_table_of_texts(name: str, content: str | bytes, tmp_path: Path) -> No
     rows, empty, unlabelled = read_labelled(written(tmp_path / name, content), "text", "kind")
     assert [row[1:] for row in rows] == [("good, cheap", "yes"), ("two\nlines", "no")]
     assert (empty, unlabelled) == (1, 0)
+
+
+def test_a_text_may_be_longer_than_pythons_limit_of_a_cell(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", f'text,kind\n"{"long, " * 40_000}",yes\n')
+    ((_, text, _),), *_ = read_labelled(path, "text", "kind")
+    assert len(text) == 240_000 - 1
+    usual = csv.field_size_limit(1000)
+    try:
+        with pytest.raises(DataError, match="line 2: a cell has more than 16,777,216 characters"):
+            read_labelled(path, "text", "kind")
+    finally:
+        csv.field_size_limit(usual)
 
 
 def test_json_objects(tmp_path: Path) -> None:
