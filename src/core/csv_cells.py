@@ -6,8 +6,9 @@ LONGEST_CELL = 1 << 24  # characters; the limit of the csv module itself is 131,
 csv.field_size_limit(LONGEST_CELL)
 
 
-def csv_problem(error: csv.Error) -> str:
-    """What is wrong with a CSV file."""
-    if "field limit" in str(error):
-        return f"a cell has more than {LONGEST_CELL:,} characters; a quote may be missing"
-    return str(error)
+def csv_problem(error: csv.Error, key: str) -> str:
+    """What is wrong with a CSV file, and the key of `prepare` that reads quotes as other signs."""
+    problem = str(error)
+    if "field limit" in problem:
+        problem = f"a cell has more than {LONGEST_CELL:,} characters"
+    return f"{problem}; a quote may be missing; where quotes are signs of the cells, set `{key}`"

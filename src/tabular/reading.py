@@ -257,7 +257,7 @@ def _pandas_csv(
     delimiter = delimiter_of(path, reading)
     lines = table_lines(path, reading)
     if reading.header == "first":
-        next(filter(None, csv_rows(lines, delimiter)))
+        next(filter(None, csv_rows(lines, delimiter, reading)))
     return pd.read_csv(
         LinesFile(lines),  # type: ignore[call-overload]
         sep=r"\s+" if delimiter == " " else delimiter,
@@ -270,6 +270,7 @@ def _pandas_csv(
         keep_default_na=False,
         na_values={name: [] if name in ids else missing for name in columns},
         skipinitialspace=delimiter != "\t",  # as csv_rows counts them
+        quoting=reading.quoting,
         low_memory=False,
         **options,
     )
@@ -412,7 +413,7 @@ def _csv_chunks(
 def _csv_layout(path: Path, reading: Reading) -> tuple[list[str], int]:
     """Count the cells of each row of a CSV file; return the column names and the number of rows."""
     below: list[str] = []
-    rows = csv_rows(table_lines(path, reading, below), delimiter_of(path, reading))
+    rows = csv_rows(table_lines(path, reading, below), delimiter_of(path, reading), reading)
     number = 0
     try:
         filled: Iterator[list[str]] = filter(None, rows)  # pandas skips blank lines too
@@ -434,7 +435,8 @@ def _csv_layout(path: Path, reading: Reading) -> tuple[list[str], int]:
             if "" in header:
                 valued.update(index for index, cell in enumerate(row) if not header[index] and cell.strip())
     except csv.Error as error:
-        raise DataError(f"{path}: line {getattr(rows, 'line_num', 0)}: {csv_problem(error)}") from None
+        problem = csv_problem(error, "reading: {quotes: false}")
+        raise DataError(f"{path}: line {getattr(rows, 'line_num', 0)}: {problem}") from None
     if len(header) == 1 and (found := layout_keys(path, reading)):
         raise ReadingError(f"{path}: the header has one column, but {found[0]}", found[1])
     names = column_names(path, header, head, valued, reading)
@@ -467,7 +469,7 @@ def without_targets(path: Path, reading: Reading, targets: Collection[str]) -> R
     if not isinstance(names, list) or not path.is_file() or format_of(path) not in CSV_ENDINGS:
         return reading
     first = refusing_damage(
-        path, lambda: next(csv_rows(table_lines(path, reading), delimiter_of(path, reading)), [])
+        path, lambda: next(csv_rows(table_lines(path, reading), delimiter_of(path, reading), reading), [])
     )
     others = [name for name in names if name not in targets]
     if len(first) != len(others) or len(others) == len(names):

@@ -52,7 +52,7 @@ def write_text_classes(
         DataError: a file cannot be read, or there is no text.
     """
     labels = _labels(preprocessing)
-    rows = read_plain(input, labels.text, Reading(encoding, labels.header))
+    rows = read_plain(input, labels.text, Reading(encoding, labels.header, labels.quotes))
     without = 0
     with file_written_whole(output) as file, prediction_progress(len(rows)) as advance:
         writer = csv.writer(file, lineterminator="\n")

@@ -28,10 +28,12 @@ class Reading:
         encoding: of the files that are not UTF-8; None refuses them.
         header: of a table. first: the names of the columns are in the first line; none: there are no names,
             the columns are column_1, column_2, ...; or the list of the names.
+        quotes: of a table, whether a cell may stand in double quotes; otherwise they are signs as others.
     """
 
     encoding: str | None = None
     header: Header = "first"
+    quotes: bool = True
 
 
 DEFAULT = Reading()
@@ -254,7 +256,8 @@ def _records(path: Path, reading: Reading) -> Iterator[tuple[str, dict[str, Any]
     with opened(path, reading.encoding) as file:
         first = file.readline()
         delimiter = max(DELIMITERS[suffix], key=first.count)
-        lines = csv.reader(chain([first], file), delimiter=delimiter, strict=True)
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if reading.quotes else csv.QUOTE_NONE
+        lines = csv.reader(chain([first], file), delimiter=delimiter, quoting=quoting, strict=True)
         names: list[str] = []
         try:
             for cells in filter(None, lines):
@@ -268,7 +271,8 @@ def _records(path: Path, reading: Reading) -> Iterator[tuple[str, dict[str, Any]
                     raise DataError(f"{where}: {len(cells)} fields, expected {len(names)} as {source}")
                 yield where, dict(zip(names, cells, strict=True))
         except csv.Error as error:
-            raise DataError(f"{path}, line {lines.line_num}: {csv_problem(error)}") from None
+            problem = csv_problem(error, "quotes: false")
+            raise DataError(f"{path}, line {lines.line_num}: {problem}") from None
 
 
 def _names(path: Path, first: list[str], header: Header) -> list[str]:

@@ -61,6 +61,7 @@ class Preparation:
         text: the column or key of the text; null where folders are the classes.
         header: of tables of labelled texts. first: the names of the columns are in the first line; none:
             there are no names, the columns are column_1, column_2, ...; or the list of the names.
+        quotes: of such tables, whether a cell may stand in double quotes; false: they are signs as others.
         train: the file or folder of the raw data with the labelled texts; null for all of it.
         test: the file or folder of an official test set with classes; null splits the test set off.
         longest: labelled texts are cut to this number of tokens.
@@ -98,6 +99,7 @@ class Preparation:
     drop_classes: list[str] = field(default_factory=list)
     text: str | None = None
     header: Header = "first"
+    quotes: bool = True
     train: str | None = None
     test: str | None = None
     longest: int = 512
@@ -193,7 +195,7 @@ class Raw:
                 "prepare.test: name the file or folder of the other texts, too: prepare.train"
             )
         besides = [settings.language_model, *settings.drop_classes]
-        reading = Reading(settings.encoding, settings.header)
+        reading = Reading(settings.encoding, settings.header, settings.quotes)
         how = (settings.text, settings.label, reading, besides, settings.missing_label == "drop")
         places = [self.place] if settings.test is None else [self.place, self.folder / settings.test]
         for official, place in enumerate(places):
@@ -428,7 +430,8 @@ def _labels(documents: Documents, settings: Preparation) -> Labels | None:
             f"{documents.raw.place}: the class '{settings.label}': expected two classes or more, found only "
             f"{classes[0]!r}"
         )
-    return Labels(settings.label, classes, settings.text, settings.longest, settings.header)
+    how = (settings.longest, settings.header, settings.quotes)
+    return Labels(settings.label, classes, settings.text, *how)
 
 
 def _class_order(name: str) -> tuple[int, float, str]:

@@ -46,6 +46,7 @@ class Labels:
         text: the column or key of the text; None where folders are the classes.
         longest: texts are cut to this number of tokens.
         header: of tables, as `src.text.labelled.Reading` has it.
+        quotes: likewise.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Labels:
     text: str | None
     longest: int
     header: Literal["first", "none"] | list[str] = "first"
+    quotes: bool = True
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ import re
 import shlex
 import statistics
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from src.core.errors import ConfigurationError
+from src.core.errors import ConfigurationError, DataError
 from src.preparation.proposals import Noted, Proposal, configuration, count, listed, one_cycle
 from src.text.labelled import (
     FOLDER_LABEL,
@@ -80,6 +81,9 @@ def propose_classes(path: Path, target: str | None) -> Proposal | None:
         why = "the first line has values, not names"
         prepare["header"] = Noted(reading.header, f"{why}; or the list of the names")
         findings.append(f"{why}: the columns are column_1, column_2, ...; see `header`")
+    if not reading.quotes:
+        prepare["quotes"] = Noted(False, "not all of them are in pairs: quotes are signs as others")
+        findings.append("read with `quotes: false`, since not all quotes are in pairs around a cell")
     if unlabelled:
         left_out = count(unlabelled, "text")
         prepare["missing_label"] = Noted("drop", f"leaves out {left_out}")
@@ -128,8 +132,7 @@ def _labelled(path: Path, place: Path, target: str | None) -> tuple[Reading, str
         if target is not None:
             raise ConfigurationError(f"--target: {path} has no table with columns")
         return None
-    reading = Reading(encoding_of(files))
-    columns = columns_of(files[0], reading)
+    reading, columns = _read_columns(files[0], Reading(encoding_of(files)))
     if files[0].suffix.lower() in TABLES and _lacks_names(columns):
         reading = replace(reading, header="none")
         columns = columns_of(files[0], reading)
@@ -207,6 +210,17 @@ def _tables(place: Path) -> list[Path]:
     if not place.is_dir():
         return [place] if table_of(place) else []
     return [file for file in sorted(place.iterdir()) if table_of(file)] and labelled_files(place)
+
+
+def _read_columns(path: Path, reading: Reading) -> tuple[Reading, dict[str, list[str]]]:
+    """The columns of a file; its quotes are signs as others if it cannot be read otherwise."""
+    try:
+        return reading, columns_of(path, reading)
+    except DataError:
+        with suppress(DataError):
+            reading = replace(reading, quotes=False)
+            return reading, columns_of(path, reading)
+        raise
 
 
 def _lacks_names(columns: dict[str, list[str]]) -> bool:

@@ -149,6 +149,22 @@ def test_a_cell_may_be_longer_than_pythons_limit(tmp_path: Path) -> None:
     assert read_table(path)["kind"].map(len).tolist() == [240_000 - 1, 5]
 
 
+@pytest.mark.parametrize("large", [1 << 24, 0], ids=["as a whole", "in blocks"])
+def test_quotes_may_be_signs_of_the_cells(
+    tmp_path: Path, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.tabular.reading.LARGE", large)
+    path = write(tmp_path / "rows.csv", 'x,kind\n1,"a" b\n2,5"\n\n3,"c\n')
+    with pytest.raises(
+        DataError, match=r"line 2: .* a quote may be missing; .* `reading: \{quotes: false\}`"
+    ):
+        read_table(path)
+    reading = Reading(quotes=False)
+    assert cells(path, reading=reading) == {"x": [1, 2, 3], "kind": ['"a" b', '5"', '"c']}
+    _, chunks = table_chunks(path, ["x"], ["kind"], [""], 2, reading)
+    assert [text for chunk in chunks for text in chunk["kind"]] == ['"a" b', '5"', '"c']
+
+
 def test_numbers_as_text_are_those_of_the_csv(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     numbers = [

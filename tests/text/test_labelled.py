@@ -396,6 +396,23 @@ def test_a_table_without_a_header_loses_no_row(tmp_path: Path) -> None:
         read_labelled(path, "text", "kind", Reading(header=["kind", "text"]))
 
 
+def test_quotes_may_be_signs_of_the_texts(tmp_path: Path) -> None:
+    rows = [f'{"spam" if i % 3 else "ham"}\t"{WORDS[i % 10]} is what {i} said' for i in range(29)]
+    path = written(tmp_path / "raw" / "sms.tsv", "\n".join(rows) + "\n")
+    with pytest.raises(DataError, match=r"line .*a quote may be missing; .* set `quotes: false`"):
+        read_labelled(path, "column_2", "column_1", Reading(header="none"))
+    proposal = propose(path, None)
+    settings = plain(proposal.prepare)
+    assert (settings["quotes"], settings["header"], settings["label"]) == (False, "none", "column_1")
+    assert "29 texts" in proposal.findings[0]
+    prepare(path.parent, tmp_path / "out", Preparation(**settings))
+    labels = Preprocessing.load(tmp_path / "out").labels
+    assert labels is not None
+    texts = read_plain(path, labels.text, Reading(header=labels.header, quotes=labels.quotes))
+    assert texts[0] == ("1", '"one is what 0 said')
+    assert len(texts) == 29
+
+
 def test_json_without_classes_stays_what_it_was(tmp_path: Path) -> None:
     poems = [{"title": f"{i}", "paragraphs": ["床前明月光，", f"疑是地上霜{i}。"]} for i in range(5)]
     written(tmp_path / "a.json", json.dumps(poems, ensure_ascii=False))
