@@ -368,7 +368,9 @@ def layout_keys(path: Path, reading: Reading) -> tuple[str, dict[str, Any]] | No
     first = next((line for line in head if line.strip()), "")
     if mark := next((mark for mark in COMMENTS if first.startswith(mark)), None):
         return f"line 1 begins with {mark!r}", {"comment": mark}
-    signs = [reading.delimiter] if reading.delimiter else [*DELIMITERS, " "]
+    of_numbers = (reading.decimal_sign, reading.thousands)
+    signs = [sign for sign in (*DELIMITERS, " ") if sign not in of_numbers]
+    signs = [reading.delimiter] if reading.delimiter else signs
     for sign in signs:
         try:
             rows = (csv_rows(iter([line] if line.strip() else []), sign, reading) for line in head)

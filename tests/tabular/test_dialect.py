@@ -150,6 +150,20 @@ def test_a_cell_may_be_longer_than_pythons_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("large", [1 << 24, 0], ids=["as a whole", "in blocks"])
+def test_one_column_of_decimal_commas_has_no_title(
+    tmp_path: Path, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.tabular.reading.LARGE", large)
+    path = write(tmp_path / "rows.csv", "area\n" + "".join(f"{number},5\n" for number in range(9)))
+    reading = Reading(decimal=",")
+    assert cells(path, reading=reading) == {"area": [number + 0.5 for number in range(9)]}
+    _, chunks = table_chunks(path, ["area"], [], [""], 4, reading)
+    assert sum(len(chunk) for chunk in chunks) == 9
+    spaced = write(tmp_path / "spaced.csv", "area\n1 200\n1 300\n900\n1 100\n")
+    assert cells(spaced, reading=Reading(thousands=" "))["area"] == [1200, 1300, 900, 1100]
+
+
+@pytest.mark.parametrize("large", [1 << 24, 0], ids=["as a whole", "in blocks"])
 def test_quotes_may_be_signs_of_the_cells(
     tmp_path: Path, large: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
