@@ -28,6 +28,8 @@ GROUP_NAME = re.compile(
     r"|speaker|author|household|family|animal|device|machine|sensor|vehicle|session))"
     r"|.*(姓名|名称|患者|病人|客户|用户|学生|受试者|设备|车辆)|" + ID_NAME.pattern
 )
+# words that name a measured number, such as uv_index, as well as a thing
+NUMBER_WORD = re.compile(r"(?i:(^|[ _.-])(index|nr|no|num|number)$)|(?<=[a-z])(No|Nr|Num|Number)$")
 CODE_NAME = re.compile(r".*(code|class|type|zip|postal|region|district|zone|sector|categor|kind|group)", re.I)
 SPLIT_NAME = re.compile(r"(?i:(.*[ _.-])?(split|subset|partition|set|part|usage))")
 SCALES = (
@@ -175,7 +177,10 @@ def _id_reason(column: "pd.Series[Any]") -> str | None:
 
 def _group_reason(column: "pd.Series[Any]") -> str | None:
     """Why several rows are about what a column names, if they are: a network would know it again."""
-    if not GROUP_NAME.fullmatch(str(column.name)) or column.isna().any() or _is_date(column):
+    name = str(column.name)
+    if not GROUP_NAME.fullmatch(name) or column.isna().any() or _is_date(column):
+        return None
+    if is_numeric(column) and not GROUP_NAME.fullmatch(NUMBER_WORD.sub("", name)):
         return None
     groups = column.nunique()
     if groups < LEAST_GROUPS or not LEAST_GROUP_ROWS <= len(column) / groups <= MOST_GROUP_ROWS:

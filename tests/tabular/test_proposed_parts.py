@@ -53,6 +53,13 @@ def test_unique_numbers_with_another_name_are_features(name: str, tmp_path: Path
         ("depth", ROWS // 6, False),
         ("store_id", ROWS % 4, False),  # few places, each known when the model is used
         ("tree_id", [None, *ROWS[1:] // 6], False),
+        ("uv_index", ROWS // 6, False),
+        ("week_number", ROWS // 6, False),
+        ("floorNo", ROWS // 6, False),
+        ("no", ROWS // 6, False),
+        ("no", [f"n{row // 3}" for row in ROWS], True),
+        ("order_no", ROWS // 6, True),
+        ("customerNumber", ROWS // 6 + 1000, True),
     ],
 )
 def test_a_column_that_repeats_and_names_something_is_a_group(
