@@ -128,7 +128,7 @@ class Service:
         """The JSON documents that `from_json` takes, for OpenAPI."""
         item: dict[str, Any] = {"type": "string"}
         if self.takes == "table":
-            item = {"type": "object", "example": self._example()}
+            item = {"type": "object", "example": self.example()}
         elif self.takes == "pictures":
             item["contentEncoding"] = "base64"
         items = {"type": "array", "items": item, "minItems": 1}
@@ -139,10 +139,10 @@ class Service:
             "additionalProperties": self.has_options,
         }
 
-    def _example(self) -> dict[str, Any]:
-        """The typical value of each column, where the preprocessing knows them."""
-        columns = getattr(self.predictor.bundle.preprocessing, "columns", ())
-        return {column.name: column.typical for column in columns}
+    def example(self) -> dict[str, Any]:
+        """A typical row, where the preprocessing knows one."""
+        row: dict[str, Any] = getattr(self.predictor.bundle.preprocessing, "example", {})
+        return row
 
 
 def application(bundles: Path | str | None = None, public: bool = False) -> FastAPI:
@@ -323,7 +323,7 @@ def _page(services: Mapping[str, Service], problems: Mapping[str, str]) -> str:
     for name, service in services.items():
         document: dict[str, Any] = {service.key: ["..."]}
         if service.takes == "table":
-            document = {service.key: [service._example()]}
+            document = {service.key: [service.example()]}
         text = json.dumps(document, ensure_ascii=False)
         call = f"curl localhost:PORT/predict/{name} --json '{text}'"
         if service.takes != "texts":

@@ -54,9 +54,9 @@ def csv_head(path: Path, reading: Reading) -> tuple[list[str], str]:
         DataError: as `read_table`.
     """
     delimiter = delimiter_of(path, reading)
-    if reading.comment or reading.footer or not delimiter.isascii() or delimiter == " ":
+    if reading.comment or reading.footer or not reading.quotes or not delimiter.isascii() or delimiter == " ":
         raise UnusualError
-    rows = filter(None, csv_rows(table_lines(path, reading), delimiter))
+    rows = filter(None, csv_rows(table_lines(path, reading), delimiter, reading))
     try:
         first = next(rows, [])
         header = first if reading.header == "first" else given_names(reading, len(first))

@@ -49,6 +49,7 @@ class Reading:
         comment: the sign that begins lines which are no rows.
         sheet: the name of the sheet of a workbook; null is the first.
         strip: leave out spaces at both ends of cells and names.
+        quotes: whether a cell of a CSV file may stand in double quotes; false: they are signs as others.
 
     Raises:
         ConfigurationError: a value is out of range, or two of them exclude each other.
@@ -65,6 +66,7 @@ class Reading:
     comment: str | None = None
     sheet: str | None = None
     strip: bool = True
+    quotes: bool = True
 
     def __post_init__(self) -> None:
         try:
@@ -98,6 +100,11 @@ class Reading:
     def plain(self) -> bool:
         """Whether numbers are written as pandas reads them."""
         return self.decimal_sign == "." and not self.thousands and not self.units
+
+    @property
+    def quoting(self) -> Literal[0, 3]:
+        """`quotes` as an option of csv and pandas."""
+        return csv.QUOTE_MINIMAL if self.quotes else csv.QUOTE_NONE
 
     def changes(self) -> dict[str, Any]:
         """The keys that do not have their default."""
@@ -273,7 +280,7 @@ def table_lines(path: Path, reading: Reading, below: list[str] | None = None) ->
             comment = reading.comment is not None and line.startswith(reading.comment)
             if not quoted and (comment or not line.strip(" \n")):
                 continue
-            quoted ^= line.count('"') % 2 == 1
+            quoted ^= reading.quotes and line.count('"') % 2 == 1
             held.append(line)
             if len(held) > reading.footer:
                 yield held.popleft()
@@ -298,7 +305,7 @@ def delimiter_of(path: Path, reading: Reading = DEFAULT) -> str:
     signs = DELIMITERS.replace(decimal, "")  # 0,5;1 has two cells, not 0 and 5;1
 
     def cells(sign: str) -> int:
-        return len(next(csv.reader([header], delimiter=sign), []))
+        return len(next(csv.reader([header], delimiter=sign, quoting=reading.quoting), []))
 
     best = max(signs, key=cells)
     if cells(best) < 2 and decimal in DELIMITERS:  # "0,5",1
@@ -306,11 +313,14 @@ def delimiter_of(path: Path, reading: Reading = DEFAULT) -> str:
     return best
 
 
-def csv_rows(lines: Iterator[str], delimiter: str) -> Iterator[list[str]]:
+def csv_rows(lines: Iterator[str], delimiter: str, reading: Reading) -> Iterator[list[str]]:
     """The cells of the rows of a CSV file; strict about quotes."""
     if delimiter == " ":
         lines = (line.expandtabs(1).strip() for line in lines)
-    return csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter != "\t", strict=True)
+    spaces = delimiter != "\t"
+    return csv.reader(
+        lines, delimiter=delimiter, skipinitialspace=spaces, quoting=reading.quoting, strict=True
+    )
 
 
 class LinesFile:
@@ -358,10 +368,13 @@ def layout_keys(path: Path, reading: Reading) -> tuple[str, dict[str, Any]] | No
     first = next((line for line in head if line.strip()), "")
     if mark := next((mark for mark in COMMENTS if first.startswith(mark)), None):
         return f"line 1 begins with {mark!r}", {"comment": mark}
-    signs = [reading.delimiter] if reading.delimiter else [*DELIMITERS, " "]
+    of_numbers = (reading.decimal_sign, reading.thousands)
+    signs = [sign for sign in (*DELIMITERS, " ") if sign not in of_numbers]
+    signs = [reading.delimiter] if reading.delimiter else signs
     for sign in signs:
         try:
-            counts = [len(next(csv_rows(iter([line]), sign), [])) if line.strip() else 0 for line in head]
+            rows = (csv_rows(iter([line] if line.strip() else []), sign, reading) for line in head)
+            counts = [len(next(cells, [])) for cells in rows]
         except csv.Error:
             continue
         start = first_full_row(counts)

@@ -18,9 +18,9 @@ from src.core.documents import read_json, write_json
 from src.core.errors import ConfigurationError, IntegrityError
 from src.tabular.columns import COLUMNS, CategoricalColumn, Column
 from src.tabular.dialect import DEFAULT, Reading
-from src.tabular.number_columns import NumericColumn
+from src.tabular.number_columns import BooleanColumn, NumericColumn, OrderedColumn
 from src.tabular.rules import Features, Values
-from src.tabular.values import require_columns
+from src.tabular.values import is_numeric, refuse_no_numbers, require_columns
 
 FILE = "preprocessing.json"
 
@@ -149,6 +149,20 @@ class Preprocessing:
         """Whether each column is one of numbers and one feature, a linear function of them."""
         return all(type(column) is NumericColumn and column.is_linear for column in self.columns)
 
+    @property
+    def example(self) -> dict[str, Any]:
+        """A typical cell of each column, as a request to the service writes it."""
+        return {column.name: self._written(column) for column in self.columns}
+
+    def _written(self, column: Column) -> Any:
+        if isinstance(column, OrderedColumn):
+            return column.order[round(column.typical)]
+        if isinstance(column, BooleanColumn):
+            return "yes" if column.typical else "no"
+        if unit := self.reading.units.get(column.name):
+            return f"{column.typical}".replace(".", self.reading.decimal_sign) + unit
+        return column.typical
+
     def label(self, name: str) -> str:
         """The English label of a column, or its name."""
         return self.labels.get(name, {}).get("en", name)
@@ -265,8 +279,16 @@ def transform(
     require_columns(table, [column.name for column in preprocessing.columns], path)
     columns = preprocessing.columns
     return encode(
-        columns, {column.name: column.parse(table[column.name], path) for column in columns}, unseen
+        columns, {column.name: _parsed(column, table, preprocessing, path) for column in columns}, unseen
     )
+
+
+def _parsed(column: Column, table: pd.DataFrame, preprocessing: Preprocessing, path: Path) -> Values:
+    """The values (rows,) of a column of raw rows."""
+    cells = table[column.name]
+    if not column.of_texts and not is_numeric(cells):
+        refuse_no_numbers(cells, path, preprocessing.reading)
+    return column.parse(cells, path)
 
 
 def transform_parts(
@@ -282,7 +304,7 @@ def transform_parts(
     codes = np.empty((len(table), len(preprocessing.categorical)), dtype=preprocessing.code_type)
     start = category = 0
     for column in preprocessing.columns:
-        values = column.parse(table[column.name], path)
+        values = _parsed(column, table, preprocessing, path)
         if isinstance(column, CategoricalColumn):
             codes[:, category] = column.code(values)
             if unknown := int(np.count_nonzero(codes[:, category] == column.width)):

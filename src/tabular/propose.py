@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from src.core.errors import DataError
+from src.core.errors import ConfigurationError, DataError
 from src.preparation.proposals import Noted, Proposal, count
 from src.tabular.dialect import DEFAULT, Reading, ReadingError, as_flow, delimiter_of, format_of
 from src.tabular.notation import plain_number
@@ -16,6 +16,7 @@ from src.tabular.proposed_files import read_again, refuse_mistyped, submission_c
 from src.tabular.proposed_targets import Task, chosen_targets, kind_of_targets, suspicious, target_keys
 from src.tabular.proposed_training import training_of
 from src.tabular.reading import CSV_ENDINGS, found_reading, read_table
+from src.tabular.splitting import EACH_PART
 
 DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 MOST_SEEN = 3
@@ -28,12 +29,14 @@ def propose(path: Path, target: str | None, task: Task | None = None, reading: R
     Args:
         path: the file, or a folder with train.csv (and test.csv) or with one table.
         target: the column to predict, or several names between commas; None chooses the one that test.csv
-            lacks, a column with a usual name of targets, or the last one.
+            lacks, that of the submission, one with a usual name of targets, or the last one. Of several that
+            test.csv lacks it is one of these; the others are left out.
         task: what the target is; None decides by its values and its name.
         reading: the keys of the file that are known; the others are found.
 
     Raises:
-        ConfigurationError: there is no such column, or it cannot be a target.
+        ConfigurationError: there is no such column, or it cannot be a target, or files without names leave it
+            open.
         DataError: the file cannot be read, or a column mixes numbers and texts.
     """
     file = table_file(path)
@@ -44,13 +47,26 @@ def propose(path: Path, target: str | None, task: Task | None = None, reading: R
     _refuse_numbers(table, file)
     test = test_file(file)
     others_of_test = list(read_table(test, reading.units, reading=reading).columns) if test else None
-    targets, reason = chosen_targets(list(map(str, table.columns)), target, others_of_test)
+    columns = list(map(str, table.columns))
+    if test and others_of_test and reading.header == "none" and len(others_of_test) < len(columns):
+        if target is None:
+            raise ConfigurationError(
+                f"--target: {test.name} has fewer columns than {file.name}, and neither has names: name the "
+                f"target, one of {columns[0]} to {columns[-1]}"
+            )
+        others_of_test = None  # its column_1 may be another one
+    lacking = [name for name in columns if others_of_test is not None and name not in others_of_test]
+    submission = submission_columns(file)
+    targets, reason = chosen_targets(columns, target, lacking, submission)
     table, unknown = read_again(file, table, targets, reading)
     others = table.drop(columns=targets)
     for column in table.columns:
         refuse_mistyped(table[column], file, reading)
     classes, target_findings = kind_of_targets(table[targets], reason, task, file)
-    features = features_of(others)
+    lacking = [name for name in lacking if name not in targets]
+    features = features_of(others.drop(columns=lacking), submission[0] if submission else None)
+    if test:
+        features.drop |= dict.fromkeys(lacking, f"{test.name} does not have it")
     official = test if others_of_test is not None and set(targets) <= set(others_of_test) else None
 
     prepare: dict[str, Any] = {
@@ -60,11 +76,13 @@ def propose(path: Path, target: str | None, task: Task | None = None, reading: R
     }
     if official:
         prepare["test"] = Noted(official.name, "an official test set: it has the target")
-    keys, findings_of_rows = target_keys(table, targets, classes)
+    keys, findings_of_rows = target_keys(table, targets, classes, EACH_PART - bool(official))
     prepare |= keys | column_keys(others, features, unknown)
     if reading.changes():
         prepare["reading"] = reading.changes()
-    if submission := submission_columns(file, len(targets)):
+    answered = len(submission) == 1 + len(targets)
+    not_ids = {*columns, *(others_of_test or ())} - {(features.id or ("",))[0]}
+    if answered and submission[0] not in not_ids:  # in no table: predictions count the rows
         prepare["prediction_columns"] = Noted(submission, "those of the submission")
     few = Noted(0.2, "few rows: a tenth would choose the epoch by chance")
     prepare |= {"test_share": 0.2, "validation_share": few if len(table) < FEW_ROWS else 0.1, "seed": 42}
@@ -78,6 +96,11 @@ def propose(path: Path, target: str | None, task: Task | None = None, reading: R
     ]
     if test and not official:
         findings.append(f"'{test.name}' has no target: it is what to predict")
+    if answered and submission[0] in not_ids:
+        findings.append(
+            f"the submission begins with '{submission[0]}', which is not the id here: predictions begin with "
+            "the id or the number of the row; paste the column, or set `id` and `prediction_columns`"
+        )
     findings += suspicious(table, targets, features, classes)
     training, reasons = training_of(table, targets, classes, bool(features.group or features.split_column))
     return Proposal(

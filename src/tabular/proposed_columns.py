@@ -28,6 +28,8 @@ GROUP_NAME = re.compile(
     r"|speaker|author|household|family|animal|device|machine|sensor|vehicle|session))"
     r"|.*(姓名|名称|患者|病人|客户|用户|学生|受试者|设备|车辆)|" + ID_NAME.pattern
 )
+# words that name a measured number, such as uv_index, as well as a thing
+NUMBER_WORD = re.compile(r"(?i:(^|[ _.-])(index|nr|no|num|number)$)|(?<=[a-z])(No|Nr|Num|Number)$")
 CODE_NAME = re.compile(r".*(code|class|type|zip|postal|region|district|zone|sector|categor|kind|group)", re.I)
 SPLIT_NAME = re.compile(r"(?i:(.*[ _.-])?(split|subset|partition|set|part|usage))")
 SCALES = (
@@ -76,8 +78,13 @@ class Features:
         return [found[0] for found in (self.id, self.group, self.split_column) if found]
 
 
-def features_of(table: pd.DataFrame) -> Features:
-    """Propose the use of the columns other than the target."""
+def features_of(table: pd.DataFrame, answered_by: str | None) -> Features:
+    """Propose the use of the columns other than the target.
+
+    Args:
+        table: the columns.
+        answered_by: the name of the id in a sample submission, which goes before other ids.
+    """
     found, ids = Features(), dict[str, str]()
     for name in table.columns:
         column = table[name]
@@ -109,8 +116,8 @@ def features_of(table: pd.DataFrame) -> Features:
     numbered = [name for name in ids if is_numeric(table[name])]
     if len(ids) + len(found.drop) + len(found.others) == len(table.columns) and numbered:
         del ids[numbered[0]]  # the only possible feature
-    # of several, the one with the name of an id
-    named = sorted(ids, key=lambda name: not ID_NAME.fullmatch(name))
+    # of several, that of the submission, else the one with the name of an id
+    named = sorted(ids, key=lambda name: (name != answered_by, not ID_NAME.fullmatch(name)))
     found.id = (named[0], ids[named[0]]) if named else None
     found.drop |= {name: f"{ids[name]}, as '{named[0]}' does" for name in named[1:]}
     return found
@@ -170,7 +177,10 @@ def _id_reason(column: "pd.Series[Any]") -> str | None:
 
 def _group_reason(column: "pd.Series[Any]") -> str | None:
     """Why several rows are about what a column names, if they are: a network would know it again."""
-    if not GROUP_NAME.fullmatch(str(column.name)) or column.isna().any() or _is_date(column):
+    name = str(column.name)
+    if not GROUP_NAME.fullmatch(name) or column.isna().any() or _is_date(column):
+        return None
+    if is_numeric(column) and not GROUP_NAME.fullmatch(NUMBER_WORD.sub("", name)):
         return None
     groups = column.nunique()
     if groups < LEAST_GROUPS or not LEAST_GROUP_ROWS <= len(column) / groups <= MOST_GROUP_ROWS:

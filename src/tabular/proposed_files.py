@@ -75,24 +75,26 @@ def test_file(file: Path) -> Path | None:
     return next((other for other in _tables(file.parent) if _name_and_ending(other)[0] == "test"), None)
 
 
-def submission_columns(file: Path, targets: int) -> list[str] | None:
-    """The columns of a sample submission beside the table: the id and the predictions of the targets."""
+def submission_columns(file: Path) -> list[str]:
+    """The columns of a sample submission beside the table: the id and the predictions; none without one."""
     samples = [other for other in _tables(file.parent) if SUBMISSION.fullmatch(_name_and_ending(other)[0])]
-    if not samples:
-        return None
-    columns = list(map(str, read_table(samples[0]).columns))
-    return columns if len(columns) == 1 + targets else None
+    return list(map(str, read_table(samples[0]).columns)) if samples else []
 
 
 def read_again(
     file: Path, table: pd.DataFrame, targets: list[str], reading: Reading
 ) -> tuple[pd.DataFrame, list[str]]:
     """Read a table again, with codes such as 007 as text, and find the texts of cells without a value."""
-    unknown = set[str]()
+    unknown, classes = set[str](), set[str]()
     for name in table.columns:
         if not is_numeric(table[name]):
-            unknown |= _unknown_texts(table[name], reading, name in targets)
+            found = _unknown_texts(table[name], reading, name in targets)
+            unknown |= found
+            values = set(text_counts(table[name]).index)
+            if name in targets and len(values) <= MOST_NUMBER_CLASSES:
+                classes |= values - found
     unknown |= _infinite_texts(file, table, reading)
+    unknown -= classes  # `missing` applies to all columns
     missing = [*MISSING, *sorted(unknown)]
     if unknown or reading.units:
         table = read_table(file, missing=missing, reading=reading)

@@ -24,15 +24,21 @@ Task = Literal["regression", "classification"]
 
 
 def chosen_targets(
-    columns: list[str], target: str | None, of_test: list[str] | None
+    columns: list[str], target: str | None, lacking: list[str], submission: list[str]
 ) -> tuple[list[str], str]:
     """The columns to predict, and the reason.
+
+    Args:
+        columns: of the table.
+        target: those that the user names; None for none.
+        lacking: the columns that the test table lacks.
+        submission: the columns of a sample submission.
 
     Raises:
         ConfigurationError: there is no such column, or a name appears twice.
     """
     if target is None:
-        name, reason = _likely_target(columns, of_test)
+        name, reason = _likely_target(columns, lacking, submission)
         return [name], reason
     # the name of a column may have a comma
     names = [target] if target in columns else [name.strip() for name in target.split(",")]
@@ -45,15 +51,18 @@ def chosen_targets(
     return names, "by --target"
 
 
-def _likely_target(columns: list[str], of_test: list[str] | None) -> tuple[str, str]:
-    lacking = [name for name in columns if of_test is not None and name not in of_test]
+def _likely_target(columns: list[str], lacking: list[str], submission: list[str]) -> tuple[str, str]:
     if len(lacking) == 1:
         return lacking[0], "the only column that the test table lacks; another one: --target"
+    if len(predicted := [name for name in lacking if name in submission]) == 1:
+        return predicted[0], "the test table lacks it, the submission has it; another one: --target"
+    candidates = lacking or columns
     for name in TARGET_NAMES:
-        for column in columns:
+        for column in candidates:
             if column.lower() == name:
                 return column, "by its name; another one: --target"
-    return columns[-1], "a guess: the last column; another one: --target"
+    place = "the last column" + " that the test table lacks" * bool(lacking)
+    return candidates[-1], f"a guess: {place}; another one: --target"
 
 
 def kind_of_targets(table: pd.DataFrame, reason: str, task: Task | None, file: Path) -> tuple[int, list[str]]:
@@ -144,22 +153,28 @@ def _kind_of(values: "pd.Series[Any]", numeric: bool) -> tuple[Task, str]:
     return "regression", whole_numbers if distinct <= len(values) / 2 else ""
 
 
-def target_keys(table: pd.DataFrame, targets: list[str], classes: int) -> tuple[dict[str, Any], list[str]]:
+def target_keys(
+    table: pd.DataFrame, targets: list[str], classes: int, parts: int
+) -> tuple[dict[str, Any], list[str]]:
     """The keys of `prepare` about the targets and the rows without them, and the findings about these rows.
 
     Args:
         table: all rows.
         targets: the columns to predict.
         classes: their number, 0 for quantities.
+        parts: of the split, each of which needs a row of each class.
     """
     keys, findings = dict[str, Any](), list[str]()
     if not classes:
         steps = [_target_transform(table[name]) for name in targets]
         logarithmic = all(isinstance(one, Noted) for one in steps)
         keys["target_transform"] = steps[0] if logarithmic else "standardize"
-    elif len(targets) == 1 and (rare := _rare_classes(table, targets[0])):
-        keys["drop_rare_classes"] = Noted(2, f"leaves out {listed(rare)}: one row each")
-        findings.append(f"left out: {listed(rare)}: classes of one row; see `drop_rare_classes`")
+    elif len(targets) == 1 and (rare := _rare_classes(table, targets[0], parts)):
+        keys["drop_rare_classes"] = Noted(parts, f"leaves out {listed(rare)}")
+        findings.append(
+            f"left out: {listed(rare)}: classes with fewer than {parts} different rows, one for each part of "
+            "the split; see `drop_rare_classes`"
+        )
     if unanswered := int(table[targets].isna().any(axis=1).sum()):
         rows = f"{unanswered:,} of {count(len(table), 'row')}"
         keys["missing_target"] = Noted("drop", f"leaves out {rows}")
@@ -167,10 +182,10 @@ def target_keys(table: pd.DataFrame, targets: list[str], classes: int) -> tuple[
     return keys, findings
 
 
-def _rare_classes(table: pd.DataFrame, target: str) -> list[str]:
-    """The classes of one row, where at least two other classes remain."""
+def _rare_classes(table: pd.DataFrame, target: str, parts: int) -> list[str]:
+    """The classes with fewer rows than the split has parts, where at least two other classes remain."""
     counts = pd.Series(text_values(table.drop_duplicates()[target].dropna())).value_counts()
-    rare = sorted(counts.index[counts < 2])
+    rare = sorted(counts.index[counts < parts])
     return rare if len(counts) - len(rare) >= 2 else []
 
 

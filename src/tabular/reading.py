@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from src.core.csv_cells import csv_problem
 from src.core.errors import DataError
 from src.preparation.proposals import count, listed
 from src.tabular.blocks import UnusualError, ahead, of_rows
@@ -221,10 +222,12 @@ def typed_table(
 def _read_csv(
     path: Path, texts: Collection[str], missing: list[str], reading: Reading, ids: Collection[str]
 ) -> pd.DataFrame:
-    names, _ = _csv_layout(path, reading)
+    names, rows = _csv_layout(path, reading)
 
     def read(columns: list[str], texts: Collection[str]) -> pd.DataFrame:
-        return _pandas_csv(path, names, columns, texts, missing, reading, ids)
+        found: pd.DataFrame = _pandas_csv(path, names, columns, texts, missing, reading, ids)
+        _refuse_other_rows(path, len(found), rows)
+        return found
 
     table = read(names, texts if reading.plain else names)
     # pandas reads True, TRUE and true as one value; categories are texts, so read such columns again as text
@@ -254,7 +257,7 @@ def _pandas_csv(
     delimiter = delimiter_of(path, reading)
     lines = table_lines(path, reading)
     if reading.header == "first":
-        next(filter(None, csv_rows(lines, delimiter)))
+        next(filter(None, csv_rows(lines, delimiter, reading)))
     return pd.read_csv(
         LinesFile(lines),  # type: ignore[call-overload]
         sep=r"\s+" if delimiter == " " else delimiter,
@@ -266,10 +269,17 @@ def _pandas_csv(
         dtype={name: object for name in texts if name in columns},
         keep_default_na=False,
         na_values={name: [] if name in ids else missing for name in columns},
-        skipinitialspace=True,
+        skipinitialspace=delimiter != "\t",  # as csv_rows counts them
+        quoting=reading.quoting,
         low_memory=False,
         **options,
     )
+
+
+def _refuse_other_rows(path: Path, found: int, counted: int) -> None:
+    """Refuse a CSV file of which pandas reads another number of rows than were counted."""
+    if found != counted:
+        raise DataError(f"{path}: {counted} rows, but pandas reads {found}; look for quotes within cells")
 
 
 def table_chunks(
@@ -354,12 +364,13 @@ def _pandas_chunks(
     if not rows:
         raise DataError(f"{path}: there are no rows below the header")
     require_columns(pd.DataFrame(columns=names), needed, path)
-    return rows, _csv_chunks(path, names, numbers, texts, list(missing), size, reading, ids)
+    return rows, _csv_chunks(path, names, rows, numbers, texts, list(missing), size, reading, ids)
 
 
 def _csv_chunks(
     path: Path,
     names: list[str],
+    rows: int,
     numbers: Collection[str],
     texts: Collection[str],
     missing: list[str],
@@ -389,15 +400,20 @@ def _csv_chunks(
             yield typed(chunk)
             done += len(chunk)
         else:
+            _refuse_other_rows(path, done, rows)
             return
     # as text, so that an error message can quote the cell: pandas reads True, TRUE and true as one value
-    yield from (typed(chunk) for chunk in read([*ids, *texts, *numbers]) if chunk.index[0] >= done)
+    for chunk in read([*ids, *texts, *numbers]):
+        if chunk.index[0] >= done:
+            yield typed(chunk)
+            done += len(chunk)
+    _refuse_other_rows(path, done, rows)
 
 
 def _csv_layout(path: Path, reading: Reading) -> tuple[list[str], int]:
     """Count the cells of each row of a CSV file; return the column names and the number of rows."""
     below: list[str] = []
-    rows = csv_rows(table_lines(path, reading, below), delimiter_of(path, reading))
+    rows = csv_rows(table_lines(path, reading, below), delimiter_of(path, reading), reading)
     number = 0
     try:
         filled: Iterator[list[str]] = filter(None, rows)  # pandas skips blank lines too
@@ -419,7 +435,8 @@ def _csv_layout(path: Path, reading: Reading) -> tuple[list[str], int]:
             if "" in header:
                 valued.update(index for index, cell in enumerate(row) if not header[index] and cell.strip())
     except csv.Error as error:
-        raise DataError(f"{path}: line {getattr(rows, 'line_num', 0)}: {error}") from None
+        problem = csv_problem(error, "reading: {quotes: false}")
+        raise DataError(f"{path}: line {getattr(rows, 'line_num', 0)}: {problem}") from None
     if len(header) == 1 and (found := layout_keys(path, reading)):
         raise ReadingError(f"{path}: the header has one column, but {found[0]}", found[1])
     names = column_names(path, header, head, valued, reading)
@@ -452,7 +469,7 @@ def without_targets(path: Path, reading: Reading, targets: Collection[str]) -> R
     if not isinstance(names, list) or not path.is_file() or format_of(path) not in CSV_ENDINGS:
         return reading
     first = refusing_damage(
-        path, lambda: next(csv_rows(table_lines(path, reading), delimiter_of(path, reading)), [])
+        path, lambda: next(csv_rows(table_lines(path, reading), delimiter_of(path, reading), reading), [])
     )
     others = [name for name in names if name not in targets]
     if len(first) != len(others) or len(others) == len(names):

@@ -201,8 +201,8 @@ def _given(train: Raw, rows: Rows, name: str) -> list[Rows]:
 
 
 def _warn_of_known_rows(parts: dict[str, Rows], train: Raw, settings: "Preparation") -> None:
-    """Count the rows outside of training that repeat a training row, features and target."""
-    left_out = {settings.id, settings.split_column, *settings.drop}
+    """Count the rows outside of training that repeat a training row, features and target at any time."""
+    left_out = {settings.id, settings.split_column, settings.time, *settings.drop}
     numbers, _ = repeated(train.table, [name for name in train.table.columns if name not in left_out])
     for name in ("validation", "test") if not settings.test else ("validation",):
         known = int(np.isin(numbers[parts[name]], numbers[parts["train"]]).sum())

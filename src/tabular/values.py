@@ -106,6 +106,18 @@ def refuse_other_notation(column: "pd.Series[Any]", path: Path, reading: Reading
         )
 
 
+def refuse_no_numbers(column: "pd.Series[Any]", path: Path, reading: Reading) -> None:
+    """Raise DataError for the first cell of a column that is no number as `reading` has them."""
+    unit = reading.units.get(str(column.name), "")
+
+    def is_other(cell: Any) -> bool:
+        return isinstance(cell, str) and (
+            plain_number(cell, reading.decimal_sign, reading.thousands, unit) is None
+        )
+
+    refuse_cells(column, column.astype(object).map(is_other).to_numpy(dtype=bool), path, "is not a number")
+
+
 def typed_cells(
     column: "pd.Series[Any]", as_text: bool, missing: Collection[str], reading: Reading, path: Path
 ) -> "pd.Series[Any]":
@@ -142,7 +154,7 @@ def _numbers(
         DataError: a cell lacks the unit of its column.
     """
     native = cells.map(type).isin([int, float]) & texts.notna()
-    if unit:
+    if unit == "%":  # 0.37 of a spreadsheet may be shown as 37%
         native &= False
     written = texts[~native]
     if reading.plain:

@@ -16,7 +16,7 @@ from src.bundle.progress import prediction_progress
 from src.bundle.spreadsheets import as_text
 from src.core.atomic import file_written_whole
 from src.text.classifier import TextClassifier
-from src.text.labelled import read_plain
+from src.text.labelled import Reading, read_plain
 from src.text.preprocessing import PAD, SPECIAL, Labels, Preprocessing, TextEncoder
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def write_text_classes(
         DataError: a file cannot be read, or there is no text.
     """
     labels = _labels(preprocessing)
-    rows = read_plain(input, labels.text, encoding)
+    rows = read_plain(input, labels.text, Reading(encoding, labels.header, labels.quotes))
     without = 0
     with file_written_whole(output) as file, prediction_progress(len(rows)) as advance:
         writer = csv.writer(file, lineterminator="\n")

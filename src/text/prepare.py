@@ -22,7 +22,7 @@ from src.core.shards import cut_between, write_shards
 from src.preparation.proposals import count, listed
 from src.preparation.splits import Rows, can_be_stratified, check_splitting, cut_fold
 from src.text.corpus import Corpus, cut_corpus
-from src.text.labelled import labelled_rows
+from src.text.labelled import Header, Reading, labelled_rows
 from src.text.preprocessing import (
     UNK,
     WHOLE_BYTES,
@@ -57,7 +57,11 @@ class Preparation:
         label: the column or key of the class of each text, for classification; where folders with .txt files
             are the classes, any name. null for texts without classes.
         missing_label: error refuses texts without a class; drop leaves them out.
+        drop_classes: classes to leave out.
         text: the column or key of the text; null where folders are the classes.
+        header: of tables of labelled texts. first: the names of the columns are in the first line; none:
+            there are no names, the columns are column_1, column_2, ...; or the list of the names.
+        quotes: of such tables, whether a cell may stand in double quotes; false: they are signs as others.
         train: the file or folder of the raw data with the labelled texts; null for all of it.
         test: the file or folder of an official test set with classes; null splits the test set off.
         longest: labelled texts are cut to this number of tokens.
@@ -92,7 +96,10 @@ class Preparation:
 
     label: str | None = None
     missing_label: Literal["error", "drop"] = "error"
+    drop_classes: list[str] = field(default_factory=list)
     text: str | None = None
+    header: Header = "first"
+    quotes: bool = True
     train: str | None = None
     test: str | None = None
     longest: int = 512
@@ -122,8 +129,8 @@ class Preparation:
             self.test = None
         if self.longest < 1:
             raise ConfigurationError(f"prepare.longest must be at least 1: {self.longest}")
-        for name in ("text", "train", "test", "vectors", "language_model"):
-            if getattr(self, name) is not None and self.label is None:
+        for name in ("drop_classes", "text", "train", "test", "vectors", "language_model"):
+            if getattr(self, name) not in (None, []) and self.label is None:
                 raise ConfigurationError(f"prepare.{name} is for texts with classes: set prepare.label, too")
         if self.label is not None and (self.rhymes or self.tones):
             raise ConfigurationError(
@@ -136,6 +143,8 @@ class Preparation:
                 "prepare.language_model needs its own tokens and no vectors: set prepare.tokenizer: subwords "
                 "and leave prepare.vectors out"
             )
+        if isinstance(self.header, list) and len(set(self.header)) != len(self.header):
+            raise ConfigurationError("prepare.header: a name appears more than once")
         for name, least in (("min_count", 1), ("further_words", 0), ("subwords", 1)):
             if getattr(self, name) < least:
                 raise ConfigurationError(f"prepare.{name} must be at least {least}: {getattr(self, name)}")
@@ -185,13 +194,14 @@ class Raw:
             raise ConfigurationError(
                 "prepare.test: name the file or folder of the other texts, too: prepare.train"
             )
-        how = (settings.text, settings.label, settings.encoding, settings.language_model)
-        drop = settings.missing_label == "drop"
-        for _, text, name in labelled_rows(self.place, *how, drop=drop):
-            yield text, name, False
-        if settings.test is not None:
-            for _, text, name in labelled_rows(self.folder / settings.test, *how, drop=drop):
-                yield text, name, True
+        besides = [settings.language_model, *settings.drop_classes]
+        reading = Reading(settings.encoding, settings.header, settings.quotes)
+        how = (settings.text, settings.label, reading, besides, settings.missing_label == "drop")
+        places = [self.place] if settings.test is None else [self.place, self.folder / settings.test]
+        for official, place in enumerate(places):
+            for _, text, name in labelled_rows(place, *how):
+                if name not in settings.drop_classes:
+                    yield text, name, bool(official)
 
     def is_whole(self, text: str, name: str) -> bool:
         """Whether a row of `rows` lacks nothing."""
@@ -420,7 +430,8 @@ def _labels(documents: Documents, settings: Preparation) -> Labels | None:
             f"{documents.raw.place}: the class '{settings.label}': expected two classes or more, found only "
             f"{classes[0]!r}"
         )
-    return Labels(settings.label, classes, settings.text, settings.longest)
+    how = (settings.longest, settings.header, settings.quotes)
+    return Labels(settings.label, classes, settings.text, *how)
 
 
 def _class_order(name: str) -> tuple[int, float, str]:
@@ -431,7 +442,10 @@ def _class_order(name: str) -> tuple[int, float, str]:
 
 
 def _codes(documents: Documents, parts: Parts, labels: Labels | None) -> NDArray[np.int64] | None:
-    """The code of the class of each document (N,); each class must have a training document."""
+    """The code of the class of each document (N,); each class must have a training document.
+
+    A class without a test document is named in a warning.
+    """
     if labels is None:
         return None
     code = {name: number for number, name in enumerate(labels.classes)}
@@ -442,6 +456,12 @@ def _codes(documents: Documents, parts: Parts, labels: Labels | None) -> NDArray
         raise DataError(
             f"{documents.raw.place}: the class '{labels.name}': {listed(absent)} has no training text; each "
             "class needs several different texts"
+        )
+    if untested := [name for name in labels.classes if code[name] not in codes[parts["test"]]]:
+        logger.warning(
+            "%s: no test text has the class %s: the scores say nothing about it; see `drop_classes`",
+            documents.raw.place,
+            listed(untested),
         )
     return codes
 

@@ -5,8 +5,9 @@ vocabulary.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
@@ -29,9 +30,7 @@ INVISIBLE = re.compile(
 )
 
 
-# words of languages with spaces, as in don't, and single signs
-WORD = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]")
-
+MARKS_END = 0x20000  # behind it are only marks that INVISIBLE leaves out
 WHOLE_BYTES = 1 << 28  # of the tokens of a split, up to which they are read as a whole
 
 Tokenizer = Literal["char", "jieba", "word", "subwords"]
@@ -46,12 +45,16 @@ class Labels:
         classes: their names, in the order of their codes.
         text: the column or key of the text; None where folders are the classes.
         longest: texts are cut to this number of tokens.
+        header: of tables, as `src.text.labelled.Reading` has it.
+        quotes: likewise.
     """
 
     name: str
     classes: list[str]
     text: str | None
     longest: int
+    header: Literal["first", "none"] | list[str] = "first"
+    quotes: bool = True
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,9 @@ class Preprocessing:
     def save(self, folder: Path) -> None:
         """Write preprocessing.json; the last six keys only if they were prepared."""
         content = asdict(self)
+        if self.labels:  # without the keys that have their default
+            usual = {one.name: one.default for one in fields(Labels)}
+            content["labels"] = {name: it for name, it in content["labels"].items() if it != usual[name]}
         for name in ("rhymes", "tones", "lowercase", "labels", "subwords", "language_model"):
             if not content[name]:
                 del content[name]
@@ -142,6 +148,17 @@ def _jieba() -> Any:
     tokenizer.FREQ, tokenizer.total = tokenizer.gen_pfdict(tokenizer.get_dict_file())
     tokenizer.initialized = True
     return tokenizer
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    r"""Words of languages with spaces, as in don't, and single signs.
+
+    Combining marks belong to the letter before them: vowels of Hindi, accents. \w has none of them.
+    """
+    marks = "".join(sign for sign in map(chr, range(MARKS_END)) if unicodedata.category(sign)[0] == "M")
+    letters = rf"\w[\w{marks}]*"
+    return re.compile(rf"{letters}(?:['\u2019]{letters})*|[^\w\s]")
 
 
 class TextEncoder:
@@ -189,7 +206,7 @@ class TextEncoder:
             elif part:
                 pieces: Iterable[str] = part
                 if self.tokenizer != "char":
-                    pieces = WORD.findall(part) if self.tokenizer == "word" else _jieba().cut(part)
+                    pieces = _word().findall(part) if self.tokenizer == "word" else _jieba().cut(part)
                 found += [piece for piece in pieces if not piece.isspace() and piece not in self.stopwords]
         return found
 

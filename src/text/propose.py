@@ -12,7 +12,7 @@ from src.preparation.proposals import Noted, Proposal, configuration, count, one
 from src.text.prepare import UNITS
 from src.text.preprocessing import INVISIBLE, MARKS, Preprocessing, TextEncoder
 from src.text.propose_classes import propose_classes
-from src.text.reading import BLANK_LINES, Unit, encoding_of, read_documents, read_text, text_files
+from src.text.reading import BLANK_LINES, Unit, cut_lines, encoding_of, read_documents, read_text, text_files
 
 VERSE_LENGTHS = (5, 7)  # as in Composition.length
 VERSE_ENDS = re.compile(r"[，。？！；：、,.?!;:/\s]+")
@@ -62,10 +62,10 @@ def propose(path: Path, target: str | None) -> Proposal:
     raw, empty = read_documents(path, encoding, unit)
     documents = [text for document in raw if (text := INVISIBLE.sub("", document).strip())]
     text = "".join(documents)
-    letters = [sign for sign in text if sign.isalpha()]
+    letters = sum(map(str.isalpha, text))
     if not letters:
         raise DataError(f"{path}: there are no letters in it")
-    chinese = sum("\u4e00" <= sign <= "\u9fff" for sign in letters) > MOSTLY * len(letters)
+    chinese = sum("\u4e00" <= sign <= "\u9fff" for sign in text) > MOSTLY * letters
     regular = sum(map(_is_regular, documents)) / len(documents)
     length = statistics.median(map(len, documents))
     findings = [
@@ -113,7 +113,7 @@ def propose(path: Path, target: str | None) -> Proposal:
 def _unit_of(files: list[Path], encoding: str | None) -> Unit:
     """Return `paragraph` if most blocks between blank lines have several lines, else `line`."""
     texts = [read_text(file, encoding).strip() for file in files if file.suffix.lower() == ".txt"]
-    blocks = [block for text in texts for block in BLANK_LINES.split("\n".join(text.splitlines()))]
+    blocks = [block for text in texts for block in BLANK_LINES.split("\n".join(cut_lines(text)))]
     several = sum("\n" in block.strip() for block in blocks)
     return "paragraph" if len(blocks) >= FEWEST_BLOCKS and several > MOSTLY * len(blocks) else "line"
 

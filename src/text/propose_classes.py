@@ -1,19 +1,25 @@
 """Propose a preparation and a network for texts with classes."""
 
+import re
+import shlex
 import statistics
 from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from src.core.errors import ConfigurationError
+from src.core.errors import ConfigurationError, DataError
 from src.preparation.proposals import Noted, Proposal, configuration, count, listed, one_cycle
 from src.text.labelled import (
     FOLDER_LABEL,
     TABLES,
+    Reading,
     class_folders,
     columns_of,
     is_text,
     labelled_files,
+    names_of,
     read_labelled,
     table_of,
 )
@@ -25,6 +31,8 @@ PARTS = {"train": "train", "test": "test"}  # the names of folders of an officia
 MOST_CLASSES = 100
 TEXTS_A_CLASS = 3  # on average, at least
 MOSTLY = 0.5
+# letters of scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Chinese
+UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
 FEW_TEXTS, MANY_TEXTS = 2000, 20_000
 TEXTS_SEEN = 80_000  # over all epochs
 RATE = 0.01
@@ -49,9 +57,13 @@ def propose_classes(path: Path, target: str | None) -> Proposal | None:
     found = _labelled(path, place, target)
     if found is None:
         return None
-    files, text, label = found
-    encoding = encoding_of(files)
-    rows, empty, unlabelled = read_labelled(place, text, label, encoding)
+    reading, text, label = found
+    unknown = None  # the texts to predict
+    if split and text is not None and label not in names_of(path / split["test"], reading):
+        unknown, split = path / split["test"], {"train": split["train"]}
+    official = "test" in split
+    encoding, untested = reading.encoding, _untested(path, split)
+    rows, empty, unlabelled = read_labelled(place, text, label, reading, untested)
     texts = [content for _, content, _ in rows]
     sizes = Counter(name for _, _, name in rows)
     length = int(statistics.median(map(len, texts)))
@@ -65,13 +77,26 @@ def propose_classes(path: Path, target: str | None) -> Proposal | None:
     if text is not None:
         prepare["text"] = Noted(text, "the column of the text")
     prepare["label"] = Noted(label, "the class" if text else "the folders are the classes")
+    if reading.header != "first":
+        why = "the first line has values, not names"
+        prepare["header"] = Noted(reading.header, f"{why}; or the list of the names")
+        findings.append(f"{why}: the columns are column_1, column_2, ...; see `header`")
+    if not reading.quotes:
+        prepare["quotes"] = Noted(False, "not all of them are in pairs: quotes are signs as others")
+        findings.append("read with `quotes: false`, since not all quotes are in pairs around a cell")
     if unlabelled:
         left_out = count(unlabelled, "text")
         prepare["missing_label"] = Noted("drop", f"leaves out {left_out}")
         findings.append(f"left out: {left_out} without a class; see `missing_label`")
+    if untested:
+        why = f"{split['test']} has no such folder"
+        prepare["drop_classes"] = Noted(untested, why)
+        findings.append(f"left out: the class {listed(untested)}: {why}; see `drop_classes`")
     prepare |= split
-    if split:
+    if official:
         findings.append(f"{split['test']} is the test set; validation texts are split off {split['train']}")
+    if unknown:
+        findings.append(f"'{unknown.name}' has no column '{label}': it is what to predict")
     if encoding is not None:
         prepare["encoding"] = Noted(encoding, "a guess: of the files that are not UTF-8")
         findings.append(f"not UTF-8; it looks like {encoding}")
@@ -81,15 +106,16 @@ def propose_classes(path: Path, target: str | None) -> Proposal | None:
     return Proposal(
         source=path.parent if path.is_file() else path,
         files=[path.name] if path.is_file() else [],
-        prepare=prepare | _tokens(texts) | (shares if split else {"test_share": 0.2, **shares}),
+        prepare=prepare | _tokens(texts) | (shares if official else {"test_share": 0.2, **shares}),
         configuration=_network(len(rows)),
         findings=findings,
-        predict="--data.input FILE" + (f" --data.encoding {encoding}" if encoding else ""),
+        predict=f"--data.input {shlex.quote(str(unknown)) if unknown else 'FILE'}"
+        + (f" --data.encoding {encoding}" if encoding else ""),
     )
 
 
-def _labelled(path: Path, place: Path, target: str | None) -> tuple[list[Path], str | None, str] | None:
-    """The labelled files, their column of texts (None for class folders), and that of the class.
+def _labelled(path: Path, place: Path, target: str | None) -> tuple[Reading, str | None, str] | None:
+    """How the files are written, their column of texts (None for class folders), and that of the class.
 
     Args:
         path: what the user named.
@@ -99,21 +125,27 @@ def _labelled(path: Path, place: Path, target: str | None) -> tuple[list[Path], 
     if folders := class_folders(place):
         if target is not None:
             raise ConfigurationError(f"--target: {place}: its folders are the classes; leave --target out")
-        return [file for folder in folders for file in folder.iterdir() if is_text(file)], None, FOLDER_LABEL
+        texts = [file for folder in folders for file in folder.iterdir() if is_text(file)]
+        return Reading(encoding_of(texts)), None, FOLDER_LABEL
     files = _tables(place)
     if not files:
         if target is not None:
             raise ConfigurationError(f"--target: {path} has no table with columns")
         return None
-    found = _columns(files[0], target, encoding_of(files))
-    return found and (files, *found)
+    reading, columns = _read_columns(files[0], Reading(encoding_of(files)))
+    if files[0].suffix.lower() in TABLES and _lacks_names(columns):
+        reading = replace(reading, header="none")
+        columns = columns_of(files[0], reading)
+    found = _columns(files[0], target, columns)
+    return found and (reading, *found)
 
 
 def _tokens(texts: list[str]) -> dict[str, Any]:
     """The keys of the tokenizer."""
-    letters = [sign for content in texts for sign in content if sign.isalpha()]
-    if sum("\u4e00" <= sign <= "\u9fff" for sign in letters) > MOSTLY * len(letters):
-        return {"tokenizer": Noted("char", "each character is a token; or jieba for words")}
+    letters = sum(sum(map(str.isalpha, content)) for content in texts)
+    unspaced = sum(len(UNSPACED.findall(content)) for content in texts)
+    if unspaced > MOSTLY * letters:
+        return {"tokenizer": Noted("char", "each character is a token; or jieba for words of Chinese")}
     return {
         "tokenizer": Noted("word", "words between spaces, and signs"),
         "lowercase": True,
@@ -161,6 +193,18 @@ def _official(path: Path) -> dict[str, str]:
     return {}
 
 
+def _untested(path: Path, split: dict[str, str]) -> list[str]:
+    """The class folders of an official split that are in the training part only, as `unsup` of aclImdb.
+
+    There are none if fewer than two classes would remain.
+    """
+    if "test" not in split:
+        return []
+    names = {part: [folder.name for folder in class_folders(path / split[part])] for part in PARTS}
+    found = [name for name in names["train"] if name not in names["test"]]
+    return found if len(names["train"]) - len(found) >= 2 else []
+
+
 def _tables(place: Path) -> list[Path]:
     """The files that may have columns."""
     if not place.is_dir():
@@ -168,9 +212,27 @@ def _tables(place: Path) -> list[Path]:
     return [file for file in sorted(place.iterdir()) if table_of(file)] and labelled_files(place)
 
 
-def _columns(path: Path, target: str | None, encoding: str | None) -> tuple[str, str] | None:
-    """The columns of text and class of a file; None if there are no such columns."""
-    rows = columns_of(path, encoding)
+def _read_columns(path: Path, reading: Reading) -> tuple[Reading, dict[str, list[str]]]:
+    """The columns of a file; its quotes are signs as others if it cannot be read otherwise."""
+    try:
+        return reading, columns_of(path, reading)
+    except DataError:
+        with suppress(DataError):
+            reading = replace(reading, quotes=False)
+            return reading, columns_of(path, reading)
+        raise
+
+
+def _lacks_names(columns: dict[str, list[str]]) -> bool:
+    """Whether the first line of a table has values: its cell in a column of few values occurs below."""
+    return any(
+        name in (values := set(cells)) and len(values) <= len(cells) / TEXTS_A_CLASS
+        for name, cells in columns.items()
+    )
+
+
+def _columns(path: Path, target: str | None, rows: dict[str, list[str]]) -> tuple[str, str] | None:
+    """The columns of text and class of a file with these columns; None if there are no such columns."""
     names = list(rows)
     if target is not None and target not in names:
         raise ConfigurationError(f"--target: {path} has no column '{target}'; it has {', '.join(names)}")

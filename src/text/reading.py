@@ -109,7 +109,7 @@ def _documents_of_file(path: Path, encoding: str | None, document: Unit) -> Iter
     if path.suffix.lower() != ".txt":
         yield from (text_of(where, entry) for where, entry in entries(path, encoding))
     elif document == "file":
-        yield "\n".join(read_text(path, encoding).splitlines())
+        yield "\n".join(cut_lines(read_text(path, encoding)))
     elif document == "line":
         yield from lines_of(path, encoding)
     else:
@@ -122,15 +122,20 @@ def _documents_of_file(path: Path, encoding: str | None, document: Unit) -> Iter
                 lines = []
 
 
+def cut_lines(text: str) -> list[str]:
+    r"""The lines of a text, cut at \n, \r\n and \r; str.splitlines also cuts at form feeds, U+2028, ..."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
 def lines_of(path: Path, encoding: str | None = None) -> Iterator[str]:
-    """The lines of a text file, one at a time, as `str.splitlines` has them.
+    """The lines of a text file, one at a time, as `cut_lines` has them.
 
     Raises:
         DataError: as `read_text`.
     """
     with opened(path, encoding) as file:
         for line in file:
-            yield from line.splitlines()
+            yield line.rstrip("\r\n")
 
 
 def opened(path: Path, encoding: str | None = None) -> TextIOWrapper:

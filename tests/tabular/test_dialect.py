@@ -111,6 +111,74 @@ def test_a_cell_without_the_unit_of_its_column_is_refused(tmp_path: Path) -> Non
         read_table(path, reading=Reading(units={"x": "%"}))
 
 
+@pytest.mark.parametrize("large", [1 << 24, 0], ids=["as a whole", "in blocks"])
+def test_a_quote_after_a_space_takes_no_rows_of_a_file_cut_by_tabs(
+    tmp_path: Path, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.tabular.reading.LARGE", large)
+    path = write(tmp_path / "rows.tsv", 'x\tkind\n1\t "a\n2\tb\n 3\t c"\nNA\td\n')
+    table = read_table(path)
+    assert table["kind"].tolist() == ['"a', "b", 'c"', "d"]
+    assert table["x"].tolist()[:3] == [1, 2, 3]
+    for size in (1, 9):
+        _, chunks = table_chunks(path, ["x"], ["kind"], ["NA"], size)
+        assert [text for chunk in chunks for text in chunk["kind"]] == ['"a', "b", 'c"', "d"]
+
+
+def test_a_file_of_which_pandas_reads_fewer_rows_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "rows.csv", "x\n1\n2\n")
+    monkeypatch.setattr("src.tabular.reading._csv_layout", lambda *_: (["x"], 3))
+    with pytest.raises(DataError, match=r"rows\.csv: 3 rows, but pandas reads 2"):
+        read_table(path)
+    _, chunks = table_chunks(path, ["x"], [], [""], 1)
+    with pytest.raises(DataError, match="3 rows, but pandas reads 2"):
+        list(chunks)
+
+
+def test_a_number_of_json_needs_no_unit_but_percent(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.json", '[{"x": 37, "y": 0.37}, {"x": "38 kg", "y": "38%"}]')
+    assert read_table(path, reading=Reading(units={"x": "kg"}))["x"].tolist() == [37, 38]
+    with pytest.raises(DataError, match=r"row 1, column 'y': '0\.37' is no number with '%'"):
+        read_table(path, reading=Reading(units={"y": "%"}))
+
+
+def test_a_cell_may_be_longer_than_pythons_limit(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", f'x,kind\n1,"{"long, " * 40_000}"\n2,short\n')
+    assert read_table(path)["kind"].map(len).tolist() == [240_000 - 1, 5]
+
+
+@pytest.mark.parametrize("large", [1 << 24, 0], ids=["as a whole", "in blocks"])
+def test_one_column_of_decimal_commas_has_no_title(
+    tmp_path: Path, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.tabular.reading.LARGE", large)
+    path = write(tmp_path / "rows.csv", "area\n" + "".join(f"{number},5\n" for number in range(9)))
+    reading = Reading(decimal=",")
+    assert cells(path, reading=reading) == {"area": [number + 0.5 for number in range(9)]}
+    _, chunks = table_chunks(path, ["area"], [], [""], 4, reading)
+    assert sum(len(chunk) for chunk in chunks) == 9
+    spaced = write(tmp_path / "spaced.csv", "area\n1 200\n1 300\n900\n1 100\n")
+    assert cells(spaced, reading=Reading(thousands=" "))["area"] == [1200, 1300, 900, 1100]
+
+
+@pytest.mark.parametrize("large", [1 << 24, 0], ids=["as a whole", "in blocks"])
+def test_quotes_may_be_signs_of_the_cells(
+    tmp_path: Path, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.tabular.reading.LARGE", large)
+    path = write(tmp_path / "rows.csv", 'x,kind\n1,"a" b\n2,5"\n\n3,"c\n')
+    with pytest.raises(
+        DataError, match=r"line 2: .* a quote may be missing; .* `reading: \{quotes: false\}`"
+    ):
+        read_table(path)
+    reading = Reading(quotes=False)
+    assert cells(path, reading=reading) == {"x": [1, 2, 3], "kind": ['"a" b', '5"', '"c']}
+    _, chunks = table_chunks(path, ["x"], ["kind"], [""], 2, reading)
+    assert [text for chunk in chunks for text in chunk["kind"]] == ['"a" b', '5"', '"c']
+
+
 def test_numbers_as_text_are_those_of_the_csv(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     numbers = [

@@ -164,12 +164,16 @@ def test_a_class_that_cannot_be_in_each_part_is_named(tmp_path: Path) -> None:
     assert parts(tmp_path, table, task="classification", drop_rare_classes=3)[40:].isna().all()
 
 
-def test_rows_of_other_times_are_no_repetition(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    table = pd.DataFrame({"x": [1, 2] * 25, "y": [1.5, 2.5] * 25, "when": range(50)})
-    parts(tmp_path, table, time="when")
+@pytest.mark.parametrize("drop", [[], ["when"]])
+def test_rows_that_repeat_a_training_row_at_another_time_are_counted(
+    drop: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = numbers(50, when=list(range(50)))
+    parts(tmp_path, table, time="when", drop=drop)
     assert "repeat a training row" not in caplog.text
-    parts(tmp_path, table, time="when", drop=["when"])
-    assert "test rows repeat a training row" in caplog.text
+    table.loc[49, ["x", "y"]] = table.loc[3, ["x", "y"]]
+    parts(tmp_path, table, time="when", drop=drop)
+    assert "1 test rows repeat a training row" in caplog.text
 
 
 def test_a_class_without_test_rows_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,9 +18,9 @@ from src.core.errors import DataError
 from src.tabular.data import load_split
 from src.tabular.dialect import Reading
 from src.tabular.model import TabularModel
-from src.tabular.predict import csv_lines, predict_rows, read_rows, write_predictions
+from src.tabular.predict import _in_memory, csv_lines, predict_rows, read_rows, write_predictions
 from src.tabular.prepare import Preparation, prepare
-from src.tabular.preprocessing import Preprocessing, Target, transform
+from src.tabular.preprocessing import Preprocessing, Target, places, transform
 from src.training.networks import MLP
 
 PREPARED = Path("data/prepared/houses")
@@ -80,6 +80,33 @@ def test_raw_rows_become_the_features_that_preparing_gave_them(
     # no target, one column more, another order
     rows = rows.assign(Extra="x")[["Kind", "Extra", "Code", "Id", "Area"]]
     assert torch.equal(features_of(write_rows(rows, name)), load_split(PREPARED, "test")[0])
+
+
+def test_the_example_of_a_request_is_read_as_the_typical_row(tmp_path: Path) -> None:
+    rows = range(60)
+    table = pd.DataFrame(
+        {
+            "share": [f"{row % 20},5%" for row in rows],
+            "size": [["S", "M", "L", "M"][row % 4] for row in rows],
+            "sold": [["yes", "no", "yes"][row % 3] for row in rows],
+            "y": [f"{row * 7 % 31},25" for row in rows],
+        }
+    )
+    table.to_csv(tmp_path / "train.csv", index=False, sep=";")
+    settings = Preparation(
+        target="y",
+        reading=Reading(decimal=",", units={"share": "%"}),
+        column_types={"size": {"kind": "ordered", "order": ["S", "M", "L"]}, "sold": "boolean"},
+    )
+    prepare(tmp_path, tmp_path / "prepared", settings)
+    learnt = Preprocessing.load(tmp_path / "prepared")
+    (row,) = _in_memory(pd.DataFrame([json.loads(json.dumps(learnt.example))]), learnt)
+    found = transform(row, learnt, Path("row"), Counter())
+    assert [column.shown(found[:, place])[0] for column, place in places(learnt.columns)] == [
+        f"{learnt.columns[0].typical:.4g}",
+        "M",
+        "yes",
+    ]
 
 
 def test_a_column_of_codes_is_read_as_text_even_where_all_look_like_numbers(houses: pd.DataFrame) -> None:

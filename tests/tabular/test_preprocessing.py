@@ -11,6 +11,7 @@ import pytest
 
 from src.core.errors import ConfigurationError, DataError, IntegrityError
 from src.tabular.columns import CategoricalColumn, Column
+from src.tabular.dialect import Reading
 from src.tabular.number_columns import NumericColumn
 from src.tabular.preprocessing import (
     Preprocessing,
@@ -35,6 +36,15 @@ def features_of(table: pd.DataFrame, learnt: Preprocessing = LEARNT) -> list[lis
 
 def test_feature_names_tell_column_and_category() -> None:
     assert LEARNT.features == ["Rooms", "Alley_Pave", "Alley_nan", "Alley_rare"]
+
+
+def test_the_cell_that_is_named_is_the_one_that_the_notation_cannot_read() -> None:
+    learnt = replace(learnt_of(ROOMS), reading=Reading(decimal=",", thousands="."))
+    table = pd.DataFrame({"Rooms": ["5.914,17", np.nan, "3,5", "three", "4"]})
+    with pytest.raises(DataError, match="row 4, column 'Rooms': 'three' is not a number"):
+        features_of(table, learnt)
+    with pytest.raises(DataError, match="row 2, column 'Rooms': '1,5' is not a number"):
+        features_of(pd.DataFrame({"Rooms": ["1.5", "1,5"]}), learnt_of(ROOMS))
 
 
 def test_numbers_are_filled_then_centered_then_scaled() -> None:

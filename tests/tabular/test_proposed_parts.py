@@ -53,6 +53,13 @@ def test_unique_numbers_with_another_name_are_features(name: str, tmp_path: Path
         ("depth", ROWS // 6, False),
         ("store_id", ROWS % 4, False),  # few places, each known when the model is used
         ("tree_id", [None, *ROWS[1:] // 6], False),
+        ("uv_index", ROWS // 6, False),
+        ("week_number", ROWS // 6, False),
+        ("floorNo", ROWS // 6, False),
+        ("no", ROWS // 6, False),
+        ("no", [f"n{row // 3}" for row in ROWS], True),
+        ("order_no", ROWS // 6, True),
+        ("customerNumber", ROWS // 6 + 1000, True),
     ],
 )
 def test_a_column_that_repeats_and_names_something_is_a_group(
@@ -119,10 +126,22 @@ def test_a_target_without_values_is_refused(tmp_path: Path) -> None:
         propose(path, None)
 
 
-def test_a_class_of_one_row_is_left_out_where_two_others_remain(tmp_path: Path) -> None:
-    found = proposal(tmp_path, {"y": ["c", *("ab"[row % 2] for row in ROWS[1:])]})
-    assert plain(found.prepare)["drop_rare_classes"] == 2
-    assert "left out: 'c': classes of one row; see `drop_rare_classes`" in found.findings
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_class_of_few_rows_is_left_out_where_two_others_remain(rows: int, tmp_path: Path) -> None:
+    found = proposal(tmp_path, {"y": [*"cc"[:rows], *("ab"[row % 2] for row in ROWS[rows:])]})
+    settings = plain(found.prepare)
+    assert settings["drop_rare_classes"] == 3
+    told = "left out: 'c': classes with fewer than 3 different rows, one for each part of the split"
+    assert any(finding.startswith(told) for finding in found.findings)
+    prepare(tmp_path, tmp_path / "prepared", Preparation(**settings))
+    assert "drop_rare_classes" not in proposal(tmp_path, {"y": [*"cc", *"a" * (len(ROWS) - 2)]}).prepare
+
+
+def test_a_class_of_two_rows_stays_beside_an_official_test_set(tmp_path: Path) -> None:
+    table = pd.DataFrame({"x": X, "y": ["c", "c", *("ab"[row % 2] for row in ROWS[2:])]})
+    for name in ("train.csv", "test.csv"):
+        table.to_csv(tmp_path / name, index=False)
+    assert "drop_rare_classes" not in propose(tmp_path, "y").prepare
 
 
 @pytest.mark.parametrize(
@@ -154,6 +173,77 @@ def test_the_folder_of_a_competition(test: str, tmp_path: Path) -> None:
     assert found.predict == f"--data.input {tmp_path / test}"
     assert prepared["prediction_columns"] == ["Id", "Fell"]
     assert f"'{test}' has no target: it is what to predict" in found.findings
+
+
+@pytest.mark.parametrize(
+    ("named", "target", "dropped"),
+    [
+        ("visits", "visits", ["members", "label"]),
+        ("felled", "label", ["members", "visits"]),
+        (None, "label", ["members", "visits"]),
+    ],
+)
+def test_columns_that_the_test_table_lacks_are_no_features(
+    named: str | None, target: str, dropped: list[str], tmp_path: Path
+) -> None:
+    made = {"members": ROWS * 7 % 11 + 0.5, "visits": ROWS * 5 % 13 + 0.5, "label": ROWS * 3 % 31 + 0.25}
+    table = pd.DataFrame({"x": X, "price": X * 2 % 7, **made})
+    table.to_csv(tmp_path / "train.csv", index=False)
+    table.drop(columns=list(made)).to_csv(tmp_path / "test.csv", index=False)
+    if named:
+        pd.DataFrame({"row": ROWS, named: 0}).to_csv(tmp_path / "submission.csv", index=False)
+    found = propose(tmp_path, None)
+    settings = plain(found.prepare)
+    assert (settings["target"], settings["drop"]) == (target, dropped)
+    names = ", ".join(map(repr, dropped))
+    assert f"left out: {names}: test.csv does not have it" in found.findings
+    prepare(tmp_path, tmp_path / "prepared", Preparation(**settings))
+
+
+def test_the_last_of_the_columns_that_the_test_table_lacks_is_a_guess(tmp_path: Path) -> None:
+    table = pd.DataFrame({"price": X, "casual": X * 2 % 7, "count": X * 3 % 5, "season": ROWS % 4})
+    table.to_csv(tmp_path / "train.csv", index=False)
+    table[["price", "season"]].to_csv(tmp_path / "test.csv", index=False)
+    assert plain(propose(tmp_path, None).prepare)["target"] == "count"
+
+
+@pytest.mark.parametrize(
+    ("first", "id", "columns"),
+    [
+        ("account", "account", ["account", "felled"]),
+        ("code_id", "code_id", ["code_id", "felled"]),  # of two ids that of the submission
+        ("ImageId", "account", ["ImageId", "felled"]),  # in no table: rows are counted
+        ("x", "account", None),
+        ("when", "account", None),
+    ],
+)
+def test_predictions_have_the_columns_of_a_submission_if_its_first_one_is_the_id(
+    first: str, id: str, columns: list[str] | None, tmp_path: Path
+) -> None:
+    when = pd.date_range("2024-01-01", periods=len(ROWS)).strftime("%Y-%m-%d")
+    table = pd.DataFrame({"account": UNIQUE, "code_id": UNIQUE[::-1], "when": when, "x": X})
+    table.assign(felled=X * 2 % 7).to_csv(tmp_path / "train.csv", index=False)
+    table.to_csv(tmp_path / "test.csv", index=False)
+    pd.DataFrame({first: ROWS, "felled": 0}).to_csv(tmp_path / "sample_submission.csv", index=False)
+    found = propose(tmp_path, None)
+    settings = plain(found.prepare)
+    assert (settings["id"], settings.get("prediction_columns")) == (id, columns)
+    told = f"the submission begins with '{first}', which is not the id here"
+    assert any(told in finding for finding in found.findings) == (columns is None)
+
+
+def test_the_target_of_files_without_headers_is_asked_for(tmp_path: Path) -> None:
+    table = pd.DataFrame({"y": X * 2 % 7 + 0.5, "x": X, "z": X * 3 % 5})
+    table.to_csv(tmp_path / "train.csv", index=False, header=False)
+    table[["x", "z"]].to_csv(tmp_path / "test.csv", index=False, header=False)
+    with pytest.raises(
+        ConfigurationError, match=r"--target: test\.csv has fewer columns.* column_1 to column_3"
+    ):
+        propose(tmp_path, None)
+    found = propose(tmp_path, "column_1")
+    settings = plain(found.prepare)
+    assert (settings["target"], settings.get("test"), settings.get("drop")) == ("column_1", None, None)
+    assert "'test.csv' has no target: it is what to predict" in found.findings
 
 
 def test_keys_that_are_often_varied_are_written_out(tmp_path: Path) -> None:
@@ -240,6 +330,17 @@ def test_a_text_among_numbers_of_any_notation_is_read_as_missing(
     del settings["missing"]
     with pytest.raises(DataError, match=rf"row 1, column 'z': .*'{mark}'"):
         prepare(tmp_path, tmp_path / "prepared", Preparation(**settings))
+
+
+def test_a_class_of_the_target_is_no_mark_of_missing_cells(tmp_path: Path) -> None:
+    y = [["died", "recovered", "unknown"][row % 3] for row in ROWS]
+    age = ["unknown" if row % 30 == 7 else row * 7 % 89 for row in ROWS]
+    with pytest.raises(DataError, match="row 8, column 'age': 'unknown' is a text among numbers"):
+        proposal(tmp_path, {"age": age, "y": y}, target="y")
+    z = ["?" if row % 30 == 7 else row * 7 % 89 for row in ROWS]
+    found = proposal(tmp_path, {"z": z, "y": y}, target="y")
+    assert plain(found.prepare)["missing"] == [*MISSING, "?"]
+    assert "3 classes ('died', 'recovered', 'unknown')" in "\n".join(found.findings)
 
 
 def test_numbers_that_are_not_finite_are_read_as_missing(tmp_path: Path) -> None:

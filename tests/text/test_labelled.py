@@ -1,5 +1,6 @@
 """Texts with classes: reading, preparation and proposals."""
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from src.core.errors import ConfigurationError, DataError
 from src.preparation.proposals import plain
 from src.text.data import LabelledData
-from src.text.labelled import read_labelled, read_plain
+from src.text.labelled import Reading, read_labelled, read_plain
 from src.text.prepare import Preparation, prepare
 from src.text.preprocessing import EOS, Preprocessing, TextEncoder
 from src.text.propose import propose
@@ -56,6 +57,18 @@ def test_a_table_of_texts(name: str, content: str | bytes, tmp_path: Path) -> No
     rows, empty, unlabelled = read_labelled(written(tmp_path / name, content), "text", "kind")
     assert [row[1:] for row in rows] == [("good, cheap", "yes"), ("two\nlines", "no")]
     assert (empty, unlabelled) == (1, 0)
+
+
+def test_a_text_may_be_longer_than_pythons_limit_of_a_cell(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", f'text,kind\n"{"long, " * 40_000}",yes\n')
+    ((_, text, _),), *_ = read_labelled(path, "text", "kind")
+    assert len(text) == 240_000 - 1
+    usual = csv.field_size_limit(1000)
+    try:
+        with pytest.raises(DataError, match="line 2: a cell has more than 16,777,216 characters"):
+            read_labelled(path, "text", "kind")
+    finally:
+        csv.field_size_limit(usual)
 
 
 def test_json_objects(tmp_path: Path) -> None:
@@ -108,6 +121,9 @@ def test_errors_of_tables(
 def test_texts_to_predict(tmp_path: Path) -> None:
     lines = written(tmp_path / "a.txt", "one\n\n two \n")
     assert read_plain(lines, None) == [("1", "one"), ("3", "two")]
+    ends = written(tmp_path / "ends.txt", "one\u2028two\x85three\x0cfour\r\nfive\rsix\n\nseven")
+    shown = [("1", "one\u2028two\x85three\x0cfour"), ("2", "five"), ("3", "six"), ("5", "seven")]
+    assert read_plain(ends, None) == shown
     table = written(tmp_path / "a.csv", "kind,text\n,one\nx,\n")
     assert read_plain(table, "text") == [("1", "one"), ("2", "")]
     assert read_plain(labelled(tmp_path / "all", texts=["b"]) / "texts", None) == [("000.txt", "b")]
@@ -122,6 +138,21 @@ def test_words_between_spaces() -> None:
     encoder = TextEncoder(Preprocessing(tokenizer="word", lowercase=True))
     found = encoder.tokens(encoder.clean("Don\u2019t say NO: it's 9.5!"))
     assert found == ["don\u2019t", "say", "no", ":", "it's", "9", ".", "5", "!"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("\u0939\u093f\u0928\u094d\u0926\u0940 \u092e\u0947\u0902!", 3),  # Hindi: two words and a sign
+        ("\u0643\u0650\u062a\u064e\u0627\u0628\u064c", 1),  # vocalised Arabic
+        ("cafe\u0301s d\u2019e\u0301te\u0301", 2),  # accents as characters of their own
+        ("\u0301 a", 2),  # a mark without a letter
+    ],
+)
+def test_combining_marks_belong_to_their_word(text: str, words: int) -> None:
+    tokens = TextEncoder(Preprocessing(tokenizer="word")).tokens(text)
+    assert len(tokens) == words
+    assert "".join(tokens) == text.replace(" ", "")
 
 
 def test_documents_classes_and_shares(tmp_path: Path) -> None:
@@ -246,6 +277,16 @@ def test_a_table_with_classes_is_classified(tmp_path: Path) -> None:
     assert proposal.findings[1] == "50.0% are 'no', 50.0% 'yes'"
 
 
+@pytest.mark.parametrize(
+    ("form", "tokenizer"),
+    [("とてもよいほん{}", "char"), ("\u0e14\u0e35\u0e21\u0e32\u0e01 {}", "char"), ("отлично {}", "word")],
+)
+def test_scripts_without_spaces_are_cut_into_characters(form: str, tokenizer: str, tmp_path: Path) -> None:
+    rows = [f"{form.format(i)},{'yes' if i % 2 else 'no'}" for i in range(12)]
+    proposal = propose(table(tmp_path / "a.csv", "text,label", rows), None)
+    assert plain(proposal.prepare)["tokenizer"] == tokenizer
+
+
 def test_the_class_that_is_named(tmp_path: Path) -> None:
     rows = [f"好看的书{i},{'甲' if i % 2 else '乙'},{'丙' if i % 3 else '丁'}" for i in range(12)]
     path = table(tmp_path / "a.csv", "内容,种,类", rows)
@@ -265,7 +306,7 @@ def test_the_command_of_predict_has_the_encoding(tmp_path: Path) -> None:
     proposal = propose(path, None)
     assert proposal.predict == "--data.input FILE --data.encoding gb18030"
     with pytest.raises(DataError, match=r"or for predict --data\.encoding=gb18030"):
-        read_plain(path, "评论", None)
+        read_plain(path, "评论")
 
 
 def test_the_class_of_json_objects_is_asked_for(tmp_path: Path) -> None:
@@ -285,6 +326,91 @@ def test_folders_of_an_official_split(tmp_path: Path) -> None:
     assert (settings["label"], settings["train"], settings["test"]) == ("label", "train", "test")
     assert "test_share" not in settings
     prepare(tmp_path, tmp_path / "out", Preparation(**settings))
+
+
+@pytest.mark.parametrize("has_class", [False, True])
+def test_a_test_file_without_classes_is_what_to_predict(has_class: bool, tmp_path: Path) -> None:
+    rows = [f"{i},{text},{'yes' if i % 2 else 'no'}" for i, text in enumerate(texts_of("This is", 12))]
+    table(tmp_path / "train.csv", "id,text,target", rows)
+    if has_class:
+        table(tmp_path / "test.csv", "id,text,target", ["1,one thing,yes", "2,another,no"])
+    else:
+        table(tmp_path / "test.csv", "id,text", ["1,one thing", "2,another"])
+    proposal = propose(tmp_path, None)
+    settings = plain(proposal.prepare)
+    assert (settings["train"], settings.get("test")) == ("train.csv", "test.csv" if has_class else None)
+    assert ("test_share" in settings) != has_class
+    assert (proposal.predict == f"--data.input {tmp_path / 'test.csv'}") != has_class
+    told = "'test.csv' has no column 'target': it is what to predict"
+    assert (told in proposal.findings) != has_class
+    prepare(tmp_path, tmp_path / "out", Preparation(**settings))
+
+
+def test_a_class_folder_that_the_test_set_lacks_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for part in ("train", "test"):
+        labelled(tmp_path / "raw" / part, pos=texts_of(f"good {part}"), neg=texts_of(f"bad {part}"))
+    labelled(tmp_path / "raw" / "train", unsup=texts_of("any"))
+    proposal = propose(tmp_path / "raw", None)
+    settings = plain(proposal.prepare)
+    assert settings["drop_classes"] == ["unsup"]
+    assert "left out: the class 'unsup': test has no such folder; see `drop_classes`" in proposal.findings
+    assert "20 texts" in proposal.findings[0]
+    prepare(tmp_path / "raw", tmp_path / "out", Preparation(**settings))
+    assert LabelledData(tmp_path / "out").preprocessing.labels.classes == ["neg", "pos"]
+    assert "no test text" not in caplog.text
+    del settings["drop_classes"]
+    prepare(tmp_path / "raw", tmp_path / "out", Preparation(**settings))
+    assert "no test text has the class 'unsup'" in caplog.text
+
+
+def test_a_class_of_a_table_can_be_left_out(tmp_path: Path) -> None:
+    rows = [f"{text},{name}" for name in ("good", "bad", "mixed") for text in texts_of(name)]
+    table(tmp_path / "raw" / "a.csv", "text,label", rows)
+    settings = Preparation(label="label", text="text", tokenizer="word", drop_classes=["mixed"])
+    prepare(tmp_path / "raw", tmp_path / "out", settings)
+    learnt = Preprocessing.load(tmp_path / "out")
+    assert learnt.labels is not None
+    assert learnt.labels.classes == ["bad", "good"]
+    assert "mixed" not in learnt.vocabulary
+
+
+def test_a_table_without_a_header_loses_no_row(tmp_path: Path) -> None:
+    rows = [f'"{i % 4 + 1}","Title {i}","The {WORDS[i % 10]} long description {i}"' for i in range(40)]
+    path = written(tmp_path / "raw" / "train.csv", "\n".join(rows) + "\n")
+    proposal = propose(path, None)
+    settings = plain(proposal.prepare)
+    assert (settings["header"], settings["label"], settings["text"]) == ("none", "column_1", "column_3")
+    assert "40 texts" in proposal.findings[0]
+    assert any("the first line has values, not names" in finding for finding in proposal.findings)
+    prepare(path.parent, tmp_path / "out", Preparation(**settings))
+    labels = Preprocessing.load(tmp_path / "out").labels
+    assert labels is not None
+    assert (labels.classes, labels.header) == (["1", "2", "3", "4"], "none")
+    assert len((tmp_path / "out" / "split.csv").read_text(encoding="utf-8").splitlines()) == 41
+    assert len(read_plain(path, labels.text, Reading(header=labels.header))) == 40
+    named = replace(Preparation(**settings), header=["kind", "title", "text"], label="kind", text="text")
+    prepare(path.parent, tmp_path / "named", named)
+    with pytest.raises(DataError, match="line 1: 3 fields, expected 2 as in `header`"):
+        read_labelled(path, "text", "kind", Reading(header=["kind", "text"]))
+
+
+def test_quotes_may_be_signs_of_the_texts(tmp_path: Path) -> None:
+    rows = [f'{"spam" if i % 3 else "ham"}\t"{WORDS[i % 10]} is what {i} said' for i in range(29)]
+    path = written(tmp_path / "raw" / "sms.tsv", "\n".join(rows) + "\n")
+    with pytest.raises(DataError, match=r"line .*a quote may be missing; .* set `quotes: false`"):
+        read_labelled(path, "column_2", "column_1", Reading(header="none"))
+    proposal = propose(path, None)
+    settings = plain(proposal.prepare)
+    assert (settings["quotes"], settings["header"], settings["label"]) == (False, "none", "column_1")
+    assert "29 texts" in proposal.findings[0]
+    prepare(path.parent, tmp_path / "out", Preparation(**settings))
+    labels = Preprocessing.load(tmp_path / "out").labels
+    assert labels is not None
+    texts = read_plain(path, labels.text, Reading(header=labels.header, quotes=labels.quotes))
+    assert texts[0] == ("1", '"one is what 0 said')
+    assert len(texts) == 29
 
 
 def test_json_without_classes_stays_what_it_was(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Proposals for new texts."""
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from src.preparation.proposals import Proposal, plain
 from src.text.propose import propose
+from src.text.propose_classes import _tokens
 
 POEMS = ["床前明月光，疑是地上霜。", "白日依山尽，黄河入海流。", "千山鸟飞绝，万径人踪灭。"]
 TRADITIONAL = ["春眠不覺曉，處處聞啼鳥。", "國破山河在，城春草木深。", "紅豆生南國；春來發幾枝。"]
@@ -62,6 +64,17 @@ def test_more_poems_have_larger_batches(poems: int, batch_size: int, epochs: int
     configuration = plain(proposed(tmp_path, POEMS * (poems // 3)).configuration)
     assert configuration["data"]["init_args"]["batch_size"] == batch_size
     assert configuration["trainer"] == {"max_epochs": epochs, "gradient_clip_val": 1}
+
+
+def test_letters_are_counted_without_a_list_of_them() -> None:
+    text = "a word " * 1000
+    texts = [text] * 100  # 500,000 letters of one text in memory
+    tracemalloc.start()
+    try:
+        assert plain(_tokens(texts))["tokenizer"] == "word"
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_all_files_of_a_folder_are_read(tmp_path: Path) -> None:

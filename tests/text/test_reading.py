@@ -12,7 +12,7 @@ from src.text.compose import Composition, as_prepared
 from src.text.prepare import Preparation, prepare
 from src.text.preprocessing import SPECIAL, Preprocessing, TextEncoder
 from src.text.propose import propose
-from src.text.reading import read_documents, read_text
+from src.text.reading import Unit, read_documents, read_text
 
 POEMS = ["床前明月光，疑是地上霜。", "白日依山尽，黄河入海流。", "千山鸟飞绝，万径人踪灭。"]
 
@@ -49,6 +49,14 @@ def test_the_unit_of_a_document_is_a_line_a_paragraph_or_a_file(tmp_path: Path) 
     assert read_documents(path) == (["一，", "二。", "三，", "四。"], 2)
     assert read_documents(path, document="paragraph") == (["一，\n二。", "三，\n四。"], 0)
     assert [len(text.split()) for text in read_documents(path, document="file")[0]] == [4]
+
+
+@pytest.mark.parametrize("document", ["line", "paragraph"])
+def test_lines_end_where_editors_end_them(document: Unit, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("one\u2028two\x85three\x0cfour\r\n\r\nfive\r\rsix\n".encode())
+    documents, _ = read_documents(path, document=document)
+    assert documents == ["one\u2028two\x85three\x0cfour", "five", "six"]
 
 
 def test_lines_of_json_are_documents(tmp_path: Path) -> None:
