@@ -19,6 +19,7 @@ from jsonargparse import auto_cli
 
 from pipelines.parameters import checked, kind_of, task_section
 from src.core.atomic import written_whole
+from src.core.csv_cells import LONGEST_CELL
 from src.core.digests import content_digest, file_digest, folder_digest
 from src.core.errors import ConfigurationError, DataError, IntegrityError, ResourceError, exit_with_message
 from src.core.outputs import check_source, require_ours
@@ -328,6 +329,7 @@ def _description(path: Path) -> dict[str, Any]:
         return {"sha256": folder_digest(path), "bytes": size, "files": len(files)}
     description: dict[str, Any] = {"sha256": file_digest(path), "bytes": path.stat().st_size}
     if path.suffix == ".csv":
+        csv.field_size_limit(LONGEST_CELL)  # as of the preparation
         # a cell may be too long for the reader, or be never closed
         with suppress(csv.Error), path.open(encoding="utf-8", errors="replace", newline="") as file:
             description["rows"] = max(sum(1 for _ in csv.reader(file)) - 1, 0)

@@ -21,6 +21,7 @@ from torchvision.datasets import FashionMNIST
 from pipelines import fetch as stage
 from pipelines.fetch import fetch
 from pipelines.parameters import kind_of
+from src.core.csv_cells import LONGEST_CELL
 from src.core.errors import ConfigurationError, DataError, IntegrityError, ResourceError, reported_error
 
 ROOT = Path(__file__).parents[2]
@@ -650,5 +651,5 @@ def test_dvc_leaves_what_lies_in_the_raw_folder(
 
 def test_a_csv_file_that_python_cannot_read_has_no_number_of_rows(tmp_path: Path) -> None:
     path = tmp_path / "long.csv"
-    path.write_text('a\n"' + "x" * 200_000 + '"\n')
+    path.write_text('a\n"' + "x" * (LONGEST_CELL + 1) + '"\n')
     assert stage._description(path).keys() == {"sha256", "bytes"}
