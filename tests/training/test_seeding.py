@@ -19,6 +19,7 @@ from src.training.exactness import Exactness
 from src.training.gradient_norms import GradientNorms
 from src.training.seeding import SeededLoader, seed_everything
 from src.training.stored import DurableCheckpointIO
+from tests.support import PowerFailureError
 from tests.training.ordinary import (
     GAN,
     Autoencoder,
@@ -35,10 +36,6 @@ from tests.training.ordinary import (
 )
 
 EPOCHS = 4
-
-
-class PowerFailureError(Exception):
-    pass
 
 
 class FailIn(lightning.Callback):
