@@ -10,19 +10,14 @@ size. The folder of temporary files needs three times the size of the text.
 
 import json
 import os
-import resource
-import subprocess
-import sys
 import tempfile
-import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from jsonargparse import auto_cli
 
-from benchmarks.large_table import memory_of
+from benchmarks.timing import Usage, watched
 
 SENTENCES = Path("data/samples/words")
 PREPARE = """
@@ -51,19 +46,10 @@ def write_corpus(path: Path, megabytes: int) -> None:
             file.write(lines)
 
 
-def processes_of(process: int) -> list[int]:
-    """A process and those that it has started, directly or not."""
-    found = [process]
-    for each in found:
-        for path in Path(f"/proc/{each}/task").glob("*/children"):
-            found += map(int, path.read_text().split())
-    return found
-
-
 def measured(
     raw: Path, prepared: Path, settings: dict[str, object], kind: str = "text", **environment: str
-) -> tuple[float, float, float]:
-    """Prepare in a process of its own: its seconds, CPU seconds, and the largest memory in MiB.
+) -> Usage:
+    """Prepare in a process of its own; the memory is that of all its processes together.
 
     Args:
         raw: the folder of raw files.
@@ -74,22 +60,11 @@ def measured(
     """
     program = raw.parent / "prepare_corpus.py"
     program.write_text(PREPARE.format(kind=kind), encoding="utf-8")
-    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    process = subprocess.Popen(
-        [sys.executable, str(program), str(raw), str(prepared), json.dumps(settings)],
+    return watched(
+        [str(program), str(raw), str(prepared), json.dumps(settings)],
+        helpers=True,
         env=os.environ | {"PYTHONPATH": str(Path.cwd())} | environment,
-        stdout=subprocess.DEVNULL,
     )
-    most = 0
-    while process.poll() is None:
-        with suppress(OSError):  # one has just ended
-            most = max(most, sum(memory_of(each).get("RssAnon", 0) for each in processes_of(process.pid)))
-        time.sleep(0.05)
-    if process.returncode:
-        sys.exit(f"prepare: exit code {process.returncode}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return time.perf_counter() - start, cpu, most / 1024
 
 
 def run(megabytes: list[int] | None = None, tokenizer: Literal["jieba", "char", "word"] = "jieba") -> None:
@@ -106,11 +81,12 @@ def run(megabytes: list[int] | None = None, tokenizer: Literal["jieba", "char", 
             raw = Path(name, "raw")
             raw.mkdir()
             write_corpus(raw / "corpus.txt", size)
-            seconds, cpu, memory = measured(raw, Path(name, "prepared"), settings)
-        more = f", {(memory - before[1]) / (size - before[0]):.2f} MiB more a MB" if before else ""
-        before = (size, memory)
+            used = measured(raw, Path(name, "prepared"), settings)
+        more = f", {(used.allocated - before[1]) / (size - before[0]):.2f} MiB more a MB" if before else ""
+        before = (size, used.allocated)
         print(
-            f"{tokenizer} {size:,} MB: {seconds:.1f} s, CPU {cpu / size:.2f} s a MB, {memory:,.0f} MiB{more}",
+            f"{tokenizer} {size:,} MB: {used.seconds:.1f} s, CPU {used.cpu / size:.2f} s a MB, "
+            f"{used.allocated:,.0f} MiB{more}",
             flush=True,
         )
 

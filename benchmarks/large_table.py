@@ -11,17 +11,13 @@ import json
 import os
 import resource
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import NamedTuple
 
 import yaml
 from jsonargparse import auto_cli
 
-from benchmarks.timing import write_sample
+from benchmarks.timing import Usage, watched, write_sample
 
 COMMANDS = {
     "fetch": "pipelines.fetch house_prices",
@@ -68,15 +64,6 @@ def run(rows: int = 9_000_000, limit: int = 2048) -> None:
                 print(f"features are {dense / (limit << 20):.1f} times the limit", flush=True)
 
 
-class Usage(NamedTuple):
-    """Seconds, CPU seconds, and the largest allocated and resident memory of a command in MiB."""
-
-    seconds: float
-    cpu: float
-    allocated: float
-    resident: float
-
-
 def usage_of(arguments: list[str], folder: Path, limit: int | None = None) -> Usage:
     """Run `python -m ...` in a folder, of this project's code, and measure it.
 
@@ -91,35 +78,12 @@ def usage_of(arguments: list[str], folder: Path, limit: int | None = None) -> Us
         "MIMALLOC_ARENA_RESERVE": "64MiB",  # pyarrow's allocator reserves a GiB of addresses, which count
     }
     most = resource.RLIM_INFINITY if limit is None else limit << 20
-    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    process = subprocess.Popen(
-        [sys.executable, "-m", *arguments],
+    return watched(
+        ["-m", *arguments],
         cwd=folder,
         env=environment,
-        stdout=subprocess.DEVNULL,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (most, most)),
     )
-    allocated = resident = 0
-    while process.poll() is None:
-        memory = memory_of(process.pid)
-        allocated = max(allocated, memory.get("RssAnon", 0))
-        resident = max(resident, memory.get("VmHWM", 0))
-        time.sleep(0.05)
-    if process.returncode:
-        sys.exit(f"{' '.join(arguments)}: exit code {process.returncode}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Usage(time.perf_counter() - start, cpu, allocated / 1024, resident / 1024)
-
-
-def memory_of(process: int) -> dict[str, int]:
-    """The memory of a process in KiB, by the name of Linux; empty when it has ended."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return {}
-    fields = [line.split() for line in lines if line.endswith("kB")]
-    return {field[0].rstrip(":"): int(field[1]) for field in fields}
 
 
 if __name__ == "__main__":

@@ -35,12 +35,13 @@ def run(parts: int = 8, rows: int = 250_000, processes: list[int] | None = None)
         first: tuple[float, str] | None = None
         for number in processes or [1, 2, 8]:
             prepared = Path(name, f"prepared_{number}")
-            seconds, cpu, memory = measured(raw, prepared, settings, "tabular", PYTHON_CPU_COUNT=str(number))
+            used = measured(raw, prepared, settings, "tabular", PYTHON_CPU_COUNT=str(number))
             digest = file_digest(prepared / "manifest.json")
-            first = first or (cpu, digest)
+            first = first or (used.cpu, digest)
             print(
-                f"{number} processes: {seconds:6.1f} s  CPU {cpu:6.1f} s, {cpu / first[0]:.2f} times  "
-                f"{memory:6,.0f} MiB  the same bytes: {digest == first[1]}",
+                f"{number} processes: {used.seconds:6.1f} s  CPU {used.cpu:6.1f} s, "
+                f"{used.cpu / first[0]:.2f} times  {used.allocated:6,.0f} MiB  "
+                f"the same bytes: {digest == first[1]}",
                 flush=True,
             )
 

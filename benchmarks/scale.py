@@ -18,9 +18,9 @@ import yaml
 from jsonargparse import auto_cli
 
 from benchmarks.corpus import write_corpus
-from benchmarks.large_table import Usage, usage_of
+from benchmarks.large_table import usage_of
 from benchmarks.pictures import make_photographs
-from benchmarks.timing import write_sample
+from benchmarks.timing import Usage, write_sample
 
 Part = Literal["rows", "columns", "pictures", "bytes"]
 TABLE = {

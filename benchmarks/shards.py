@@ -30,7 +30,7 @@ EPOCH = """
 import json, os, sys, time
 from pathlib import Path
 import numpy as np, torch
-from benchmarks.large_table import memory_of
+from benchmarks.timing import memory_of
 from src.core.shards import read_shards
 from src.text.data import DocumentBatches
 from src.training.loading import SHARDS_AT_ONCE, Batches, Blocks

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
+
 from src.cli import LockstepCLI, main
 
 MEASURE = """
@@ -26,12 +28,17 @@ print(time.perf_counter() - start, peak, used.ru_utime + used.ru_stime)
 """
 
 
+def _cpu_of_children() -> float:
+    """The CPU seconds (user and system) of all processes that this one started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def cpu_seconds(*arguments: str, cwd: Path | None = None) -> float:
     """The CPU time (user and system) of `python ...` and its child processes."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = _cpu_of_children()
     subprocess.run([sys.executable, *arguments], cwd=cwd, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return _cpu_of_children() - before
 
 
 def alternate(processes: Mapping[str, "subprocess.Popen[str]"], rounds: int) -> dict[str, list[str]]:
@@ -119,3 +126,44 @@ def measured(code: str, folder: Path) -> Measured:
     )
     seconds, kibibytes, cpu = map(float, answer.stdout.split()[-3:])
     return Measured(seconds, kibibytes / 1024, cpu)
+
+
+class Usage(NamedTuple):
+    """Seconds, CPU seconds, and the largest allocated and resident memory of a command in MiB."""
+
+    seconds: float
+    cpu: float
+    allocated: float
+    resident: float
+
+
+def watched(arguments: list[str], helpers: bool = False, **options: Any) -> Usage:
+    """Run `python ...`, and look at its memory 20 times a second.
+
+    Args:
+        arguments: of Python.
+        helpers: whether the allocated memory is that of the process and those that it starts, or its own.
+        **options: of Popen.
+    """
+    start, before = time.perf_counter(), _cpu_of_children()
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, **options)
+    allocated = resident = 0
+    while process.poll() is None:
+        started = psutil.Process(process.pid).children(recursive=True) if helpers else []
+        memory = [memory_of(number) for number in (process.pid, *(each.pid for each in started))]
+        allocated = max(allocated, sum(each.get("RssAnon", 0) for each in memory))
+        resident = max(resident, memory[0].get("VmHWM", 0))
+        time.sleep(0.05)
+    if process.returncode:
+        sys.exit(f"{' '.join(arguments)}: exit code {process.returncode}")
+    return Usage(time.perf_counter() - start, _cpu_of_children() - before, allocated / 1024, resident / 1024)
+
+
+def memory_of(process: int) -> dict[str, int]:
+    """The memory of a process in KiB, by the name of Linux; empty when it has ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    fields = [line.split() for line in lines if line.endswith("kB")]
+    return {field[0].rstrip(":"): int(field[1]) for field in fields}

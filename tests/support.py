@@ -1,13 +1,19 @@
-"""What several tests do: call a command line in this process, and read whole folders."""
+"""What several tests do: call a command line in this process, cut a training off, read whole folders."""
 
+import itertools
+import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from src.cli import main
 from src.core.errors import exit_with_message
@@ -27,6 +33,44 @@ def cli(*arguments: str) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["src.cli", *arguments])
         return ended(main)
+
+
+class PowerFailureError(Exception):
+    pass
+
+
+@contextmanager
+def power_failure(model: type[Any], steps: int | None) -> Iterator["itertools.count[int]"]:
+    """Let a training fail within the step after the first `steps`, or not at all where that is None.
+
+    Yields:
+        A counter, whose next number is that of the steps so far.
+    """
+    step, count = model.training_step, itertools.count()
+
+    def counted(self: Any, *arguments: Any) -> Any:
+        if next(count) == steps:
+            raise PowerFailureError
+        return step(self, *arguments)
+
+    with mock.patch.object(model, "training_step", counted):
+        yield count
+
+
+def require_same_weights(model: type[Any], steps: int) -> dict[str, torch.Tensor]:
+    """Train by mine.yaml at once, and with a power failure after some steps; the weights, which are equal."""
+    weights = []
+    for failure in (None, steps):
+        for folder in ("models", "runs"):
+            shutil.rmtree(folder, ignore_errors=True)
+        if failure is not None:
+            with power_failure(model, failure), pytest.raises(PowerFailureError):
+                cli("fit", "--config=mine.yaml")
+        assert cli("fit", "--config=mine.yaml") == 0
+        weights.append(load_file("models/mine/model.safetensors"))
+    whole, resumed = weights
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    return whole
 
 
 def contents(*folders: Path) -> dict[str, bytes]:

@@ -28,7 +28,7 @@ from lightning import Trainer
 
 from src.tabular.model import TabularModel
 from src.training.checkpoint import ResumableCheckpoint
-from tests.support import cli, contents
+from tests.support import PowerFailureError, cli, contents
 
 pytestmark = [pytest.mark.tasks("house_prices"), pytest.mark.usefixtures("settings_of_the_process")]
 
@@ -81,10 +81,6 @@ def project(workspace: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.
     folder = workspace(tmp_path / "project", TASK)
     monkeypatch.chdir(folder)
     return folder
-
-
-class PowerFailureError(Exception):
-    pass
 
 
 def steps(epochs: int) -> int:

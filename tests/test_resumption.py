@@ -1,7 +1,6 @@
 """A training of each task that is interrupted in its third epoch ends with the weights of a whole one."""
 
 import importlib
-import itertools
 import json
 import shutil
 import sys
@@ -13,6 +12,7 @@ import pytest
 import yaml
 
 from src.cli import main
+from tests.support import PowerFailureError, power_failure
 
 TASKS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8"))["tasks"]
 STEPS = 6
@@ -49,29 +49,13 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
-class PowerFailureError(Exception):
-    pass
-
-
 def fit(task: str, last_step: int | None, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, int]:
     """Train, or fail after `last_step` steps; the manifest of the bundle and the number of steps."""
     monkeypatch.setattr(sys, "argv", ["src.cli", "fit", "--config", f"configs/{task}.yaml"])
     module, _, name = configuration(task)["model"]["class_path"].rpartition(".")
-    model = getattr(importlib.import_module(module), name)
-    step, count = model.training_step, itertools.count()
-    done = 0
-
-    def counted(self: Any, *arguments: Any) -> Any:
-        nonlocal done
-        if next(count) == last_step:
-            raise PowerFailureError
-        done += 1
-        return step(self, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(model, "training_step", counted)
+    with power_failure(getattr(importlib.import_module(module), name), last_step) as count:
         main()
-    return json.loads(Path("models", task, "manifest.json").read_text(encoding="utf-8")), done
+    return json.loads(Path("models", task, "manifest.json").read_text(encoding="utf-8")), next(count)
 
 
 def configuration(task: str) -> Any:

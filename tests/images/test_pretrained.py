@@ -1,7 +1,6 @@
 """A small network of torchvision is trained further, from weights that the test makes."""
 
 import functools
-import itertools
 import json
 import shutil
 from pathlib import Path
@@ -24,14 +23,10 @@ from src.images.prepare import Preparation, prepare
 from src.images.preprocessing import Preprocessing
 from src.images.pretrained import load_pretrained, read_weights
 from src.training.freezing import Frozen, head_of
-from tests.support import cli
+from tests.support import PowerFailureError, cli, power_failure
 
 NAME = "shufflenet_v2_x0_5"
 PREPARED = Path("data/prepared/photos")
-
-
-class PowerFailureError(Exception):
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -200,18 +195,10 @@ def configuration(**model: Any) -> dict[str, Any]:
     }
 
 
-def trained(last_step: int | None, monkeypatch: pytest.MonkeyPatch, **model: Any) -> Any:
+def trained(last_step: int | None, **model: Any) -> Any:
     """Train, or fail after `last_step` steps: the files of the bundle with their digests."""
     Path("config.yaml").write_text(yaml.safe_dump(configuration(**model)), encoding="utf-8")
-    step, count = ImageModel.training_step, itertools.count()
-
-    def counted(self: Any, *arguments: Any) -> Any:
-        if next(count) == last_step:
-            raise PowerFailureError
-        return step(self, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ImageModel, "training_step", counted)
+    with power_failure(ImageModel, last_step):
         assert cli("fit", "--config", "config.yaml") == 0
     return json.loads(Path("models/photos/manifest.json").read_text(encoding="utf-8"))
 
@@ -219,38 +206,36 @@ def trained(last_step: int | None, monkeypatch: pytest.MonkeyPatch, **model: Any
 # 2 steps an epoch: in epoch 0, at the unfreezing of epoch 2, after it
 @pytest.mark.usefixtures("photos", "settings_of_the_process")
 @pytest.mark.parametrize("last_step", [3, 4, 7])
-def test_a_training_that_was_killed_around_the_unfreezing_ends_with_the_same_weights(
-    last_step: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_training_that_was_killed_around_the_unfreezing_ends_with_the_same_weights(last_step: int) -> None:
     settings = {
         "freeze": "body",
         "unfreeze_at": 2,
         "class_weights": "auto",
         "parameter_groups": [{"pattern": r"network\.fc", "lr": 0.05}],
     }
-    expected = trained(None, monkeypatch, **settings)
+    expected = trained(None, **settings)
     shutil.rmtree("models")
     shutil.rmtree("runs")
     with pytest.raises(PowerFailureError):
-        trained(last_step, monkeypatch, **settings)
-    assert trained(None, monkeypatch, **settings) == expected
+        trained(last_step, **settings)
+    assert trained(None, **settings) == expected
 
 
 @pytest.mark.usefixtures("photos", "settings_of_the_process")
 def test_features_of_a_frozen_body_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     settings: dict[str, Any] = {"freeze": "body", "augmentation": None}
-    expected = trained(None, monkeypatch, **settings)
+    expected = trained(None, **settings)
     with_features = load_file("models/photos/model.safetensors")
     shutil.rmtree("models")
     shutil.rmtree("runs")
     with pytest.raises(PowerFailureError):
-        trained(5, monkeypatch, **settings)
-    assert trained(None, monkeypatch, **settings) == expected
+        trained(5, **settings)
+    assert trained(None, **settings) == expected
     shutil.rmtree("models")
     shutil.rmtree("runs")
     with monkeypatch.context() as patch:
         patch.setattr(ImageModel, "features_of", lambda self, images: images)
-        trained(None, monkeypatch, **settings)
+        trained(None, **settings)
     for name, value in load_file("models/photos/model.safetensors").items():
         assert torch.allclose(value, with_features[name], rtol=1e-3, atol=1e-5), name
 
@@ -281,9 +266,9 @@ def test_features_are_those_before_the_last_layer_where_it_alone_is_trained() ->
 
 @pytest.mark.usefixtures("photos", "settings_of_the_process")
 def test_a_frozen_body_is_that_of_the_file_and_the_bundle_needs_none(
-    monkeypatch: pytest.MonkeyPatch, published: dict[str, torch.Tensor]
+    published: dict[str, torch.Tensor],
 ) -> None:
-    trained(None, monkeypatch, freeze="body", class_weights="auto")
+    trained(None, freeze="body", class_weights="auto")
     weights = load_file("models/photos/model.safetensors")
     counts = np.bincount(np.load(PREPARED / "train_target.npy"))
     assert weights["class_weights"].tolist() == pytest.approx(counts.sum() / (2 * counts))

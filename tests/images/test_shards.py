@@ -1,6 +1,5 @@
 """Pictures in shards, here and in another folder."""
 
-import itertools
 import json
 import shutil
 from pathlib import Path
@@ -17,15 +16,11 @@ from src.core.errors import ConfigurationError
 from src.images.data import ImageData, load_split
 from src.images.model import ImageModel
 from src.images.prepare import Preparation, prepare
-from tests.support import cli
+from tests.support import PowerFailureError, cli, power_failure
 
 PREPARED = Path("data/prepared/photos")
 IMAGES = "train_images.npy"
 REMOTE = ("--data.remote.address=store", "--data.remote.cache=cache", "--data.remote.cache_bytes=1536")
-
-
-class PowerFailureError(Exception):
-    pass
 
 
 @pytest.fixture(autouse=True)
@@ -66,15 +61,7 @@ def configuration(**data: Any) -> dict[str, Any]:
 def trained(*options: str, last_step: int | None = None) -> tuple[dict[str, Any], list[str]]:
     """Train, or fail after `last_step` steps: the manifest of the bundle, and the names of runs."""
     Path("config.yaml").write_text(yaml.safe_dump(configuration()), encoding="utf-8")
-    step, count = ImageModel.training_step, itertools.count()
-
-    def counted(self: Any, *arguments: Any) -> Any:
-        if next(count) == last_step:
-            raise PowerFailureError
-        return step(self, *arguments)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ImageModel, "training_step", counted)
+    with power_failure(ImageModel, last_step):
         assert cli("fit", "--config", "config.yaml", *options) == 0
     manifest = json.loads(Path("models/photos/manifest.json").read_text(encoding="utf-8"))
     return manifest, sorted(path.name for path in Path("runs/photos").iterdir() if path.is_dir())

@@ -1,4 +1,3 @@
-import itertools
 import json
 import math
 import shutil
@@ -28,6 +27,7 @@ from src.tabular.ensemble import (
 from src.tabular.number_columns import NumericColumn
 from src.tabular.prepare import Preparation, prepare
 from src.tabular.preprocessing import Preprocessing, Target
+from tests.support import PowerFailureError, power_failure
 
 PREPARED = Path("data/prepared/houses")
 COLUMNS: list[Column] = [
@@ -265,24 +265,12 @@ model:
 """
 
 
-class PowerFailureError(Exception):
-    pass
-
-
 def fit(monkeypatch: pytest.MonkeyPatch, last_step: int | None = None) -> Any:
     """Train, or fail after `last_step` steps; the manifest of the bundle."""
     Path("configs").mkdir(exist_ok=True)
     Path("configs/houses.yaml").write_text(CONFIGURATION, encoding="utf-8")
     monkeypatch.setattr(sys, "argv", ["src.cli", "fit", "--config", "configs/houses.yaml"])
-    step, count = TabularEnsemble.training_step, itertools.count()
-
-    def failing(self: Any, *arguments: Any) -> Any:
-        if next(count) == last_step:
-            raise PowerFailureError
-        return step(self, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TabularEnsemble, "training_step", failing)
+    with power_failure(TabularEnsemble, last_step):
         main()
     return json.loads(Path("models/houses/manifest.json").read_text(encoding="utf-8"))
 

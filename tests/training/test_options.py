@@ -25,15 +25,12 @@ from src.descent.model import Descent
 from src.tabular.model import TabularModel
 from src.training import compilation
 from src.training.options import trial_by
+from tests.support import PowerFailureError, power_failure
 
 pytestmark = [pytest.mark.tasks("line", "bowl"), pytest.mark.usefixtures("settings_of_the_process")]
 
 CALLBACKS = "lightning.pytorch.callbacks"
 ONE_CALLBACK = "--trainer.callbacks"
-
-
-class PowerFailureError(Exception):
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -128,14 +125,7 @@ def test_more_threads_than_processors_are_told(
 
 def break_off(model: type[Any], steps: int, task: str, *options: str) -> None:
     """Train until a simulated power failure after some steps."""
-    step, done = model.training_step, iter(range(steps))
-
-    def failing(self: Any, *arguments: Any) -> Any:
-        if next(done, None) is None:
-            raise PowerFailureError
-        return step(self, *arguments)
-
-    with mock.patch.object(model, "training_step", failing), pytest.raises(PowerFailureError):
+    with power_failure(model, steps), pytest.raises(PowerFailureError):
         fit(task, *options, epochs=None)
 
 

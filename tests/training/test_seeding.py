@@ -24,6 +24,7 @@ from src.training.exactness import Exactness, begin_loaders
 from src.training.gradient_norms import GradientNorms
 from src.training.seeding import SeededLoader, own_generators, seed_everything
 from src.training.stored import DurableCheckpointIO
+from tests.support import PowerFailureError
 from tests.training.ordinary import (
     GAN,
     Autoencoder,
@@ -42,10 +43,6 @@ from tests.training.ordinary import (
 )
 
 EPOCHS = 4
-
-
-class PowerFailureError(Exception):
-    pass
 
 
 class FailIn(lightning.Callback):

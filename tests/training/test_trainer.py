@@ -1,7 +1,6 @@
 """Every argument of the Trainer, every callback and logger of Lightning is honoured or refused by name."""
 
 import inspect
-import itertools
 import json
 import shutil
 from importlib.util import find_spec
@@ -23,7 +22,7 @@ from src.core.errors import ConfigurationError
 from src.core.paths import PREPARED
 from src.training import compilation, exactness
 from src.training.options import require_usable, require_whole_weights
-from tests.support import cli, contents
+from tests.support import PowerFailureError, cli, contents, power_failure
 from tests.training import trainer_features
 from tests.training.ordinary import Classifier
 from tests.training.trainer_features import (
@@ -45,10 +44,6 @@ pytestmark = pytest.mark.usefixtures("settings_of_the_process")
 ROOT = Path(__file__).parents[2]
 FEATURES = trainer_features.__name__
 CALLBACK = "lightning.pytorch.callbacks"
-
-
-class PowerFailureError(Exception):
-    pass
 
 
 @pytest.fixture(autouse=True)
@@ -79,14 +74,7 @@ def configure(trainer: dict[str, Any], model: str = "", data: str = "", **option
 
 def fit(last: int | None = None) -> Any:
     """Train, or fail within the step after `last` steps; the exit code."""
-    step, count = Classifier.training_step, itertools.count()
-
-    def counted(self: Classifier, *arguments: Any) -> Any:
-        if next(count) == last:
-            raise PowerFailureError
-        return step(self, *arguments)
-
-    with mock.patch.object(Classifier, "training_step", counted):
+    with power_failure(Classifier, last):
         return cli("fit", "--config=mine.yaml")
 
 
