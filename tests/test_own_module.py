@@ -1,5 +1,6 @@
 """What an ordinary LightningModule lacks, stores and predicts."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -148,6 +149,10 @@ def predictions_of(model: lightning.LightningModule, output: Path) -> str:
         ),
         (lambda texts: [{"text": text, "length": len(text)} for text in texts], ROWS),
         (lambda texts: (texts, torch.tensor([len(text) for text in texts])), ROWS.replace(*RENAMED)),
+        (  # two words, none, and one: as the boxes of pictures
+            lambda texts: [{"word": re.findall("[a-z]{3,}", text)} for text in texts],
+            "input,word\n1,dog\n2,two\n2,cats\n",
+        ),
     ],
     ids=["texts", "texts and numbers", "one text a batch", "numbers", "array", "rows", "tuple"],
 )

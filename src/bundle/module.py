@@ -243,7 +243,7 @@ def write_module_predictions(bundle: Bundle, data: LightningDataModule | None, o
 
     source.predict_dataloader = as_it_is  # type: ignore[method-assign]
     found = trainer.predict(bundle.model, datamodule=data)
-    batches = [dict(_named(batch)) for batch in found or []]
+    batches = [dict(_named(batch)) for batch in _with_inputs(found or [])]
     if not batches:
         raise ConfigurationError("predict_dataloader has no batches: there is nothing to predict")
     arrays = _joined(batches)
@@ -324,6 +324,20 @@ def _named(prediction: Any, name: str = "prediction") -> Iterator[tuple[str, NDA
             f"predict_step returns {type(prediction).__name__}; tensors, arrays, numbers or texts are "
             "needed, or lists and mappings of them"
         )
+
+
+def _with_inputs(batches: list[Any]) -> list[Any]:
+    """Number the inputs, from 1, where a list of mappings has other than one row for each, such as boxes."""
+    if not all(
+        isinstance(each, list) and all(isinstance(item, Mapping) for item in each) for each in batches
+    ):
+        return batches
+    items = [dict(_named(item)) for batch in batches for item in batch]
+    rows = [max(map(len, item.values()), default=0) for item in items]
+    if all(count == 1 for count in rows) or any("input" in item for item in items):
+        return batches
+    numbers = [np.full(count, number) for number, count in enumerate(rows, 1)]
+    return [{"input": number, **item} for number, item in zip(numbers, items, strict=True)]
 
 
 def _joined(batches: list[Arrays]) -> Arrays:

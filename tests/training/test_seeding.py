@@ -351,6 +351,32 @@ def rows_fetched(loader: SeededLoader, start: int, monkeypatch: pytest.MonkeyPat
     return asked
 
 
+def test_each_pass_of_a_short_loader_has_an_order_of_its_own() -> None:
+    position = [1, 0]
+
+    def loader(passes: int | None = 0) -> SeededLoader:
+        rows = DataLoader(range(12), batch_size=4, shuffle=True)  # type: ignore[arg-type]
+        made = SeededLoader(rows, lambda: tuple(position))
+        made.passes = passes
+        return made
+
+    def order(made: SeededLoader) -> list[int]:
+        return torch.cat(list(made)).tolist()
+
+    whole = loader()
+    first, second = order(whole), order(whole)
+    assert first != second
+    assert order(loader(passes=1)) == second
+    resumed = loader(passes=1)
+    resumed.start = 2
+    assert order(resumed) == second[8:]
+    for _ in range(2):  # in the next epoch as well as in a process that begins with it
+        position[1] += 1
+        assert order(whole) == order(loader())
+    same = loader(passes=None)
+    assert order(same) == order(same)
+
+
 def test_the_batches_before_the_first_one_are_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     loader = SeededLoader(DataLoader(Points(), batch_size=8, shuffle=True), lambda: (1, 0))
     whole = rows_fetched(loader, 0, monkeypatch)
