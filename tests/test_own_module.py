@@ -154,7 +154,16 @@ def predictions_of(model: lightning.LightningModule, output: Path) -> str:
             "input,word\n1,dog\n2,two\n2,cats\n",
         ),
     ],
-    ids=["texts", "texts and numbers", "one text a batch", "numbers", "array", "rows", "tuple"],
+    ids=[
+        "texts",
+        "texts and numbers",
+        "one text a batch",
+        "numbers",
+        "array",
+        "rows",
+        "tuple",
+        "several rows",
+    ],
 )
 def test_predictions_may_be_texts(answer: Any, text: str, tmp_path: Path) -> None:
     assert predictions_of(Captions(answer), tmp_path / "out.csv") == text
