@@ -240,13 +240,21 @@ def _tables_without_names(path: Path, tables: list[Path], target: str | None) ->
     try:
         return _pixel_tables(tables, target)
     except DataError:
-        if target is not None or path.is_file() or not _has_classes(path):
+        named = target is not None or path.is_file() or any(map(_names_pictures, tables))
+        if named or not _has_classes(path):
             for table in tables:
                 read_label_table(table)  # its error comes first
             raise
     seen = _folders(path)
     seen.findings.append(f"left out: {listed([file.name for file in tables])}: no table of pictures")
     return seen
+
+
+def _names_pictures(table: Path) -> bool:
+    """Whether a table, which may be damaged, has names of pictures: class folders do not take its place."""
+    with table.open("rb") as file:
+        content = file.read(1 << 20).lower()
+    return any(ending.encode() in content for ending in PICTURES)
 
 
 def _has_classes(folder: Path) -> bool:

@@ -64,10 +64,15 @@ def propose(path: Path, target: str | None, task: Task | None = None, reading: R
         refuse_mistyped(table[column], file, reading)
     classes, target_findings = kind_of_targets(table[targets], reason, task, file)
     lacking = [name for name in lacking if name not in targets]
-    features = features_of(others.drop(columns=lacking), submission[0] if submission else None)
-    if test:
-        features.drop |= dict.fromkeys(lacking, f"{test.name} does not have it")
     official = test if others_of_test is not None and set(targets) <= set(others_of_test) else None
+    answered_by = submission[0] if submission else None
+    features = features_of(others, answered_by)
+    if test and lacking:
+        if not official:  # what is to be predicted needs no group, and no part of a split
+            splitting = [found[0] for found in (features.group, features.split_column) if found]
+            lacking = [name for name in lacking if name not in splitting]
+        features = features_of(others.drop(columns=lacking), answered_by)
+        features.drop |= dict.fromkeys(lacking, f"{test.name} does not have it")
 
     prepare: dict[str, Any] = {
         "target": Noted(targets[0] if len(targets) == 1 else targets, reason),
@@ -76,7 +81,8 @@ def propose(path: Path, target: str | None, task: Task | None = None, reading: R
     }
     if official:
         prepare["test"] = Noted(official.name, "an official test set: it has the target")
-    keys, findings_of_rows = target_keys(table, targets, classes, EACH_PART - bool(official))
+    parts = EACH_PART - bool(official or features.split_column)
+    keys, findings_of_rows = target_keys(table, targets, classes, parts)
     prepare |= keys | column_keys(others, features, unknown)
     if reading.changes():
         prepare["reading"] = reading.changes()

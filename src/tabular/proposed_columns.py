@@ -25,7 +25,8 @@ ID_NAME = re.compile(
 # of persons and things that rows are about
 GROUP_NAME = re.compile(
     r"(?i:(.*[ _.-])?(name|patient|subject|person|customer|client|user|student|participant|respondent"
-    r"|speaker|author|household|family|animal|device|machine|sensor|vehicle|session))"
+    r"|speaker|author|household|family|animal|device|machine|sensor|vehicle|session"
+    r"|employee|member|player|case|batch|lot|loan))"
     r"|.*(姓名|名称|患者|病人|客户|用户|学生|受试者|设备|车辆)|" + ID_NAME.pattern
 )
 # words that name a measured number, such as uv_index, as well as a thing

@@ -16,6 +16,7 @@ from src.tabular.proposed_files import LEAST_ROWS_EACH, MOST_NUMBER_CLASSES, is_
 from src.tabular.values import is_numeric, text_values
 
 TARGET_NAMES = ("target", "label", "class", "y", "price", "saleprice", "outcome", "response", "species")
+PLAIN_NAMES = ("target", "label", "outcome")  # of no feature that a test table has
 MOST_CLASSES = 200
 SKEWED = 1.0
 LINEAR = 1e-9
@@ -56,13 +57,13 @@ def _likely_target(columns: list[str], lacking: list[str], submission: list[str]
         return lacking[0], "the only column that the test table lacks; another one: --target"
     if len(predicted := [name for name in lacking if name in submission]) == 1:
         return predicted[0], "the test table lacks it, the submission has it; another one: --target"
-    candidates = lacking or columns
-    for name in TARGET_NAMES:
-        for column in candidates:
-            if column.lower() == name:
-                return column, "by its name; another one: --target"
+    for candidates, names in ((lacking, TARGET_NAMES), (columns, PLAIN_NAMES if lacking else TARGET_NAMES)):
+        for name in names:
+            for column in candidates:
+                if column.lower() == name:
+                    return column, "by its name; another one: --target"
     place = "the last column" + " that the test table lacks" * bool(lacking)
-    return candidates[-1], f"a guess: {place}; another one: --target"
+    return (lacking or columns)[-1], f"a guess: {place}; another one: --target"
 
 
 def kind_of_targets(table: pd.DataFrame, reason: str, task: Task | None, file: Path) -> tuple[int, list[str]]:

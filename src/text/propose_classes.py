@@ -133,7 +133,7 @@ def _labelled(path: Path, place: Path, target: str | None) -> tuple[Reading, str
             raise ConfigurationError(f"--target: {path} has no table with columns")
         return None
     reading, columns = _read_columns(files[0], Reading(encoding_of(files)))
-    if files[0].suffix.lower() in TABLES and _lacks_names(columns):
+    if files[0].suffix.lower() in TABLES and _lacks_names(columns, target):
         reading = replace(reading, header="none")
         columns = columns_of(files[0], reading)
     found = _columns(files[0], target, columns)
@@ -223,10 +223,16 @@ def _read_columns(path: Path, reading: Reading) -> tuple[Reading, dict[str, list
         raise
 
 
-def _lacks_names(columns: dict[str, list[str]]) -> bool:
-    """Whether the first line of a table has values: its cell in a column of few values occurs below."""
+def _lacks_names(columns: dict[str, list[str]], target: str | None) -> bool:
+    """Whether the first line of a table has values: its cell in a column of few values occurs below.
+
+    Numbers in order, as pandas writes them, are names.
+    """
+    usual = {name.strip().lower() for name in columns} & {*TEXTS, *LABELS}
+    if usual or target in columns or [*columns] == [*map(str, range(len(columns)))]:
+        return False
     return any(
-        name in (values := set(cells)) and len(values) <= len(cells) / TEXTS_A_CLASS
+        name.strip() and name in (values := set(cells)) and len(values) <= len(cells) / TEXTS_A_CLASS
         for name, cells in columns.items()
     )
 

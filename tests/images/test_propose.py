@@ -149,6 +149,13 @@ def test_another_table_beside_class_folders_is_left_out(
         propose(tmp_path, "label")
 
 
+def test_a_damaged_table_of_labels_is_not_left_out(tmp_path: Path) -> None:
+    draw(tmp_path, (20, 20))
+    (tmp_path / "labels.csv").write_bytes("file,label\na/20 0.png,schön\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"labels\.csv"):
+        propose(tmp_path, None)
+
+
 def test_a_table_of_labels_with_a_mistake_is_not_left_out(tmp_path: Path) -> None:
     draw(tmp_path, (20, 20))  # the folders a and b may be parts of one set
     (tmp_path / "labels.csv").write_text("file,label\n../a/20 0.png,1\n../a/20 1.png,0\n")

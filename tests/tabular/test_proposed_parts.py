@@ -60,6 +60,7 @@ def test_unique_numbers_with_another_name_are_features(name: str, tmp_path: Path
         ("no", [f"n{row // 3}" for row in ROWS], True),
         ("order_no", ROWS // 6, True),
         ("customerNumber", ROWS // 6 + 1000, True),
+        ("employee_number", ROWS // 6 + 1000, True),
     ],
 )
 def test_a_column_that_repeats_and_names_something_is_a_group(
@@ -198,6 +199,23 @@ def test_columns_that_the_test_table_lacks_are_no_features(
     names = ", ".join(map(repr, dropped))
     assert f"left out: {names}: test.csv does not have it" in found.findings
     prepare(tmp_path, tmp_path / "prepared", Preparation(**settings))
+
+
+def test_a_group_that_the_test_table_lacks_still_splits_the_rows(tmp_path: Path) -> None:
+    table = pd.DataFrame({"patient_id": ROWS // 3, "x": X, "hours": X * 2 % 7, "outcome": X * 3 % 5})
+    table.to_csv(tmp_path / "train.csv", index=False)
+    table[["x"]].to_csv(tmp_path / "test.csv", index=False)
+    settings = plain(propose(tmp_path, None).prepare)
+    assert (settings["target"], settings["group"], settings["drop"]) == ("outcome", "patient_id", ["hours"])
+    prepare(tmp_path, tmp_path / "prepared", Preparation(**settings))
+
+
+def test_a_usual_target_of_the_test_table_goes_before_a_guess(tmp_path: Path) -> None:
+    table = pd.DataFrame({"x": X, "label": ROWS % 3, "source": ROWS % 4, "annotator": ROWS % 5})
+    table.to_csv(tmp_path / "train.csv", index=False)
+    table[["x", "label"]].to_csv(tmp_path / "test.csv", index=False)
+    settings = plain(propose(tmp_path, None).prepare)
+    assert (settings["target"], settings["test"]) == ("label", "test.csv")
 
 
 def test_the_last_of_the_columns_that_the_test_table_lacks_is_a_guess(tmp_path: Path) -> None:

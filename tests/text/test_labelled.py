@@ -396,6 +396,21 @@ def test_a_table_without_a_header_loses_no_row(tmp_path: Path) -> None:
         read_labelled(path, "text", "kind", Reading(header=["kind", "text"]))
 
 
+@pytest.mark.parametrize("header", ["label,text,", "0,1", "spam,text"])
+def test_a_header_like_values_is_a_header(header: str, tmp_path: Path) -> None:
+    end = "," if header.endswith(",") else ""
+    cells = [(str(i % 2), f"the {WORDS[i % 10]} text {i}") for i in range(40)]
+    if header == "spam,text":
+        cells = [("spam" if label == "1" else "ham", text) for label, text in cells]
+    if header == "0,1":
+        cells = [(text, label) for label, text in cells]
+    lines = [f"{first},{second}{end}" for first, second in cells]
+    path = written(tmp_path / "a.csv", "\n".join([header, *lines]) + "\n")
+    proposal = propose(path, None)
+    assert "header" not in proposal.prepare
+    assert "40 texts" in proposal.findings[0]
+
+
 def test_quotes_may_be_signs_of_the_texts(tmp_path: Path) -> None:
     rows = [f'{"spam" if i % 3 else "ham"}\t"{WORDS[i % 10]} is what {i} said' for i in range(29)]
     path = written(tmp_path / "raw" / "sms.tsv", "\n".join(rows) + "\n")
