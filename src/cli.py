@@ -318,16 +318,23 @@ class LockstepCLI(LightningCLI):
             if any(monitor in row for row in self.record.rows):
                 raise ConfigurationError(f"monitor: '{monitor}' was not a number in any epoch")
             raise ConfigurationError(f"monitor: no epoch had the metric '{monitor}'; validate more often")
+        failure: Exception | None = None
         if self.trainer.is_global_zero:
-            history = (self.run_folder / HISTORY).read_text(encoding="utf-8")
-            write_bundle(
-                MODELS / self.name,
-                weights,
-                self.task,
-                yaml.safe_dump(self.configuration, allow_unicode=True),
-                PREPARED / self.task,
-                {HISTORY: history, "summary.txt": summary + "\n"},
-            )
+            try:
+                history = (self.run_folder / HISTORY).read_text(encoding="utf-8")
+                write_bundle(
+                    MODELS / self.name,
+                    weights,
+                    self.task,
+                    yaml.safe_dump(self.configuration, allow_unicode=True),
+                    PREPARED / self.task,
+                    {HISTORY: history, "summary.txt": summary + "\n"},
+                )
+            except Exception as error:
+                failure = error
+        # the other processes would wait in the test for ever
+        if not self.trainer.strategy.reduce_boolean_decision(failure is None, all=True):
+            raise failure or ConfigurationError("the first process could not write the bundle")
 
     def _end(
         self,

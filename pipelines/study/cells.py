@@ -15,7 +15,7 @@ import yaml
 
 from pipelines.parameters import checked, kind_of, read_parameters, task_section
 from src.core.code import code_digest, modules_named
-from src.core.digests import data_digest, file_digest, own_data_digest, read_source
+from src.core.digests import data_digest, file_digest, read_source
 from src.core.documents import read_json
 from src.core.errors import ConfigurationError, NonFiniteError, reported_error
 from src.core.paths import (
@@ -76,7 +76,7 @@ class Cell:
         identity = [
             yaml.safe_dump(configuration),
             yaml.safe_dump([self.settings, self.seed]),
-            data_digest(self.prepared) or own_data_digest(self.model or self.task) or "",
+            data_digest(self.prepared) or "",
             code_digest("src.cli", *sorted(modules)),
         ]
         return CELLS / sha256("\n".join(identity).encode()).hexdigest()[:16]
@@ -212,14 +212,16 @@ def metric_names(cell: Cell) -> list[str] | None:
         ConfigurationError: the settings are not a valid configuration.
     """
     from lightning.pytorch import LightningModule, Trainer
-    from lightning.pytorch.callbacks import Checkpoint
+    from lightning.pytorch.callbacks import BatchSizeFinder, Checkpoint, LearningRateFinder, ProgressBar
     from lightning.pytorch.cli import LightningCLI
+    from lightning.pytorch.loggers.logger import DummyLogger
 
     from src.bundle.module import scores
     from src.cli import LockstepCLI, main
 
     found = {"best_epoch"}
     failed = False
+    without = BatchSizeFinder, Checkpoint, LearningRateFinder, ProgressBar
 
     class OneBatch(Checkpoint):  # as such it comes after the module at the end of the epoch
         def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
@@ -238,11 +240,12 @@ def metric_names(cell: Cell) -> list[str] | None:
                 kwargs |= {f"limit_{part}_batches": number for part, number in limits.items()}
                 given = self._get(self.config_init, "trainer")["callbacks"] or []
                 given = given if isinstance(given, list | tuple) else [given]
-                callbacks = [each for each in given if not isinstance(each, Checkpoint)]
+                callbacks = [each for each in given if not isinstance(each, without)]
                 kwargs |= {"callbacks": [*callbacks, OneBatch()], "enable_progress_bar": False}
+                kwargs["logger"] = DummyLogger()  # some callbacks ask for one
                 kwargs |= {"min_epochs": None, "min_steps": None, "val_check_interval": None}
                 kwargs |= {"check_val_every_n_epoch": 1, "overfit_batches": 0}
-            return LightningCLI.instantiate_trainer(self, logger=False, **kwargs)
+            return LightningCLI.instantiate_trainer(self, **{"logger": False, **kwargs})
 
         def fit(self, **kwargs: Any) -> None:
             nonlocal failed

@@ -302,7 +302,10 @@ def _class_of(path: str) -> Any:
 def _named(prediction: Any, name: str = "prediction") -> Iterator[tuple[str, NDArray[Any]]]:
     """The arrays of a batch: of tensors, texts or numbers, or of the parts of a mapping or sequence."""
     if isinstance(prediction, torch.Tensor):
-        yield name, np.atleast_1d(prediction.detach().cpu().numpy())
+        tensor = prediction.detach().cpu()
+        # NumPy has no bfloat16, which the layers of a training with bf16-mixed return
+        tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+        yield name, np.atleast_1d(tensor.numpy())
     elif isinstance(prediction, np.ndarray | int | float):
         yield name, np.atleast_1d(prediction)
     elif isinstance(prediction, str):

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from src.core.digests import file_digest, own_data_digest
+from src.core.digests import file_digest
 from src.core.paths import LOCK
 
 ROOT = Path(__file__).parents[2]
@@ -66,8 +66,7 @@ def run_digest(configuration: dict[str, Any], prepared: str | None) -> str:
 
     Args:
         configuration: the resolved one.
-        prepared: the sha256 over the prepared data; None without such: then the data count that params.yaml
-            names for the model.
+        prepared: the sha256 over the prepared data; None without such.
     """
     trainer = configuration.get("trainer") or {}
     strategy = trainer.get("strategy")
@@ -75,8 +74,7 @@ def run_digest(configuration: dict[str, Any], prepared: str | None) -> str:
         trainer = {name: value for name, value in trainer.items() if name not in ("devices", "num_nodes")}
         configuration = {**configuration, "trainer": trainer}
     code = code_digest("src.cli", *sorted(modules_named(configuration)))
-    data = prepared or own_data_digest(configuration.get("name") or configuration["task"]) or ""
-    identity = yaml.safe_dump(configuration) + data + code
+    identity = yaml.safe_dump(configuration) + (prepared or "") + code
     return sha256(identity.encode()).hexdigest()[:12]
 
 

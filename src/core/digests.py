@@ -6,14 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from src.core.documents import write_json
 from src.core.errors import ConfigurationError, IntegrityError
-from src.core.paths import MANIFEST, PARAMETERS, PREPARED, SOURCE
+from src.core.paths import MANIFEST, SOURCE
 from src.core.shards import read_shards
-
-WHOLE_BYTES = 1 << 30
 
 
 def file_digest(path: Path) -> str:
@@ -37,27 +33,6 @@ def folder_digest(folder: Path) -> str:
 def content_digest(path: Path) -> str:
     """The sha256 of a file or of a folder."""
     return folder_digest(path) if path.is_dir() else file_digest(path)
-
-
-def own_data_digest(model: str) -> str | None:
-    """The sha256 over the data that params.yaml names for a model whose data module reads data of its own.
-
-    Above WHOLE_BYTES it is that of the names and sizes of the files alone.
-
-    Returns:
-        None if it names none, or none that is here.
-    """
-    parameters = yaml.safe_load(PARAMETERS.read_text(encoding="utf-8")) if PARAMETERS.is_file() else None
-    named = ((parameters or {}).get("models") or {}).get(model)
-    if named is None or Path(named).parent == PREPARED or not Path(named).exists():
-        return None
-    path = Path(named)
-    files = [each for each in sorted(path.rglob("*")) if each.is_file()] if path.is_dir() else [path]
-    sizes = {each: each.stat().st_size for each in files}
-    if sum(sizes.values()) <= WHOLE_BYTES:
-        return content_digest(path)
-    lines = [f"{each.relative_to(path).as_posix()} {size}\n" for each, size in sizes.items()]
-    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def write_manifest(folder: Path, **entries: Any) -> None:

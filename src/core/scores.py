@@ -2,14 +2,14 @@
 
 import re
 
-LOWER_IS_BETTER = re.compile(r"loss|error|mse|mae|nll|perplexity|brier|davies_bouldin", re.IGNORECASE)
+LOWER_IS_BETTER = re.compile(r"loss|error|mse|mae|nll|perplexity|neg(ative)?_?elbo|nelbo", re.IGNORECASE)
 HIGHER_IS_BETTER = re.compile(
     r"acc|f1|f_?beta|auc|auroc|r2|recall|precision|specificity|sensitivity|kappa|matthews|mcc|corr|iou|jaccard|dice|"
-    r"psnr|ssim|s[dn]r|bleu|rouge|ndcg|mrr|reward|return|score|all_right|exact_match|pearson|spearman|kendall|"
-    r"explained_variance|similarity|elbo|(?<![a-z])(m?ap|hits?)(?![a-z])",
+    r"psnr|ssim|s[dn]r|bleu|rouge|ndcg|mrr|reward|return|all_right|exact_match|pearson|spearman|kendall|"
+    r"explained_variance|(?<!dis)similarity|elbo|(?<![a-z])(m?ap|hits?)(?![a-z])",
     re.IGNORECASE,
 )
-OF_VALIDATION = re.compile(r"(^|[/_])(val|valid|validation)([/_]|$)")
+OF_VALIDATION = re.compile(r"(^|[/_-])(val|valid|validation|eval)([/_-]|$)|^val(?!ue)", re.IGNORECASE)
 
 
 def higher_is_better(metric: str) -> bool:

@@ -58,8 +58,8 @@ class Attributes:
     loaders, which is before these attributes are restored.
 
     Args:
-        trainer: at the start of `fit`, before the sanity check, which may change attributes; `begin` follows
-            once there are loaders, before a checkpoint's attributes are restored.
+        trainer: at the start of the sanity check, or of a training without it; `begin` follows at the start
+            of the training, before a checkpoint's attributes are restored.
         module: that is trained.
     """
 
@@ -68,17 +68,23 @@ class Attributes:
         self.module = module
         self.start: dict[Place, Any] = {}
         self.networks: dict[str, Any] = {}
+        self.kept: set[Place] = set()
         self.begin()
         self.samplers: dict[Place, Any] = {}
         self.epochs = 0
         self.iterators: dict[Place, Any] = {}
 
     def begin(self) -> None:
-        """Mark the attributes that have no mark yet: at first those of the module and of callbacks."""
-        places = {place: (owner, value) for place, owner, value in self._attributes()}
-        new = places.keys() - self.start.keys()
-        self.start |= {place: _mark(*places[place]) for place in new}
+        """Mark all attributes, but for those that the sanity check has changed."""
+        before = {place: self.start.get(place) for place in self.kept}
+        self.start = {place: _mark(owner, value) for place, owner, value in self._attributes()} | before
         self.networks = {name: mark(network.state_dict()) for name, network in self._networks()}
+
+    def keep_changes(self) -> None:
+        """Remember what has changed since the marks."""
+        self.kept = {
+            place for place, owner, value in self._attributes() if self._has_changed(place, owner, value)
+        }
 
     def begin_epoch(self) -> None:
         """Remember where samplers are that go on from one epoch to the next, before they are asked for it."""
@@ -104,8 +110,14 @@ class Attributes:
             for name, network in self._networks()
             if mark(network.state_dict()) != self.networks.get(name)
         }
+        buffers = [
+            (owner, name)
+            for owner, each in self._owners()
+            if isinstance(each, nn.Module)
+            for name in each._non_persistent_buffers_set
+        ]
         values |= self.samplers if within else {}
-        return {"values": values, "metrics": self._metrics(), "networks": networks}
+        return {"values": values, "buffers": buffers, "metrics": self._metrics(), "networks": networks}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Put the attributes and metrics of a checkpoint into the module.
@@ -117,11 +129,15 @@ class Attributes:
         owners = dict(self._owners())
         for (owner, name), value in state["values"].items():
             if owner in owners:
+                if (owner, name) in state["buffers"] and name not in owners[owner]._buffers:
+                    owners[owner].register_buffer(name, None, persistent=False)  # made in the first step
                 put(_holder(owners[owner], name), name, loaded(value, device))
         networks = dict(self._networks())
         for name, weights in state["networks"].items():
             if name in networks:
-                networks[name].load_state_dict(loaded(weights, device))
+                network = networks[name]
+                strict = getattr(network, "strict_loading", True)
+                network.load_state_dict(loaded(weights, device), strict=strict)
         metrics = dict(named_metrics(self.module))
         for name, (updates, states) in state["metrics"].items():
             if name in metrics:
@@ -225,7 +241,7 @@ class Attributes:
             if isinstance(each, nn.Module) and not isinstance(each, Metric):
                 # `state_dict` has none of these buffers
                 values |= {name: each._buffers[name] for name in each._non_persistent_buffers_set}
-            private = isinstance(each, nn.Module) and _is_of_others(each)
+            private = isinstance(each, Metric) or (isinstance(each, nn.Module) and _is_of_others(each))
             for name, value in values.items():
                 if name in OF_LIGHTNING or name in OF_MODULES or name in defaults:
                     continue

@@ -3,6 +3,7 @@
 import csv
 import logging
 import math
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,6 +28,7 @@ RELOADS = "reload_dataloaders_every_n_epochs"
 logger = logging.getLogger(__name__)
 
 USUAL_MONITORS = ("validation/loss", "val_loss", "val/loss", "valid_loss", "validation_loss")
+LASTING = re.compile(r"(val|valid|validation)[/_]|.*/val$")  # metrics that stay until the next validation
 MOST_OF_THE_TIME = 0.01  # the share of the time that checkpoints may take
 FIRST_GUESS = 0.01  # seconds to save a checkpoint, until one was saved
 
@@ -301,8 +303,14 @@ class ResumableCheckpoint(Checkpoint):
         self.validated = False
         self.averaged = {}
 
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember attributes, which the sanity check may change; a resumed training has none."""
+        self.attributes = Attributes(trainer, pl_module)
+
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find a monitor that the validation does not log before anything is trained."""
+        if self.attributes is not None:
+            self.attributes.keep_changes()
         metrics = trainer.callback_metrics
         if self.monitor and of_validation(self.monitor) and metrics and self.monitor not in metrics:
             raise _no_metric(self.monitor, metrics)
@@ -334,7 +342,7 @@ class ResumableCheckpoint(Checkpoint):
         """Add the row of the epoch, keep the weights if they are the best, save a checkpoint if it is due."""
         row = {"epoch": self.epochs + 1, "learning_rate": self.learning_rate}
         metrics = sorted(trainer.callback_metrics.items())
-        row |= {name: float(value) for name, value in metrics if self.validated or not of_validation(name)}
+        row |= {name: float(value) for name, value in metrics if self.validated or not LASTING.match(name)}
         for name in row:
             if name.endswith("loss") and not math.isfinite(row[name]):
                 raise NonFiniteError(
@@ -423,7 +431,6 @@ class ResumableCheckpoint(Checkpoint):
             ConfigurationError: `setup` has made some. A bundle could not be loaded without the data.
         """
         self.began = time.monotonic()
-        self.attributes = Attributes(trainer, pl_module)
         added = [] if self.weights is None else sorted(pl_module.state_dict().keys() - self.weights)
         if added:
             raise ConfigurationError(

@@ -94,7 +94,6 @@ class Exactness(Callback):
                 self.every_generator = True
                 place = trainer.global_rank, trainer.world_size
                 loader = SeededLoader(loader, lambda: self._epoch(trainer), *place)
-                loader.passes = 0 if trainer.training else None
             return loader
 
         # Lightning's place for changing loaders; a strategy is chosen by the user
@@ -192,10 +191,8 @@ def begin_loaders(trainer: Trainer) -> None:
         length = sized_len(loader)
         if length and loop._combined_loader._mode == "max_size":  # a short loader has ended
             loader.start = min(done, length)
-        elif length:  # it begins again
-            loader.passes, loader.start = divmod(done, length)
-        else:
-            loader.start = done
+        else:  # it begins again
+            loader.start = done % length if length else done
     # schedules ask for the number of batches before the checkpoint is loaded, and then Lightning may have
     # begun an epoch
     iter(loop._data_fetcher)

@@ -82,10 +82,6 @@ class SeededLoader:
     An epoch that was interrupted begins at the batch `start`. Of a `DataLoader` with a sampler, the batches
     before it are not fetched; those of an `IterableDataset`, or of another class, are fetched and dropped.
 
-    Beside a longer loader, a short one begins again within the epoch (`CombinedLoader`). Each of these passes
-    has an order and augmentation of its own if `passes` is a number; the validation, which draws the same in
-    every epoch, has None.
-
     A sampler or an iterable dataset that keeps a position of its own from one epoch to the next cannot be
     repeated.
 
@@ -104,8 +100,6 @@ class SeededLoader:
         self.process = process
         self.processes = processes
         self.start = 0  # the first batch of the next iteration alone
-        self.passes: int | None = None
-        self.epoch: tuple[int, ...] | None = None  # of the passes
         self.workers = int(getattr(loader, "num_workers", 0))
         self.known = isinstance(loader, DataLoader) and type(loader).__iter__ is DataLoader.__iter__
         if getattr(loader, "persistent_workers", False):
@@ -123,11 +117,6 @@ class SeededLoader:
         # a generator, so that nothing is drawn before the epoch has begun
         epoch = self.position()
         start, self.start = self.start, 0
-        if self.passes is not None:
-            if self.epoch not in (None, epoch):
-                self.passes = 0
-            self.epoch = epoch
-            epoch = (*epoch, -3, self.passes) if self.passes else epoch
         parts = [getattr(self.loader, name, None) for name in ("sampler", "batch_sampler", "dataset")]
         seeded: list[Any] = []
         for owner in (self.loader, *parts, *(getattr(part, "sampler", None) for part in parts)):
@@ -148,8 +137,6 @@ class SeededLoader:
             try:
                 batch = next(batches)
             except StopIteration:
-                if self.passes is not None:
-                    self.passes += 1
                 return
             if number >= start:
                 yield batch

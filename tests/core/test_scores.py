@@ -8,7 +8,7 @@ from src.core.scores import higher_is_better, of_validation
     [
         *("val_acc", "test/accuracy", "valAcc5", "macro_f1", "val/AUROC", "r2", "dice", "ssim"),
         *("spearman_corr", "val_map", "val/mAP", "map_50", "val/ap", "hits@10", "test_fbeta", "si_sdr"),
-        *("explained_variance", "val_score", "episode_return", "cosine_similarity", "elbo"),
+        *("explained_variance", "episode_return", "cosine_similarity", "elbo"),
     ],
 )
 def test_more_is_better(name: str) -> None:
@@ -29,6 +29,9 @@ def test_more_is_better(name: str) -> None:
         "mape",
         "smape",
         "brier_score",
+        "val_score",
+        "val_neg_elbo",
+        "dissimilarity",
         "gap",
         "x",
     ],
@@ -37,7 +40,9 @@ def test_less_is_better(name: str) -> None:
     assert not higher_is_better(name)
 
 
-@pytest.mark.parametrize("name", ["val_loss", "val/map", "loss/val", "valid_acc", "validation/rmse"])
+@pytest.mark.parametrize(
+    "name", ["val_loss", "val/map", "loss/val", "valid_acc", "validation/rmse", "valAcc5", "eval_loss"]
+)
 def test_metrics_of_the_validation(name: str) -> None:
     assert of_validation(name)
 
