@@ -31,7 +31,6 @@ def test_more_is_better(name: str) -> None:
         "brier_score",
         "val_score",
         "val_neg_elbo",
-        "dissimilarity",
         "gap",
         "x",
     ],
