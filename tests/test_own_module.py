@@ -149,6 +149,10 @@ def predictions_of(model: lightning.LightningModule, output: Path) -> str:
         ),
         (lambda texts: [{"text": text, "length": len(text)} for text in texts], ROWS),
         (lambda texts: (texts, torch.tensor([len(text) for text in texts])), ROWS.replace(*RENAMED)),
+        (  # of a module trained with bf16-mixed
+            lambda texts: torch.tensor([len(text) for text in texts], dtype=torch.bfloat16),
+            "prediction\n5.0\n9.0\n3.0\n",
+        ),
         (  # two words, none, and one: as the boxes of pictures
             lambda texts: [{"word": re.findall("[a-z]{3,}", text)} for text in texts],
             "input,word\n1,dog\n2,two\n2,cats\n",
@@ -162,6 +166,7 @@ def predictions_of(model: lightning.LightningModule, output: Path) -> str:
         "array",
         "rows",
         "tuple",
+        "bfloat16",
         "several rows",
     ],
 )

@@ -324,7 +324,8 @@ def test_a_mistake_in_the_test_costs_no_training(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_study_knows_what_a_callback_logs(project: Path) -> None:
-    configure({"max_epochs": 1, "callbacks": [spec(f"{FEATURES}.Judge")]})
+    others = [spec(f"{CALLBACK}.RichProgressBar"), spec(f"{CALLBACK}.LearningRateMonitor")]
+    configure({"max_epochs": 1, "callbacks": [spec(f"{FEATURES}.Judge"), *others]})
     Path("configs").mkdir()
     Path("mine.yaml").rename("configs/mine.yaml")
     cell = Cell("judged", "plain", "mine", {}, 1, 0, PREPARED / "mine")
