@@ -124,6 +124,16 @@ def interruption() -> Iterator[None]:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def helper_of_wandb() -> Iterator[None]:
+    """Stop the helper process of W&B that a test has started: commands of later tests would use it too."""
+    yield
+    if "WANDB_SERVICE" in os.environ:  # its address
+        import wandb
+
+        wandb.teardown()
+
+
 @contextlib.contextmanager
 def restored_settings() -> Iterator[None]:
     """Restore the settings of this process that a training changes."""

@@ -256,8 +256,10 @@ def test_slurm_starts_one_run_and_ends_all_processes_with_143(
     wait_for("runs/house_prices/*/last.ckpt", tmp_path, tasks)
     for task in tasks:
         task.terminate()
-    assert [task.wait(timeout=60) for task in tasks] == [143, 143], (tmp_path / "output.txt").read_text()
-    assert len(list(tmp_path.glob("runs/wandb/**/run-*.wandb"))) == 1
+    codes = [task.wait(timeout=60) for task in tasks]
+    output = (tmp_path / "output.txt").read_text()
+    assert codes == [143, 143], output
+    assert len(list(tmp_path.glob("runs/wandb/**/run-*.wandb"))) == 1, output
     assert len(list(tmp_path.glob("runs/house_prices/*/last.ckpt"))) == 1
     assert not (tmp_path / "models").exists() or not list((tmp_path / "models").iterdir())
 
