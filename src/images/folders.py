@@ -12,6 +12,8 @@ PICTURES = (
 )
 CLUTTER = ("thumbs.db", "desktop.ini", "__macosx")  # beside all names that begin with a dot
 MOST_SHOWN = 3
+TRAIN_NAMES = ("train", "training")
+TEST_NAMES = ("test", "testing", "t10k", "validation", "val", "valid", "dev")
 
 
 @dataclass
@@ -120,3 +122,9 @@ def links_to_outside(folder: Path, paths: list[Path]) -> list[Path]:
     """Those of the paths that lead out of the folder by a link."""
     home = folder.resolve()
     return [path for path in paths if not path.resolve().is_relative_to(home)]
+
+
+def split_of(name: str) -> str | None:
+    """`train` or `test`, if a name begins with a usual word for it."""
+    word = name.lower().split(".")[0].split("-")[0].split("_")[0]
+    return "train" if word in TRAIN_NAMES else "test" if word in TEST_NAMES else None

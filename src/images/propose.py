@@ -1,26 +1,35 @@
 """Proposal of the preparation and the network for images without a task."""
 
-import re
 import shlex
 from collections import Counter
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from src.core.digests import file_digest
 from src.core.errors import ConfigurationError, DataError
-from src.images.folders import PICTURES, LeftOut, class_folders, pictures_of
-from src.images.labelled import digests_of
-from src.images.labels import (
-    as_composed,
-    in_order,
-    labelled_pictures,
-    list_of,
-    marked_pictures,
-    marks_of,
-    read_label_table,
+from src.images.folders import (
+    PICTURES,
+    TEST_NAMES,
+    TRAIN_NAMES,
+    LeftOut,
+    class_folders,
+    pictures_of,
+    split_of,
 )
+from src.images.label_columns import (
+    LABEL_NAMES,
+    Task,
+    folder_of,
+    group_findings,
+    label_columns,
+    other_columns,
+    table_of_names,
+    task_of,
+)
+from src.images.labelled import digests_of
+from src.images.labels import in_order, labelled_pictures, marked_pictures, read_label_table
 from src.images.pictures import (
     Decoding,
     Header,
@@ -39,17 +48,9 @@ from src.images.preprocessing import (
     read_pixel_csv,
     refuse_names_of_pictures,
 )
-from src.preparation.names import COUNT_NAME, LABEL_NAME
 from src.preparation.proposals import Noted, Proposal, configuration, count, listed, one_cycle, plain
 
-TRAIN_NAMES = ("train", "training")
-TEST_NAMES = ("test", "testing", "t10k", "validation", "val", "valid", "dev")
-LABEL_NAMES = ("label", "class", "target", "y", "labels", "tags")
 WEIGHTS = (".safetensors", ".pt", ".pth")
-LISTS = ("labels", "tags")  # columns whose labels may be separated by spaces
-SEPARATORS = (";", "|", ",", " ")
-GROUP = re.compile(r"(?i).*(_|\b)(id|no|name|patient|subject|person|identity|lesion|case|study|group|site)")
-UNNAMED = "Unnamed: "  # pandas' name of a column without one, such as the index that it writes
 SUBMISSION = "submission"  # in the name of a table without labels
 
 SIZES = (16, 32, 48, 64)
@@ -63,13 +64,8 @@ EPOCHS = 30
 FEWEST_EPOCHS = 6
 RATE = 0.01
 TRANSPARENT_LOOKED_AT = 32
-ROWS_LOOKED_AT = 10
 MOST_UNREADABLE = 0.1  # of the pictures
-MOST_CLASSES = 50  # that are whole numbers
-MOST_NAMED_CLASSES, LEAST_EACH = 200, 5  # in a column with the name of a label
 MULTIPLICATIONS = 1e13  # of a training, about 5 minutes on one core
-
-Task = Literal["regression", "classification"]
 
 
 class Seen(NamedTuple):
@@ -180,12 +176,6 @@ def _weights(files: list[Path]) -> list[str]:
     return [f"pretrained weights: {listed(names)}; docs/data.md, Pretrained networks"] if names else []
 
 
-def _split_of(name: str) -> str | None:
-    """`train` or `test`, if a name begins with a usual word for it."""
-    word = name.lower().split(".")[0].split("-")[0].split("_")[0]
-    return "train" if word in TRAIN_NAMES else "test" if word in TEST_NAMES else None
-
-
 def _one_each(paths: list[Path], what: str) -> dict[str, Path]:
     """The training and the test part among some paths; a single path is the training part."""
     if len(paths) == 1:
@@ -193,7 +183,7 @@ def _one_each(paths: list[Path], what: str) -> dict[str, Path]:
     parts: dict[str, Path] = {}
     names = (*TRAIN_NAMES, *TEST_NAMES)  # in this order: a test part is preferred to one for validation
     for path in sorted(paths, key=lambda path: _rank(path.name, names)):
-        split = _split_of(path.name)
+        split = split_of(path.name)
         if split and split not in parts:
             parts[split] = path
     if "train" not in parts:
@@ -218,7 +208,7 @@ def _official(parts: dict[str, Path]) -> tuple[dict[str, Any], list[str]]:
 
 def _folders(folder: Path) -> Seen:
     below = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] not in "._"]
-    split = [path for path in below if _split_of(path.name) and not pictures_of(path, LeftOut())]
+    split = [path for path in below if split_of(path.name) and not pictures_of(path, LeftOut())]
     where: dict[str, Any] = {"train": Noted(".", "the class folders in it")}
     files: list[str] = []
     findings: list[str] = []
@@ -259,8 +249,8 @@ def _names_pictures(table: Path) -> bool:
 
 def _has_classes(folder: Path) -> bool:
     """Whether a folder has class folders, or parts with class folders, all of which have pictures."""
-    below = [path for path in folder.iterdir() if path.is_dir() and _split_of(path.name)]
-    train = next((path for path in below if _split_of(path.name) == "train"), folder)
+    below = [path for path in folder.iterdir() if path.is_dir() and split_of(path.name)]
+    train = next((path for path in below if split_of(path.name) == "train"), folder)
     try:
         return len(class_folders(train)[0]) > 1
     except DataError:
@@ -310,13 +300,13 @@ def _labelled_pictures(tables: list[Path], target: str | None, task: Task | None
     """Pictures and a table of their names and labels; None if no table has names of pictures beside it."""
     found = sorted(tables[0].parent.rglob("*"))
     pictures = [entry for entry in found if entry.suffix.lower() in PICTURES and entry.name[0] != "."]
-    named = _table_of_names(tables, pictures)
+    named = table_of_names(tables, pictures)
     if named is None:
         return None
     path, table, file = named
-    others = _other_columns(table, file)
-    train = _folder_of(table[file], path, pictures)
-    label, separator = _labels_of(table, others, path, target)
+    others = other_columns(table, file)
+    train = folder_of(table[file], path, pictures)
+    label, separator = label_columns(table, others, path, target)
     if task and separator is not None:
         if isinstance(label, list):
             raise ConfigurationError(f"--task: {task} has one column of labels, found {listed(label)}")
@@ -335,7 +325,7 @@ def _labelled_pictures(tables: list[Path], target: str | None, task: Task | None
         if unlabelled := len(table) - len(paths):
             where["missing_label"] = Noted("drop", f"leaves out {count(unlabelled, 'picture')}")
         counts = Counter(labels)
-        found_task, kind = _task_of(labels, label, task)
+        found_task, kind = task_of(labels, label, task)
         if found_task == "regression":
             where["task"] = Noted("regression", "or classification, if the numbers are names of classes")
         else:
@@ -350,178 +340,8 @@ def _labelled_pictures(tables: list[Path], target: str | None, task: Task | None
     unused = [name for name in others if name not in (label if isinstance(label, list) else [label])]
     if isinstance(label, list) and unused and target is None:
         findings.append(f"left out: {listed(unused)}: no picture has such a label")
-    findings += _groups(table, unused)
+    findings += group_findings(table, unused)
     return _pictures(paths, where, files, counts, findings, train)
-
-
-def _table_of_names(tables: list[Path], pictures: list[Path]) -> tuple[Path, pd.DataFrame, str] | None:
-    """The first table with a column of file names and another one, that column; those of a test part last."""
-    if not pictures:
-        return None
-    order = {"train": 0, None: 1, "test": 2}
-    for path in sorted(tables, key=lambda path: order[_split_of(path.name)]):
-        try:
-            table = read_label_table(path)
-        except DataError:  # reported if no other table is found
-            continue
-        file = _file_column(table, pictures)
-        if file is not None and _other_columns(table, file):
-            return path, table, file
-    return None
-
-
-def _other_columns(table: pd.DataFrame, file: str) -> list[str]:
-    return [name for name in table.columns if name != file and not name.startswith(UNNAMED)]
-
-
-def _groups(table: pd.DataFrame, columns: list[str]) -> list[str]:
-    """A finding for columns that may name the person or thing of several pictures."""
-    found = [name for name in columns if GROUP.fullmatch(name) and 1 < table[name].nunique() < len(table)]
-    if not found:
-        return []
-    return [
-        f"{listed(found)} may name what several pictures are of: with `group` such pictures stay in one part "
-        "of the split"
-    ]
-
-
-def _file_column(table: pd.DataFrame, pictures: list[Path]) -> str | None:
-    """The column of file names: one of whole names, else one of names without their ending."""
-    some = table.head(ROWS_LOOKED_AT)
-
-    def names(column: str, known: set[str]) -> bool:
-        cells = some[column]
-        return len(set(cells)) == len(some) > 1 and all(
-            as_composed(Path(cell).name) in known for cell in cells
-        )
-
-    whole, bare = ({as_composed(getattr(entry, part)) for entry in pictures} for part in ("name", "stem"))
-    columns = [column for column in table.columns if names(column, whole)]
-    if not columns:  # numbers of rows may look like such names: the index that pandas writes comes last
-        columns = [column for column in table.columns if names(column, bare) and table[column].is_unique]
-        columns.sort(key=lambda column: column.startswith(UNNAMED))
-    return columns[0] if columns else None
-
-
-def _folder_of(cells: pd.Series, path: Path, pictures: list[Path]) -> Path:
-    """The folder, beside or below a table, in which all pictures of a column of file names are.
-
-    Raises:
-        DataError: there is no such folder, or there are several.
-    """
-    home, first = path.parent, as_composed(cells.iloc[0])
-    names = dict[str, Path]()
-    for entry in pictures:
-        below = entry.relative_to(home)
-        for name in (below.as_posix(), below.with_suffix("").as_posix()):
-            names[as_composed(name)] = entry
-    # what stands before the first cell in the path of a picture, "" or "train/", and the folder
-    starts = {
-        name.removesuffix(first): entry.parents[len(Path(first).parts) - 1]
-        for name, entry in names.items()
-        if f"/{name}".endswith(f"/{first}")
-    }
-    if not starts:
-        raise DataError(
-            f"{path}: row 1, column '{cells.name}': '{first}' is no picture in {home} or below; write the "
-            "path below that folder"
-        )
-    whole = [start for start in starts if all(start + as_composed(cell) in names for cell in cells)]
-    found = sorted(whole or starts)
-    if len(found) > 1:  # the same names for training and test
-        found = [start for start in found if "train" in map(_split_of, Path(start).parts)] or found
-    if len(found) > 1:
-        raise DataError(
-            f"{path}: column '{cells.name}' names pictures of several folders: {listed(found)}; call the one "
-            "for training train, or move the others away"
-        )
-    return starts[found[0]]
-
-
-def _labels_of(
-    table: pd.DataFrame, columns: list[str], path: Path, target: str | None
-) -> tuple[str | list[str], str | None]:
-    """The column of labels, or several ones with 0 and 1, and the separator of several labels an image.
-
-    Args:
-        table: all cells are texts.
-        columns: those that may have labels.
-        path: of the table.
-        target: the column that the user has named, or several with commas between.
-
-    Raises:
-        ConfigurationError: it cannot be told, or there is no such column.
-    """
-    usual = [column for column in columns if column.lower() in LABEL_NAMES]
-    names = usual[:1] or columns
-    if target is not None:  # the name of a column may have a comma
-        names = [target] if target in columns else [name.strip() for name in target.split(",")]
-    for name in names:
-        if name not in columns:
-            raise ConfigurationError(
-                f"--target: {path} has no column '{name}'; name one of {listed(columns)}"
-            )
-    if len(names) > 1:
-        marks = marks_of(table[names])
-        if not table[names].isin(marks).all(axis=None):
-            raise ConfigurationError(
-                f"--target: {path} has several columns of labels; name one of {listed(columns)}, or several "
-                "whose cells are 0 and 1"
-            )
-        return [name for name in names if (table[name] == marks[1]).any()], SEPARATORS[0]
-    label = names[0]
-    for separator in SEPARATORS if label.lower() in LISTS else SEPARATORS[:-1]:
-        if _are_lists(table[label], separator):
-            return label, separator
-    return label, None
-
-
-def _are_lists(cells: pd.Series, separator: str) -> bool:
-    """Whether cells are lists of labels: most parts come back in other lists, unlike those of a class name.
-
-    `tench, Tinca tinca` repeats as a whole.
-    """
-    different = {cell: list_of(cell, separator) for cell in cells}
-    parts = {part for cell, found in different.items() if separator in cell for part in found}
-    rows = Counter(part for cell in cells for part in different[cell])
-    lists = Counter(part for found in different.values() for part in set(found))
-    again = sum(lists[part] > 1 for part in parts)
-    return bool(parts) and 2 * again > len(parts) and min(rows.values()) > 1 and len(rows) <= MOST_CLASSES
-
-
-def _task_of(labels: pd.Series, name: str, task: Task | None) -> tuple[Task, list[str]]:
-    """What labels are, and a finding if it is a guess.
-
-    Texts are classes, numbers with a fraction quantities. Whole numbers are classes up to 50 of them, unless
-    the column has the name of a count, or up to 200 if it has that of a label and each has 5 pictures on
-    average.
-
-    Raises:
-        ConfigurationError: texts for a regression.
-    """
-    numbers = pd.to_numeric(labels, errors="coerce")
-    if numbers.isna().any():
-        if task == "regression":
-            raise ConfigurationError(
-                f"--task: regression needs numbers, '{name}' has {labels[numbers.isna()].iloc[0]!r}"
-            )
-        return "classification", []
-    if task:
-        return task, []
-    if (numbers % 1 != 0).any():
-        return "regression", []
-    distinct = numbers.nunique()
-    if LABEL_NAME.fullmatch(name):
-        most = max(MOST_CLASSES, min(MOST_NAMED_CLASSES, len(labels) // LEAST_EACH))
-    else:
-        most = 2 if COUNT_NAME.fullmatch(name) else MOST_CLASSES
-    found: Task = "classification" if distinct <= most else "regression"
-    other = "regression" if found == "classification" else "classification"
-    if distinct <= 2:
-        return found, []
-    return found, [
-        f"{found}: a guess, as '{name}' has {distinct:,} whole numbers; the other way: --task {other}"
-    ]
 
 
 def _background(headers: dict[Path, Header]) -> Noted | None:
