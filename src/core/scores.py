@@ -5,7 +5,7 @@ import re
 LOWER_IS_BETTER = re.compile(r"loss|error|mse|mae|nll|perplexity|neg(ative)?_?elbo|nelbo", re.IGNORECASE)
 HIGHER_IS_BETTER = re.compile(
     r"acc|f1|f_?beta|auc|auroc|r2|recall|precision|specificity|sensitivity|kappa|matthews|mcc|corr|iou|jaccard|dice|"
-    r"psnr|ssim|s[dn]r|bleu|rouge|ndcg|mrr|reward|return|all_right|exact_match|pearson|spearman|kendall|"
+    r"psnr|ssim(?!il)|s[dn]r|bleu|rouge|ndcg|mrr|reward|return|all_right|exact_match|pearson|spearman|kendall|"
     r"explained_variance|(?<!dis)similarity|elbo|(?<![a-z])(m?ap|hits?)(?![a-z])",
     re.IGNORECASE,
 )

@@ -164,9 +164,8 @@ def _numbers(
             lambda text: plain_number(text, reading.decimal_sign, reading.thousands, unit), na_action="ignore"
         )
         if unit:
-            refuse_cells(
-                texts, (written.notna() & plain.isna()).to_numpy(), path, f"is no number with {unit!r}"
-            )
+            wrong = (written.notna() & plain.isna()).to_numpy()
+            refuse_cells(written, wrong, path, f"is no number with {unit!r}")
     try:
         numbers = pd.to_numeric(cells.where(native, plain.reindex(cells.index)), errors="coerce")
     except OverflowError:

@@ -6,7 +6,7 @@ from src.core.scores import higher_is_better, of_validation
 @pytest.mark.parametrize(
     "name",
     [
-        *("val_acc", "test/accuracy", "valAcc5", "macro_f1", "val/AUROC", "r2", "dice", "ssim"),
+        *("val_acc", "test/accuracy", "valAcc5", "macro_f1", "val/AUROC", "r2", "dice", "ssim", "ms_ssim"),
         *("spearman_corr", "val_map", "val/mAP", "map_50", "val/ap", "hits@10", "test_fbeta", "si_sdr"),
         *("explained_variance", "episode_return", "cosine_similarity", "elbo"),
     ],
@@ -32,6 +32,7 @@ def test_more_is_better(name: str) -> None:
         "val_score",
         "val_neg_elbo",
         "gap",
+        "dissimilarity",
         "x",
     ],
 )

@@ -142,6 +142,9 @@ def test_a_number_of_json_needs_no_unit_but_percent(tmp_path: Path) -> None:
     assert read_table(path, reading=Reading(units={"x": "kg"}))["x"].tolist() == [37, 38]
     with pytest.raises(DataError, match=r"row 1, column 'y': '0\.37' is no number with '%'"):
         read_table(path, reading=Reading(units={"y": "%"}))
+    path = write(tmp_path / "wrong.json", '[{"x": 37}, {"x": 36}, {"x": "38 lb"}]')
+    with pytest.raises(DataError, match=r"row 3, column 'x': '38 lb' is no number with 'kg'"):
+        read_table(path, reading=Reading(units={"x": "kg"}))
 
 
 def test_a_cell_may_be_longer_than_pythons_limit(tmp_path: Path) -> None:
