@@ -46,8 +46,8 @@ def add_keys(parser: LightningArgumentParser) -> None:
         "--monitor",
         type=str | None,
         default=None,
-        help="The metric that chooses the best epoch; by default validation/loss or val_loss. A module "
-        "that logs neither keeps its last epoch.",
+        help="The metric that chooses the best epoch; by default validation/loss, val_loss or the like. A "
+        "module that logs none of them keeps its last epoch.",
     )
     parser.add_argument(
         "--mode",

@@ -468,7 +468,8 @@ INTRODUCTION = """\
 # Options of the Trainer
 
 Each argument of Lightning's Trainer, each of its callbacks and loggers is honoured, or refused before the training with the reason in
-one line. `tests/training/test_trainer.py` writes these tables from what it has tried, and fails if Lightning has one that is missing.
+one line. `python -m tests.training.trainer_features` writes these tables; `tests/training/test_trainer.py` tries each row, and fails if
+Lightning has one that is missing.
 
 - **works and exact**: a training that is interrupted twice ends with the weights and the history of an uninterrupted one;
 - **works**: it trains, but no model is kept, or something is not reproducible, as the last column says;
