@@ -197,7 +197,7 @@ def _commands(name: str, proposal: Proposal) -> list[str]:
 def _header(name: str, proposal: Proposal) -> str:
     about = "A first proposal of pipelines.new_task. The data side is in params.yaml."
     commands = [f"  {one_line(command)}" for command in _commands(name, proposal)]
-    lines = [one_line(proposal.findings[0]), about, "", *commands]
+    lines = [f"{one_line(proposal.findings[0])}.", about, "", *commands]
     return "".join(f"# {line}".rstrip() + "\n" for line in lines)
 
 

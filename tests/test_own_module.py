@@ -101,6 +101,16 @@ def test_params_yaml_names_trusted_packages(
     assert trusted_packages() == packages
 
 
+@pytest.mark.parametrize("content", [b"trusted: [os]\na: b: c\n", "# 注释\ntrusted: [os]\n".encode("gbk")])
+def test_params_yaml_that_cannot_be_read_is_named(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"params\.yaml is not YAML in UTF-8"):
+        trusted_packages()
+
+
 @pytest.mark.parametrize("value", ["'*'", "[os; rm]", "torch", "{a: b}"])
 def test_trusted_must_be_a_list_of_names(value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

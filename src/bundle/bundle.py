@@ -88,10 +88,13 @@ def restrict_imports() -> None:
 
 def trusted_packages() -> list[str]:
     """The packages that the user allows configurations to name: `trusted` in params.yaml, if it is here."""
-    text = PARAMETERS.read_text(encoding="utf-8") if PARAMETERS.is_file() else ""
-    if "trusted:" not in text:
-        return []
-    content = yaml.safe_load(text)
+    try:
+        text = PARAMETERS.read_text(encoding="utf-8") if PARAMETERS.is_file() else ""
+        if "trusted:" not in text:
+            return []
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # UnicodeDecodeError is a ValueError
+        raise ConfigurationError(f"{PARAMETERS} is not YAML in UTF-8: {error}") from None
     names = (content.get("trusted") or []) if isinstance(content, dict) else []
     if not isinstance(names, list) or not all(re.fullmatch(r"\w+(\.\w+)*", str(name)) for name in names):
         raise ConfigurationError(f"{PARAMETERS}: trusted must be a list of packages such as [torchvision]")

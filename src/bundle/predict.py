@@ -86,12 +86,14 @@ def _bundle_of(path: Path) -> Bundle:
     """The bundle that a configuration describes."""
     try:
         configuration = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(configuration, dict):
+            raise TypeError("expected keys and values")
         name = configuration.get("name") or configuration["task"]
         require_name(name, "name")
         folder, _ = MODELS / name, configuration["model"]
     except FileNotFoundError:
         raise ConfigurationError(f"{path}: there is no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigurationError(f"{path} is no configuration of a task: {error}") from None
     bundle = Bundle.open(folder)
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from src.core.documents import write_json
 from src.core.errors import ConfigurationError, IntegrityError
-from src.core.paths import MANIFEST, SOURCE
+from src.core.paths import MANIFEST, PARAMETERS, SOURCE
 from src.core.shards import read_shards
 
 
@@ -106,7 +106,8 @@ def _checked(path: Path, command: str, digests: Callable[[Any], Mapping[str, str
     folder = path.parent
     stage = f"{command}@{folder.name}"
     if not path.is_file():
-        raise ConfigurationError(f"{path} is not here; run: dvc repro {stage}")
+        where = "" if PARAMETERS.is_file() else " in the project's root folder; this is another one"
+        raise ConfigurationError(f"{path} is not here; run: dvc repro {stage}{where}")
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         expected = digests(content)

@@ -59,6 +59,7 @@ class LockedError(LockstepError):
     exit_code = 7
 
 
+KILLED_WORKER = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)")
 RESOURCE_ERRNOS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM),
     *(errno.EACCES, errno.EPERM, errno.EROFS),
@@ -111,7 +112,8 @@ def printable(text: str) -> str:
 def reported_error(error: BaseException | None) -> LockstepError | None:
     """Return the first LockstepError of a chain of exceptions, or None.
 
-    Exceptions about memory, disk space, permissions and removed folders count as ResourceError. The chain
+    Exceptions about memory, killed loader workers, disk space, permissions and removed folders count as
+    ResourceError. The chain
     matters because jsonargparse wraps the errors of the classes that it instantiates. `raise ... from None`
     ends it.
     """
@@ -120,6 +122,8 @@ def reported_error(error: BaseException | None) -> LockstepError | None:
             return error
         if _out_of_memory(error):
             return ResourceError(f"out of memory: {error}".removesuffix(": "))
+        if isinstance(error, RuntimeError) and KILLED_WORKER.match(str(error)):
+            return ResourceError(f"{error}; if memory is short, take fewer num_workers")
         if isinstance(error, OSError) and WRITTEN_IN_PART.fullmatch(str(error)):
             return ResourceError(f"the disk is full, or files may not be that large: {error}")
         if _out_of_space(error) or getattr(error, "errno", None) in RESOURCE_ERRNOS:

@@ -353,7 +353,7 @@ def _classes_table(
     scores = scores_of_classes(target.numpy(), probabilities.argmax(dim=1).numpy(), len(classes))
     names = [[name, labels.get(name, {}).get("zh", "")] for name in classes]
     rows = [[*name, *row] for name, row in zip(names, scores, strict=True)]
-    return markdown_table(["class", "名称", "images", "precision", "recall", "F1"], rows)
+    return markdown_table(["class", "名称", "images", "precision", "recall", "F1"], rows, optional=["名称"])
 
 
 def _gradients_table(network: BackpropMLP, inputs: Tensor, target: Tensor) -> str:

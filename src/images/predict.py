@@ -18,6 +18,7 @@ from torch import Tensor
 from src.bundle.progress import prediction_progress
 from src.bundle.spreadsheets import as_text
 from src.core.atomic import file_written_whole
+from src.core.errors import ConfigurationError
 from src.images.data import images_at_once
 from src.images.figures import feature_maps as maps_of
 from src.images.figures import plot_feature_maps
@@ -36,6 +37,7 @@ def write_classes(
     feature_maps: Path | None = None,
     unreadable: Literal["refuse", "skip"] = "refuse",
     escape_formulas: bool = False,
+    all_probabilities: bool = False,
 ) -> int:
     """Write the name of each image and its answer to a CSV file.
 
@@ -50,14 +52,16 @@ def write_classes(
         feature_maps: a PNG file to write, with the feature maps of the first image.
         unreadable: pictures of a folder that cannot be read: refuse, or skip (they get no row).
         escape_formulas: put an apostrophe before names and classes that a spreadsheet would compute.
+        all_probabilities: add a column `probability_<class>` for each class.
 
     Returns:
         The number of images.
 
     Raises:
+        ConfigurationError: `all_probabilities` of a regression.
         DataError: as `read_inputs`.
     """
-    columns = preprocessing.prediction_columns
+    columns = _columns(preprocessing, all_probabilities)
     done = adapted = 0
     first: Pixels | None = None
     with file_written_whole(output) as file, prediction_progress() as advance:
@@ -67,10 +71,11 @@ def write_classes(
             input, preprocessing, images_at_once(*preprocessing.shape[1:]), unreadable == "skip"
         ):
             first = images[:1] if first is None else first
-            for name, *answer in zip(names, *_answers(model, preprocessing, images), strict=True):
+            answers = _answers(model, preprocessing, images, all_probabilities)
+            for name, *answer in zip(names, *answers, strict=True):
                 row = [name, *(_as_text(part, preprocessing.task) for part in answer)]
                 texts = [as_text(text) for text in row[:-1]] if escape_formulas else row[:-1]
-                writer.writerow([*texts, row[-1]][: len(columns)])
+                writer.writerow([*texts, row[-1]])
             done += len(images)
             adapted += different
             advance(len(images))
@@ -100,26 +105,48 @@ def probabilities(model: ImageModel, images: Pixels) -> Tensor:
     return model.predict(model(torch.tensor(images, device=model.device))).cpu()
 
 
-def _answers(model: ImageModel, preprocessing: Preprocessing, images: Pixels) -> list[list[Any]]:
+def _columns(preprocessing: Preprocessing, all_probabilities: bool) -> list[str]:
+    """The names of the columns of predictions.
+
+    Raises:
+        ConfigurationError: all probabilities of a regression.
+    """
+    if all_probabilities and preprocessing.task == "regression":
+        raise ConfigurationError("all_probabilities: the model predicts a number, without classes")
+    names = [*preprocessing.prediction_columns]
+    if all_probabilities and preprocessing.task == "classification":
+        names += [f"probability_{name}" for name in preprocessing.classes]
+    return names
+
+
+def _answers(
+    model: ImageModel, preprocessing: Preprocessing, images: Pixels, all_probabilities: bool
+) -> list[list[Any]]:
     """The columns of answers after the first: class and probability, a number, or those of each label.
 
     Args:
         model: trained.
         preprocessing: of its training data.
         images: (N, C, H, W).
+        all_probabilities: add those of all classes.
     """
     found = probabilities(model, images)
     if preprocessing.task != "classification":
         return found.reshape(len(found), -1).T.tolist()
     likeliest, codes = found.max(dim=1)
-    return [[preprocessing.classes[code] for code in codes.tolist()], likeliest.tolist()]
+    answers = [[preprocessing.classes[code] for code in codes.tolist()], likeliest.tolist()]
+    answers = answers[: len(preprocessing.prediction_columns) - 1]
+    return [*answers, *found.T.tolist()] if all_probabilities else answers
 
 
 WRITERS = {ImageModel: write_classes}
 
 
 def predict_pictures(
-    model: ImageModel, preprocessing: Preprocessing, pictures: Sequence[Image.Image | Path | str]
+    model: ImageModel,
+    preprocessing: Preprocessing,
+    pictures: Sequence[Image.Image | Path | str],
+    all_probabilities: bool = False,
 ) -> pd.DataFrame:
     """Find the classes or numbers of pictures in memory or in files, as `write_classes` does.
 
@@ -127,13 +154,16 @@ def predict_pictures(
         model: trained, in evaluation mode.
         preprocessing: of its training data.
         pictures: of Pillow, or paths of picture files.
+        all_probabilities: as in `write_classes`.
 
     Returns:
         The columns of the file of predictions; a picture without a file has its number, from 1, as its name.
 
     Raises:
+        ConfigurationError: `all_probabilities` of a regression.
         DataError: a picture cannot be read.
     """
+    columns = _columns(preprocessing, all_probabilities)
     found = []
     size = images_at_once(*preprocessing.shape[1:])
     for start in range(0, len(pictures), size):
@@ -145,9 +175,8 @@ def predict_pictures(
             str(number) if isinstance(picture, Image.Image) else Path(picture).name
             for number, picture in enumerate(part, start + 1)
         ]
-        found += list(zip(names, *_answers(model, preprocessing, images), strict=True))
-    columns = preprocessing.prediction_columns
-    return pd.DataFrame([row[: len(columns)] for row in found], columns=columns)
+        found += list(zip(names, *_answers(model, preprocessing, images, all_probabilities), strict=True))
+    return pd.DataFrame(found, columns=columns)
 
 
 def _opened(picture: Image.Image | Path | str, preprocessing: Preprocessing) -> Image.Image:

@@ -1,6 +1,7 @@
 """Tables of results: as Markdown in files, as a grid on the terminal."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import compress
 
 from numpy.typing import ArrayLike
 from rich.console import Console
@@ -11,11 +12,22 @@ from src.reporting.noise import P_VALUE
 MOST_COLUMNS = 6  # of metrics on a terminal
 
 
-def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], optional: Collection[str] = ()
+) -> str:
     """A Markdown table, one line a row, with a final newline.
 
     In a cell, a bar is escaped and a line break becomes a space.
+
+    Args:
+        headings: of the columns.
+        rows: the cells of each.
+        optional: columns that are left out if none of their cells has a text.
     """
+    if optional:
+        rows = [*rows]
+        kept = [name not in optional or any(row[i] for row in rows) for i, name in enumerate(headings)]
+        headings, *rows = ([*compress(cells, kept)] for cells in (headings, *rows))
     lines = [_line(headings), "|---" * len(headings) + "|", *map(_line, rows)]
     return "\n".join(lines) + "\n"
 

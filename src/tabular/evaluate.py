@@ -301,7 +301,8 @@ def _columns_table(preprocessing: Preprocessing) -> str:
         labels = preprocessing.labels.get(column.name, {})
         names = [column.name, labels.get("en", ""), labels.get("zh", "")]
         rows.append([*names, column.kind, str(column.missing), column.learnt])
-    return markdown_table(["column", "label", "名称", "kind", "missing in training", "learnt"], rows)
+    headings = ["column", "label", "名称", "kind", "missing in training", "learnt"]
+    return markdown_table(headings, rows, optional=("label", "名称"))
 
 
 def _write_weights(weights: pd.DataFrame, path: Path) -> None:

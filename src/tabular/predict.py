@@ -19,7 +19,7 @@ from torch import Tensor
 from src.bundle.progress import prediction_progress
 from src.bundle.spreadsheets import as_text
 from src.core.atomic import file_written_whole
-from src.core.errors import DataError
+from src.core.errors import ConfigurationError, DataError
 from src.tabular.blocks import ahead, characters_of
 from src.tabular.column_files import numbers_among
 from src.tabular.data import densify
@@ -42,6 +42,7 @@ def write_predictions(
     input: Path,
     output: Path = Path("predictions.csv"),
     escape_formulas: bool = False,
+    all_probabilities: bool = False,
 ) -> int:
     """Write a CSV file with one row per prediction: id or row number, targets and, for classes, probability.
 
@@ -52,20 +53,23 @@ def write_predictions(
         output: the CSV file to write.
         escape_formulas: put an apostrophe before ids, classes and column names that a spreadsheet would
             compute, such as =A1.
+        all_probabilities: add a column `probability_<class>` for each class of the target.
 
     Returns:
         The number of predictions.
 
     Raises:
+        ConfigurationError: `all_probabilities` of a quantity.
         DataError: a column is missing, a cell is invalid, or a series has too few rows.
     """
+    _require_classes(model, all_probabilities)
     rows, tables = read_rows(input, preprocessing)
     unseen: Counter[str] = Counter()
     done, threads = 0, torch.get_num_threads()
 
     def predicted() -> Iterator[pd.DataFrame]:
         torch.set_num_threads(threads)  # MKL has a number for each thread, on which the last bits depend
-        yield from predictions(model, preprocessing, tables, input, unseen)
+        yield from predictions(model, preprocessing, tables, input, unseen, all_probabilities)
 
     with file_written_whole(output) as file, prediction_progress(rows) as advance:
         for frame in ahead(predicted()):
@@ -113,7 +117,10 @@ WRITERS = {TabularModel: write_predictions}
 
 
 def predict_rows(
-    model: TabularModel, preprocessing: Preprocessing, rows: pd.DataFrame | Path | str
+    model: TabularModel,
+    preprocessing: Preprocessing,
+    rows: pd.DataFrame | Path | str,
+    all_probabilities: bool = False,
 ) -> pd.DataFrame:
     """Predict the rows of a table in memory, as `write_predictions` those of a file.
 
@@ -122,20 +129,24 @@ def predict_rows(
         preprocessing: of its training rows.
         rows: with at least the columns of training, but the id, whose place row numbers from 1 take; or the
             path of a raw table.
+        all_probabilities: as in `write_predictions`.
 
     Returns:
         The columns and the order of the file of predictions.
 
     Raises:
+        ConfigurationError: `all_probabilities` of a quantity.
         DataError: as `write_predictions`.
     """
+    _require_classes(model, all_probabilities)
     if isinstance(rows, pd.DataFrame):
         path, tables = ROWS, _in_memory(rows, preprocessing)
     else:
         path = Path(rows)
         _, tables = read_rows(path, preprocessing)
     unseen: Counter[str] = Counter()
-    found = pd.concat(predictions(model, preprocessing, tables, path, unseen), ignore_index=True)
+    frames = predictions(model, preprocessing, tables, path, unseen, all_probabilities)
+    found = pd.concat(frames, ignore_index=True)
     _warn_of_unseen(unseen, len(found), preprocessing, path)
     return found
 
@@ -248,6 +259,7 @@ def predictions(
     tables: Iterable[pd.DataFrame],
     path: Path,
     unseen: Counter[str],
+    all_probabilities: bool = False,
 ) -> Iterator[pd.DataFrame]:
     """Predict raw rows.
 
@@ -257,6 +269,7 @@ def predictions(
         tables: chunks of raw rows.
         path: the source of the rows, for error messages.
         unseen: is increased, by column, by the number of cells whose category no training row has.
+        all_probabilities: add the probabilities of all classes of a target.
 
     Yields:
         A table per chunk: the id or the number of the row from 1; the targets in their units, with the ends
@@ -277,7 +290,11 @@ def predictions(
         ids = table[identifier] if identifier else table.index + 1
         frame = pd.DataFrame({identifier or free_name("row", columns): ids, **columns})
         names = preprocessing.prediction_columns
-        yield frame.iloc[:, : len(names)].set_axis(names, axis=1) if names else frame
+        frame = frame.iloc[:, : len(names)].set_axis(names, axis=1) if names else frame
+        if all_probabilities and len(targets) == 1:  # of several ones each has that of its second class
+            for label, values in zip(model.target.classes or (), model.predict(outputs).T, strict=True):
+                frame[free_name(f"probability_{label}", frame.columns)] = values.cpu().numpy()
+        yield frame
 
 
 def _answers(model: TabularModel, outputs: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -302,6 +319,11 @@ def _answers(model: TabularModel, outputs: Tensor) -> tuple[dict[str, Any], dict
             for name, end in zip(("lower", "upper"), others, strict=False):
                 further[f"{name}{ending}"] = end.cpu().numpy()
     return columns, further
+
+
+def _require_classes(model: TabularModel, all_probabilities: bool) -> None:
+    if all_probabilities and model.target.classes is None:
+        raise ConfigurationError(f"all_probabilities: '{model.target.name}' is a quantity, without classes")
 
 
 def free_name(name: str, taken: Collection[str | None]) -> str:

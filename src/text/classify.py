@@ -7,6 +7,7 @@ import csv
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -32,6 +33,7 @@ def write_text_classes(
     output: Path = Path("predictions.csv"),
     encoding: str | None = None,
     escape_formulas: bool = False,
+    all_probabilities: bool = False,
 ) -> int:
     """Write the class of each text and its probability to a CSV file.
 
@@ -43,6 +45,7 @@ def write_text_classes(
         output: the CSV file to write: the number of the row or line, from 1, or the name of the file.
         encoding: of files that are not UTF-8, such as gb18030.
         escape_formulas: put an apostrophe before names and classes that a spreadsheet would compute.
+        all_probabilities: add a column `probability_<class>` for each class.
 
     Returns:
         The number of texts.
@@ -56,15 +59,17 @@ def write_text_classes(
     without = 0
     with file_written_whole(output) as file, prediction_progress(len(rows)) as advance:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_columns(labels, "file" if input.is_dir() else "row"))
+        writer.writerow(_columns(labels, "file" if input.is_dir() else "row", all_probabilities))
         for start in range(0, len(rows), TEXTS_AT_ONCE):
             part = rows[start : start + TEXTS_AT_ONCE]
             found, unknown = probabilities(model, preprocessing, [text for _, text in part])
             without += unknown
-            for (name, _), probability, code in zip(part, *_largest(found), strict=True):
-                texts = [name, labels.classes[code]]
+            for (name, _), (label, *shares) in zip(
+                part, _answers(found, labels, all_probabilities), strict=True
+            ):
+                texts = [name, label]
                 texts = [as_text(text) for text in texts] if escape_formulas else texts
-                writer.writerow([*texts, f"{probability:.6f}"])
+                writer.writerow([*texts, *(f"{share:.6f}" for share in shares)])
             advance(len(part))
     if without:
         logger.warning("%d of %d texts have no word that the training texts have", without, len(rows))
@@ -72,7 +77,10 @@ def write_text_classes(
 
 
 def predict_text_classes(
-    model: TextClassifier, preprocessing: Preprocessing, texts: Sequence[str]
+    model: TextClassifier,
+    preprocessing: Preprocessing,
+    texts: Sequence[str],
+    all_probabilities: bool = False,
 ) -> pd.DataFrame:
     """Find the classes of texts in memory, as `write_text_classes` does.
 
@@ -80,17 +88,18 @@ def predict_text_classes(
         model: trained, in evaluation mode.
         preprocessing: of its training data.
         texts: to classify.
+        all_probabilities: add those of all classes.
 
     Returns:
         The number of each text, from 1, its class and the probability of the class.
     """
     labels = _labels(preprocessing)
-    rows: list[tuple[int, str, float]] = []
+    rows: list[list[Any]] = []
     for start in range(0, len(texts), TEXTS_AT_ONCE):
         found, _ = probabilities(model, preprocessing, texts[start : start + TEXTS_AT_ONCE])
-        for probability, code in zip(*_largest(found), strict=True):
-            rows.append((len(rows) + 1, labels.classes[code], probability))
-    return pd.DataFrame(rows, columns=_columns(labels, "row"))
+        for answer in _answers(found, labels, all_probabilities):
+            rows.append([len(rows) + 1, *answer])
+    return pd.DataFrame(rows, columns=_columns(labels, "row", all_probabilities))
 
 
 @torch.inference_mode()
@@ -117,12 +126,19 @@ def _labels(preprocessing: Preprocessing) -> Labels:
     return preprocessing.labels
 
 
-def _largest(found: Tensor) -> tuple[list[float], list[int]]:
+def _answers(found: Tensor, labels: Labels, all_probabilities: bool) -> list[list[Any]]:
+    """Of each row of probabilities (N, K): the likeliest class, its probability and perhaps those of all."""
     largest, codes = found.max(dim=1)
-    return largest.tolist(), codes.tolist()
+    return [
+        [labels.classes[code], share, *(every if all_probabilities else ())]
+        for code, share, every in zip(codes.tolist(), largest.tolist(), found.tolist(), strict=True)
+    ]
 
 
-def _columns(labels: Labels, first: str) -> list[str]:
+def _columns(labels: Labels, first: str, all_probabilities: bool) -> list[str]:
     """The columns of predictions; a name that the class has gets a `_` at its end."""
-    first, last = (name + "_" * (name == labels.name) for name in (first, "probability"))
-    return [first, labels.name, last]
+    names = [first, "probability"]
+    if all_probabilities:
+        names += [f"probability_{name}" for name in labels.classes]
+    first, *others = (name + "_" * (name == labels.name) for name in names)
+    return [first, labels.name, *others]

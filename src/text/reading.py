@@ -171,9 +171,10 @@ def read_text(path: Path, encoding: str | None = None) -> str:
     """Read a file as UTF-8, or else in another encoding.
 
     Raises:
-        DataError: it is neither; the message proposes an encoding if one fits the whole file.
+        DataError: it is neither, or no regular file; the message proposes an encoding if one fits the whole
+            file.
     """
-    content = path.read_bytes()
+    content = _content(path)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -203,10 +204,17 @@ def read_text(path: Path, encoding: str | None = None) -> str:
     )
 
 
+def _content(path: Path) -> bytes:
+    """The bytes of a regular file; of a pipe or a device they may never end."""
+    if not path.is_file():
+        raise DataError(f"{path}: {'not a regular file' if path.exists() else 'there is no such file'}")
+    return path.read_bytes()
+
+
 def encoding_of(files: list[Path]) -> str | None:
     """The likely encoding of the first file that is not UTF-8; None if all are, or none fits."""
     for file in files:
-        guess = guess_encoding(file.read_bytes())
+        guess = guess_encoding(_content(file))
         if guess not in ("utf-8", "utf-8-sig"):
             return guess
     return None

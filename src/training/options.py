@@ -20,7 +20,7 @@ ARGUMENTS = {
     "barebones": "a training needs its checkpoints and metrics; a quick trial: --trainer.fast_dev_run=true",
     "limit_predict_batches": "predict takes no options of the Trainer; it predicts all rows of its input",
     "model_registry": "models are kept as bundles in models/, and none is downloaded",
-    "plugins": "Lockstep sets its own plugins of checkpoints and clusters; for precision use trainer.precision",
+    "plugins": "Lockstep sets those of checkpoints and clusters itself; for precision use trainer.precision",
 }
 CALLBACKS = {
     "BasePredictionWriter": "predict takes no callbacks; it writes a file by itself, see its --help",

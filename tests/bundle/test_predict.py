@@ -74,6 +74,8 @@ POINTS = ["--data.input", "data/raw/spiral/train.csv"]
         ([], 2, "predict needs a trained model: add --bundle"),
         (["--bundle", "nothing", *POINTS], 2, "nothing/manifest.json is not here"),
         (["--config", "configs/spiral.yaml", *POINTS], 2, "configs/spiral.yaml: there is no such file"),
+        (["--config", "empty.yaml", *POINTS], 2, "empty.yaml is no configuration of a task"),
+        (["--config", "deep.yaml", *POINTS], 2, "deep.yaml is no configuration of a task"),
         (["--bundle", SPIRAL, "--config", "x.yaml", *POINTS], 2, "not allowed with argument --bundle"),
         (["--bundle", SPIRAL], 2, "arguments are required: --data.input"),
         (["--bundle", SPIRAL, *POINTS, "--trainer.max_epochs", "3"], 2, "--trainer.max_epochs"),
@@ -94,6 +96,8 @@ def test_mistakes_are_reported_in_one_line(
 ) -> None:
     for name in ("weights.csv", "weights.png"):
         Path(name).write_bytes(b"\xff" + Path(SPIRAL, "model.safetensors").read_bytes())
+    Path("empty.yaml").touch()
+    Path("deep.yaml").write_text("[" * 5000)
     before = sorted(Path().rglob("*"))
     assert cli("predict", *arguments) == code
     *_, last = capsys.readouterr().err.splitlines()

@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from torch.utils.data import DataLoader, IterableDataset
 
 from src.core.errors import (
     ConfigurationError,
@@ -99,6 +100,20 @@ def test_memory_that_a_library_is_refused_is_reported(
 ) -> None:
     assert ended(fill, 10**15) == 6
     assert re.match("error: out of memory: .*allocate", capsys.readouterr().err)
+
+
+class Killed(IterableDataset[int]):
+    """Ends its worker as the kernel does when memory is short."""
+
+    def __iter__(self) -> Iterator[int]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        yield 0
+
+
+@pytest.mark.unix
+def test_a_killed_worker_of_a_loader_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(lambda: list(DataLoader(Killed(), num_workers=1))) == 6
+    assert re.match(r"error: DataLoader worker \(pid.*num_workers", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("name", ["OutOfMemoryError", "Surprise"])

@@ -10,9 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from src.core.errors import ConfigurationError
 from src.images.model import ImageModel
 from src.images.networks import LeNet
-from src.images.predict import write_classes
+from src.images.predict import predict_pictures, write_classes
 from src.images.preprocessing import Preprocessing
 
 
@@ -66,6 +67,26 @@ def test_two_prediction_columns_leave_the_probability_out(network: tuple[ImageMo
     write_classes(model, learnt, Path("raw/cross/0.png"), Path("out.csv"))
     header, row = rows("out.csv")
     assert (header, row[0], len(row)) == (["ImageId", "Label"], "0.png", 2)
+
+
+@pytest.mark.parametrize("names", [["id", "class", "probability"], ["ImageId", "Label"]])
+def test_the_probabilities_of_all_classes_are_written_on_wish(
+    names: list[str], network: tuple[ImageModel, Preprocessing]
+) -> None:
+    model, learnt = network
+    learnt = replace(learnt, prediction_columns=names)
+    write_classes(model, learnt, Path("raw/cross/0.png"), Path("out.csv"), all_probabilities=True)
+    header, row = rows("out.csv")
+    assert header == [*names, "probability_circle", "probability_cross"]
+    pixels = torch.from_numpy(np.asarray(Image.open("raw/cross/0.png")).copy())[None, None]
+    with torch.inference_mode():
+        expected = model(pixels).softmax(dim=1)[0].tolist()
+    assert [float(cell) for cell in row[-2:]] == pytest.approx(expected, abs=1e-6)
+    table = predict_pictures(model, learnt, [Path("raw/cross/0.png")], all_probabilities=True)
+    assert list(table) == header
+    assert table.iloc[0, -2:].tolist() == pytest.approx(expected, abs=1e-6)
+    with pytest.raises(ConfigurationError, match="all_probabilities"):
+        predict_pictures(model, replace(learnt, task="regression"), [], all_probabilities=True)
 
 
 def test_a_failed_prediction_keeps_the_older_file(

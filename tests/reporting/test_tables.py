@@ -15,3 +15,12 @@ def test_many_metrics_have_a_line_each(capsys: pytest.CaptureFixture[str]) -> No
     out = capsys.readouterr().out
     assert "│ m0 │     0 │ 7 │" in out
     assert "│ m6 │     6 │   │" in out
+
+
+def test_optional_columns_without_a_text_are_left_out() -> None:
+    rows = [["x", "", "1"], ["y", "", ""]]
+    assert (
+        markdown_table(["a", "b", "c"], rows, optional=["b", "c"])
+        == "| a | c |\n|---|---|\n| x | 1 |\n| y |  |\n"
+    )
+    assert markdown_table(["a", "b"], [["x", ""]]) == "| a | b |\n|---|---|\n| x |  |\n"

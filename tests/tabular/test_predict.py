@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.core.errors import DataError
+from src.core.errors import ConfigurationError, DataError
 from src.tabular.data import load_split
 from src.tabular.dialect import Reading
 from src.tabular.model import TabularModel
@@ -291,6 +291,34 @@ def test_predicted_classes_are_written_with_their_probability(houses: pd.DataFra
     assert text.startswith("Id,Style,probability\n")
     assert frame["Style"].tolist() == [classes[code] for code in codes]
     assert frame["probability"].astype(np.float32).tolist() == likeliest.tolist()
+
+
+@pytest.mark.parametrize("names", [None, ["Number", "Sold?"]], ids=["own names", "a submission"])
+def test_the_probabilities_of_all_classes_are_written_on_wish(
+    names: list[str] | None, houses: pd.DataFrame
+) -> None:
+    network, learnt = model(targets=[Target("Style", ["2", "10", "lower"])])
+    learnt = replace(learnt, prediction_columns=names)
+    path = write_rows(houses.head(20), "new.csv")
+    write_predictions(network, learnt, path, Path("out.csv"), all_probabilities=True)
+    with torch.inference_mode():
+        expected = network.predict(network(features_of(path)))
+    found = pd.read_csv("out.csv")
+    first = names or ["Id", "Style", "probability"]
+    assert list(found) == [*first, "probability_2", "probability_10", "probability_lower"]
+    np.testing.assert_allclose(found.iloc[:, -3:], expected, atol=1e-6)
+    same = predict_rows(network, learnt, houses.head(20), all_probabilities=True)
+    np.testing.assert_allclose(same.iloc[:, -3:], found.iloc[:, -3:], atol=1e-6)
+
+
+@pytest.mark.usefixtures("houses")
+def test_a_quantity_has_no_probabilities(houses: pd.DataFrame) -> None:
+    network, learnt = model()
+    with pytest.raises(ConfigurationError, match="all_probabilities: 'Price' is a quantity"):
+        write_predictions(
+            network, learnt, write_rows(houses, "rows.csv"), Path("out.csv"), all_probabilities=True
+        )
+    assert not Path("out.csv").exists()
 
 
 # ------------------------------------------------------------------------------ files as people have them

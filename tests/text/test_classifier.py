@@ -151,6 +151,12 @@ def test_training_evaluation_and_predictions(project: Path) -> None:
     same = load("models/mine").predict(["鞋很香", "茶很苦"])
     assert same["label"].tolist() == ["好评", "差评"]
     np.testing.assert_allclose(same["probability"], found["probability"], atol=1e-6)
+    assert cli("predict", "--config=mine.yaml", "--data.input=new.txt", "--data.all_probabilities=true") == 0
+    every = pd.read_csv("predictions/mine.csv")
+    assert list(every) == ["row", "label", "probability", "probability_好评", "probability_差评"]
+    assert every["probability_差评"].tolist()[1] == found["probability"][1]
+    same = load("models/mine").predict(["鞋很香", "茶很苦"], all_probabilities=True)
+    np.testing.assert_allclose(same["probability_好评"], every["probability_好评"], atol=1e-6)
 
 
 def test_a_text_of_unknown_words_is_told(project: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -9,10 +9,11 @@ import pytest
 from src.core.errors import ConfigurationError, DataError
 from src.preparation.proposals import plain
 from src.text.compose import Composition, as_prepared
+from src.text.labelled import read_plain
 from src.text.prepare import Preparation, prepare
 from src.text.preprocessing import SPECIAL, Preprocessing, TextEncoder
 from src.text.propose import propose
-from src.text.reading import Unit, read_documents, read_text
+from src.text.reading import Unit, encoding_of, read_documents, read_text
 
 POEMS = ["床前明月光，疑是地上霜。", "白日依山尽，黄河入海流。", "千山鸟飞绝，万径人踪灭。"]
 
@@ -94,6 +95,11 @@ def test_hidden_files_are_left_out_and_pipes_are_refused(tmp_path: Path) -> None
     os.mkfifo(tmp_path / "b.txt")
     with pytest.raises(DataError, match=r"b\.txt: not a regular file"):
         read_documents(tmp_path)
+    for read in (lambda: read_plain(tmp_path, None), lambda: encoding_of([tmp_path / "b.txt"])):
+        with pytest.raises(DataError, match=r"b\.txt: not a regular file"):
+            read()
+    with pytest.raises(DataError, match=r"c\.txt: there is no such file"):
+        read_plain(tmp_path / "c.txt", None)
 
 
 INVISIBLE = "\u200b\ufeff\u2060\x07\u00ad\ufe0f"
