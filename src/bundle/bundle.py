@@ -39,6 +39,7 @@ from src.core.errors import ConfigurationError, IntegrityError, LockstepError, r
 from src.core.outputs import require_ours
 from src.core.paths import LOCK, MANIFEST, PARAMETERS
 from src.core.square_roots import use_exact_square_roots
+from src.training.parts import with_versions
 
 Model = TypeVar("Model", bound=LightningModule)
 
@@ -391,7 +392,7 @@ class Bundle:
             different = sorted(set(shapes.items()) ^ set(needed.items()))
             raise ConfigurationError(f"{self.folder} holds another network: {different[0][0]} differs")
         # strict loading requires all names of shared layers
-        model.load_state_dict(weights, strict=False)
+        model.load_state_dict(with_versions(weights, model), strict=False)
 
     def require_model(self, wanted: dict[str, Any]) -> None:
         """Refuse a configuration of another task or model.

@@ -47,6 +47,7 @@ from src.images.preprocessing import (
     resized,
 )
 from src.images.sheet import SHEET, draw_sheet
+from src.preparation.proposals import listed
 from src.preparation.splits import Rows, check_splitting, cut_fold, cut_share
 
 logger = logging.getLogger(__name__)
@@ -222,6 +223,11 @@ def prepare(raw: Path, prepared: Path, settings: Preparation) -> None:
     elif not official:
         rows, parts["test"] = cut(rows, settings.test_share)
     parts["train"], parts["validation"] = cut(rows, settings.validation_share)
+    if stratum is not None and (absent := {*stratum.tolist()} - {*stratum[parts["train"]].tolist()}):
+        raise DataError(
+            f"{raw / settings.train}: {listed([names[code] for code in sorted(absent)])}: no training image; "
+            "all are in groups of the other parts; set another prepare.seed, or a smaller share"
+        )
     warn_of_copies(parts, official, rows_of, raw / settings.train)
     splits = {name: (source, part) for name, part in parts.items()}
     if official:

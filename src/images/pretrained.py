@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from src.core.errors import ConfigurationError, DataError
 from src.training.freezing import belongs, head_of
+from src.training.parts import with_versions
 
 WEIGHTS = "weights.safetensors"
 WRAPPERS = ("state_dict", "model")  # under which training scripts put the weights
 PREFIXES = ("network.", "module.")  # of a bundle, and of networks that several processes have trained
 COUNTER = "num_batches_tracked"  # of batch norm; files of old networks have none, and nothing reads it
 AUXILIARY = re.compile(r"(^|\.)(aux1|aux2|AuxLogits)\.")  # of googlenet and inception_v3
+OLDER_LINEAR = {"1": 0, "2": 3}  # the places of linear_1 and linear_2 in the MLP of a ViT
 MOST_NAMED = 3
 
 
@@ -81,6 +83,7 @@ def load_pretrained(network: nn.Module, weights: dict[str, Tensor]) -> None:
     inner = "network." if all(name.startswith("network.") for name in network.state_dict()) else ""
     given = {inner + name: value for name, value in weights.items()}
     own = {name: value for name, value in network.state_dict().items() if not belongs(name, head)}
+    given = {name if name in own else _newer(name): value for name, value in given.items()}
     given = {name: value for name, value in given.items() if not belongs(name, head)}
     given = {name: value for name, value in given.items() if name in own or not AUXILIARY.search(name)}
     problems = [
@@ -96,7 +99,13 @@ def load_pretrained(network: nn.Module, weights: dict[str, Tensor]) -> None:
             f"model.network: the weights of prepare.weights do not fit: "
             f"{'; '.join(problems[:MOST_NAMED])}{more}; choose the network that they were trained in"
         )
-    network.load_state_dict(given, strict=False)
+    network.load_state_dict(with_versions(given, network), strict=False)
+
+
+def _newer(name: str) -> str:
+    """The name of a weight of torchvision's DenseNets and ViTs, whose published files have older ones."""
+    name = re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", name)
+    return re.sub(r"\bmlp\.linear_([12])\.", lambda found: f"mlp.{OLDER_LINEAR[found[1]]}.", name)
 
 
 def _shapes(found: Tensor, expected: Tensor) -> str:

@@ -341,7 +341,7 @@ def _labelled_pictures(tables: list[Path], target: str | None, task: Task | None
     if isinstance(label, list) and unused and target is None:
         findings.append(f"left out: {listed(unused)}: no picture has such a label")
     findings += group_findings(table, unused)
-    return _pictures(paths, where, files, counts, findings, train)
+    return _pictures(paths, where, files, counts, findings, paths[0].parent)
 
 
 def _background(headers: dict[Path, Header]) -> Noted | None:

@@ -1,5 +1,6 @@
 """Tensors of which each process holds a part (torch's DTensor), and whole ones."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -45,7 +46,15 @@ def part(value: Any, like: Tensor) -> Any:
 def in_parts(weights: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
     """Whole weights by name as the parts that a module holds."""
     held = module.state_dict()
-    return {name: part(value, held.get(name, value)) for name, value in weights.items()}
+    found = {name: part(value, held.get(name, value)) for name, value in weights.items()}
+    return with_versions(found, module)
+
+
+def with_versions(weights: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """Weights by name with the versions of a module's layers, without which MNASNet refuses to load them."""
+    found = OrderedDict(weights)
+    found._metadata = module.state_dict()._metadata  # type: ignore[attr-defined]
+    return found
 
 
 def sum_of(function: Callable[[Tensor], Tensor], weight: Tensor) -> Tensor:

@@ -200,6 +200,16 @@ def test_paths_from_elsewhere_are_refused_by_row(prefix: str, tmp_path: Path) ->
         propose(tmp_path, None)
 
 
+def test_the_command_of_a_proposal_reads_a_folder_of_pictures(tmp_path: Path) -> None:
+    many(tmp_path / "set/cats")
+    many(tmp_path / "set/dogs")
+    names = [f"{kind}/{n}.png,{kind}" for n in range(12) for kind in ("cats", "dogs")]
+    write_table(tmp_path / "labels.csv", "file,label", names)
+    proposal = propose(tmp_path, None)
+    assert plain(proposal.prepare)["train"] == "set"
+    assert proposal.predict == f"--data.input {tmp_path / 'set/cats'}"
+
+
 def patients(raw: Path) -> None:
     """A column with the patient of each picture, two pictures each."""
     lines = (raw / "labels.csv").read_text(encoding="utf-8").splitlines()
@@ -221,6 +231,23 @@ def test_pictures_of_a_group_are_in_one_part(raw: Path, settings: dict[str, Any]
     assert len(parts) == 10
     assert {len(found) for found in parts.values()} == {1}
     assert set.union(*parts.values()) == {"train", "validation", "test"}
+
+
+def test_a_class_without_a_training_picture_is_named(raw: Path) -> None:
+    """Two pictures of one of four patients, who may be drawn into another part, have the second class."""
+    lines = [f"{number}.JPG,{'10' if number < 2 else '2'},p{number // 5}" for number in range(20)]
+    names = [line.split(",")[0] for line in (raw / "labels.csv").read_text(encoding="utf-8").splitlines()[1:]]
+    rows = [f"{name},{line.split(',', 1)[1]}" for name, line in zip(names, lines, strict=True)]
+    write_table(raw / "labels.csv", "id,kind,patient_id", rows)
+    outcomes = set[bool]()
+    for seed in range(20):
+        try:
+            folder = prepared(raw, group="patient_id", seed=seed, test_share=0.25, validation_share=0.3)
+        except DataError as error:
+            outcomes.add("'10': no training image; all are in groups" not in str(error))
+        else:
+            outcomes.add(set(np.load(folder / "train_target.npy").tolist()) == {0, 1})
+    assert outcomes == {True, False}
 
 
 def test_groups_that_cannot_be_used_are_refused(raw: Path) -> None:

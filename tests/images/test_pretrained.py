@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,39 @@ def test_weights_that_do_not_fit_are_named(
 def test_weights_of_another_network_are_refused(published: dict[str, torch.Tensor]) -> None:
     with pytest.raises(ConfigurationError, match=r"0\.weight is not in the file; .* and \d+ more"):
         load_pretrained(ConvNet((3, 32, 32), 2, width=4), published)
+
+
+@pytest.mark.parametrize(
+    ("network", "older"),
+    [
+        (
+            torchvision.models.DenseNet(4, (1, 1), 8, num_classes=2),
+            (r"(denselayer1\.(?:norm|conv))([12])\.", r"\1.\2."),
+        ),
+        (
+            torchvision.models.VisionTransformer(32, 16, 1, 2, 8, 16, num_classes=2),
+            (r"mlp\.([03])\.", lambda found: {"0": "mlp.linear_1.", "3": "mlp.linear_2."}[found[1]]),
+        ),
+        (torchvision.models.mnasnet0_5(num_classes=2), ("", "")),
+    ],
+    ids=["DenseNet", "ViT", "MNASNet"],
+)
+def test_published_files_with_older_names_are_loaded(
+    network: torch.nn.Module, older: tuple[str, Any], tmp_path: Path
+) -> None:
+    published = {name: torch.ones_like(value) for name, value in network.state_dict().items()}
+    torch.save({re.sub(*older, name): value for name, value in published.items()}, tmp_path / "net.pth")
+    load_pretrained(network, read_weights(tmp_path / "net.pth"))
+    head = head_of(network)
+    for name, value in network.state_dict().items():
+        assert name.startswith(head) or bool((value == 1).all()), name
+
+
+def test_the_documented_pattern_freezes_the_first_layers_of_resnet() -> None:
+    resnet = TorchvisionNetwork((3, 32, 32), 2, "resnet18")
+    frozen = Frozen(resnet, r"^network\.(conv1|bn1|layer1)\.", None)
+    assert {name.split(".")[1] for name in frozen.names} == {"conv1", "bn1", "layer1"}
+    assert len(frozen.names) == 3 + 2 * 2 * 3
 
 
 def test_the_weights_of_a_bundle_are_read_as_well(tmp_path: Path, published: dict[str, torch.Tensor]) -> None:
