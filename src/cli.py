@@ -38,11 +38,8 @@ from src.core.code import run_digest
 from src.core.digests import data_digest, prepared_manifest
 from src.core.errors import ConfigurationError, exit_with_message, reported_error
 from src.core.paths import CHECKPOINT, HISTORY, MODELS, PREPARED, RECORD, RUNS, require_name
-from src.training.checkpoint import (
-    ResumableCheckpoint,
-    averages_at_the_end,
-    chosen_by,
-)
+from src.core.scores import chosen_by
+from src.training.checkpoint import ResumableCheckpoint, averages_at_the_end
 from src.training.cluster import Shape, shape_of, train_on
 from src.training.compilation import compile_training, require_compilable, require_precision
 from src.training.distributed import Termination, launched_by, require_all_processes

@@ -19,8 +19,8 @@ from src.bundle.exportable import Exportable
 from src.core.digests import file_digest
 from src.core.documents import read_json, write_json
 from src.core.paths import HISTORY, MANIFEST, PREPARED, RAW, REPORTS, SOURCE
+from src.core.scores import chosen_by
 from src.reporting.history import best_row, read_history
-from src.training.checkpoint import chosen_by
 
 TEMPLATES = Path(__file__).parent
 ROUNDING = 1e-4  # metrics.json keeps six digits

@@ -9,12 +9,13 @@ PICTURES = {
     "learning_curve": (
         "Learning curve",
         "Training and validation loss of {name} over {epochs} epochs, on a logarithmic scale; the lowest"
-        " validation loss, {lowest}, is marked at epoch {best}.",
+        " validation loss, {lowest}, is marked at epoch {best}. A dotted line marks the epoch that was kept,"
+        " if another metric has chosen it.",
     ),
     "metric": (
         "Mean and 95 % interval",
-        "A row a cell of the study {name}: the mean of the metric as a point with its 95 % interval; a dotted"
-        " line marks the first cell. The table has the numbers.",
+        "A row a setting of the study {name}: the mean of the metric as a point with its 95 % interval; a"
+        " dotted line marks the first setting. The table has the numbers.",
     ),
     "curves": (
         "Metric by epoch",

@@ -13,12 +13,12 @@ from pipelines.parameters import part_of, read_parameters
 from pipelines.study.cells import Cell
 from src.bundle.bundle import WEIGHTS
 from src.core.paths import HISTORY
+from src.core.scores import USUAL_MONITORS
 from src.reporting.figures import save_figure
 from src.reporting.history import read_history
 from src.reporting.metrics import write_metrics
 from src.reporting.noise import interval
 from src.reporting.tables import markdown_table
-from src.training.checkpoint import USUAL_MONITORS
 
 MOST_CURVES = 20
 TRAINING_LOSSES = ("train/loss", "train_loss", "train_loss_epoch", "train/loss_epoch", "training_loss")

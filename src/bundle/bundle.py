@@ -39,7 +39,7 @@ from src.core.errors import ConfigurationError, IntegrityError, LockstepError, r
 from src.core.outputs import require_ours
 from src.core.paths import LOCK, MANIFEST, PARAMETERS
 from src.core.square_roots import use_exact_square_roots
-from src.training.parts import with_versions
+from src.core.weights import with_versions
 
 Model = TypeVar("Model", bound=LightningModule)
 

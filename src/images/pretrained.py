@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from src.core.errors import ConfigurationError, DataError
+from src.core.weights import with_versions
 from src.training.freezing import belongs, head_of
-from src.training.parts import with_versions
 
 WEIGHTS = "weights.safetensors"
 WRAPPERS = ("state_dict", "model")  # under which training scripts put the weights

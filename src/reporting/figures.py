@@ -1,6 +1,8 @@
 """Plots with the same bytes on every run: no date, no program version, one style."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -11,6 +13,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 from numpy.typing import NDArray
 
 from src.core.fonts import choose_fonts
+from src.core.scores import chosen_by
 from src.reporting.history import best_row, read_history, rows_with
 
 
@@ -34,7 +37,7 @@ def readable_logarithm(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def plot_learning_curve(history: Path, path: Path) -> None:
+def plot_learning_curve(history: Path, path: Path, configuration: Mapping[str, Any] | None = None) -> None:
     """Training and validation loss over the epochs, the epoch of the lowest validation loss marked.
 
     Where training has an accuracy, a second panel shows it beside that of validation. A module with other
@@ -43,6 +46,7 @@ def plot_learning_curve(history: Path, path: Path) -> None:
     Args:
         history: the CSV file of the bundle, one row an epoch.
         path: the picture to write.
+        configuration: of the training. If its monitor has chosen another epoch, a line marks that one.
     """
     rows = read_history(history)
     accurate = "train/accuracy" in rows[0]
@@ -53,11 +57,16 @@ def plot_learning_curve(history: Path, path: Path) -> None:
     losses = losses or [name for name in names if name.endswith("loss")] or names
     for name in losses:
         axes.plot(*_curve(rows, name), label=name)
-    monitor = next((name for name in losses if "val" in name), None)
-    if monitor is not None:
-        best = best_row(rows, monitor)
+    loss = next((name for name in losses if "val" in name), None)
+    best = None if loss is None else best_row(rows, loss)
+    if loss is not None and best is not None:
         lowest = f"lowest, epoch {best['epoch']:.0f}"
-        axes.plot(best["epoch"], best[monitor], "o", color="black", label=lowest)
+        axes.plot(best["epoch"], best[loss], "o", color="black", label=lowest)
+    monitor, mode = chosen_by(configuration or {}, rows[0])
+    if configuration and monitor in rows[0] and (kept := best_row(rows, monitor, mode)) is not best:
+        epoch = kept["epoch"]
+        for panel in (axes, *others):
+            panel.axvline(epoch, color="grey", linestyle=":", label=f"kept, epoch {epoch:.0f}")
     axes.set(xlabel="epoch", ylabel="loss", title="Learning curve")
     if all(row[name] > 0 for name in losses for row in rows_with(rows, name)):
         axes.set_yscale("log")

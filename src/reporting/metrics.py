@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from src.core.documents import write_json
+from src.core.documents import parsed_yaml, write_json
 from src.core.paths import HISTORY
 from src.reporting.figures import plot_learning_curve
 
@@ -25,7 +25,8 @@ def begin_report(bundle: Path, folder: Path) -> tuple[Path, Path]:
     for part in (plots, tables):
         part.mkdir()
     shutil.copyfile(bundle / HISTORY, plots / "learning_curve.csv")
-    plot_learning_curve(bundle / HISTORY, plots / "learning_curve.png")
+    configuration = parsed_yaml((bundle / "config.yaml").read_text(encoding="utf-8"))
+    plot_learning_curve(bundle / HISTORY, plots / "learning_curve.png", configuration)
     return plots, tables
 
 

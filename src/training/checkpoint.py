@@ -5,7 +5,6 @@ import logging
 import math
 import re
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch.optim import Optimizer
 
 from src.core.errors import ConfigurationError, NonFiniteError
 from src.core.paths import CHECKPOINT, HISTORY
-from src.core.scores import higher_is_better, of_validation
+from src.core.scores import USUAL_MONITORS, of_validation
 from src.training.attributes import Attributes
 from src.training.epoch_state import epoch_state, restore_epoch
 from src.training.exactness import begin_loaders
@@ -27,26 +26,9 @@ from src.training.tracking import Tracker
 RELOADS = "reload_dataloaders_every_n_epochs"
 logger = logging.getLogger(__name__)
 
-USUAL_MONITORS = ("validation/loss", "val_loss", "val/loss", "valid_loss", "validation_loss")
 LASTING = re.compile(r"(val|valid|validation)[/_]|.*/val$")  # metrics that stay until the next validation
 MOST_OF_THE_TIME = 0.01  # the share of the time that checkpoints may take
 FIRST_GUESS = 0.01  # seconds to save a checkpoint, until one was saved
-
-
-def chosen_by(configuration: dict[str, Any], logged: Iterable[str]) -> tuple[str | None, str]:
-    """The metric that decides which epoch is kept, and whether its min or its max is best.
-
-    Args:
-        configuration: of a training; its keys `monitor` and `mode` may be None.
-        logged: the names of the metrics of an epoch.
-
-    Returns:
-        Without a monitor the first of USUAL_MONITORS that is logged; None for the last epoch.
-    """
-    names = set(logged)
-    monitor = configuration.get("monitor") or next((name for name in USUAL_MONITORS if name in names), None)
-    mode = configuration.get("mode") or ("max" if higher_is_better(monitor or "") else "min")
-    return monitor, mode
 
 
 class ResumableCheckpoint(Checkpoint):

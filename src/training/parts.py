@@ -1,12 +1,13 @@
 """Tensors of which each process holds a part (torch's DTensor), and whole ones."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, distributed, nn
+
+from src.core.weights import with_versions
 
 
 def whole(values: Any) -> Any:
@@ -48,13 +49,6 @@ def in_parts(weights: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tens
     held = module.state_dict()
     found = {name: part(value, held.get(name, value)) for name, value in weights.items()}
     return with_versions(found, module)
-
-
-def with_versions(weights: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
-    """Weights by name with the versions of a module's layers, without which MNASNet refuses to load them."""
-    found = OrderedDict(weights)
-    found._metadata = module.state_dict()._metadata  # type: ignore[attr-defined]
-    return found
 
 
 def sum_of(function: Callable[[Tensor], Tensor], weight: Tensor) -> Tensor:

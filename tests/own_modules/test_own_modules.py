@@ -23,7 +23,7 @@ from pipelines.study.workers import Workers
 from src.bundle.module import lacking, repeat_setup
 from src.core.digests import data_digest, write_manifest
 from src.core.errors import ConfigurationError
-from src.training.checkpoint import chosen_by
+from src.core.scores import chosen_by
 
 # the metrics of the report, and the rows of the predictions: 0 where the module cannot predict
 MODULES: dict[str, tuple[set[str], int]] = {

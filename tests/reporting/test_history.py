@@ -1,5 +1,6 @@
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,3 +42,16 @@ def test_the_learning_curve_leaves_out_what_is_not_there(history: Path, tmp_path
     picture = (tmp_path / "curve.svg").read_text(encoding="utf-8")
     assert "lowest, epoch 2" in picture
     assert "nan" not in picture
+    assert "kept" not in picture
+
+
+@pytest.mark.parametrize(
+    ("configuration", "kept"),
+    [({"monitor": None}, False), ({"monitor": "train/loss"}, True), ({"monitor": "absent"}, False)],
+)
+def test_the_kept_epoch_is_marked_if_another_metric_has_chosen_it(
+    configuration: dict[str, Any], kept: bool, history: Path, tmp_path: Path
+) -> None:
+    plot_learning_curve(history, tmp_path / "curve.svg", configuration)
+    picture = (tmp_path / "curve.svg").read_text(encoding="utf-8")
+    assert ("kept, epoch 4" in picture) == kept
