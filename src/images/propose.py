@@ -1,5 +1,6 @@
 """Proposal of the preparation and the network for images without a task."""
 
+import re
 import shlex
 from collections import Counter
 from pathlib import Path
@@ -54,6 +55,7 @@ WEIGHTS = (".safetensors", ".pt", ".pth")
 SUBMISSION = "submission"  # in the name of a table without labels
 
 SIZES = (16, 32, 48, 64)
+SIDE_OF_WEIGHTS = 224
 LARGEST_KEPT = 64
 LARGE = 4  # times the side of the images: JPEG files are decoded to twice that
 SMALLEST = 16  # for ConvNet
@@ -112,14 +114,18 @@ def propose(path: Path, target: str | None, task: Task | None = None) -> Proposa
 
     if task == "regression" and "labels" not in seen.where:
         raise ConfigurationError("--task: regression needs a table of labels beside the pictures")
+    pretrained, of_weights = _pretrained(files if path.is_dir() else [])
     total = sum(seen.sizes.values())
-    resize, why = _resize(seen.sizes)
+    resize, why = (SIDE_OF_WEIGHTS, "the size for pretrained weights") if pretrained else _resize(seen.sizes)
     prepare = dict(seen.where)
     if resize:
         prepare["resize"] = Noted(resize, why)
         if _are_large(seen.sizes, resize):
             prepare["draft"] = Noted(True, "JPEG files are reduced while they are decoded: much quicker")
     prepare["scale"] = "standardize"
+    if pretrained:
+        prepare["scale"] = Noted("imagenet", "as the images of the weights")
+        prepare["weights"] = pretrained.file
     if "test" not in prepare:
         prepare["test_share"] = 0.2
     prepare["validation_share"] = 0.2 if total < FEW_IMAGES else 0.1
@@ -128,15 +134,16 @@ def propose(path: Path, target: str | None, task: Task | None = None) -> Proposa
     prepare["seed"] = 42
     return Proposal(
         source=folder,
-        files=seen.files,
+        files=[*seen.files, pretrained.file] if pretrained and seen.files else seen.files,
         prepare=prepare,
         configuration=_configuration(
             total,
             resize or max(next(iter(seen.sizes))),
             seen.colour,
             str(plain(seen.where.get("task", "classification"))),
+            pretrained,
         ),
-        findings=_findings(path, seen, resize, why) + _weights(files),
+        findings=_findings(path, seen, resize, why) + of_weights,
         predict=f"--data.input {shlex.quote(str(seen.example))}",
     )
 
@@ -170,10 +177,43 @@ def _findings(path: Path, seen: Seen, resize: int | None, why: str) -> list[str]
     return findings
 
 
-def _weights(files: list[Path]) -> list[str]:
-    """A finding for files of pretrained weights among some files."""
-    names = [path.name for path in files if path.suffix.lower() in WEIGHTS]
-    return [f"pretrained weights: {listed(names)}; docs/data.md, Pretrained networks"] if names else []
+class Pretrained(NamedTuple):
+    """A file of weights and the name of its network in torchvision."""
+
+    file: str
+    network: str
+
+
+def _pretrained(files: list[Path]) -> tuple[Pretrained | None, list[str]]:
+    """The one file of weights that belongs to a network of torchvision, and a finding for such files."""
+    paths = [path for path in files if path.suffix.lower() in WEIGHTS]
+    if not paths:
+        return None, []
+    more = "docs/data.md, Pretrained networks"
+    name = _network_named(paths[0]) if len(paths) == 1 else None
+    if name is None:
+        return None, [f"pretrained weights: {listed([path.name for path in paths])}; {more}"]
+    from src.images.networks import TorchvisionNetwork  # torch takes two seconds
+    from src.images.pretrained import load_pretrained, read_weights
+
+    file = paths[0].name
+    try:
+        network = TorchvisionNetwork((3, SIDE_OF_WEIGHTS, SIDE_OF_WEIGHTS), 2, name)
+        load_pretrained(network, read_weights(paths[0]))
+    except (ConfigurationError, DataError) as error:
+        return None, [f"pretrained weights: '{file}' has none of torchvision's {name}: {error}"]
+    return Pretrained(file, name), [
+        f"pretrained weights: '{file}' of torchvision's {name}, of which the last layer is trained; {more}"
+    ]
+
+
+def _network_named(path: Path) -> str | None:
+    """The network of torchvision with whose name the name of a file begins, as resnet18-f37072fd.pth."""
+    import torchvision
+
+    stem = re.sub("[-.]", "_", path.stem.lower())
+    known = torchvision.models.list_models(module=torchvision.models)
+    return max((name for name in known if f"{stem}_".startswith(f"{name}_")), key=len, default=None)
 
 
 def _one_each(paths: list[Path], what: str) -> dict[str, Path]:
@@ -444,19 +484,36 @@ def _multiplications(side: int, width: int) -> float:
     return 3 * 27 * side**2 * width**2
 
 
-def _configuration(images: int, side: int, colour: bool, task: str) -> dict[str, Any]:
+def _configuration(
+    images: int, side: int, colour: bool, task: str, pretrained: Pretrained | None
+) -> dict[str, Any]:
     """The network and its training for a number of images, their size, their colours and the task."""
+    batch_size = 32 if images < FEW_IMAGES else 64 if images < MANY_IMAGES else 128
+    data = {"class_path": "src.images.data.ImageData", "init_args": {"batch_size": batch_size}}
+    smoothing = {"label_smoothing": 0.1} if task == "classification" else {}
+    if pretrained:
+        network = {
+            "class_path": "src.images.networks.TorchvisionNetwork",
+            "init_args": {"name": pretrained.network},
+        }
+        options = {
+            "network": network,
+            "freeze": Noted("body", "only the last layer is trained; with `unfreeze_at: 3` all from then on"),
+            **smoothing,
+            **one_cycle("AdamW", RATE, weight_decay=0.05),
+        }
+        model = {"class_path": f"src.images.{MODELS[task]}", "init_args": options}
+        return configuration(EPOCHS, data=data, model=model)
     cost = {width: images * _multiplications(side, width) for width in WIDTHS}
     width = next((width for width in WIDTHS if EPOCHS * cost[width] <= MULTIPLICATIONS), WIDTHS[-1])
     epochs = min(max(int(MULTIPLICATIONS / cost[width]), FEWEST_EPOCHS), EPOCHS)
-    batch_size = 32 if images < FEW_IMAGES else 64 if images < MANY_IMAGES else 128
     network = {
         "class_path": "src.images.networks.ConvNet",
         "init_args": {"width": Noted(width, "twice the width takes four times as long")},
     }
     return configuration(
         epochs,
-        data={"class_path": "src.images.data.ImageData", "init_args": {"batch_size": batch_size}},
+        data=data,
         model={
             "class_path": f"src.images.{MODELS[task]}",
             "init_args": {
@@ -469,7 +526,7 @@ def _configuration(images: int, side: int, colour: bool, task: str) -> dict[str,
                     "flip": Noted(0.0, "0.5 if a mirrored picture is of the same class"),
                     "crop": Noted(max(side // 16, 1), "largest shift of a picture in pixels"),
                 },
-                **({"label_smoothing": 0.1} if task == "classification" else {}),
+                **smoothing,
                 **one_cycle("AdamW", RATE, weight_decay=0.05),
             },
         },
