@@ -5,12 +5,12 @@ from keyword import iskeyword
 from pathlib import Path
 
 import yaml
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from jsonargparse import ArgumentParser
 
 from pipelines.new_task import LOCK_FILE, LOCK_SECONDS, check_name, with_task
 from pipelines.parameters import PARAMETERS, read_parameters
-from src.core.atomic import file_written_whole
+from src.core.atomic import file_written_whole, locked
 from src.core.errors import ConfigurationError, LockedError, exit_with_message
 from src.core.paths import CONFIGS
 
@@ -219,7 +219,7 @@ def new_kind(name: str) -> None:
     """
     LOCK_FILE.parent.mkdir(exist_ok=True)
     try:
-        with FileLock(LOCK_FILE, timeout=LOCK_SECONDS):
+        with locked(LOCK_FILE, LOCK_SECONDS):
             _write_kind(name)
     except Timeout:
         raise LockedError(f"{PARAMETERS}: another process writes a task; wait for it to end") from None

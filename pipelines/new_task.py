@@ -11,13 +11,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from jsonargparse import ArgumentParser
 
 from pipelines.fetch import check_raw, copy_raw
 from pipelines.parameters import PARAMETERS, checked, kinds_with, read_parameters, studies_of
 from pipelines.yaml_text import composed, with_line
-from src.core.atomic import file_written_whole
+from src.core.atomic import file_written_whole, locked
 from src.core.errors import ConfigurationError, DataError, LockedError, exit_with_message
 from src.core.outputs import check_source
 from src.core.paths import CONFIGS, PREPARED, RUNS
@@ -66,7 +66,7 @@ def new_task(
     """
     LOCK_FILE.parent.mkdir(exist_ok=True)
     try:
-        with FileLock(LOCK_FILE, timeout=LOCK_SECONDS):
+        with locked(LOCK_FILE, LOCK_SECONDS):
             _write_task(name, kind, path, target, {"task": task, "reading": reading})
     except Timeout:
         raise LockedError(

@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import TextIO
 
+from filelock import FileLock
+
 from src.core.errors import LockedError, ResourceError
 
 logger = logging.getLogger(__name__)
@@ -103,6 +105,30 @@ def is_claimed(partial: Path) -> bool:
 
 def _locked(target: Path) -> LockedError:
     return LockedError(f"another process is writing {target}; wait for it to end, or end it")
+
+
+@contextmanager
+def locked(path: Path, seconds: float = -1) -> Iterator[None]:
+    """Hold the lock of a file; without one, after a warning, where the file system has no locks.
+
+    Args:
+        path: of the file.
+        seconds: to wait for it at most; below 0 for any time.
+
+    Raises:
+        Timeout: of filelock: another process holds it.
+    """
+    lock = FileLock(path, timeout=seconds, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except OSError as error:  # Timeout is one, of another number
+        if error.errno not in NO_LOCKS:
+            raise
+        warn_of_no_lock(str(error.strerror))
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @cache

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import fsspec
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 
+from src.core.atomic import locked
 from src.core.digests import file_digest
 from src.core.errors import ConfigurationError, IntegrityError, ResourceError
 from src.core.paths import STORES
@@ -140,7 +140,7 @@ class RemoteArray:
         """Some shards, no more than `FETCHED_TOGETHER`: memory maps of files in the cache."""
         opened = [self._is_open(number) for number in numbers]  # each counts as used before room is made
         if not all(opened):
-            with FileLock(self.cache / "lock"):  # what one process fetches, the others of the machine find
+            with locked(self.cache / "lock"):  # what one process fetches, the others of the machine find
                 for digest in self.opened.keys() - {path.stem for path in self.cache.glob(f"*{SUFFIX}")}:
                     del self.opened[digest]
                 missing = [number for number in numbers if not (self._is_open(number) or self._open(number))]

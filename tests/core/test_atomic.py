@@ -7,8 +7,9 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from filelock import Timeout
 
-from src.core.atomic import written_whole
+from src.core.atomic import locked, warn_of_no_lock, written_whole
 from src.core.digests import file_digest, folder_digest
 from src.core.errors import LockedError
 
@@ -197,3 +198,16 @@ def test_a_second_writer_is_refused_and_the_first_ends_whole(tmp_path: Path) -> 
     assert sorted(path.name for path in folder.iterdir()) == ["first.txt", "last.txt"]
     with written_whole(folder):  # the lock is released
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_without_locks_of_the_file_system_a_block_runs_after_a_warning(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    with locked(tmp_path / "lock"), pytest.raises(Timeout), locked(tmp_path / "lock", 0):
+        pass
+    warn_of_no_lock.cache_clear()
+    monkeypatch.setattr(fcntl, "flock", mock.Mock(side_effect=OSError(number, "unlikely")))
+    with locked(tmp_path / "lock"):
+        assert "unlikely" in caplog.text
