@@ -51,6 +51,7 @@ LONG_TEXT = 40  # bytes
 NAME_WORDS = 5  # the most in a name of a person or thing
 MOST_CATEGORIES = 200
 RARE_ROWS = 10
+FIRST_DAY, LAST_DAY = 19000101, 21001231  # days that are written as numbers
 LEAST_GROUPS = 10
 LEAST_GROUP_ROWS, MOST_GROUP_ROWS = 2, 50  # on average
 
@@ -134,11 +135,11 @@ def _split_reason(column: "pd.Series[Any]") -> str | None:
 
 def _plain_kind(column: "pd.Series[Any]") -> Noted | None:
     """The entry in `column_types` of a column of dates, of yes and no, of ordered texts or of free text."""
+    why = f"dates; `time: {column.name}` would test on the latest rows (with TabularData, not FoldedData)"
     if is_numeric(column):
-        return None
+        return Noted("date", why) if _are_days(column) else None
     distinct = [text.strip() for text in text_counts(column).index]
     if _is_date(column):
-        why = f"dates; `time: {column.name}` would test on the latest rows (with TabularData, not FoldedData)"
         ways = [order for order in (None, True, False) if all(_reads(text, order) for text in distinct)]
         if None in ways:
             return Noted("date", why)
@@ -157,6 +158,13 @@ def _plain_kind(column: "pd.Series[Any]") -> Noted | None:
         if words > MOSTLY and not (names and GROUP_NAME.fullmatch(str(column.name))):
             return Noted("text", f"{len(distinct):,} different long texts; or add it to `drop`")
     return None
+
+
+def _are_days(column: "pd.Series[Any]") -> bool:
+    """Whether all numbers of a column are days of the calendar, written as 20240517."""
+    numbers = column.dropna()
+    within = is_whole(column) and bool(numbers.between(FIRST_DAY, LAST_DAY).all())
+    return within and all(_reads(f"{number:.0f}", None) for number in numbers.unique())
 
 
 def _reads(text: str, day_first: bool | None) -> bool:

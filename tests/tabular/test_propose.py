@@ -65,6 +65,9 @@ def test_the_target_and_what_it_is(
         ("z", [5, *[None] * (len(ROWS) - 1)], "drop", None),
         ("z", [f"2024-01-{row % 28 + 1:02}" for row in ROWS], "column_types", {"z": "date"}),
         ("z", [f"{row % 28 + 1}.1.2024 10:30" for row in ROWS], "column_types", {"z": "date"}),
+        ("z", [20190101 + row % 28 for row in ROWS], "column_types", {"z": "date"}),
+        ("z", [None, *[20190101 + row % 28 for row in ROWS[1:]]], "column_types", {"z": "date"}),
+        ("z", [20190101 + row % 40 for row in ROWS], "column_types", None),
         (
             "z",
             [f"{row % 28 + 1}/1/2024" for row in ROWS],
