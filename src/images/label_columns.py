@@ -78,6 +78,8 @@ def _file_column(table: pd.DataFrame, pictures: list[Path]) -> str | None:
 def folder_of(cells: pd.Series, path: Path, pictures: list[Path]) -> Path:
     """The folder, beside or below a table, in which all pictures of a column of file names are.
 
+    If they are in several ones, each under a name that no other picture has, it is the folder of the table.
+
     Raises:
         DataError: there is no such folder, or there are several.
     """
@@ -99,6 +101,8 @@ def folder_of(cells: pd.Series, path: Path, pictures: list[Path]) -> Path:
             "path below that folder"
         )
     whole = [start for start in starts if all(start + as_composed(cell) in names for cell in cells)]
+    if not whole and _have_names_of_their_own(cells, pictures):
+        return home
     found = sorted(whole or starts)
     if len(found) > 1:  # the same names for training and test
         found = [start for start in found if "train" in map(split_of, Path(start).parts)] or found
@@ -108,6 +112,12 @@ def folder_of(cells: pd.Series, path: Path, pictures: list[Path]) -> Path:
             "for training train, or move the others away"
         )
     return starts[found[0]]
+
+
+def _have_names_of_their_own(cells: pd.Series, pictures: list[Path]) -> bool:
+    """Whether each cell is the name, with or without its ending, of exactly one picture in any folder."""
+    names = Counter(as_composed(name) for entry in pictures for name in {entry.name, entry.stem})
+    return all(names[as_composed(cell)] == 1 for cell in cells)
 
 
 def label_columns(

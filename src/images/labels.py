@@ -44,7 +44,8 @@ def labelled_pictures(
     Args:
         folder: with the pictures.
         path: a CSV file.
-        file: the column of file names, relative to the folder; the ending may be missing.
+        file: the column of file names, relative to the folder; the ending may be missing, and the subfolder
+            if no other picture has the name.
         label: the column of labels.
         drop: leave rows without a label out.
 
@@ -159,15 +160,19 @@ def named_pictures(
     )
     known: dict[str, list[Path]] = {}
     composed: dict[str, list[Path]] = {}
+    elsewhere: dict[str, list[Path]] = {}
     for picture in pictures:
         require_utf8(picture)
         name = picture.relative_to(folder)
         for key in {name.as_posix(), name.with_suffix("").as_posix()}:
             known.setdefault(key, []).append(picture)
             composed.setdefault(as_composed(key), []).append(picture)
+        for key in {name.name, name.stem}:
+            elsewhere.setdefault(as_composed(key), []).append(picture)
     found: dict[Path, int] = {}
     for row, name in enumerate(table[file], 1):
-        matching = known.get(name) or composed.get(as_composed(name), [])
+        key = as_composed(name)
+        matching = known.get(name) or composed.get(key) or elsewhere.get(key, [])
         if len(matching) != 1:
             many = "is the name of several pictures" if matching else f"is no picture in {folder}"
             raise DataError(f"{path}: row {row}, '{name}' {many}; write the path below that folder")

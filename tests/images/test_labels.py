@@ -380,3 +380,18 @@ def test_the_mistake_in_a_table_is_told(tmp_path: Path) -> None:
     write_table(tmp_path / "labels.csv", "file;label", [row.replace(",", ";") for row in rows])
     with pytest.raises(DataError, match=r"labels\.csv: the header is cut by semicolons"):
         propose(tmp_path, None)
+
+
+def test_pictures_may_be_in_several_folders_if_each_has_a_name_of_its_own(tmp_path: Path) -> None:
+    many(tmp_path / "part_1")
+    many(tmp_path / "part_2/more", first=12)
+    for number in range(12):  # 12.png to 23.png
+        (tmp_path / f"part_2/more/{number}.png").rename(tmp_path / f"part_2/more/{number + 12}.png")
+    write_table(tmp_path / "labels.csv", "file,label", [f"{n},{'ab'[n % 2]}" for n in range(24)])
+    assert plain(propose(tmp_path, None).prepare)["train"] == "."
+    paths, _ = labelled_pictures(tmp_path, tmp_path / "labels.csv", "file", "label")
+    assert [path.stem for path in paths] == [str(number) for number in range(24)]
+    assert {path.parent.name for path in paths} == {"part_1", "more"}
+    many(tmp_path / "part_3", number=1)
+    with pytest.raises(DataError, match=r"row 1, '0' is the name of several pictures"):
+        labelled_pictures(tmp_path, tmp_path / "labels.csv", "file", "label")
