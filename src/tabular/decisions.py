@@ -1,5 +1,5 @@
-"""What a model of tables learns for its decisions: class weights, and from validation rows the temperature of
-its probabilities, the threshold of two classes and the margin of prediction intervals.
+"""What a model of tables learns for its decisions: class weights, and from validation rows the threshold of
+two classes and the margin of prediction intervals. The temperature is in src.training.calibration.
 
 N rows, C classes
 """
@@ -15,10 +15,6 @@ from src.core.errors import ConfigurationError
 from src.tabular.preprocessing import Target
 
 ThresholdMetric = Literal["accuracy", "balanced_accuracy", "f1"]
-
-WARMEST = 10.0  # temperatures are searched between this and its inverse
-HALVINGS = 50
-DIGITS = 4  # of a temperature: more say nothing, and processors may differ in the last ones
 
 
 def require_decisions(
@@ -74,31 +70,6 @@ def balanced_weights(counts: Tensor) -> Tensor:
         (C,) float32: rows / (classes * rows of the class).
     """
     return (counts.sum() / (len(counts) * counts.double())).float()
-
-
-def fit_temperature(logits: Tensor, target: Tensor) -> float:
-    """The temperature that makes probabilities softmax(logits / temperature) fit best (Guo et al. 2017).
-
-    The mean negative log-likelihood is convex in 1 / temperature; its slope is halved to 0.
-
-    Args:
-        logits: (N, C) of rows that were not trained on.
-        target: classes (N,).
-
-    Returns:
-        Between 0.1 and 10.
-    """
-    logits = logits.double()
-    right = logits.gather(1, target[:, None]).mean()
-
-    def slope(inverse: float) -> float:
-        return float(((logits * inverse).softmax(dim=1) * logits).sum(dim=1).mean() - right)
-
-    low, high = -math.log(WARMEST), math.log(WARMEST)  # of the logarithm of 1 / temperature
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if slope(math.exp(middle)) < 0 else (low, middle)
-    return float(f"{math.exp(-(low + high) / 2):.{DIGITS}g}")
 
 
 def best_threshold(probability: Tensor, target: Tensor, metric: ThresholdMetric) -> float:

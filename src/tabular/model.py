@@ -21,7 +21,6 @@ from src.tabular.decisions import (
     best_threshold,
     by_class,
     fit_margin,
-    fit_temperature,
     require_decisions,
     require_rows,
 )
@@ -29,6 +28,7 @@ from src.tabular.embeddings import CategoryEmbeddings, EmbeddedNetwork
 from src.tabular.losses import log_rmse, perceptron_loss, quantile_loss, require_loss, weight_penalty
 from src.tabular.preprocessing import Preprocessing, Target
 from src.tabular.quantities import in_unit, quantity_metrics
+from src.training.calibration import fit_temperature, outputs_of
 from src.training.distributed import mean_over_processes
 from src.training.metrics import classification_metrics
 from src.training.optimizers import ParameterGroups
@@ -225,7 +225,6 @@ class TabularModel(Supervised):
             margins = [fit_margin(column, self.interval) for column in residuals]
             self.margin.copy_(torch.tensor(margins).view_as(self.margin))
 
-    @torch.inference_mode()
     def validation_outputs(self, data: TabularData) -> tuple[Tensor, Tensor]:
         """Outputs (N, O) for the rows by which decisions are learnt, and their prepared target (N, ...).
 
@@ -233,14 +232,8 @@ class TabularModel(Supervised):
             data: of the training.
         """
         features, target, *positions = data.tensors("validation")
-        training = self.training
-        self.eval()
         features = features.to(next(self.parameters()).dtype)  # of 64-true and of 16 bits
-        batches = zip(*(part.split(EVALUATED_AT_ONCE) for part in (features, *positions)), strict=True)
-        found = [self.unseen_outputs(*(part.to(self.device) for part in batch)).cpu() for batch in batches]
-        self.train(training)
-        outputs = torch.cat(found)
-        return outputs if outputs.dtype == torch.float64 else outputs.float(), target
+        return outputs_of(self, self.unseen_outputs, (features, *positions), EVALUATED_AT_ONCE), target
 
     def unseen_outputs(self, features: Tensor, *positions: Tensor) -> Tensor:
         """Outputs (B, O) for validation rows, features (B, F), by what was not trained on them."""

@@ -13,40 +13,14 @@ from sklearn.metrics import precision_recall_curve
 from torch import Tensor
 
 from src.reporting.figures import save_figure
+from src.reporting.reliability import plot_reliability
 from src.reporting.tables import markdown_table
 from src.tabular.model import TabularModel
-from src.training.metrics import CALIBRATION_BINS as BINS
+from src.training.metrics import CALIBRATION_BINS
 
 Numbers = NDArray[np.floating]
 
 THRESHOLDS = np.arange(1, 10) / 10
-
-
-def plot_reliability(probabilities: Tensor, target: Tensor, path: Path) -> None:
-    """Plot the accuracy over the confidence of the test rows, in bins, and the number of rows of each.
-
-    Args:
-        probabilities: (B, C).
-        target: classes (B,).
-        path: of the figure.
-    """
-    found = probabilities.double().numpy()
-    confidence, hits = found.max(axis=1), found.argmax(axis=1) == target.numpy()
-    number = np.clip(np.ceil(confidence * BINS).astype(int), 1, BINS) - 1
-    counts = np.bincount(number, minlength=BINS)
-    full = np.flatnonzero(counts)
-    figure = Figure(figsize=(5.2, 5), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    upper.plot([0, 1], [0, 1], color="grey", linewidth=1)
-    means = (
-        np.bincount(number, values, minlength=BINS)[full] / counts[full] for values in (confidence, hits)
-    )
-    upper.plot(*means, "o-")
-    upper.set(ylabel="accuracy", title="Test rows", xlim=(0, 1), ylim=(0, 1))
-    lower.bar((np.arange(BINS) + 0.5) / BINS, counts, width=0.9 / BINS)
-    lower.set(xlabel="probability of the most probable class", ylabel="rows")
-    upper.grid(alpha=0.3)
-    save_figure(figure, path)
 
 
 def plot_precision_recall(probability: Numbers, wanted: Any, name: str, at: float, path: Path) -> None:
@@ -116,7 +90,7 @@ def write_probabilities(
         plots: folder of the pictures.
         tables: folder of the tables.
     """
-    plot_reliability(probabilities, target, plots / "reliability.png")
+    plot_reliability(probabilities, target, CALIBRATION_BINS, plots / "reliability.png")
     wanted = target.numpy() == rare
     if rare is None or model.target.classes is None or not wanted.any():
         return

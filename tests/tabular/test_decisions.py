@@ -1,4 +1,4 @@
-"""What is learnt for decisions: class weights, temperature, threshold, intervals."""
+"""What is learnt for decisions about tables: class weights, temperature, threshold, intervals."""
 
 import math
 from functools import partial
@@ -11,10 +11,11 @@ from lightning import Trainer
 
 from src.core.errors import ConfigurationError
 from src.tabular.data import BalancedBatches, TabularData, load_split
-from src.tabular.decisions import balanced_weights, best_threshold, fit_margin, fit_temperature
+from src.tabular.decisions import balanced_weights, best_threshold, fit_margin
 from src.tabular.model import TabularModel
 from src.tabular.prepare import Preparation, prepare
 from src.tabular.preprocessing import Preprocessing
+from src.training.calibration import fit_temperature
 from src.training.loading import Batches
 from src.training.networks import MLP
 
@@ -22,14 +23,6 @@ from src.training.networks import MLP
 def test_balanced_weights_count_all_classes_alike() -> None:
     assert balanced_weights(torch.tensor([6, 2])).tolist() == pytest.approx([8 / 12, 2])
     assert balanced_weights(torch.tensor([3, 3, 3])).tolist() == [1, 1, 1]
-
-
-def test_a_temperature_makes_the_confidence_that_of_the_hits() -> None:
-    # 3 of 4 are right: at the best temperature the probability is 3 / 4, so 6 / temperature = log 3
-    logits = torch.tensor([[6.0, 0], [6, 0], [6, 0], [6, 0]])
-    assert fit_temperature(logits, torch.tensor([0, 0, 0, 1])) == pytest.approx(6 / math.log(3), rel=1e-3)
-    assert fit_temperature(logits / 60, torch.tensor([0, 0, 0, 1])) == pytest.approx(0.1)  # the coldest
-    assert fit_temperature(logits, torch.tensor([1, 1, 1, 1])) == pytest.approx(10)  # the warmest
 
 
 @pytest.mark.parametrize(
