@@ -13,6 +13,11 @@ PICTURES = {
         " predicted class, its probability and, in brackets, the actual class. Of a regression or several"
         " labels an image those with the largest errors, with the actual numbers or labels in brackets.",
     ),
+    "reliability": (
+        "Reliability",
+        "The share of right answers over the probability of the answer for the test images of {name}; on the"
+        " line the probabilities mean what they say.",
+    ),
     "occlusion": (
         "What the answer depends on",
         "Test images of {name}, each below its predicted class, and the places where a grey patch lowers the"

@@ -41,9 +41,10 @@ from src.images.regression import ImageRegressor
 from src.images.tags import ImageTagger
 from src.reporting.metrics import begin_report, write_metrics
 from src.reporting.noise import gains_of_classes, noise_of, write_losses
+from src.reporting.reliability import plot_reliability
 from src.reporting.rows import evenly
 from src.reporting.tables import markdown_table, print_metrics, scores_of_classes
-from src.training.metrics import calibration_error
+from src.training.metrics import CALIBRATION_BINS, calibration_error
 
 Evaluated = dict[str, tuple[Tensor, Tensor]]
 
@@ -136,6 +137,7 @@ def _report_classes(
     write_losses(answers != target.numpy(), tables)
     probabilities = model.predict(logits)
     plot_confusion(target, probabilities, model.classes, plots / "confusion_matrix.png")
+    plot_reliability(probabilities, target, CALIBRATION_BINS, plots / "reliability.png", "images")
     plot_most_wrong(images, target, probabilities, model.classes, plots / "most_wrong.png")
     shown = _first_of_each_class(answers, OCCLUSIONS)
     plot_occlusion(

@@ -5,6 +5,11 @@ PICTURES = {
         "Confusion matrix",
         "Each row an actual class, each column what {name} answers; the diagonal is right.",
     ),
+    "reliability": (
+        "Reliability",
+        "The share of right answers over the probability of the answer for the test texts of {name}; on the"
+        " line the probabilities mean what they say.",
+    ),
     "perplexity": (
         "Perplexity beside baselines",
         "Bars: the perplexity of a test token for the model of {name} and its baselines; lower is better.",

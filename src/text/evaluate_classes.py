@@ -20,11 +20,13 @@ from src.bundle.bundle import Bundle
 from src.core.documents import parsed_json
 from src.reporting.figures import plot_confusion_matrix
 from src.reporting.noise import gains_of_classes, noise_of, write_losses
+from src.reporting.reliability import plot_reliability
 from src.reporting.rows import evenly
 from src.reporting.tables import markdown_table, scores_of_classes
 from src.text.classifier import TextClassifier
 from src.text.data import DocumentBatches, load_split
 from src.text.preprocessing import SPECIAL, Labels, Preprocessing
+from src.training.metrics import CALIBRATION_BINS
 
 BASELINE_DOCUMENTS = 50_000
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # C of the logistic regression, chosen by the validation documents
@@ -46,7 +48,7 @@ def evaluate_classes(
         model: in evaluation mode.
         bundle: of the model.
         prepared: data/prepared/<task>.
-        plots: a folder, to which the confusion matrix is written.
+        plots: a folder, to which the confusion matrix and the reliability are written.
         tables: a folder, to which the losses, the classes, the most wrong texts and the words of the baseline
             are written.
     """
@@ -76,11 +78,13 @@ def evaluate_classes(
     )
     scores = scores_of_classes(target["test"], answers, len(labels.classes))
     classes = [[name, *row] for name, row in zip(labels.classes, scores, strict=True)]
-    probabilities = model.predict(outputs["test"]).numpy()
+    probabilities = model.predict(outputs["test"])
+    right = torch.from_numpy(target["test"])
+    plot_reliability(probabilities, right, CALIBRATION_BINS, plots / "reliability.png", "texts")
     texts: list[str] = parsed_json((prepared / "test_texts.json").read_text(encoding="utf-8"))
     for name, content in {
         "classes": markdown_table([labels.name, "texts", "precision", "recall", "F1"], classes),
-        "most_wrong": _most_wrong_table(texts, target["test"], probabilities, labels),
+        "most_wrong": _most_wrong_table(texts, target["test"], probabilities.numpy(), labels),
         "class_words": words,
     }.items():
         (tables / f"{name}.md").write_text(content, encoding="utf-8")

@@ -91,6 +91,7 @@ def test_a_report_has_metrics_pictures_and_tables(report: Path) -> None:
         "learning_curve.png",
         "most_wrong.png",
         "occlusion.png",
+        "reliability.png",
         "sheet.png",
     ]
     assert 0 <= metrics["test/ece"] < 0.1

@@ -141,6 +141,7 @@ def test_training_evaluation_and_predictions(project: Path) -> None:
     assert words[2].startswith("| 好评 |")
     assert set(words[2].split("|")[2].split()[:4]) <= {*GOOD, "很"}
     assert (tables / "most_wrong.md").is_file()
+    assert Path("reports/mine/plots/reliability.png").is_file()
     assert len(np.load(tables / "test_losses.npy")) == 60
 
     Path("new.txt").write_text("鞋很香\n\n茶很苦\n", encoding="utf-8")
