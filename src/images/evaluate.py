@@ -124,7 +124,10 @@ def _report_classes(
         labels: the names of a class in each language, by its name.
     """
     metrics = {
-        f"{prefix}/ece": calibration_error(model.predict(outputs), codes)
+        # a baseline has no temperature
+        f"{prefix}/ece": calibration_error(
+            outputs.softmax(dim=1) if prefix.startswith("baseline/") else model.predict(outputs), codes
+        )
         for prefix, (outputs, codes) in evaluated.items()
     }
     logits, target = evaluated["test"]

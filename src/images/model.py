@@ -19,6 +19,7 @@ from src.images.data import ImageData, images_at_once
 from src.images.networks import NetworkCallable
 from src.images.preprocessing import MODELS, Preprocessing
 from src.images.pretrained import load_pretrained
+from src.training.calibration import fit_temperature, outputs_of
 from src.training.distributed import mean_over_processes
 from src.training.freezing import belongs, frozen_of, head_of
 from src.training.optimizers import ParameterGroups
@@ -43,6 +44,8 @@ class ImageModel(Supervised):
             moved diagonally by so many pixels and black at the edge; it takes five times the time there.
         class_weights: factors of the losses of the images of each class, `{cat: 5}`, where a class that is
             not named has 1; `auto` counts all classes alike: images / (classes * images of the class).
+        calibrate: whether logits are divided by a temperature, so that probabilities fit. It is learnt after
+            the training, by the weights that are kept, from the validation images, and part of the bundle.
         optimizer: one of torch.optim.
         lr_scheduler: one of torch.optim.lr_scheduler.
         lr_interval: "epoch" or "step", when the schedule advances.
@@ -54,11 +57,13 @@ class ImageModel(Supervised):
 
     Raises:
         ConfigurationError: as `src.training.freezing.frozen_of`;
-            mixed classes or weights for a network with its own loss; weights of an unknown class.
+            mixed classes or weights for a network with its own loss; weights of an unknown class;
+            `calibrate` with data that are not those of `ImageData`.
     """
 
     task: ClassVar[str] = "classification"
     class_weights: Tensor | None
+    temperature: Tensor | None
 
     def __init__(
         self,
@@ -75,6 +80,7 @@ class ImageModel(Supervised):
         class_weights: Literal["auto"] | dict[str, NonNegativeFloat] | None = None,
         flip_averaging: bool = False,
         shift_averaging: NonNegativeInt = 0,
+        calibrate: bool = False,
     ) -> None:
         super().__init__(optimizer, lr_scheduler, lr_interval, parameter_groups)
         if preprocessing.task != self.task:
@@ -110,6 +116,7 @@ class ImageModel(Supervised):
             )
         self.automatic_weights = class_weights == "auto"
         self.register_buffer("class_weights", self._weights(class_weights))
+        self.register_buffer("temperature", torch.tensor(1.0) if calibrate else None)
         self.example_input_array = torch.zeros(2, channels, height, width, dtype=torch.uint8)
 
     def _weights(self, class_weights: str | dict[str, float] | None) -> Tensor | None:
@@ -128,6 +135,7 @@ class ImageModel(Supervised):
         """Raise a ConfigurationError for settings that are for one class an image, and for `more`."""
         given = {
             "class_weights": self.class_weights is not None,
+            "calibrate": self.temperature is not None,
             "augmentation.mixup": self.augmentation.mixup,
             "augmentation.cutmix": self.augmentation.cutmix,
         }
@@ -140,6 +148,11 @@ class ImageModel(Supervised):
         if stage != "fit":
             return
         data = getattr(self.trainer, "datamodule", None)
+        if self.temperature is not None and not isinstance(data, ImageData):
+            raise ConfigurationError(
+                f"model.calibrate: it needs the validation images of src.images.data.ImageData, found "
+                f"{type(data).__name__}; leave it out"
+            )
         if self.automatic_weights and self.class_weights is not None and isinstance(data, ImageData):
             counts = data.targets("train").bincount(minlength=len(self.classes))
             self.class_weights.copy_(counts.sum() / (len(counts) * counts.double()))
@@ -148,6 +161,14 @@ class ImageModel(Supervised):
             load_pretrained(self.network, weights)
         if self.frozen is not None:
             self.frozen.begin(self.network, self.trainer)
+
+    def on_fit_end(self) -> None:
+        """Learn the temperature from the validation images, with the weights that are kept."""
+        if self.temperature is None:
+            return
+        images, target = self.trainer.datamodule.tensors("validation")  # type: ignore[attr-defined]
+        logits = outputs_of(self, self, [images], images_at_once(*images.shape[2:]))
+        self.temperature.fill_(fit_temperature(logits, target))
 
     @torch.no_grad()
     def features_of(self, images: Tensor) -> Tensor:
@@ -226,6 +247,10 @@ class ImageModel(Supervised):
         outputs = self.network(images)
         self.epoch_outputs.add("train", outputs, target)
         return mean_over_processes(self.loss_of(outputs, shares), len(target))
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """Logits (B, K) to probabilities (B, K), after the division by the temperature, if there is one."""
+        return super().predict(outputs if self.temperature is None else outputs / self.temperature)
 
     def loss_of(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Mean cross-entropy, or the loss that the network brings; target (B,) or shares (B, K)."""

@@ -18,6 +18,7 @@ from src.training.freezing import belongs, head_of
 
 WEIGHTS = "weights.safetensors"
 WRAPPERS = ("state_dict", "model")  # under which training scripts put the weights
+OF_A_BUNDLE = ("class_weights", "temperature")  # beside the network
 PREFIXES = ("network.", "module.")  # of a bundle, and of networks that several processes have trained
 COUNTER = "num_batches_tracked"  # of batch norm; files of old networks have none, and nothing reads it
 AUXILIARY = re.compile(r"(^|\.)(aux1|aux2|AuxLogits)\.")  # of googlenet and inception_v3
@@ -55,7 +56,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     pairs = content.items() if isinstance(content, dict) else ()
     if not pairs or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in pairs):
         raise DataError(f"{path}: not a file of weights: expected a dictionary of names and tensors")
-    content = {name: value for name, value in pairs if name != "class_weights"}  # those of a bundle
+    content = {name: value for name, value in pairs if name not in OF_A_BUNDLE}
     while prefix := next((each for each in PREFIXES if all(name.startswith(each) for name in content)), ""):
         content = {name.removeprefix(prefix): value for name, value in content.items()}
     weights: dict[str, Tensor] = content

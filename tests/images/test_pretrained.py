@@ -155,9 +155,9 @@ def test_the_documented_pattern_freezes_the_first_layers_of_resnet() -> None:
 
 
 def test_the_weights_of_a_bundle_are_read_as_well(tmp_path: Path, published: dict[str, torch.Tensor]) -> None:
-    save_file(
-        {f"network.network.{name}": value for name, value in published.items()}, tmp_path / "w.safetensors"
-    )
+    of_a_bundle = {f"network.network.{name}": value for name, value in published.items()}
+    of_a_bundle |= {"class_weights": torch.ones(2), "temperature": torch.tensor(1.5)}
+    save_file(of_a_bundle, tmp_path / "w.safetensors")
     torch.save({"model": {f"module.{name}": value for name, value in published.items()}}, tmp_path / "w.pt")
     for name in ("w.safetensors", "w.pt"):
         assert read_weights(tmp_path / name).keys() == published.keys()

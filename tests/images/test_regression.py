@@ -105,6 +105,8 @@ def test_numbers_are_trained_standardized_and_answered_in_their_unit() -> None:
 def test_what_is_for_classes_is_refused() -> None:
     learnt = Preprocessing.load(PREPARED)
     wrong: list[dict[str, Any]] = [{"label_smoothing": 0.1}, {"augmentation": Augmentation(mixup=1.0)}]
+    with pytest.raises(ConfigurationError, match=r"model\.calibrate: it is for classes, found a regression"):
+        ImageRegressor(learnt, Bright, calibrate=True)
     for part in wrong:
         with pytest.raises(ConfigurationError, match=r"it is for classes, found a regression"):
             ImageRegressor(learnt, Bright, **part)

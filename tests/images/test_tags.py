@@ -130,6 +130,10 @@ def test_loss_and_metrics_of_labels() -> None:
 def test_what_is_for_one_class_is_refused() -> None:
     learnt = Preprocessing.load(PREPARED)
     wrong: list[dict[str, Any]] = [{"class_weights": "auto"}, {"augmentation": Augmentation(cutmix=1.0)}]
+    with pytest.raises(
+        ConfigurationError, match=r"model\.calibrate: it is for classes, found several labels"
+    ):
+        ImageTagger(learnt, Passing, calibrate=True)
     for part in wrong:
         with pytest.raises(ConfigurationError, match=r"it is for classes, found several labels an image"):
             ImageTagger(learnt, Passing, **part)
