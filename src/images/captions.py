@@ -16,7 +16,7 @@ PICTURES = {
     "reliability": (
         "Reliability",
         "The share of right answers over the probability of the answer for the test images of {name}; on the"
-        " line the probabilities mean what they say.",
+        " diagonal they are equal.",
     ),
     "occlusion": (
         "What the answer depends on",

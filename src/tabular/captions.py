@@ -27,7 +27,7 @@ PICTURES = {
     "reliability": (
         "Reliability",
         "The share of right answers over the probability of the answer for the test rows of {name}; on the"
-        " line the probabilities mean what they say.",
+        " diagonal they are equal.",
     ),
     "partial_dependence": (
         "Partial dependence",

@@ -8,7 +8,7 @@ PICTURES = {
     "reliability": (
         "Reliability",
         "The share of right answers over the probability of the answer for the test texts of {name}; on the"
-        " line the probabilities mean what they say.",
+        " diagonal they are equal.",
     ),
     "perplexity": (
         "Perplexity beside baselines",
