@@ -18,9 +18,11 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
 from jsonargparse import auto_cli
+from PIL import Image
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +59,12 @@ def make_project(folder: Path) -> list[str]:
     (folder / "data").mkdir()
     torch.manual_seed(0)
     torch.save(resnet18().state_dict(), folder / "data" / "resnet18.pt")
+    chance = np.random.default_rng(0)
+    for number in range(40):
+        path = folder / "data" / "photos" / ("dark", "light")[number % 2] / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = chance.integers(0, 192, (48, 64, 3), dtype=np.uint8) + np.uint8(63 * (number % 2))
+        Image.fromarray(pixels).save(path)
     return names
 
 

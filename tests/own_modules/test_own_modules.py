@@ -54,6 +54,7 @@ MODULES: dict[str, tuple[set[str], int]] = {
         93,
     ),
     "multitask": ({"val/loss", "val/acc", "val/worst_recall", "test/loss", "test/acc"}, 100),
+    "photos": ({"val_loss", "val_acc", "test_loss", "test_acc"}, 8),
 }
 STAGES = """
 import sys
@@ -100,7 +101,10 @@ def run(project: Path, python: Callable[..., Any]) -> Callable[..., str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.kinds("images")] * (name == "photos")) for name in MODULES],
+)
 def test_a_module_goes_through_the_stages(name: str, project: Path, run: Callable[..., str]) -> None:
     metrics, rows = MODULES[name]
     run("-c", STAGES, name, str(rows > 0))
