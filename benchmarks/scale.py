@@ -22,7 +22,7 @@ from benchmarks.large_table import usage_of
 from benchmarks.pictures import make_photographs
 from benchmarks.timing import Usage, write_sample
 
-Part = Literal["rows", "columns", "pictures", "bytes"]
+Part = Literal["rows", "columns", "pictures", "bytes", "evaluation"]
 TABLE = {
     "fetch": "pipelines.fetch house_prices",
     "prepare": "pipelines.prepare house_prices",
@@ -92,13 +92,24 @@ def text(number: int) -> dict[str, Usage]:
         return prepared("words", folder)
 
 
+def evaluation(number: int) -> dict[str, Usage]:
+    """Evaluation of a language model of characters that has taken some steps; 1 % of the texts are tested."""
+    preparation = {"tokenizer": "char", "test_share": 0.01, "validation_share": 0.01}
+    with project("poems", preparation) as (folder, raw):
+        write_corpus(raw / "corpus.txt", number // 1_000_000)
+        prepared("poems", folder)
+        usage_of(["src.cli", "fit", "--config", "configs/poems.yaml", "--trainer.max_steps=10"], folder)
+        return {"evaluate": usage_of(["pipelines.evaluate", "poems"], folder)}
+
+
 SIZES: dict[Part, list[int]] = {
     "rows": [10_000, 100_000, 1_000_000],
     "columns": [20, 100, 500],
     "pictures": [500, 2_000, 8_000],
     "bytes": [10_000_000, 50_000_000, 200_000_000],
+    "evaluation": [20_000_000, 100_000_000],
 }
-MEASURED = {"rows": rows, "columns": columns, "pictures": pictures, "bytes": text}
+MEASURED = {"rows": rows, "columns": columns, "pictures": pictures, "bytes": text, "evaluation": evaluation}
 
 
 def measure(parts: list[Part] | None = None) -> None:

@@ -65,6 +65,22 @@ class KneserNey(Smoothing):
         return alpha + gamma / len(self.vocab)
 
 
+class Interpolated(InterpolatedLanguageModel):
+    """As the class of nltk, which would keep an entry for each unknown context that it is asked for."""
+
+    def __init__(self, order: int, vocabulary: Vocabulary, counter: NgramCounter) -> None:
+        super().__init__(KneserNey, order, vocabulary=vocabulary, counter=counter, params={"order": order})
+
+    def unmasked_score(self, word: str, context: tuple[str, ...] | None = None) -> float:
+        """Return the probability of a word behind a context, which is shorter than the order."""
+        if not context:
+            return self.estimator.unigram_score(word)
+        alpha, gamma = 0.0, 1.0
+        if context in self.estimator.levels[len(context) + 1]:
+            alpha, gamma = self.estimator.alpha_gamma(word, context)
+        return alpha + gamma * self.unmasked_score(word, context[1:])
+
+
 def _discount(level: dict[tuple[str, ...], Counter[str]]) -> float:
     seen = Counter(count for counts in level.values() for count in counts.values() if count < 3)
     return seen[1] / (seen[1] + 2 * seen[2]) if seen[1] else 0.5
@@ -84,10 +100,7 @@ def ngram_models(train: Documents, vocabulary: list[str]) -> dict[str, NgramMode
         "unigram": Laplace(1, vocabulary=known, counter=NgramCounter(_ngrams(train, 1)))
     }
     for name, order in (("bigram", 2), ("kneser_ney", 3)):
-        counter = NgramCounter(_ngrams(train, order))
-        models[name] = InterpolatedLanguageModel(
-            KneserNey, order, vocabulary=known, counter=counter, params={"order": order}
-        )
+        models[name] = Interpolated(order, known, NgramCounter(_ngrams(train, order)))
     return models
 
 
@@ -119,21 +132,24 @@ class CountedVectors:
     """Word vectors by truncated SVD of the PPMI of co-occurrences (Levy and Goldberg 2014, section 3).
 
     Args:
-        windows: (N, 2 width + 1), each a word in the middle of its context.
+        blocks: of windows (N, 2 width + 1), each a word in the middle of its context; read once.
         vocabulary: V.
         size: E.
     """
 
-    def __init__(self, windows: NDArray[Any], vocabulary: int, size: int) -> None:
-        middle = windows.shape[1] // 2
-        around = np.delete(windows, middle, axis=1)
-        pairs = np.stack([np.repeat(windows[:, middle], around.shape[1]), around.ravel()])
-        pairs = pairs[:, pairs[1] >= len(SPECIAL)]
+    def __init__(self, blocks: Iterable[NDArray[Any]], vocabulary: int, size: int) -> None:
         # sparse, since most pairs never occur
-        self.ppmi = ppmi(
-            csr_matrix((np.ones(pairs.shape[1]), (pairs[0], pairs[1])), (vocabulary, vocabulary))
-        )
-        words = np.bincount(windows[:, middle], minlength=vocabulary) + 1.0
+        counts = csr_matrix((vocabulary, vocabulary))
+        words = np.ones(vocabulary)
+        for windows in blocks:
+            middle = windows.shape[1] // 2
+            around = np.delete(windows, middle, axis=1)
+            pairs = np.stack([np.repeat(windows[:, middle], around.shape[1]), around.ravel()])
+            pairs = pairs[:, pairs[1] >= len(SPECIAL)]
+            # whole numbers, so that their sum does not depend on the blocks
+            counts += csr_matrix((np.ones(pairs.shape[1]), (pairs[0], pairs[1])), counts.shape)
+            words += np.bincount(windows[:, middle], minlength=vocabulary)
+        self.ppmi = ppmi(counts)
         self.prior: Floats = np.log(words / words.sum())
         components = min(size, vocabulary - 1)
         decomposition = TruncatedSVD(components, algorithm="randomized", random_state=0)

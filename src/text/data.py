@@ -4,7 +4,7 @@ N documents, B batch, T tokens
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from src.training.shards import Remote
 logger = logging.getLogger(__name__)
 
 COUNTED = 1 << 20  # tokens at a time
+CONTEXTS = 1 << 18  # tokens whose contexts are made together
 
 Numbers = NDArray[np.int32]
 Offsets = NDArray[np.int64]
@@ -40,6 +41,30 @@ def load_split(prepared: Path, split: str) -> tuple[Numbers, Offsets]:
     tokens: Numbers = np.load(path, mmap_mode="c" if path.stat().st_size > WHOLE_BYTES else None)
     offsets: Offsets = np.load(prepared / f"{split}_offsets.npy")
     return tokens, offsets
+
+
+class Documents:
+    """The documents of a split as lists of token numbers; only those that are asked for are in memory.
+
+    Args:
+        prepared: the folder data/prepared/<task>.
+        split: train, validation or test.
+    """
+
+    def __init__(self, prepared: Path, split: str) -> None:
+        tokens = np.load(prepared / f"{split}_tokens.npy", mmap_mode="r")
+        self.tokens: Numbers = np.asarray(tokens)  # the same map, whose slices take less time
+        self.offsets: Offsets = np.load(prepared / f"{split}_offsets.npy")
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> list[int]:
+        numbers: list[int] = self.tokens[self.offsets[row] : self.offsets[row + 1]].tolist()
+        return numbers
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return map(self.__getitem__, range(len(self)))
 
 
 def windows(tokens: Numbers, offsets: Offsets, length: int) -> tuple[Numbers, int]:
@@ -67,6 +92,29 @@ def contexts(tokens: Numbers, offsets: Offsets, width: int) -> Numbers:
     around = middle[:, None] + np.arange(-width, width + 1)
     outside = (around < begin[middle, None]) | (around >= end[middle, None])
     return np.where(outside, PAD, tokens[around.clip(0, len(tokens) - 1)]).astype(np.int32)
+
+
+def blocks_of_contexts(tokens: Numbers, offsets: Offsets, width: int) -> Iterator[Numbers]:
+    """The rows of `contexts` in their order, those of some documents at a time."""
+    first, documents = 0, len(offsets) - 1
+    while first < documents:
+        last = int(np.searchsorted(offsets, offsets[first] + CONTEXTS, side="right")) - 1
+        last = max(last, first + 1)
+        begin, end = offsets[first], offsets[last]
+        yield contexts(tokens[begin:end], offsets[first : last + 1] - begin, width)
+        first = last
+
+
+def joined(blocks: Iterable[Numbers], rows: int) -> Iterator[Numbers]:
+    """Blocks of the same rows in their order, each of this number of rows; the last has those left over."""
+    rest: Numbers | None = None
+    for block in blocks:
+        rest = block if rest is None else np.concatenate([rest, block])
+        while len(rest) > rows:
+            yield rest[:rows]
+            rest = rest[rows:]
+    if rest is not None:
+        yield rest
 
 
 class DocumentBatches(Batches):

@@ -4,7 +4,8 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,19 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.decomposition import PCA
 
 from src.bundle.bundle import Bundle
 from src.reporting.figures import save_figure
 from src.reporting.metrics import begin_report, write_metrics
 from src.reporting.noise import noise_of, write_losses
+from src.reporting.rows import evenly
 from src.reporting.tables import markdown_table, print_metrics
 from src.text.baselines import CountedVectors, bits, ngram_models
 from src.text.classifier import TextClassifier
 from src.text.compose import Composition, compose_poems, most_rhyming
-from src.text.data import DocumentBatches, contexts, load_split
+from src.text.data import DocumentBatches, Documents, blocks_of_contexts, joined, load_split
 from src.text.evaluate_classes import evaluate_classes
 from src.text.model import LanguageModel, TokenModel, WordVectors
 from src.text.neighbours import nearest
@@ -32,6 +34,7 @@ from src.text.tones import is_regulated
 
 ACCEPTS = (TokenModel, TextClassifier)  # other modules are evaluated by their own steps
 BASELINE_DOCUMENTS = 5000
+BASELINE_TOKENS = 1_000_000  # of these documents; n-gram models take some 500 bytes for each
 GENERATED_POEMS = 200
 LINES = 4  # of each of them
 COPY_LENGTH = 4
@@ -97,41 +100,29 @@ def _evaluate_poems(
         nats, found = _scores(model, batches, split)
         metrics |= found
     write_losses(nats, tables)
-    documents = {split: _documents(prepared, split, encoder.vocabulary) for split in ("train", "test")}
-    train = _with_unknown(documents["train"][:BASELINE_DOCUMENTS], model)
-    tokens_of_test, characters_of_test = map(sum, zip(*map(_sizes, documents["test"]), strict=True))
-    for name, baseline in ngram_models(train, encoder.vocabulary).items():
-        each = [bits(baseline, [document]) for document in documents["test"]]
-        total = sum(each)
-        name = TRIVIAL.get(name, name)
-        if name == "trivial":
-            metrics |= noise_of(by_length(each, documents["test"]) * math.log(2) - nats)
-        metrics[f"baseline/{name}/perplexity"] = 2 ** (total / tokens_of_test)
-        metrics[f"baseline/{name}/bits_per_character"] = total / characters_of_test
+    train = Documents(prepared, "train")
+    metrics |= _baselines(model, train, Documents(prepared, "test"), nats)
 
-    pairs = zip(preprocessing.vocabulary, preprocessing.rhymes or [], strict=False)
-    rhymes = {token: rhyme for token, rhyme in pairs if rhyme is not None}
-    corpus = [encoder.decode(encoder.encode(document)) for document in documents["train"]]
+    rhymes = _of_tokens(encoder.vocabulary, preprocessing.rhymes)
+    tones = _of_tokens(encoder.vocabulary, preprocessing.tones)
     poems = _generated(model, preprocessing)
+    constrained: list[str] = []
+    if preprocessing.tones is not None:
+        can_rhyme = most_rhyming(preprocessing, tones=True) >= LINES
+        constrained = _generated(model, preprocessing, tones=True, rhyme=can_rhyme)
+    known, found = _read_corpus(map(encoder.decode, train), poems + constrained, rhymes, tones)
     metrics["generated/format"] = sum(map(is_regular, poems)) / len(poems)
     for length in (1, 2):
         metrics[f"generated/distinct_{length}"] = distinct(poems, length)
-    metrics["generated/copied_4grams"] = copied(poems, corpus, COPY_LENGTH)
+    metrics["generated/copied_4grams"] = copied(poems, known)
     metrics["generated/rhyme"] = rhyme_rate(poems, rhymes)
-    regular = [poem for poem in corpus if is_regular(poem)]
-    metrics["corpus/rhyme"] = rhyme_rate(regular, rhymes)
-    # longer ones are in the old style
-    regular = [poem for poem in regular if len(verses_of(poem)) in (4, 8)]
+    metrics["corpus/rhyme"] = found["rhyme"]
     if preprocessing.tones is not None:
-        pairs = zip(preprocessing.vocabulary, preprocessing.tones, strict=True)
-        tones = {token: tone for token, tone in pairs if tone is not None}
         metrics["generated/regulated"] = regulated_rate(poems, tones)
-        metrics["corpus/regulated"] = regulated_rate(regular, tones)
-        can_rhyme = most_rhyming(preprocessing, tones=True) >= LINES
-        constrained = _generated(model, preprocessing, tones=True, rhyme=can_rhyme)
+        metrics["corpus/regulated"] = found["regulated"]
         metrics["constrained/regulated"] = regulated_rate(constrained, tones)
         metrics["constrained/rhyme"] = rhyme_rate(constrained, rhymes)
-        metrics["constrained/copied_4grams"] = copied(constrained, corpus, COPY_LENGTH)
+        metrics["constrained/copied_4grams"] = copied(constrained, known)
     (tables / "samples.md").write_text(_samples(model, preprocessing), encoding="utf-8")
     _plot_perplexities(metrics, plots / "perplexity.png")
     return metrics
@@ -148,14 +139,93 @@ def _scores(
     return nats.double().numpy(), {f"{split}/{name}": float(value) for name, value in metrics.items()}
 
 
-def by_length(values: list[float], documents: list[list[str]]) -> NDArray[Any]:
-    """Values of documents (N,) in the order of `DocumentBatches` without a seed."""
-    return np.array(values)[np.argsort(list(map(len, documents)), kind="stable")]
+def by_length(values: ArrayLike, lengths: ArrayLike) -> NDArray[Any]:
+    """Values of documents (N,) of these lengths in the order of `DocumentBatches` without a seed."""
+    return np.asarray(values)[np.argsort(lengths, kind="stable")]
 
 
-def _documents(prepared: Path, split: str, vocabulary: list[str]) -> list[list[str]]:
-    tokens, offsets = load_split(prepared, split)
-    return [[vocabulary[number] for number in tokens[a:b]] for a, b in pairwise(offsets.tolist())]
+def _baselines(model: LanguageModel, train: Documents, test: Documents, nats: NDArray[Any]) -> Metrics:
+    """The metrics of n-gram models, and whether the model is better than the trivial one.
+
+    Args:
+        model: its vocabulary, and how often it reads `<UNK>`.
+        train: some of them are learnt.
+        test: judged one at a time.
+        nats: of the test documents (N,) by the model, in the order of their length.
+    """
+    learnt = [[model.vocabulary[number] for number in numbers] for numbers in baseline_documents(train)]
+    models = ngram_models(_with_unknown(learnt, model), model.vocabulary)
+    each = {name: array("d") for name in models}
+    tokens = characters = 0
+    for numbers in test:
+        document = [model.vocabulary[number] for number in numbers]
+        sizes = _sizes(document)
+        tokens, characters = tokens + sizes[0], characters + sizes[1]
+        for name, baseline in models.items():
+            each[name].append(bits(baseline, [document]))
+    metrics: Metrics = {}
+    for name, found in each.items():
+        total = sum(found)
+        name = TRIVIAL.get(name, name)
+        if name == "trivial":
+            metrics |= noise_of(by_length(found, np.diff(test.offsets)) * math.log(2) - nats)
+        metrics[f"baseline/{name}/perplexity"] = 2 ** (total / tokens)
+        metrics[f"baseline/{name}/bits_per_character"] = total / characters
+    return metrics
+
+
+def baseline_documents(train: Documents) -> list[list[int]]:
+    """The training documents from which n-gram models are learnt: the first BASELINE_DOCUMENTS.
+
+    Where these have more than BASELINE_TOKENS, it is as many documents in even distances, of each the first
+    tokens.
+    """
+    number = min(len(train), BASELINE_DOCUMENTS)
+    if train.offsets[number] <= BASELINE_TOKENS:
+        if number < len(train):
+            print(f"the n-gram models are learnt from the first {number} of {len(train)} training documents")
+        return [train[row] for row in range(number)]
+    longest = BASELINE_TOKENS // number
+    print(
+        f"the n-gram models are learnt from the first {longest} tokens of {number} of {len(train)} training "
+        "documents, in even distances"
+    )
+    return [train[row][:longest] for row in evenly(len(train), number).tolist()]
+
+
+def _read_corpus(
+    corpus: Iterable[str], poems: list[str], rhymes: dict[str, int], tones: dict[str, int]
+) -> tuple[set[str], Metrics]:
+    """Read the training documents once, one at a time.
+
+    Args:
+        corpus: the documents.
+        poems: that were generated.
+        rhymes: of characters.
+        tones: of characters.
+
+    Returns:
+        The n-grams of generated poems that occur in the corpus; of its regular poems the share of lines that
+        rhyme, and of those with 4 or 8 verses, since longer ones are in the old style, the share of regulated
+        ones.
+    """
+    wanted, known = set(_ngrams(poems, COPY_LENGTH)), set[str]()
+    same = lines = regulated = short = 0
+    for document in corpus:
+        known.update(wanted.intersection(_ngrams([document], COPY_LENGTH)))
+        if is_regular(document):
+            verses = verses_of(document)
+            pairs = rhyming(verses, rhymes)
+            same, lines = same + sum(pairs), lines + len(pairs)
+            if tones and len(verses) in (4, 8):
+                regulated, short = regulated + is_regulated(verses, tones), short + 1
+    return known, {"rhyme": same / max(lines, 1), "regulated": regulated / max(short, 1)}
+
+
+def _of_tokens(vocabulary: list[str], values: list[int | None] | None) -> dict[str, int]:
+    """The rhymes or tones of tokens that have one; none if they were not prepared."""
+    pairs = zip(vocabulary, values or [], strict=False)
+    return {token: value for token, value in pairs if value is not None}
 
 
 def _with_unknown(documents: list[list[str]], model: LanguageModel) -> list[list[str]]:
@@ -199,17 +269,21 @@ def distinct(poems: list[str], length: int) -> float:
     return len(set(found)) / max(len(found), 1)
 
 
-def copied(poems: list[str], corpus: list[str], length: int) -> float:
-    """Return the share of n-grams that occur in the corpus."""
-    found, known = _ngrams(poems, length), set(_ngrams(corpus, length))
+def copied(poems: list[str], known: set[str]) -> float:
+    """Return the share of n-grams that occur in the corpus, of which `known` has all of these poems."""
+    found = _ngrams(poems, COPY_LENGTH)
     return sum(ngram in known for ngram in found) / max(len(found), 1)
+
+
+def rhyming(verses: list[str], rhymes: dict[str, int]) -> list[bool]:
+    """For each line of a poem but the first, whether it rhymes with the line before it."""
+    return [rhymes.get(a[-1], -1) == rhymes.get(b[-1], -2) for a, b in pairwise(verses[1::2])]
 
 
 def rhyme_rate(poems: list[str], rhymes: dict[str, int]) -> float:
     """Return the share of lines that rhyme with the line before them in the same poem."""
-    pairs = [pair for poem in poems for pair in pairwise(verses_of(poem)[1::2])]
-    same = sum(rhymes.get(a[-1], -1) == rhymes.get(b[-1], -2) for a, b in pairs)
-    return same / max(len(pairs), 1)
+    found = [same for poem in poems for same in rhyming(verses_of(poem), rhymes)]
+    return sum(found) / max(len(found), 1)
 
 
 def regulated_rate(poems: list[str], tones: dict[str, int]) -> float:
@@ -264,22 +338,27 @@ def _plot_perplexities(metrics: Metrics, path: Path) -> None:
 def _evaluate_words(model: WordVectors, bundle: Bundle, prepared: Path, plots: Path, tables: Path) -> Metrics:
     vocabulary = model.vocabulary
     width = bundle.configuration["data"]["init_args"]["width"]
-    windows = {name: contexts(*load_split(prepared, name), width) for name in ("train", "validation", "test")}
     metrics: Metrics = {}
     for split in ("validation", "test"):
-        blocks = ((block,) for block in torch.from_numpy(windows[split]).split(ROWS_AT_ONCE))
+        blocks = ((torch.from_numpy(block),) for block in _windows(prepared, split, width))
         nats, found = _scores(model, blocks, split)
         metrics |= found
-    counted = CountedVectors(windows["train"], len(vocabulary), model.vectors.shape[1])
-    target = windows["test"][:, width]
-    answers: dict[str, list[NDArray[Any]]] = {"test": [], "baseline/counting": []}
-    for block in torch.from_numpy(windows["test"]).split(ROWS_AT_ONCE):
+    train = blocks_of_contexts(*load_split(prepared, "train"), width)
+    counted = CountedVectors(train, len(vocabulary), model.vectors.shape[1])
+    targets: list[NDArray[Any]] = []
+    right: dict[str, list[NDArray[Any]]] = {
+        name: [] for name in ("test", "baseline/counting", "baseline/trivial")
+    }
+    for block in _windows(prepared, "test", width):
+        targets.append(block[:, width].copy())
         with torch.inference_mode():
-            answers["test"].append(model(model.split(block.long())[0]).numpy().argmax(axis=1))
-        answers["baseline/counting"].append(counted.scores(block.numpy()).argmax(axis=1))
-    answers["baseline/trivial"] = [np.full(len(target), counted.prior.argmax())]
-    for name, words in answers.items():
-        metrics[f"{name}/accuracy"] = float((np.concatenate(words) == target).mean())
+            answers = model(model.split(torch.from_numpy(block).long())[0]).numpy().argmax(axis=1)
+        right["test"].append(answers == targets[-1])
+        right["baseline/counting"].append(counted.scores(block).argmax(axis=1) == targets[-1])
+        right["baseline/trivial"].append(counted.prior.argmax() == targets[-1])
+    target = np.concatenate(targets)
+    for name, words in right.items():
+        metrics[f"{name}/accuracy"] = float(np.concatenate(words).mean())
     metrics["baseline/trivial/perplexity"] = math.exp(-float(counted.prior[target].mean()))
     metrics |= noise_of(-counted.prior[target] - nats)
     write_losses(nats, tables)
@@ -300,6 +379,11 @@ def _evaluate_words(model: WordVectors, bundle: Bundle, prepared: Path, plots: P
     drawn = slice(len(SPECIAL), len(SPECIAL) + DRAWN_WORDS)
     _plot_words(model.vectors[drawn].numpy(), vocabulary[drawn], plots / "words.svg")
     return metrics
+
+
+def _windows(prepared: Path, split: str, width: int) -> Iterator[NDArray[Any]]:
+    """The words of a split in their contexts, as `contexts`, ROWS_AT_ONCE at a time."""
+    return joined(blocks_of_contexts(*load_split(prepared, split), width), ROWS_AT_ONCE)
 
 
 def _plot_words(vectors: NDArray[Any], words: list[str], path: Path) -> None:

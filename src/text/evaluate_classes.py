@@ -3,7 +3,8 @@
 N documents, K classes
 """
 
-from itertools import pairwise
+from collections.abc import Iterator
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,14 @@ from src.reporting.reliability import plot_reliability
 from src.reporting.rows import evenly
 from src.reporting.tables import markdown_table, scores_of_classes
 from src.text.classifier import TextClassifier
-from src.text.data import DocumentBatches, load_split
+from src.text.data import DocumentBatches, Documents, load_split
 from src.text.preprocessing import SPECIAL, Labels, Preprocessing
 from src.training.metrics import CALIBRATION_BINS
 
-BASELINE_DOCUMENTS = 50_000
+BASELINE_DOCUMENTS = 50_000  # from which it is learnt, and by which its strength is chosen
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # C of the logistic regression, chosen by the validation documents
 DOCUMENTS_AT_ONCE = 256
+WEIGHED_AT_ONCE = 2_000  # documents whose TF-IDF weights are in memory
 MOST_WRONG = 12
 LONGEST_SHOWN = 80  # characters of a text
 WORDS_OF_A_CLASS = 10
@@ -81,10 +83,9 @@ def evaluate_classes(
     probabilities = model.predict(outputs["test"])
     right = torch.from_numpy(target["test"])
     plot_reliability(probabilities, right, CALIBRATION_BINS, plots / "reliability.png", "texts")
-    texts: list[str] = parsed_json((prepared / "test_texts.json").read_text(encoding="utf-8"))
     for name, content in {
         "classes": markdown_table([labels.name, "texts", "precision", "recall", "F1"], classes),
-        "most_wrong": _most_wrong_table(texts, target["test"], probabilities.numpy(), labels),
+        "most_wrong": _most_wrong_table(prepared, target["test"], probabilities.numpy(), labels),
         "class_words": words,
     }.items():
         (tables / f"{name}.md").write_text(content, encoding="utf-8")
@@ -117,37 +118,46 @@ def _logistic_regression(
         for each class.
     """
     counter = TfidfVectorizer(analyzer=_tokens_and_pairs, sublinear_tf=True)
-    documents = {name: _documents(prepared, name, preprocessing.vocabulary) for name in target}
-    some = evenly(len(documents["train"]), BASELINE_DOCUMENTS)  # the documents of a class may be neighbours
-    training, codes = [documents["train"][row] for row in some], target["train"][some]
-    weights: dict[str, csr_matrix] = {"train": counter.fit_transform(training)}
-    weights |= {name: counter.transform(documents[name]) for name in ("validation", "test")}
+    vocabulary = preprocessing.vocabulary
+    documents = {name: Documents(prepared, name) for name in target}
+    # in even distances, since the documents of a class may be neighbours
+    some = {name: evenly(len(documents[name]), BASELINE_DOCUMENTS) for name in ("train", "validation")}
+    codes = {name: target[name][rows] for name, rows in some.items()}
+    for name, rows in some.items():
+        if len(rows) < len(documents[name]):
+            print(f"TF-IDF: {len(rows)} of {len(documents[name])} {name} documents, in even distances")
+    weights: dict[str, csr_matrix] = {
+        "train": counter.fit_transform(_words(documents["train"], some["train"], vocabulary)),
+        "validation": counter.transform(_words(documents["validation"], some["validation"], vocabulary)),
+    }
+    answers = torch.zeros(len(target["test"]), len(labels.classes))
     # one thread: the sums do not depend on the number of cores
     with threadpool_limits(limits=1):
-        fitted = [LogisticRegression(C=C, max_iter=1000).fit(weights["train"], codes) for C in STRENGTHS]
-        known = np.isin(target["validation"], codes)
+        fitted = [
+            LogisticRegression(C=C, max_iter=1000).fit(weights["train"], codes["train"]) for C in STRENGTHS
+        ]
+        known = np.isin(codes["validation"], codes["train"])
         losses = [
             log_loss(
-                target["validation"][known],
+                codes["validation"][known],
                 one.predict_proba(weights["validation"][known]),
                 labels=one.classes_,
             )
             for one in fitted
         ]
         best = fitted[int(np.argmin(losses))]
-        probabilities = best.predict_proba(weights["test"])
-    answers = torch.zeros(len(target["test"]), len(labels.classes))
-    answers[:, best.classes_] = torch.from_numpy(probabilities).float()
-    return answers.clamp(min=1e-12).log(), _words_table(best, counter, labels)
+        for rows in torch.arange(len(answers)).split(WEIGHED_AT_ONCE):
+            found = counter.transform(_words(documents["test"], rows.numpy(), vocabulary))
+            answers[rows[:, None], torch.from_numpy(best.classes_)] = torch.from_numpy(
+                best.predict_proba(found)
+            ).float()
+    return answers.clamp_(min=1e-12).log_(), _words_table(best, counter, labels)
 
 
-def _documents(prepared: Path, split: str, vocabulary: list[str]) -> list[list[str]]:
-    """The tokens of documents, without special ones."""
-    tokens, offsets = load_split(prepared, split)
-    return [
-        [vocabulary[number] for number in tokens[a:b].tolist() if number >= len(SPECIAL)]
-        for a, b in pairwise(offsets.tolist())
-    ]
+def _words(documents: Documents, rows: NDArray[np.int64], vocabulary: list[str]) -> Iterator[list[str]]:
+    """The tokens of some documents, without special ones."""
+    for row in rows.tolist():
+        yield [vocabulary[number] for number in documents[row] if number >= len(SPECIAL)]
 
 
 def _tokens_and_pairs(document: list[str]) -> list[str]:
@@ -168,16 +178,25 @@ def _words_table(fitted: LogisticRegression, counter: TfidfVectorizer, labels: L
 
 
 def _most_wrong_table(
-    texts: list[str], target: Codes, probabilities: NDArray[np.floating], labels: Labels
+    prepared: Path, target: Codes, probabilities: NDArray[np.floating], labels: Labels
 ) -> str:
     """The texts whose right class got the lowest probability, of those that are answered wrongly."""
     own = probabilities[np.arange(len(target)), target].astype(np.float64).round(4)
     answers = probabilities.argmax(axis=1)
-    order = [number for number in np.argsort(own, kind="stable") if answers[number] != target[number]]
+    order = np.argsort(own, kind="stable")
+    shown_rows = order[answers[order] != target[order]][:MOST_WRONG].tolist()
+    texts = _texts(prepared / "test_texts.json", set(shown_rows))
     rows = []
-    for number in order[:MOST_WRONG]:
+    for number in shown_rows:
         text = " ".join(texts[number].split())
         shown = text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
         classes = (labels.classes[target[number]], labels.classes[answers[number]])
         rows.append([shown, *classes, f"{own[number]:.4f}"])
     return markdown_table(["text", labels.name, "answer", "probability of the right class"], rows)
+
+
+def _texts(path: Path, rows: set[int]) -> dict[int, str]:
+    """Some texts of a JSON array, which `write_json` has written with one entry a line."""
+    with path.open(encoding="utf-8") as file:
+        entries = enumerate(islice(file, 1, None))  # behind the bracket
+        return {row: parsed_json(line.strip().removesuffix(",")) for row, line in entries if row in rows}

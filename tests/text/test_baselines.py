@@ -1,14 +1,16 @@
 """N-gram models and counted word vectors."""
 
 import math
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
-from nltk.lm import Vocabulary
+from nltk.lm import NgramCounter, Vocabulary
+from nltk.lm.models import InterpolatedLanguageModel
 from scipy.sparse import csr_matrix
 
-from src.text.baselines import CountedVectors, bits, ngram_models, ppmi
+from src.text.baselines import CountedVectors, KneserNey, _ngrams, bits, ngram_models, ppmi
 from src.text.preprocessing import PAD, SPECIAL
 
 TOKENS = ["甲", "乙", "丙"]
@@ -48,6 +50,21 @@ def test_kneser_ney_of_pairs_by_hand() -> None:
 def test_an_unseen_context_falls_back_to_the_shorter_one() -> None:
     model = MODELS["kneser_ney"]
     assert model.score("丙", ("丙", "乙")) == pytest.approx(model.score("丙", ("乙",)))
+
+
+@pytest.mark.parametrize(("name", "order"), [("bigram", 2), ("kneser_ney", 3)])
+def test_what_is_asked_for_is_not_kept(name: str, order: int) -> None:
+    model = ngram_models(TRAIN, [*SPECIAL, *TOKENS])[name]
+    counter = NgramCounter(_ngrams(TRAIN, order))
+    nltk = InterpolatedLanguageModel(
+        KneserNey, order, vocabulary=model.vocab, counter=counter, params={"order": order}
+    )
+    before = [len(model.counts[length]) for length in range(1, order + 1)]
+    for context in product(["<BOS>", "<UNK>", *TOKENS], repeat=order - 1):
+        for token in NEXT:
+            assert model.score(token, context) == nltk.score(token, context)
+    assert [len(model.counts[length]) for length in range(1, order + 1)] == before
+    assert len(counter[order]) > before[-1]
 
 
 def test_the_uniform_model_needs_the_same_bits_for_every_token() -> None:
@@ -96,22 +113,35 @@ def test_words_in_the_same_surroundings_have_the_same_counted_vector() -> None:
     first = len(SPECIAL)
     # words 0 and 1 stand between 2 and 3, word 4 between 5 and 6
     windows = np.array([[first + word for word in row] for row in ([2, 0, 3], [2, 1, 3], [5, 4, 6])] * 4)
-    vectors = CountedVectors(windows, first + 7, 3).vectors
+    vectors = CountedVectors([windows], first + 7, 3).vectors
     assert vectors.shape == (first + 7, 3)
     assert np.allclose(vectors[first], vectors[first + 1])
     assert abs(vectors[first] @ vectors[first + 4]) < 1e-6
     assert not vectors[PAD].any()
 
 
+def test_counting_does_not_depend_on_the_blocks() -> None:
+    windows = np.random.default_rng(0).integers(len(SPECIAL) - 2, 40, (300, 5))
+    one, several = (CountedVectors(np.split(windows, cuts), 41, 6) for cuts in ([], [7, 7, 120, 299]))
+    assert np.array_equal(one.prior, several.prior)
+    assert np.array_equal(one.vectors, several.vectors)
+    assert np.array_equal(one.scores(windows), several.scores(windows))
+    # as all windows at once were counted
+    around = np.delete(windows, 2, axis=1).ravel()
+    pairs = csr_matrix((np.ones(1200), (np.repeat(windows[:, 2], 4), around)), (41, 41)).toarray()
+    pairs[:, : len(SPECIAL)] = 0
+    assert np.array_equal(one.ppmi.toarray(), ppmi(csr_matrix(pairs)).toarray())
+
+
 def test_counting_expects_the_word_that_stood_there() -> None:
     first = len(SPECIAL)
     windows = np.array([[first, first + 1, first + 2], [first + 3, first + 4, PAD]])
-    scores = CountedVectors(windows, first + 5, 2).scores(windows)
+    scores = CountedVectors([windows], first + 5, 2).scores(windows)
     assert scores.argmax(axis=1).tolist() == [first + 1, first + 4]
 
 
 def test_the_memory_does_not_grow_with_the_square_of_the_vocabulary() -> None:
     windows = np.array([[7, 8, 9], [199_000, 8, 9]] * 4)  # a dense matrix would take 320 GB
-    counted = CountedVectors(windows, 200_000, 2)
+    counted = CountedVectors([windows], 200_000, 2)
     assert counted.vectors.shape == (200_000, 2)
     assert counted.scores(windows[:2]).argmax(axis=1).tolist() == [8, 8]

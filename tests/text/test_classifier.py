@@ -9,15 +9,22 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from threadpoolctl import threadpool_limits
 
 from pipelines.evaluate import evaluate
 from pipelines.export.export import export
 from src import load
+from src.core.documents import write_json
 from src.core.errors import ConfigurationError
 from src.text.classifier import TextClassifier
+from src.text.data import Documents
 from src.text.encoders import BagOfEmbeddings, Bidirectional, Convolutional, Pool, TransformerEncoder
+from src.text.evaluate_classes import STRENGTHS, _logistic_regression, _texts, _tokens_and_pairs
 from src.text.prepare import Preparation, prepare
-from src.text.preprocessing import PAD, UNK, Labels, Preprocessing
+from src.text.preprocessing import PAD, SPECIAL, UNK, Labels, Preprocessing
 from tests.support import cli
 
 ENCODERS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -158,6 +165,61 @@ def test_training_evaluation_and_predictions(project: Path) -> None:
     assert every["probability_差评"].tolist()[1] == found["probability"][1]
     same = load("models/mine").predict(["鞋很香", "茶很苦"], all_probabilities=True)
     np.testing.assert_allclose(same["probability_好评"], every["probability_好评"], atol=1e-6)
+
+
+def test_tf_idf_reads_a_sample_of_many_documents_one_at_a_time(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepared = Path("data/prepared/mine")
+    learnt = Preprocessing.load(prepared)
+    assert learnt.labels is not None
+    target = {name: np.load(prepared / f"{name}_labels.npy") for name in ("train", "validation", "test")}
+    monkeypatch.setattr("src.text.evaluate_classes.WEIGHED_AT_ONCE", 7)
+    capsys.readouterr()
+    answers, _ = _logistic_regression(prepared, learnt, target, learnt.labels)
+    assert capsys.readouterr().out == ""
+
+    # as with all documents in memory
+    def weights(name: str) -> list[list[str]]:
+        return [
+            [learnt.vocabulary[number] for number in document if number >= len(SPECIAL)]
+            for document in Documents(prepared, name)
+        ]
+
+    counter = TfidfVectorizer(analyzer=_tokens_and_pairs, sublinear_tf=True)
+    train, validation, test = (
+        counter.fit_transform(weights("train")),
+        *map(counter.transform, map(weights, ("validation", "test"))),
+    )
+    with threadpool_limits(limits=1):
+        fitted = [LogisticRegression(C=C, max_iter=1000).fit(train, target["train"]) for C in STRENGTHS]
+        losses = [log_loss(target["validation"], one.predict_proba(validation)) for one in fitted]
+        best = fitted[int(np.argmin(losses))]
+        expected = torch.from_numpy(best.predict_proba(test)).float()
+    assert torch.equal(answers, expected.clamp(min=1e-12).log())
+
+    read: dict[str, list[int]] = {}
+    get = Documents.__getitem__
+
+    def watched(self: Documents, row: int) -> list[int]:
+        read.setdefault({126: "train", 14: "validation", 60: "test"}[len(self)], []).append(row)
+        return get(self, row)
+
+    monkeypatch.setattr(Documents, "__getitem__", watched)
+    monkeypatch.setattr("src.text.evaluate_classes.BASELINE_DOCUMENTS", 5)
+    _logistic_regression(prepared, learnt, target, learnt.labels)
+    assert read == {"train": [0, 31, 62, 93, 125], "validation": [0, 3, 6, 9, 13], "test": list(range(60))}
+    out = capsys.readouterr().out
+    assert "TF-IDF: 5 of 126 train documents, in even distances" in out
+    assert "TF-IDF: 5 of 14 validation documents, in even distances" in out
+
+
+def test_some_test_texts_are_read_for_the_report(tmp_path: Path) -> None:
+    texts = ["好,", '"好"', "一\n二\u2028三\r", "", "],"]
+    write_json(tmp_path / "texts.json", texts)
+    assert _texts(tmp_path / "texts.json", {*range(5)}) == dict(enumerate(texts))
+    assert _texts(tmp_path / "texts.json", {4, 1}) == {1: texts[1], 4: texts[4]}
+    assert _texts(tmp_path / "texts.json", set()) == {}
 
 
 def test_a_text_of_unknown_words_is_told(project: Path, caplog: pytest.LogCaptureFixture) -> None:

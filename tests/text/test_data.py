@@ -13,7 +13,17 @@ import torch
 
 from src.core.errors import ConfigurationError
 from src.core.paths import PREPARED
-from src.text.data import ContextData, DocumentBatches, DocumentData, contexts, load_split, windows
+from src.text.data import (
+    ContextData,
+    DocumentBatches,
+    DocumentData,
+    Documents,
+    blocks_of_contexts,
+    contexts,
+    joined,
+    load_split,
+    windows,
+)
 from src.text.prepare import Preparation, prepare
 from src.text.preprocessing import BOS, EOS, PAD, SPECIAL, UNK
 
@@ -66,6 +76,32 @@ def test_contexts_stay_inside_their_document_and_leave_unknown_words_out() -> No
         [31, 32, 33, 34, PAD],
         [32, 33, 34, PAD, PAD],
     ]
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(1, [3, 1, 5]), (8, [4, 5]), (100, [9])])
+def test_contexts_can_be_made_in_blocks(most: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("src.text.data.CONTEXTS", most)
+    blocks = list(blocks_of_contexts(TOKENS, OFFSETS, 2))
+    assert list(map(len, blocks)) == sizes
+    assert np.array_equal(np.concatenate(blocks), contexts(TOKENS, OFFSETS, 2))
+
+
+@pytest.mark.parametrize("sizes", [[9], [3, 1, 5], [0, 4, 4], [0, 0], [1] * 9, [20]])
+def test_blocks_are_joined_and_cut_as_all_rows_would_be(sizes: list[int]) -> None:
+    rows = np.arange(2 * sum(sizes)).reshape(-1, 2)
+    found = list(joined(np.split(rows, np.cumsum(sizes)[:-1]), 4))
+    expected = torch.from_numpy(rows).split(4)
+    assert [block.tolist() for block in found] == [block.tolist() for block in expected]
+
+
+def test_documents_are_read_one_at_a_time(tmp_path: Path) -> None:
+    np.save(tmp_path / "test_tokens.npy", TOKENS)
+    np.save(tmp_path / "test_offsets.npy", OFFSETS)
+    documents = Documents(tmp_path, "test")
+    assert list(documents) == DOCUMENTS
+    assert documents[1] == DOCUMENTS[1]
+    assert len(documents) == len(DOCUMENTS)
+    assert isinstance(documents.tokens.base, np.memmap)  # of any size
 
 
 def test_a_batch_is_padded_to_its_longest_document() -> None:
