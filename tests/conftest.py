@@ -124,14 +124,18 @@ def interruption() -> Iterator[None]:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(autouse=True)
-def helper_of_wandb() -> Iterator[None]:
-    """Stop the helper process of W&B that a test has started: commands of later tests would use it too."""
-    yield
-    if "WANDB_SERVICE" in os.environ:  # its address
-        import wandb
+def forget_wandb() -> None:
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        del os.environ[name]
+    os.environ["WANDB_MODE"] = "disabled"
 
-        wandb.teardown()
+
+@pytest.fixture(autouse=True)
+def variables_of_wandb() -> Iterator[None]:
+    """Remove the variables that trainings and studies set in this process: later commands would read them."""
+    forget_wandb()
+    yield
+    forget_wandb()
 
 
 @contextlib.contextmanager

@@ -65,6 +65,8 @@ class Service:
         self.key = argument.name
         self.takes = "pictures" if Image.Image in hints else "table" if pd.DataFrame in hints else "texts"
         self.has_options = bool(options)
+        any_name = any(option.kind is inspect.Parameter.VAR_KEYWORD for option in options)
+        self.known = None if any_name else [self.key, *(option.name for option in options)]
 
     def from_json(self, body: Any, folder: Path) -> tuple[Inputs, dict[str, Any]]:
         """Inputs and options of a JSON document.
@@ -79,8 +81,8 @@ class Service:
         if not isinstance(body, dict) or not isinstance(body.get(self.key), list):
             raise DataError(f'expected an object such as {{"{self.key}": [...]}}')
         items, options = body[self.key], {name: body[name] for name in body if name != self.key}
-        if options and not self.has_options:
-            raise DataError(f"{min(options)}: there is no such key; there is: {self.key}")
+        if self.known is not None and (unknown := options.keys() - self.known):
+            raise DataError(f"{min(unknown)}: there is no such key; there is: {', '.join(self.known)}")
         most = {"table": MOST_ROWS, "pictures": MOST_PICTURES, "texts": MOST_TEXTS}[self.takes]
         if not 0 < len(items) <= most:
             raise DataError(f"{self.key}: {len(items)}, expected 1 to {most:,}")

@@ -14,5 +14,7 @@ def with_versions(weights: Mapping[str, Tensor], module: nn.Module) -> dict[str,
         module: into which they are to be loaded.
     """
     found = OrderedDict(weights)
-    found._metadata = module.state_dict()._metadata  # type: ignore[attr-defined]
+    versions = getattr(module.state_dict(), "_metadata", None)  # a module may return another dictionary
+    if versions is not None:
+        found._metadata = versions  # type: ignore[attr-defined]
     return found

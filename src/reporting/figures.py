@@ -1,6 +1,5 @@
 """Plots with the same bytes on every run: no date, no program version, one style."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def readable_logarithm(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def plot_learning_curve(history: Path, path: Path, configuration: Mapping[str, Any] | None = None) -> None:
+def plot_learning_curve(history: Path, path: Path, configuration: dict[str, Any] | None = None) -> None:
     """Training and validation loss over the epochs, the epoch of the lowest validation loss marked.
 
     Where training has an accuracy, a second panel shows it beside that of validation. A module with other

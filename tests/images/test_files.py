@@ -21,6 +21,7 @@ from tests.support import PowerFailureError, cli, power_failure
 FOLDER = Path("photos")
 CONFIGURATION = """
 task: mine
+portable: true
 trainer: {max_epochs: 3}
 model: tests.images.test_files.Linear
 data:

@@ -196,7 +196,7 @@ def test_a_table_with_dates_notes_and_patients_becomes_a_task(monkeypatch: pytes
     ]
     assert len(pd.read_csv("predictions/visits.csv")) == 300
     table_of_columns = Path("reports/visits/tables/columns.md").read_text(encoding="utf-8")
-    assert "| visit |  |  | date | 0 | month, day, weekday, elapsed |" in table_of_columns
+    assert "| visit | date | 0 | month, day, weekday, elapsed |" in table_of_columns
 
 
 def test_the_rest_of_the_parameters_stays_as_it_is() -> None:
