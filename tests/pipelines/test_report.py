@@ -134,8 +134,8 @@ def test_pictures_are_inside_the_page_with_words_for_them() -> None:
     images = Text(page()).all("img")
     assert [image["alt"] for image in images[:2]] == [
         "Training and validation loss of prices over 3 epochs, on a logarithmic scale; the lowest"
-        " validation loss, 0.25, is marked at epoch 2. A dotted line marks the epoch that was kept, if another"
-        " metric has chosen it.",
+        " validation loss, 0.25, is marked at epoch 2. A dotted line marks the epoch that was kept, if"
+        " another metric has chosen it.",
         "New kind of prices.",
     ]
     assert [(image["width"], image["height"]) for image in images[:2]] == [("30", "20"), ("60", "40")]
