@@ -114,7 +114,8 @@ def propose(path: Path, target: str | None, task: Task | None = None) -> Proposa
 
     if task == "regression" and "labels" not in seen.where:
         raise ConfigurationError("--task: regression needs a table of labels beside the pictures")
-    pretrained, of_weights = _pretrained(files if path.is_dir() else [])
+    are_pictures = not idx and ("labels" in seen.where or "label" not in seen.where)
+    pretrained, of_weights = _pretrained(files if path.is_dir() else [], are_pictures)
     total = sum(seen.sizes.values())
     resize, why = (SIDE_OF_WEIGHTS, "the size for pretrained weights") if pretrained else _resize(seen.sizes)
     prepare = dict(seen.where)
@@ -184,13 +185,13 @@ class Pretrained(NamedTuple):
     network: str
 
 
-def _pretrained(files: list[Path]) -> tuple[Pretrained | None, list[str]]:
-    """The one file of weights that belongs to a network of torchvision, and a finding for such files."""
+def _pretrained(files: list[Path], are_pictures: bool) -> tuple[Pretrained | None, list[str]]:
+    """The one file of weights of a network of torchvision for pictures, and a finding for such files."""
     paths = [path for path in files if path.suffix.lower() in WEIGHTS]
     if not paths:
         return None, []
     more = "docs/data.md, Pretrained networks"
-    name = _network_named(paths[0]) if len(paths) == 1 else None
+    name = _network_named(paths[0]) if are_pictures and len(paths) == 1 else None
     if name is None:
         return None, [f"pretrained weights: {listed([path.name for path in paths])}; {more}"]
     from src.images.networks import TorchvisionNetwork  # torch takes two seconds

@@ -114,6 +114,15 @@ def test_a_network_of_torchvision_begins_with_the_weights_beside_the_pictures(
     assert "of torchvision's shufflenet_v2_x0_5, of which the last layer is trained" in proposal.findings[-1]
 
 
+def test_files_of_pixels_are_not_enlarged_for_weights_beside_them(tmp_path: Path) -> None:
+    write_idx(tmp_path / "train-images-idx3-ubyte.gz", np.arange(8 * 28 * 28).reshape(8, 28, 28) % 251)
+    write_idx(tmp_path / "train-labels-idx1-ubyte.gz", np.arange(8) % 2)
+    torch.save(torchvision.models.shufflenet_v2_x0_5().state_dict(), tmp_path / "shufflenet_v2_x0_5.pth")
+    proposal = propose(tmp_path, None)
+    assert not {"weights", "resize"} & proposal.prepare.keys()
+    assert "pretrained weights: 'shufflenet_v2_x0_5.pth'; docs/data.md" in proposal.findings[-1]
+
+
 @pytest.mark.parametrize(
     ("file", "network"),
     [
