@@ -26,7 +26,7 @@ help: ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /	/'
 
 # DVC runs the experiments of a queue in other folders, so it needs the absolute path of its site cache
-setup: .venv/ready $(EXTRAS:%=.venv/%-ready) ## create .venv and say what was found; TORCH=cpu leaves CUDA out; EXTRAS= tables (boosted trees), transformers (language models), cluster (Ray), s3 (object storage)
+setup: .venv/ready $(EXTRAS:%=.venv/%-ready) ## create .venv and say what was found; TORCH=cpu leaves CUDA out; EXTRAS= tables (boosted trees), timm (networks of images), transformers (language models), cluster (Ray), s3 (object storage)
 	@grep -qsF "$(CURDIR)/.dvc/tmp/site" .dvc/config.local || \
 		dvc config --quiet --local core.site_cache_dir "$(CURDIR)/.dvc/tmp/site"
 	@# outside a git repository, such as in an unpacked archive, there is nothing to merge
@@ -123,11 +123,13 @@ LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes \
 lock: ## renew the lock files from pyproject.toml (needs uv)
 	$(LOCK) pyproject.toml --extra dev -o requirements.lock
 	printf 'tomlkit>=0.15\npillow>=12\n' > .venv/override.txt
-	echo 'torch>=2; sys_platform == "none"' > .venv/no_torch.txt
+	printf 'torch>=2; sys_platform == "none"\ntorchvision>=0.20; sys_platform == "none"\n' > .venv/no_torch.txt
 	printf 'catboost>=1.2\nlightgbm>=4.6\ntabicl>=2.2\nxgboost-cpu>=3.2; sys_platform != "darwin"\nxgboost>=3.2; sys_platform == "darwin"\n' | \
 		$(LOCK) - --constraint requirements.lock --override .venv/no_torch.txt \
 		--no-emit-package torch --no-emit-package setuptools -o requirements-tables.lock
 	echo 'transformers>=5.24' | $(LOCK) - --constraint requirements.lock -o requirements-transformers.lock
+	echo 'timm>=1.0.31' | $(LOCK) - --constraint requirements.lock --override .venv/no_torch.txt \
+		--no-emit-package torch --no-emit-package torchvision -o requirements-timm.lock
 	echo 'ray[client]>=2.60' | $(LOCK) - --constraint requirements.lock -o requirements-cluster.lock
 	echo 'dvc-s3>=3.3' | $(LOCK) - --constraint requirements.lock -o requirements-s3.lock
 	echo 'gradio>=6.30' | $(LOCK) - --constraint requirements.lock --override .venv/override.txt -o requirements-serve.lock

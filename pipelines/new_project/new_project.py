@@ -53,7 +53,7 @@ EDITS = (
     ("docs/index.md", r"^# .*\n", INDEX),
 )
 # the kinds that use an extra of the Makefile; tables are compared with boosted trees in benchmarks only
-EXTRAS: dict[str, tuple[str, ...]] = {"tables": (), "transformers": ("text",)}
+EXTRAS: dict[str, tuple[str, ...]] = {"tables": (), "timm": ("images",), "transformers": ("text",)}
 SAMPLES_PAGE = """# Samples
 
 `source: sample` in `params.yaml` copies the folder `data/samples/<task>/` to `data/raw/<task>/`.

@@ -19,11 +19,11 @@ from torchvision.transforms import v2
 from src.core.errors import DataError
 from src.images.folders import LeftOut, class_folders, require_pictures
 from src.images.pictures import Decoding, cut_pictures, read_headers, read_picture, unreadable_files
+from src.images.preprocessing import IMAGENET
 from src.preparation.splits import Rows, cut_share
 
 logger = logging.getLogger(__name__)
 
-MEAN, DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # those of `prepare.scale: imagenet`
 MARGIN = 256 / 224  # the shorter side over S, before the middle is cut out
 
 
@@ -95,7 +95,8 @@ class PictureFiles(LightningDataModule):
         self.shares = test_share, validation_share
         self.seed = seed
         self.pictures = pictures
-        scaled = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, DEVIATION)]
+        colours = v2.Normalize(**IMAGENET)
+        scaled = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), colours]
         whole, middle = v2.Resize(round(MARGIN * size)), v2.CenterCrop(size)
         self.evaluation = v2.Compose([whole, middle, *scaled])
         part, mirrored = v2.RandomResizedCrop(size, scale=(crop, 1)), v2.RandomHorizontalFlip(flip)

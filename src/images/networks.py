@@ -3,6 +3,7 @@
 B batch, C channels, H height, W width, K classes
 """
 
+import difflib
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, Literal
@@ -161,7 +162,35 @@ class ResidualNet(nn.Sequential):
         self.to(memory_format=torch.channels_last)
 
 
-class TorchvisionNetwork(nn.Module):
+class PublishedNetwork(nn.Module):
+    """A network of colour images as a library has it; grey images are shown in colour.
+
+    Args:
+        network: (B, 3, H, W) to logits (B, K).
+        name: of the network.
+        shape: (C, H, W) of the images.
+
+    Raises:
+        ConfigurationError: the network cannot take images of this size.
+    """
+
+    def __init__(self, network: nn.Module, name: str, shape: Shape) -> None:
+        super().__init__()
+        self.network = network
+        try:
+            with torch.inference_mode():
+                self.network.eval()(torch.zeros(1, 3, *shape[1:]))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise ConfigurationError(_cannot_take(name, shape, error)) from None
+        self.network.train()
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) to logits (B, K)."""
+        logits: Tensor = self.network(input.expand(-1, 3, -1, -1))
+        return logits
+
+
+class TorchvisionNetwork(PublishedNetwork):
     """A classification network of torchvision; its weights are random, or those of `prepare.weights`.
 
     Args:
@@ -175,7 +204,6 @@ class TorchvisionNetwork(nn.Module):
     """
 
     def __init__(self, shape: Shape, classes: int, name: str) -> None:
-        super().__init__()
         known = torchvision.models.list_models(module=torchvision.models)
         if name not in known:
             raise ConfigurationError(f"model.network.name: {name}, expected one of {', '.join(known)}")
@@ -183,21 +211,47 @@ class TorchvisionNetwork(nn.Module):
         # the range of inputs that their published weights were trained in
         options = {"aux_logits": False, "transform_input": True, "init_weights": True}
         options = options if name in AUXILIARY else {}
-        self.network = torchvision.models.get_model(name, weights=None, num_classes=classes, **options)
-        try:
-            with torch.inference_mode():
-                self.network.eval()(torch.zeros(1, 3, *shape[1:]))
-        except (RuntimeError, ValueError, AssertionError) as error:
-            raise ConfigurationError(
-                f"model.network: {name} cannot take images of {shape[1]} x {shape[2]} ({error}); "
-                "set prepare.resize or choose another network"
-            ) from None
-        self.network.train()
+        network = torchvision.models.get_model(name, weights=None, num_classes=classes, **options)
+        super().__init__(network, name, shape)
 
-    def forward(self, input: Tensor) -> Tensor:
-        """(B, C, H, W) to logits (B, K)."""
-        logits: Tensor = self.network(input.expand(-1, 3, -1, -1))
-        return logits
+
+class TimmNetwork(PublishedNetwork):
+    """A classification network of timm; its weights are random, or those of `prepare.weights`.
+
+    Args:
+        shape: (C, H, W); the channel of a grey image is repeated three times. A network for one size of
+            images is built for this one.
+        classes: K.
+        name: one of timm.list_models(), such as convnext_atto; the tag of its weights may stand behind it, as
+            in convnext_atto.d2_in1k.
+
+    Raises:
+        ConfigurationError: timm is not installed or has no such network, or the network cannot take images of
+            this size.
+    """
+
+    def __init__(self, shape: Shape, classes: int, name: str) -> None:
+        try:
+            import timm  # an extra
+        except ModuleNotFoundError:
+            raise ConfigurationError(
+                "model.network: the package timm is not installed; run: make setup EXTRAS=timm"
+            ) from None
+
+        architecture = name.split(".")[0]
+        if not timm.is_model(architecture):
+            near = difflib.get_close_matches(architecture, timm.list_models(), n=5)
+            raise ConfigurationError(
+                f"model.network.name: {name}, expected one of timm.list_models()"
+                + (f", such as {', '.join(near)}" if near else "")
+            )
+        published = timm.get_pretrained_cfg(architecture)
+        options: dict[str, Any] = {"img_size": shape[1:]} if published and published.fixed_input_size else {}
+        try:
+            network = timm.create_model(architecture, num_classes=classes, **options)
+        except (ValueError, AssertionError) as error:
+            raise ConfigurationError(_cannot_take(name, shape, error)) from None
+        super().__init__(network, name, shape)
 
 
 class MLP(networks.MLP):
@@ -217,6 +271,13 @@ class MLP(networks.MLP):
 def _convolution(channels: int, size: int, stride: int = 1) -> list[nn.Module]:
     """A 3 x 3 convolution of `channels` to `size` channels with batch norm and ReLU."""
     return [nn.Conv2d(channels, size, 3, stride, 1, bias=False), nn.BatchNorm2d(size), nn.ReLU()]
+
+
+def _cannot_take(name: str, shape: Shape, error: Exception) -> str:
+    return (
+        f"model.network: {name} cannot take images of {shape[1]} x {shape[2]} ({error}); set prepare.resize "
+        "or choose another network"
+    )
 
 
 def _require_size(side: int, shape: Shape, smallest: int) -> None:

@@ -38,6 +38,7 @@ from src.images.pictures import (
     unreadable_files,
 )
 from src.images.preprocessing import (
+    IMAGENET,
     WHOLE_BYTES,
     Preprocessing,
     Quantity,
@@ -56,8 +57,6 @@ DRAFTED = 2  # times `resize`, so that the last reduction averages pixels
 EACH_PART = 3  # images of a class, so that training, validation and test can have one each
 LEFT_OUT = "left_out.csv"
 PREDICTION_COLUMNS = ["id", "class", "probability"]
-# mean and standard deviation (C, 1, 1) of ImageNet's pictures with values from 0 to 1, as in torchvision
-IMAGENET = [[[0.485]], [[0.456]], [[0.406]]], [[[0.229]], [[0.224]], [[0.225]]]
 
 
 @dataclass
@@ -93,7 +92,8 @@ class Preparation:
         scale: the input of the network: none (the pixels), range (divided by the largest pixel of the
             training images), per_pixel (each pixel from its minimum to its maximum is scaled to 0..1),
             standardize (mean 0 and standard deviation 1 of each channel of the training images), imagenet
-            (as torchvision's pretrained networks want it; grey images are shown in colour).
+            (as torchvision's pretrained networks want it; grey images are shown in colour), or other values
+            of pretrained networks, such as `{mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}`.
         weights: a raw file of pretrained weights, .safetensors or torch's .pt or .pth; null for none.
         prediction_columns: of the file that predict writes: identifier, class and optionally probability; of
             a regression identifier and number, by default `id` and the value of `label`; of several labels an
@@ -123,7 +123,9 @@ class Preparation:
     background: str = "white"
     grey_range: list[float] | None = None
     unreadable: Literal["refuse", "skip"] = "refuse"
-    scale: Literal["none", "range", "per_pixel", "standardize", "imagenet"] = "standardize"
+    scale: Literal["none", "range", "per_pixel", "standardize", "imagenet"] | dict[str, list[float]] = (
+        "standardize"
+    )
     weights: str | None = None
     prediction_columns: list[str] = field(default_factory=lambda: [*PREDICTION_COLUMNS])
     test_share: float = 0.2
@@ -139,6 +141,11 @@ class Preparation:
             self.test = None
         if self.resize is not None and self.resize < 1:
             raise ConfigurationError(f"prepare.resize: {self.resize}, expected at least 1")
+        if isinstance(self.scale, dict) and not _is_normalization(self.scale):
+            raise ConfigurationError(
+                f"prepare.scale: {self.scale}, expected a name, or mean and std with three numbers each, "
+                "those of std above 0"
+            )
         if self.draft and self.resize is None:
             raise ConfigurationError("prepare.draft: it needs prepare.resize, the size of the images")
         if not _is_colour(self.background):
@@ -181,6 +188,16 @@ def _is_colour(text: str) -> bool:
         return len(ImageColor.getrgb(text)) == 3  # a fourth value is transparency
     except ValueError:
         return False
+
+
+def _is_normalization(scale: dict[str, list[float]]) -> bool:
+    numbers = [number for values in scale.values() for number in values]
+    return (
+        scale.keys() == {"mean", "std"}
+        and all(len(values) == 3 for values in scale.values())
+        and all(map(math.isfinite, numbers))
+        and min(scale["std"]) > 0
+    )
 
 
 def _is_range(limits: list[float]) -> bool:
@@ -479,13 +496,17 @@ def _learn(
     brightest = white_of(source, largest)
     mean, deviation = _moments(counts)
     low, high = low.astype(float), high.astype(float)
+    of_colours = settings.scale if isinstance(settings.scale, dict) else IMAGENET
+    scaling = "normalize" if isinstance(settings.scale, dict) else settings.scale
+    colours = [brightest * np.reshape(of_colours[name], (-1, 1, 1)) for name in ("mean", "std")]
     center, scale = {
         "none": (np.zeros((1, 1, 1)), np.ones((1, 1, 1))),
         "range": (np.zeros((1, 1, 1)), np.full((1, 1, 1), float(largest))),
         "per_pixel": (low, high - low),
         "standardize": (mean, deviation),
-        "imagenet": (brightest * np.array(IMAGENET[0]), brightest * np.array(IMAGENET[1])),
-    }[settings.scale]
+        "imagenet": colours,
+        "normalize": colours,
+    }[scaling]
     quantity, columns = None, settings.prediction_columns
     if settings.task == "multilabel":
         columns = [columns[0], *source.names]
@@ -503,7 +524,7 @@ def _learn(
         brightest=brightest,
         mean=mean.ravel().tolist(),
         standard_deviation=deviation.ravel().tolist(),
-        scaling=settings.scale,
+        scaling=scaling,
         center=center.tolist(),
         scale=np.where(scale == 0, 1.0, scale).tolist(),  # a constant pixel becomes 0
         classes=source.names,

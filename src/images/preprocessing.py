@@ -52,6 +52,8 @@ CSV_CHUNK_ROWS = 5000
 BYTE_TYPE = 0x08
 MOST_BYTES = 4 << 30
 LARGEST = 1 << 53  # whole number that is exact as a float
+# of red, green and blue with values from 0 to 1, as in torchvision
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Preprocessing:
             it.
         mean: of each channel.
         standard_deviation: of each channel.
-        scaling: the name of the scaling, `prepare.scale` in params.yaml.
+        scaling: the name of the scaling, `prepare.scale` in params.yaml; normalize for values of one's own.
         center: subtracted from the pixels; nested lists that broadcast to (C, H, W).
         scale: the divisor after that, likewise.
         classes: the names of the classes or labels, in the order of their codes; none of a regression.

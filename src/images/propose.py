@@ -1,6 +1,5 @@
 """Proposal of the preparation and the network for images without a task."""
 
-import re
 import shlex
 from collections import Counter
 from pathlib import Path
@@ -49,13 +48,12 @@ from src.images.preprocessing import (
     read_pixel_csv,
     refuse_names_of_pictures,
 )
+from src.images.propose_weights import Pretrained, find_pretrained
 from src.preparation.proposals import Noted, Proposal, configuration, count, listed, one_cycle, plain
 
-WEIGHTS = (".safetensors", ".pt", ".pth")
 SUBMISSION = "submission"  # in the name of a table without labels
 
 SIZES = (16, 32, 48, 64)
-SIDE_OF_WEIGHTS = 224
 LARGEST_KEPT = 64
 LARGE = 4  # times the side of the images: JPEG files are decoded to twice that
 SMALLEST = 16  # for ConvNet
@@ -115,9 +113,11 @@ def propose(path: Path, target: str | None, task: Task | None = None) -> Proposa
     if task == "regression" and "labels" not in seen.where:
         raise ConfigurationError("--task: regression needs a table of labels beside the pictures")
     are_pictures = not idx and ("labels" in seen.where or "label" not in seen.where)
-    pretrained, of_weights = _pretrained(files if path.is_dir() else [], are_pictures)
+    pretrained, of_weights = find_pretrained(files if path.is_dir() else [], are_pictures)
     total = sum(seen.sizes.values())
-    resize, why = (SIDE_OF_WEIGHTS, "the size for pretrained weights") if pretrained else _resize(seen.sizes)
+    resize, why = _resize(seen.sizes)
+    if pretrained:
+        resize, why = pretrained.side, "the size for pretrained weights"
     prepare = dict(seen.where)
     if resize:
         prepare["resize"] = Noted(resize, why)
@@ -125,7 +125,7 @@ def propose(path: Path, target: str | None, task: Task | None = None) -> Proposa
             prepare["draft"] = Noted(True, "JPEG files are reduced while they are decoded: much quicker")
     prepare["scale"] = "standardize"
     if pretrained:
-        prepare["scale"] = Noted("imagenet", "as the images of the weights")
+        prepare["scale"] = Noted(pretrained.scale, "as the images of the weights")
         prepare["weights"] = pretrained.file
     if "test" not in prepare:
         prepare["test_share"] = 0.2
@@ -176,45 +176,6 @@ def _findings(path: Path, seen: Seen, resize: int | None, why: str) -> list[str]
     if resize:
         findings.append(f"resized to {resize} x {resize}: {why}")
     return findings
-
-
-class Pretrained(NamedTuple):
-    """A file of weights and the name of its network in torchvision."""
-
-    file: str
-    network: str
-
-
-def _pretrained(files: list[Path], are_pictures: bool) -> tuple[Pretrained | None, list[str]]:
-    """The one file of weights of a network of torchvision for pictures, and a finding for such files."""
-    paths = [path for path in files if path.suffix.lower() in WEIGHTS]
-    if not paths:
-        return None, []
-    more = "docs/data.md, Pretrained networks"
-    name = _network_named(paths[0]) if are_pictures and len(paths) == 1 else None
-    if name is None:
-        return None, [f"pretrained weights: {listed([path.name for path in paths])}; {more}"]
-    from src.images.networks import TorchvisionNetwork  # torch takes two seconds
-    from src.images.pretrained import load_pretrained, read_weights
-
-    file = paths[0].name
-    try:
-        network = TorchvisionNetwork((3, SIDE_OF_WEIGHTS, SIDE_OF_WEIGHTS), 2, name)
-        load_pretrained(network, read_weights(paths[0]))
-    except (ConfigurationError, DataError) as error:
-        return None, [f"pretrained weights: '{file}' has none of torchvision's {name}: {error}"]
-    return Pretrained(file, name), [
-        f"pretrained weights: '{file}' of torchvision's {name}, of which the last layer is trained; {more}"
-    ]
-
-
-def _network_named(path: Path) -> str | None:
-    """The network of torchvision with whose name the name of a file begins, as resnet18-f37072fd.pth."""
-    import torchvision
-
-    stem = re.sub("[-.]", "_", path.stem.lower())
-    known = torchvision.models.list_models(module=torchvision.models)
-    return max((name for name in known if f"{stem}_".startswith(f"{name}_")), key=len, default=None)
 
 
 def _one_each(paths: list[Path], what: str) -> dict[str, Path]:
@@ -494,7 +455,7 @@ def _configuration(
     smoothing = {"label_smoothing": 0.1} if task == "classification" else {}
     if pretrained:
         network = {
-            "class_path": "src.images.networks.TorchvisionNetwork",
+            "class_path": pretrained.class_path,
             "init_args": {"name": pretrained.network},
         }
         options = {

@@ -1,3 +1,4 @@
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -6,7 +7,15 @@ import torch
 from torch import nn
 
 from src.core.errors import ConfigurationError
-from src.images.networks import MLP, ConvNet, LeNet, ResidualBlock, ResidualNet, TorchvisionNetwork
+from src.images.networks import (
+    MLP,
+    ConvNet,
+    LeNet,
+    ResidualBlock,
+    ResidualNet,
+    TimmNetwork,
+    TorchvisionNetwork,
+)
 from src.images.pretrained import load_pretrained
 
 
@@ -148,3 +157,9 @@ def test_convnet_takes_the_largest_value_of_the_whole_image() -> None:
     maps = nn.Sequential(*layers)(x)
     assert maps.shape == (2, 128, 5, 11)
     assert torch.equal(flatten(pool(maps)), maps.amax(dim=(2, 3)))
+
+
+def test_without_timm_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ConfigurationError, match="the package timm is not installed; run: make setup EXTRAS"):
+        TimmNetwork((3, 32, 32), 2, "resnet18")

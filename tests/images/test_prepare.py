@@ -195,6 +195,11 @@ def test_the_preprocessing_is_written_as_sorted_json(raw: Path) -> None:
         ("range", [[[0]]], [[[8]]]),
         ("per_pixel", [[[2, 0], [4, 7]]], [[[2, 8], [4, 1]]]),
         ("standardize", [[[4.5]]], [[[np.sqrt(7.25)]]]),
+        (
+            {"mean": [0.5, 0.25, 0], "std": [0.5, 1, 2]},  # of the brightest pixel
+            [[[4]], [[2]], [[0]]],
+            [[[4]], [[8]], [[16]]],
+        ),
     ],
 )
 def test_scaling_is_learnt_as_its_name_says(
@@ -210,6 +215,20 @@ def test_scaling_is_learnt_as_its_name_says(
         center, divisor = [[[values.mean()]]], [[[values.std()]]]
     np.testing.assert_allclose(learnt.center, center)
     np.testing.assert_allclose(learnt.scale, divisor)
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [
+        {"mean": [0.5] * 3},
+        {"mean": [0.5] * 3, "std": [0.5]},
+        {"mean": [0.5] * 3, "std": [0.5, 0, 0.5]},
+        {"mean": [0.5, np.nan, 0.5], "std": [0.5] * 3},
+    ],
+)
+def test_a_scale_needs_three_means_and_deviations(scale: dict[str, list[float]]) -> None:
+    with pytest.raises(ConfigurationError, match="expected a name, or mean and std with three numbers each"):
+        Preparation(train=".", scale=scale)
 
 
 def test_nothing_is_learnt_from_validation_and_test(raw: Path) -> None:

@@ -1,5 +1,4 @@
 import gzip
-import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -7,13 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-import torchvision
 from PIL import Image
 
 from src.core.errors import ConfigurationError, DataError
 from src.images.prepare import Preparation, prepare
-from src.images.propose import _network_named, propose
+from src.images.propose import propose
 from src.preparation.proposals import plain
 
 
@@ -75,66 +72,6 @@ def test_folders_of_the_parts(folders: tuple[str, ...], test: str | None, tmp_pa
     assert plain(proposal.prepare).get("test") == test
     assert proposal.files == [folders[0], *([test] if test else [])]
     assert ("test_share" in proposal.prepare) == (test is None)
-
-
-@pytest.mark.parametrize(
-    ("name", "finding"),
-    [
-        ("mine.pth", "pretrained weights: 'mine.pth'; docs/data.md"),
-        ("resnet18.pth", "'resnet18.pth' has none of torchvision's resnet18: .* not a file of weights"),
-    ],
-)
-def test_weights_that_cannot_be_used_are_named(name: str, finding: str, tmp_path: Path) -> None:
-    draw(tmp_path, (32, 32), "RGB")
-    (tmp_path / name).write_bytes(b"")
-    proposal = propose(tmp_path, None)
-    assert re.search(finding, proposal.findings[-1])
-    assert "weights" not in proposal.prepare
-
-
-@pytest.mark.parametrize("folders", [["."], ["train", "test"]])
-def test_a_network_of_torchvision_begins_with_the_weights_beside_the_pictures(
-    folders: list[str], tmp_path: Path
-) -> None:
-    for folder in folders:
-        draw(tmp_path / folder, (32, 32), "RGB")
-    name = "shufflenet_v2_x0_5-f707e7126e.pth"
-    torch.save(torchvision.models.shufflenet_v2_x0_5().state_dict(), tmp_path / name)
-    proposal = propose(tmp_path, None)
-    prepare = plain(proposal.prepare)
-    assert {key: prepare[key] for key in ("weights", "scale", "resize")} == {
-        "weights": name,
-        "scale": "imagenet",
-        "resize": 224,
-    }
-    assert (name in proposal.files) == ("test" in prepare)
-    options = plain(proposal.configuration)["model"]["init_args"]
-    assert options["network"]["init_args"] == {"name": "shufflenet_v2_x0_5"}
-    assert options["freeze"] == "body"
-    assert "of torchvision's shufflenet_v2_x0_5, of which the last layer is trained" in proposal.findings[-1]
-
-
-def test_files_of_pixels_are_not_enlarged_for_weights_beside_them(tmp_path: Path) -> None:
-    write_idx(tmp_path / "train-images-idx3-ubyte.gz", np.arange(8 * 28 * 28).reshape(8, 28, 28) % 251)
-    write_idx(tmp_path / "train-labels-idx1-ubyte.gz", np.arange(8) % 2)
-    torch.save(torchvision.models.shufflenet_v2_x0_5().state_dict(), tmp_path / "shufflenet_v2_x0_5.pth")
-    proposal = propose(tmp_path, None)
-    assert not {"weights", "resize"} & proposal.prepare.keys()
-    assert "pretrained weights: 'shufflenet_v2_x0_5.pth'; docs/data.md" in proposal.findings[-1]
-
-
-@pytest.mark.parametrize(
-    ("file", "network"),
-    [
-        ("resnet18-f37072fd.pth", "resnet18"),
-        ("vgg11_bn-6002323d.pth", "vgg11_bn"),
-        ("mnasnet0.5_top1_67.823-3ffadce67e.pth", "mnasnet0_5"),
-        ("swin_v2_t-b137f0e2.pth", "swin_v2_t"),
-        ("resnet180.pth", None),
-    ],
-)
-def test_the_name_of_a_published_file_names_its_network(file: str, network: str | None) -> None:
-    assert _network_named(Path(file)) == network
 
 
 def test_idx_files(tmp_path: Path) -> None:

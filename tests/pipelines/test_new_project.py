@@ -122,6 +122,7 @@ def test_every_combination_of_kinds_is_a_complete_project(
 
     # the extras, whose lock files the Makefile renews
     extras = {"cluster", "s3", "serve"} | ({"transformers"} if "text" in kinds else set())
+    extras |= {"timm"} if "images" in kinds else set()
     assert {path.stem for path in project.glob("requirements-*")} == {f"requirements-{one}" for one in extras}
     for file in ("Makefile", "docs/dependencies.md"):
         text = (project / file).read_text(encoding="utf-8")
