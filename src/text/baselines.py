@@ -19,7 +19,6 @@ from sklearn.decomposition import TruncatedSVD
 from src.text.preprocessing import BOS, PAD, SPECIAL, UNK
 
 Floats = NDArray[np.float64]
-Documents = list[list[str]]
 
 
 class KneserNey(Smoothing):
@@ -86,7 +85,7 @@ def _discount(level: dict[tuple[str, ...], Counter[str]]) -> float:
     return seen[1] / (seen[1] + 2 * seen[2]) if seen[1] else 0.5
 
 
-def ngram_models(train: Documents, vocabulary: list[str]) -> dict[str, NgramModel]:
+def ngram_models(train: list[list[str]], vocabulary: list[str]) -> dict[str, NgramModel]:
     """Fit unigrams with add-one smoothing, and bigrams and trigrams with Kneser-Ney smoothing.
 
     Args:
@@ -104,7 +103,7 @@ def ngram_models(train: Documents, vocabulary: list[str]) -> dict[str, NgramMode
     return models
 
 
-def _ngrams(documents: Documents, order: int) -> Iterator[list[tuple[str, ...]]]:
+def _ngrams(documents: list[list[str]], order: int) -> Iterator[list[tuple[str, ...]]]:
     """Yield, document by document, the n-grams up to an order that end at each token after `<BOS>`."""
     for tokens in documents:
         padded = [SPECIAL[BOS]] * (order - 2) + tokens

@@ -3,7 +3,7 @@
 B batch, T tokens, V vocabulary, K classes
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -11,14 +11,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from src.core.errors import ConfigurationError
-from src.text.data import LabelledData
+from src.text.data import DocumentBatches, LabelledData
 from src.text.encoders import EncoderCallable, begin_with
 from src.text.language_models import PretrainedTransformer
 from src.text.preprocessing import SPECIAL, UNK, Preprocessing
+from src.training.calibration import fit_temperature
 from src.training.distributed import mean_over_processes
 from src.training.freezing import frozen_of
 from src.training.optimizers import ParameterGroups
 from src.training.supervised import Batch, Supervised
+
+DOCUMENTS_AT_ONCE = 256
 
 
 class TextClassifier(Supervised):
@@ -41,11 +44,15 @@ class TextClassifier(Supervised):
         freeze: the parameters of the network that are not trained: `body` (all but the last layer), or a
             pattern that is searched in their names, such as `embedding`.
         unfreeze_at: the epoch, counted from 0, from which on they are trained, too; null for never.
+        calibrate: whether logits are divided by a temperature, so that probabilities fit. It is learnt after
+            the training from the validation texts, with the weights that are kept.
 
     Raises:
-        ConfigurationError: the texts have no classes, a share is out of range, or as
-            `src.training.freezing.frozen_of`.
+        ConfigurationError: the texts have no classes, a share is out of range, as
+            `src.training.freezing.frozen_of`, or `calibrate` with data that are not those of `LabelledData`.
     """
+
+    temperature: Tensor | None
 
     def __init__(
         self,
@@ -60,6 +67,7 @@ class TextClassifier(Supervised):
         parameter_groups: ParameterGroups | None = None,
         freeze: str | None = None,
         unfreeze_at: int | None = None,
+        calibrate: bool = False,
     ) -> None:
         super().__init__(optimizer, lr_scheduler, lr_interval, parameter_groups)
         if preprocessing.labels is None:
@@ -83,6 +91,7 @@ class TextClassifier(Supervised):
         if isinstance(self.network, PretrainedTransformer):
             self.network.build(preprocessing.language_model)
         self.frozen = frozen_of(self.network, freeze, unfreeze_at)
+        self.register_buffer("temperature", torch.tensor(1.0) if calibrate else None)
         self.example_input_array = torch.full((2, 8), UNK)
 
     def setup(self, stage: str) -> None:
@@ -90,6 +99,11 @@ class TextClassifier(Supervised):
         if stage != "fit":
             return
         data = getattr(self.trainer, "datamodule", None)
+        if self.temperature is not None and not isinstance(data, LabelledData):
+            raise ConfigurationError(
+                f"model.calibrate: it needs the validation texts of src.text.data.LabelledData, found "
+                f"{type(data).__name__}; leave it out"
+            )
         if isinstance(data, LabelledData):  # the weights of a checkpoint replace them later
             vectors = data.vectors()
             if vectors is not None:
@@ -99,10 +113,38 @@ class TextClassifier(Supervised):
         if self.frozen is not None:
             self.frozen.begin(self.network, self.trainer)
 
+    def on_fit_end(self) -> None:
+        """Learn the temperature from the validation texts, with the weights that are kept."""
+        if self.temperature is None:
+            return
+        tokens, offsets, target = self.trainer.datamodule.tensors("validation")  # type: ignore[attr-defined]
+        training = self.training
+        self.eval()
+        self.temperature.fill_(fit_temperature(self.logits_of(tokens, offsets), target))
+        self.train(training)
+
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (B, T) to logits (B, K)."""
         logits: Tensor = self.network(tokens)
         return logits
+
+    @torch.inference_mode()
+    def logits_of(self, tokens: Any, offsets: Tensor) -> Tensor:
+        """Return logits (N, K) of documents in their order, on the CPU; in evaluation mode.
+
+        Args:
+            tokens: of all documents in one row, which may be a `RemoteArray`.
+            offsets: where each document begins (N + 1,).
+        """
+        documents = len(offsets) - 1
+        found = torch.zeros(documents, len(self.classes))
+        for batch, numbers in DocumentBatches((tokens, offsets, torch.arange(documents)), DOCUMENTS_AT_ONCE):
+            found[numbers] = self(batch.long().to(self.device)).float().cpu()
+        return found
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """Logits (B, K) to probabilities (B, K), after the division by the temperature, if there is one."""
+        return super().predict(outputs if self.temperature is None else outputs / self.temperature)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean loss over the documents of a batch; of several processes, each has a part of it."""

@@ -43,7 +43,7 @@ def load_split(prepared: Path, split: str) -> tuple[Numbers, Offsets]:
     return tokens, offsets
 
 
-class Documents:
+class PreparedDocuments:
     """The documents of a split as lists of token numbers; only those that are asked for are in memory.
 
     Args:

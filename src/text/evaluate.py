@@ -25,7 +25,7 @@ from src.reporting.tables import markdown_table, print_metrics
 from src.text.baselines import CountedVectors, bits, ngram_models
 from src.text.classifier import TextClassifier
 from src.text.compose import Composition, compose_poems, most_rhyming
-from src.text.data import DocumentBatches, Documents, blocks_of_contexts, joined, load_split
+from src.text.data import DocumentBatches, PreparedDocuments, blocks_of_contexts, joined, load_split
 from src.text.evaluate_classes import evaluate_classes
 from src.text.model import LanguageModel, TokenModel, WordVectors
 from src.text.neighbours import nearest
@@ -100,8 +100,8 @@ def _evaluate_poems(
         nats, found = _scores(model, batches, split)
         metrics |= found
     write_losses(nats, tables)
-    train = Documents(prepared, "train")
-    metrics |= _baselines(model, train, Documents(prepared, "test"), nats)
+    train = PreparedDocuments(prepared, "train")
+    metrics |= _baselines(model, train, PreparedDocuments(prepared, "test"), nats)
 
     rhymes = _of_tokens(encoder.vocabulary, preprocessing.rhymes)
     tones = _of_tokens(encoder.vocabulary, preprocessing.tones)
@@ -144,7 +144,9 @@ def by_length(values: ArrayLike, lengths: ArrayLike) -> NDArray[Any]:
     return np.asarray(values)[np.argsort(lengths, kind="stable")]
 
 
-def _baselines(model: LanguageModel, train: Documents, test: Documents, nats: NDArray[Any]) -> Metrics:
+def _baselines(
+    model: LanguageModel, train: PreparedDocuments, test: PreparedDocuments, nats: NDArray[Any]
+) -> Metrics:
     """The metrics of n-gram models, and whether the model is better than the trivial one.
 
     Args:
@@ -174,7 +176,7 @@ def _baselines(model: LanguageModel, train: Documents, test: Documents, nats: ND
     return metrics
 
 
-def baseline_documents(train: Documents) -> list[list[int]]:
+def baseline_documents(train: PreparedDocuments) -> list[list[int]]:
     """The training documents from which n-gram models are learnt: the first BASELINE_DOCUMENTS.
 
     Where these have more than BASELINE_TOKENS, it is as many documents in even distances, of each the first

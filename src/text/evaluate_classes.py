@@ -25,13 +25,12 @@ from src.reporting.reliability import plot_reliability
 from src.reporting.rows import evenly
 from src.reporting.tables import markdown_table, scores_of_classes
 from src.text.classifier import TextClassifier
-from src.text.data import DocumentBatches, Documents, load_split
+from src.text.data import PreparedDocuments, load_split
 from src.text.preprocessing import SPECIAL, Labels, Preprocessing
-from src.training.metrics import CALIBRATION_BINS
+from src.training.metrics import CALIBRATION_BINS, calibration_error
 
 BASELINE_DOCUMENTS = 50_000  # from which it is learnt, and by which its strength is chosen
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # C of the logistic regression, chosen by the validation documents
-DOCUMENTS_AT_ONCE = 256
 WEIGHED_AT_ONCE = 2_000  # documents whose TF-IDF weights are in memory
 MOST_WRONG = 12
 LONGEST_SHOWN = 80  # characters of a text
@@ -58,7 +57,10 @@ def evaluate_classes(
     labels = preprocessing.labels
     assert labels is not None
     target = {name: _codes(prepared, name) for name in ("train", "validation", "test")}
-    outputs = {name: _logits(model, prepared, name) for name in ("validation", "test")}
+    outputs = {
+        name: model.logits_of(*map(torch.from_numpy, load_split(prepared, name)))
+        for name in ("validation", "test")
+    }
     baseline, words = _logistic_regression(prepared, preprocessing, target, labels)
     evaluated = {
         "validation": (outputs["validation"], target["validation"]),
@@ -71,6 +73,14 @@ def evaluate_classes(
         f"{prefix}/{name}": float(value)
         for prefix, (logits, codes) in evaluated.items()
         for name, value in model.metrics_of(logits, torch.from_numpy(codes)).items()
+    }
+    # a baseline has no temperature
+    metrics |= {
+        f"{prefix}/ece": calibration_error(
+            logits.softmax(dim=1) if prefix.startswith("baseline/") else model.predict(logits),
+            torch.from_numpy(codes),
+        )
+        for prefix, (logits, codes) in evaluated.items()
     }
     answers, ignorant = (logits.argmax(dim=1).numpy() for logits in (outputs["test"], trivial))
     metrics |= noise_of(gains_of_classes(answers, ignorant, target["test"]))
@@ -97,17 +107,6 @@ def _codes(prepared: Path, split: str) -> Codes:
     return codes
 
 
-@torch.inference_mode()
-def _logits(model: TextClassifier, prepared: Path, split: str) -> Tensor:
-    """The logits (N, K) in the order of the documents."""
-    tokens, offsets = map(torch.from_numpy, load_split(prepared, split))
-    documents = len(offsets) - 1
-    found = torch.zeros(documents, len(model.classes))
-    for batch, numbers in DocumentBatches((tokens, offsets, torch.arange(documents)), DOCUMENTS_AT_ONCE):
-        found[numbers] = model(batch.long())
-    return found
-
-
 def _logistic_regression(
     prepared: Path, preprocessing: Preprocessing, target: dict[str, Codes], labels: Labels
 ) -> tuple[Tensor, str]:
@@ -119,7 +118,7 @@ def _logistic_regression(
     """
     counter = TfidfVectorizer(analyzer=_tokens_and_pairs, sublinear_tf=True)
     vocabulary = preprocessing.vocabulary
-    documents = {name: Documents(prepared, name) for name in target}
+    documents = {name: PreparedDocuments(prepared, name) for name in target}
     # in even distances, since the documents of a class may be neighbours
     some = {name: evenly(len(documents[name]), BASELINE_DOCUMENTS) for name in ("train", "validation")}
     codes = {name: target[name][rows] for name, rows in some.items()}
@@ -154,7 +153,9 @@ def _logistic_regression(
     return answers.clamp_(min=1e-12).log_(), _words_table(best, counter, labels)
 
 
-def _words(documents: Documents, rows: NDArray[np.int64], vocabulary: list[str]) -> Iterator[list[str]]:
+def _words(
+    documents: PreparedDocuments, rows: NDArray[np.int64], vocabulary: list[str]
+) -> Iterator[list[str]]:
     """The tokens of some documents, without special ones."""
     for row in rows.tolist():
         yield [vocabulary[number] for number in documents[row] if number >= len(SPECIAL)]

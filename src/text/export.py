@@ -129,17 +129,20 @@ class Classes(nn.Module):
         model: in evaluation mode.
     """
 
+    temperature: Tensor | None
+
     def __init__(self, model: TextClassifier) -> None:
         super().__init__()
         network: Any = copy.deepcopy(model.network)
         if isinstance(model.network, Bidirectional):
             network.directions = UnrolledDirections(network.directions)
         self.network = network
+        self.register_buffer("temperature", model.temperature)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (B, T), padded at the end, to probabilities (B, K)."""
-        probabilities: Tensor = self.network(tokens).softmax(dim=1)
-        return probabilities
+        logits: Tensor = self.network(tokens)
+        return (logits if self.temperature is None else logits / self.temperature).softmax(dim=1)
 
 
 def exportable(bundle: Bundle) -> Exportable:

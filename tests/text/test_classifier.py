@@ -1,6 +1,7 @@
 """The classifier of texts: networks, training, evaluation, predictions and export."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,17 @@ from threadpoolctl import threadpool_limits
 from pipelines.evaluate import evaluate
 from pipelines.export.export import export
 from src import load
+from src.bundle.bundle import Bundle
 from src.core.documents import write_json
 from src.core.errors import ConfigurationError
 from src.text.classifier import TextClassifier
-from src.text.data import Documents
+from src.text.data import PreparedDocuments, load_split
 from src.text.encoders import BagOfEmbeddings, Bidirectional, Convolutional, Pool, TransformerEncoder
 from src.text.evaluate_classes import STRENGTHS, _logistic_regression, _texts, _tokens_and_pairs
 from src.text.prepare import Preparation, prepare
 from src.text.preprocessing import PAD, SPECIAL, UNK, Labels, Preprocessing
+from src.training.calibration import fit_temperature
+from src.training.metrics import calibration_error
 from tests.support import cli
 
 ENCODERS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -167,6 +171,38 @@ def test_training_evaluation_and_predictions(project: Path) -> None:
     np.testing.assert_allclose(same["probability_好评"], every["probability_好评"], atol=1e-6)
 
 
+def test_the_temperature_fits_the_validation_texts_and_is_used_everywhere(project: Path) -> None:
+    train = ["fit", "--config=mine.yaml", "--trainer.max_epochs=2"]
+    configure()
+    assert cli(*train, "--model.calibrate=true") == 0
+    model = Bundle.open(Path("models/mine")).model
+    tokens, offsets = map(torch.from_numpy, load_split(Path("data/prepared/mine"), "validation"))
+    target = torch.from_numpy(np.load("data/prepared/mine/validation_labels.npy"))
+    with torch.inference_mode():
+        one_by_one = torch.cat(
+            [model(tokens[None, begin:end].long()) for begin, end in pairwise(offsets.tolist())]
+        )
+    logits = model.logits_of(tokens, offsets)
+    torch.testing.assert_close(logits, one_by_one)
+    temperature = model.temperature.item()
+    assert temperature == pytest.approx(fit_temperature(logits, target), rel=1e-3)
+    assert temperature < 0.9  # after two epochs, the answers are right and not yet confident
+    torch.testing.assert_close(model.predict(logits), (logits / temperature).softmax(dim=1))
+
+    evaluate("mine")
+    metrics = json.loads(Path("reports/mine/metrics.json").read_text(encoding="utf-8"))
+    assert metrics["validation/ece"] < calibration_error(logits.softmax(dim=1), target)
+    export("mine", samples=50)  # compares its probabilities with those of the bundle
+    found = load("models/mine").predict(["鞋很香"], all_probabilities=True)
+    assert cli(*train) == 0
+    before = load("models/mine").predict(["鞋很香"], all_probabilities=True)
+    odds = [np.log(one["probability_好评"] / one["probability_差评"])[0] for one in (before, found)]
+    assert odds[0] == pytest.approx(odds[1] * temperature, rel=1e-4)
+    plain = Bundle.open(Path("models/mine")).model
+    assert "temperature" not in plain.state_dict()
+    torch.testing.assert_close(plain.logits_of(tokens, offsets), logits, rtol=0, atol=0)
+
+
 def test_tf_idf_reads_a_sample_of_many_documents_one_at_a_time(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -183,7 +219,7 @@ def test_tf_idf_reads_a_sample_of_many_documents_one_at_a_time(
     def weights(name: str) -> list[list[str]]:
         return [
             [learnt.vocabulary[number] for number in document if number >= len(SPECIAL)]
-            for document in Documents(prepared, name)
+            for document in PreparedDocuments(prepared, name)
         ]
 
     counter = TfidfVectorizer(analyzer=_tokens_and_pairs, sublinear_tf=True)
@@ -199,13 +235,13 @@ def test_tf_idf_reads_a_sample_of_many_documents_one_at_a_time(
     assert torch.equal(answers, expected.clamp(min=1e-12).log())
 
     read: dict[str, list[int]] = {}
-    get = Documents.__getitem__
+    get = PreparedDocuments.__getitem__
 
-    def watched(self: Documents, row: int) -> list[int]:
+    def watched(self: PreparedDocuments, row: int) -> list[int]:
         read.setdefault({126: "train", 14: "validation", 60: "test"}[len(self)], []).append(row)
         return get(self, row)
 
-    monkeypatch.setattr(Documents, "__getitem__", watched)
+    monkeypatch.setattr(PreparedDocuments, "__getitem__", watched)
     monkeypatch.setattr("src.text.evaluate_classes.BASELINE_DOCUMENTS", 5)
     _logistic_regression(prepared, learnt, target, learnt.labels)
     assert read == {"train": [0, 31, 62, 93, 125], "validation": [0, 3, 6, 9, 13], "test": list(range(60))}

@@ -17,7 +17,7 @@ from src.text.data import (
     ContextData,
     DocumentBatches,
     DocumentData,
-    Documents,
+    PreparedDocuments,
     blocks_of_contexts,
     contexts,
     joined,
@@ -97,7 +97,7 @@ def test_blocks_are_joined_and_cut_as_all_rows_would_be(sizes: list[int]) -> Non
 def test_documents_are_read_one_at_a_time(tmp_path: Path) -> None:
     np.save(tmp_path / "test_tokens.npy", TOKENS)
     np.save(tmp_path / "test_offsets.npy", OFFSETS)
-    documents = Documents(tmp_path, "test")
+    documents = PreparedDocuments(tmp_path, "test")
     assert list(documents) == DOCUMENTS
     assert documents[1] == DOCUMENTS[1]
     assert len(documents) == len(DOCUMENTS)

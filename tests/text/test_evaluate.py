@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from src.text.baselines import bits, ngram_models
-from src.text.data import DocumentBatches, Documents
+from src.text.data import DocumentBatches, PreparedDocuments
 from src.text.evaluate import (
     COPY_LENGTH,
     _baselines,
@@ -126,7 +126,7 @@ def test_words_are_plotted_as_text(tmp_path: Path) -> None:
 CHARACTERS = "春月山夏秋冬江如画花风云天地人日"
 
 
-def small_corpus(folder: Path, seed: int = 0) -> tuple[Documents, Documents, LanguageModel]:
+def small_corpus(folder: Path, seed: int = 0) -> tuple[PreparedDocuments, PreparedDocuments, LanguageModel]:
     """40 training and 30 test documents of 3 to 12 characters, and a model that was not trained."""
     draws = np.random.default_rng(seed)
     vocabulary = [*SPECIAL, *CHARACTERS]
@@ -141,14 +141,14 @@ def small_corpus(folder: Path, seed: int = 0) -> tuple[Documents, Documents, Lan
     learnt = Preprocessing(tokenizer="char", vocabulary=vocabulary, counts=counts.tolist())
     torch.manual_seed(0)
     model = LanguageModel(learnt, lambda size: Recurrent(size, embedding_size=4, hidden_size=4)).eval()
-    return Documents(folder, "train"), Documents(folder, "test"), model
+    return PreparedDocuments(folder, "train"), PreparedDocuments(folder, "test"), model
 
 
 @pytest.fixture
 def in_memory(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How many documents have been read, how many of them are in memory, and how many were at most."""
     found = {"read": 0, "now": 0, "most": 0}
-    read = Documents.__getitem__
+    read = PreparedDocuments.__getitem__
 
     class Counted(list[int]):
         pass
@@ -156,7 +156,7 @@ def in_memory(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     def gone() -> None:
         found["now"] -= 1
 
-    def counted(self: Documents, row: int) -> list[int]:
+    def counted(self: PreparedDocuments, row: int) -> list[int]:
         document = Counted(read(self, row))
         found["read"] += 1
         found["now"] += 1
@@ -164,7 +164,7 @@ def in_memory(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         weakref.finalize(document, gone)
         return document
 
-    monkeypatch.setattr(Documents, "__getitem__", counted)
+    monkeypatch.setattr(PreparedDocuments, "__getitem__", counted)
     return found
 
 
@@ -235,7 +235,9 @@ def test_the_corpus_is_read_once_and_gives_what_all_of_it_gives(
     encoder = TextEncoder(Preprocessing(tokenizer="char", vocabulary=vocabulary))
     poems = [corpus[3][:12], *(poem(5, 4) for _ in range(20))]
 
-    known, found = _read_corpus(map(encoder.decode, Documents(tmp_path, "train")), poems, rhymes, tones)
+    known, found = _read_corpus(
+        map(encoder.decode, PreparedDocuments(tmp_path, "train")), poems, rhymes, tones
+    )
     assert (in_memory["read"], in_memory["most"]) == (len(corpus), 1)
     every = set(_ngrams(corpus, COPY_LENGTH))
     grams = _ngrams(poems, COPY_LENGTH)
