@@ -5,6 +5,7 @@ V vocabulary, E embedding, N windows
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from math import log2
 from typing import Any
 
 import numpy as np
@@ -116,14 +117,20 @@ def _ngrams(documents: list[list[str]], order: int) -> Iterator[list[tuple[str, 
 
 
 def bits(model: NgramModel, documents: Iterable[list[str]]) -> float:
-    """Return the negative log-likelihood in bits of documents, each from `<BOS>` to `<EOS>`."""
+    """Return the negative log-likelihood in bits of documents, each from `<BOS>` to `<EOS>`.
+
+    Args:
+        model: of `ngram_models`.
+        documents: of tokens of its vocabulary.
+    """
     order = model.order
     total = 0.0
     for tokens in documents:
         padded = (SPECIAL[BOS],) * (order - 2) + tuple(tokens)
         first = len(padded) - len(tokens) + 1
         for place in range(first, len(padded)):
-            total -= model.logscore(padded[place], padded[place - order + 1 : place] or None)
+            # `score` would read <BOS>, which is never predicted and so not in nltk's vocabulary, as <UNK>
+            total -= log2(model.unmasked_score(padded[place], padded[place - order + 1 : place] or None))
     return total
 
 

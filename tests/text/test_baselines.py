@@ -72,9 +72,9 @@ def test_the_uniform_model_needs_the_same_bits_for_every_token() -> None:
         order = 1
         vocab = Vocabulary(NEXT)
 
-        def logscore(self, word: str, context: Any) -> float:
+        def unmasked_score(self, word: str, context: Any) -> float:
             assert context is None
-            return -3.0
+            return 1 / 8
 
     model: Any = Uniform()
     assert bits(model, TRAIN) == 3 * 12
@@ -86,13 +86,29 @@ def test_contexts_reach_back_to_the_begin_and_no_further() -> None:
     class Watching:
         order = 3
 
-        def logscore(self, word: str, context: tuple[str, ...]) -> float:
+        def unmasked_score(self, word: str, context: tuple[str, ...]) -> float:
             seen.append((*context, word))
-            return 0.0
+            return 1.0
 
     model: Any = Watching()
     bits(model, [["<BOS>", "甲", "<EOS>"]])
     assert seen == [("<BOS>", "<BOS>", "甲"), ("<BOS>", "甲", "<EOS>")]
+
+
+def test_the_first_token_of_a_document_is_known_by_those_of_training() -> None:
+    # <BOS>甲 2 and <BOS>乙 once; the probabilities of test_kneser_ney_of_pairs_by_hand
+    discount, lower_discount = 3 / (3 + 2 * 3), 1 / (1 + 2 * 3)
+    after = [
+        (count - discount) / 3
+        + discount * 2 / 3 * ((2 - lower_discount) / 7 + lower_discount * 4 / 7 / len(NEXT))
+        for count in (2, 1)
+    ]
+    found = [
+        bits(MODELS["bigram"], [["<BOS>", token, "<EOS>"]])
+        + math.log2(MODELS["bigram"].score("<EOS>", (token,)))
+        for token in ("甲", "乙")
+    ]
+    assert found == pytest.approx([-math.log2(share) for share in after])
 
 
 def test_what_was_seen_is_likelier_than_what_was_not() -> None:
