@@ -22,6 +22,7 @@ from src.images.pretrained import load_pretrained
 from src.training.calibration import fit_temperature, outputs_of
 from src.training.distributed import mean_over_processes
 from src.training.freezing import belongs, frozen_of, head_of
+from src.training.networks import require_outputs
 from src.training.optimizers import ParameterGroups
 from src.training.supervised import Batch, Supervised
 
@@ -147,6 +148,8 @@ class ImageModel(Supervised):
         """Weigh the classes, begin with the pretrained weights of the prepared data, if any, freeze."""
         if stage != "fit":
             return
+        assert isinstance(self.example_input_array, Tensor)
+        require_outputs(self.network, self.scaled(self.example_input_array), len(self.classes) or 1)
         data = getattr(self.trainer, "datamodule", None)
         if self.temperature is not None and not isinstance(data, ImageData):
             raise ConfigurationError(

@@ -18,6 +18,7 @@ from src.text.preprocessing import SPECIAL, UNK, Preprocessing
 from src.training.calibration import fit_temperature
 from src.training.distributed import mean_over_processes
 from src.training.freezing import frozen_of
+from src.training.networks import require_outputs
 from src.training.optimizers import ParameterGroups
 from src.training.supervised import Batch, Supervised
 
@@ -98,6 +99,8 @@ class TextClassifier(Supervised):
         """Begin with the pretrained vectors or weights of the prepared data, if any, and freeze."""
         if stage != "fit":
             return
+        assert isinstance(self.example_input_array, Tensor)
+        require_outputs(self.network, self.example_input_array, len(self.classes))
         data = getattr(self.trainer, "datamodule", None)
         if self.temperature is not None and not isinstance(data, LabelledData):
             raise ConfigurationError(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from src.core.errors import ConfigurationError
@@ -54,6 +55,31 @@ INITIALISATIONS: dict[str, Callable[..., Any]] = {
     "kaiming_normal": nn.init.kaiming_normal_,
     "kaiming_uniform": nn.init.kaiming_uniform_,
 }
+
+
+def require_outputs(network: nn.Module, inputs: Tensor, outputs: int) -> None:
+    """Try a network before its training. Its mode and the random numbers stay as they are.
+
+    Args:
+        network: in any mode.
+        inputs: of two examples (2, ...).
+        outputs: O.
+
+    Raises:
+        ConfigurationError: the outputs have another shape than (2, O).
+    """
+    modes = {module: module.training for module in network.modules()}
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            found = network.eval()(inputs)
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    if not isinstance(found, Tensor) or found.shape != (2, outputs):
+        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ConfigurationError(
+            f"model.network: {type(network).__name__} gives {shape} for two examples, expected {(2, outputs)}"
+        )
 
 
 def chosen(choice: Choice, known: dict[str, Found], key: str) -> tuple[Found, dict[str, Any]]:

@@ -57,6 +57,12 @@ def test_each_channel_has_its_own_scale() -> None:
     assert model(torch.full((1, 3, 1, 1), 10, dtype=torch.uint8)).tolist() == [[10, 4.5, 2]]
 
 
+def test_a_network_without_an_output_for_each_class_is_refused_before_the_training() -> None:
+    model = passing_on(shape=(1, 2, 3))
+    with pytest.raises(ConfigurationError, match=r"network: Flatten gives \(2, 6\) .* expected \(2, 2\)"):
+        model.setup("fit")
+
+
 def test_flip_averaging_is_the_mean_of_the_probabilities_of_both_images() -> None:
     model = passing_on(shape=(1, 1, 2), scale=[[[10.0]]])
     images = torch.tensor([[[[5, 2]]], [[[1, 8]]]], dtype=torch.uint8)

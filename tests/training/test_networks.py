@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from src.core.errors import ConfigurationError
-from src.training.networks import INITIALISATIONS, MLP
+from src.training.networks import INITIALISATIONS, MLP, require_outputs
 
 
 def linears(network: nn.Module) -> list[nn.Linear]:
@@ -237,3 +237,36 @@ def test_a_gradient_step_keeps_shared_layers_tied() -> None:
 def test_layers_of_different_sizes_cannot_be_shared(sizes: list[int]) -> None:
     with pytest.raises(ConfigurationError, match=r"share_hidden needs equal hidden_sizes"):
         MLP(2, 1, sizes, share_hidden=True)
+
+
+class Outputs(nn.Module):
+    """A network with a fixed output, whose parts are in different modes."""
+
+    def __init__(self, output: Any) -> None:
+        super().__init__()
+        self.output = output
+        self.kept = nn.Dropout().eval()
+        self.trained = nn.Dropout()
+
+    def forward(self, input: Tensor) -> Any:
+        assert not self.trained.training
+        torch.rand(1)
+        return self.output
+
+
+@pytest.mark.parametrize(
+    ("output", "found"), [(torch.zeros(2, 4), r"\(2, 4\)"), (torch.zeros(2), r"\(2,\)"), ((1, 2), "tuple")]
+)
+def test_outputs_of_another_shape_are_refused(output: Any, found: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"gives {found} for two examples, expected \(2, 3\)"):
+        require_outputs(Outputs(output), torch.zeros(2, 5), 3)
+
+
+def test_a_network_that_is_tried_keeps_its_modes_and_the_random_numbers() -> None:
+    network = Outputs(torch.zeros(2, 3))
+    torch.manual_seed(0)
+    require_outputs(network, torch.zeros(2, 5), 3)
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    assert torch.rand(1) == after
+    assert [module.training for module in network.modules()] == [True, False, True]
