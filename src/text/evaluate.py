@@ -132,9 +132,15 @@ def _scores(
     model: TokenModel, batches: Iterable[tuple[torch.Tensor, ...]], split: str
 ) -> tuple[NDArray[Any], Metrics]:
     """The nats of each document or window, and the metrics."""
+    # many small tensors would keep the memory of the batches between them from being used again
+    found, counts = array("f"), array("q")
     with torch.inference_mode():
-        pairs = [model.negative_log_likelihood(batch[0].long()) for batch in batches]
-    nats, sizes = map(torch.cat, zip(*pairs, strict=True))
+        for batch in batches:
+            of_batch, sizes_of_batch = model.negative_log_likelihood(batch[0].long())
+            found.frombytes(of_batch.numpy().tobytes())
+            counts.frombytes(sizes_of_batch.numpy().tobytes())
+    nats = torch.frombuffer(found, dtype=torch.float32)
+    sizes = torch.frombuffer(counts, dtype=torch.int64).view(-1, 2)
     metrics = model.metrics_of(nats, sizes)
     return nats.double().numpy(), {f"{split}/{name}": float(value) for name, value in metrics.items()}
 
