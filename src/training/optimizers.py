@@ -1,5 +1,6 @@
 """The optimizer and the learning-rate schedule of a configuration, in the form of Lightning."""
 
+import logging
 import re
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,8 @@ from torch.optim import AdamW, Muon, Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from src.core.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
 
 ParameterGroups = list[dict[str, Any]]
 
@@ -186,6 +189,7 @@ def optimizer_and_schedule(
         steps = module.trainer.estimated_stepping_batches
         epochs = module.trainer.max_epochs
         arguments = {"total_steps": steps if interval == "step" else epochs}
+    rate = optimizer.defaults.get("lr")
     scheduler = lr_scheduler_of(optimizer, **arguments)
     one_rate = isinstance(scheduler, lr_scheduler.OneCycleLR | lr_scheduler.CyclicLR)
     if one_rate and not isinstance(scheduler, OneCycle) and any("lr" in group for group in groups):
@@ -193,6 +197,14 @@ def optimizer_and_schedule(
             f"model.parameter_groups: {type(scheduler).__name__} sets one lr for all groups; use "
             "src.training.optimizers.OneCycle"
         )
+    if isinstance(scheduler, lr_scheduler.OneCycleLR) and rate is not None:
+        highest = {group["max_lr"] for group in optimizer.param_groups}
+        if not isinstance(scheduler, OneCycle) and highest != {rate}:
+            logger.warning(
+                "model.optimizer.lr: %g does nothing, since max_lr: %s of OneCycleLR replaces it; set both, "
+                "or use src.training.optimizers.OneCycle, which takes lr",
+                *(rate, ", ".join(f"{value:g}" for value in sorted(highest))),
+            )
     settings: dict[str, Any] = {"scheduler": scheduler, "interval": interval}
     if isinstance(scheduler, ReduceLROnPlateau):
         # Lightning's class has a `monitor`, torch's has none

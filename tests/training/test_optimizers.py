@@ -83,6 +83,25 @@ def test_the_highest_rate_of_the_own_one_cycle_schedule_is_that_of_the_optimizer
     assert settings["lr_scheduler"]["scheduler"].total_steps == STEPS
 
 
+@pytest.mark.parametrize(
+    ("schedule", "told"),
+    [
+        (partial(lr_scheduler.OneCycleLR, max_lr=0.1), False),
+        (partial(lr_scheduler.OneCycleLR, max_lr=0.01), True),
+        (OneCycle, False),
+        (partial(lr_scheduler.StepLR, step_size=2), False),
+    ],
+)
+def test_a_rate_that_does_nothing_is_told(
+    schedule: Any, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    steps = {} if getattr(schedule, "func", None) is lr_scheduler.StepLR else {"total_steps": 10}
+    configured(partial(schedule, **steps))  # of an optimizer with lr=0.1
+    message = "model.optimizer.lr: 0.1 does nothing, since max_lr: 0.01 of OneCycleLR replaces it"
+    assert (message in caplog.text) == told
+    assert bool(caplog.text) == told
+
+
 def network() -> nn.Module:
     torch.manual_seed(1)
     return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 2))
