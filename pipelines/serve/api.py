@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import contextlib
 import html
 import inspect
 import json
@@ -40,6 +41,7 @@ LONGEST_NAME = 100  # bytes
 MOST_ROWS, MOST_LINES, MOST_PICTURES, MOST_TEXTS, LONGEST_TEXT = 10_000, 100_000, 100, 100, 2000
 MOST_RESULTS = 2000  # of texts: their number times the whole numbers among the options
 MOST_CELLS = 4_000_000  # of a table
+MOST_PIXELS = 4096 * 4096  # of a picture; a file of some kilobytes may hold more than fit into memory
 MOST_CONNECTIONS = 64
 Inputs = list[Any] | pd.DataFrame | Path
 
@@ -95,7 +97,7 @@ class Service:
         if not all(isinstance(item, str) for item in items):
             raise DataError(f"{self.key}: expected texts")
         if self.takes == "pictures":
-            return _decoded(items, folder), options
+            return _small(_decoded(items, folder)), options
         if any(isinstance(value, str) and len(value) > LONGEST_TEXT for value in options.values()):
             raise DataError(f"an option has at most {LONGEST_TEXT:,} characters")
         numbers = [max(_whole(value), 1) for name, value in options.items() if name != "seed"]
@@ -124,7 +126,7 @@ class Service:
             return _written(files, folder)[0]
         if not 0 < len(files) <= MOST_PICTURES:
             raise DataError(f"{len(files)} pictures, expected 1 to {MOST_PICTURES}")
-        return _written(files, folder)
+        return _small(_written(files, folder))
 
     def schema(self) -> dict[str, Any]:
         """The JSON documents that `from_json` takes, for OpenAPI."""
@@ -289,7 +291,7 @@ def _is_cell(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float)
 
 
-def _decoded(texts: list[str], folder: Path) -> list[Any]:
+def _decoded(texts: list[str], folder: Path) -> list[Path]:
     """Pictures in base64, as files that are named by their numbers."""
     try:
         contents = [base64.b64decode(text, validate=True) for text in texts]
@@ -308,7 +310,7 @@ def _whole(value: Any) -> int:
     return value if type(value) is int else 0
 
 
-def _written(files: list[tuple[str, bytes]], folder: Path) -> list[Any]:
+def _written(files: list[tuple[str, bytes]], folder: Path) -> list[Path]:
     """Write files under their own names, each in a folder of its own."""
     paths = []
     for number, (name, content) in enumerate(files):
@@ -317,6 +319,15 @@ def _written(files: list[tuple[str, bytes]], folder: Path) -> list[Any]:
         path.parent.mkdir()
         path.write_bytes(content)
         paths.append(path)
+    return paths
+
+
+def _small(paths: list[Path]) -> list[Path]:
+    """The same files, none of which is a picture of too many pixels."""
+    for path in paths:
+        with contextlib.suppress(OSError, Image.DecompressionBombError), Image.open(path) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise DataError(f"{path.name}: more than {MOST_PIXELS:,} pixels")
     return paths
 
 

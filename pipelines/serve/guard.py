@@ -1,8 +1,10 @@
 """Which requests the page answers."""
 
+import contextlib
 import ipaddress
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,6 +15,7 @@ UPLOAD = "/upload"
 MEGABYTE = 2**20
 LARGEST_UPLOAD = 30 * MEGABYTE
 LARGEST_REQUEST = MEGABYTE
+MOST_UPLOADS = 1024 * MEGABYTE  # of all files that are kept at a time
 
 
 def is_loopback(name: str) -> bool:
@@ -33,12 +36,14 @@ class Guard:
         app: the application.
         local: answer requests for localhost and loopback addresses only.
         as_json: refuse with a JSON object, not with a text.
+        uploads: the folder in which the application keeps uploads; None if it keeps none.
     """
 
-    def __init__(self, app: Any, local: bool, as_json: bool = False) -> None:
+    def __init__(self, app: Any, local: bool, as_json: bool = False, uploads: Path | None = None) -> None:
         self.app = app
         self.local = local
         self.as_json = as_json
+        self.uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
         """Answer a request, or refuse it."""
@@ -70,7 +75,19 @@ class Guard:
         most = LARGEST_UPLOAD if scope["path"].endswith(UPLOAD) else LARGEST_REQUEST
         if not length.isdecimal() or int(length[:20]) > most:
             return 413, f"At most {most // MEGABYTE} MB."
+        kept = self.uploads if scope["path"].endswith(UPLOAD) else None
+        if kept is not None and _size_of(kept) + int(length) > MOST_UPLOADS:
+            return 507, f"The uploads take {MOST_UPLOADS // MEGABYTE} MB; they are deleted after an hour."
         return None
+
+
+def _size_of(folder: Path) -> int:
+    """The bytes of all files in a folder, some of which are deleted meanwhile."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def _name_of(host: str) -> str:

@@ -174,7 +174,9 @@ def launch(blocks: "gradio.Blocks", address: str, port: int, public: bool = Fals
         theme=gradio.themes.Base(font=fonts, font_mono=mono),
         max_file_size=LARGEST_UPLOAD,
         state_session_capacity=SESSIONS,
-        app_kwargs={"middleware": [Middleware(Guard, local=not public)]},
+        app_kwargs={
+            "middleware": [Middleware(Guard, local=not public, uploads=Path(os.environ["GRADIO_TEMP_DIR"]))]
+        },
         footer_links=[],
         prevent_thread_lock=True,
         quiet=True,

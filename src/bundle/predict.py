@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from src.bundle.bundle import Bundle
 from src.bundle.module import add_data_arguments, built, write_module_predictions
 from src.bundle.registry import bundle_folder
+from src.core.documents import parsed_yaml
 from src.core.errors import ConfigurationError, IntegrityError
 from src.core.outputs import check_output
 from src.core.paths import MODELS, PREDICTIONS, require_name
@@ -85,7 +85,7 @@ def _add_source(group: Any) -> None:
 def _bundle_of(path: Path) -> Bundle:
     """The bundle that a configuration describes."""
     try:
-        configuration = yaml.safe_load(path.read_text(encoding="utf-8"))
+        configuration = parsed_yaml(path.read_text(encoding="utf-8"))
         if not isinstance(configuration, dict):
             raise TypeError("expected keys and values")
         name = configuration.get("name") or configuration["task"]
@@ -93,7 +93,7 @@ def _bundle_of(path: Path) -> Bundle:
         folder, _ = MODELS / name, configuration["model"]
     except FileNotFoundError:
         raise ConfigurationError(f"{path}: there is no such file") from None
-    except (yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(f"{path} is no configuration of a task: {error}") from None
     bundle = Bundle.open(folder)
     try:

@@ -12,6 +12,7 @@ from jsonargparse.typing import NonNegativeFloat, PositiveInt, restricted_number
 from lightning.pytorch.cli import LightningArgumentParser
 
 from src.core.arguments import explained
+from src.core.documents import parsed_yaml
 from src.core.errors import ConfigurationError, reported_error
 from src.training.compilation import Compile
 
@@ -117,10 +118,15 @@ def explained_errors(parsers: dict[str, LightningArgumentParser]) -> Iterator[No
 
 
 def _text_of(path: ConfigurationPath) -> str:
-    """The text of a configuration file, which is UTF-8 in every locale."""
+    """The text of a configuration file, which is UTF-8 in every locale, and of bounded size and depth."""
     try:
-        return Path(str(path.absolute)).read_text(encoding="utf-8")
+        text = Path(str(path.absolute)).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigurationError(
             f"{path}: byte {error.start + 1} is not UTF-8; save the file as UTF-8"
         ) from None
+    try:
+        parsed_yaml(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: {error}") from None
+    return text

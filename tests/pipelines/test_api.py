@@ -182,6 +182,15 @@ def test_files_are_bounded(name: str, content: bytes, message: str, client: Any)
     assert sent.json()["error"].endswith(message)
 
 
+def test_pictures_of_too_many_pixels_are_not_decoded(client: Any) -> None:
+    content = io.BytesIO()
+    Image.new("1", (4097, 4096)).save(content, "PNG")  # 2 KB
+    sent = client.post("/predict/digits/upload", files={"file": ("large.png", content.getvalue())})
+    assert (sent.status_code, sent.json()["error"]) == (422, "large.png: more than 16,777,216 pixels")
+    coded = {"pictures": [base64.b64encode(content.getvalue()).decode()]}
+    assert client.post("/predict/digits", json=coded).json()["error"] == "1: more than 16,777,216 pixels"
+
+
 def test_requests_are_bounded_and_for_this_machine(client: Any) -> None:
     assert client.post("/predict/spiral", content="{").json()["error"].startswith("the request is not JSON")
     assert client.post("/predict/spiral", content=b"\xff").status_code == 422

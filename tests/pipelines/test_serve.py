@@ -18,7 +18,7 @@ from unittest import mock
 import pytest
 from PIL import Image
 
-from pipelines.serve.guard import Guard
+from pipelines.serve.guard import MEGABYTE, Guard
 from pipelines.serve.serve import bundle_folders, launch, main, page, serve
 from src.bundle.predict import predict
 from src.core.errors import ConfigurationError, DataError, IntegrityError, ResourceError, exit_with_message
@@ -103,6 +103,25 @@ def test_the_page_answers_under_no_other_name_unless_it_is_public(host: str) -> 
 def test_requests_are_bounded(path: str, length: str, status: int | None) -> None:
     assert status_of(path, host="localhost", content_length=length) == status
     assert status_of(path, host="localhost", transfer_encoding="chunked") == 411
+
+
+def test_the_uploads_that_are_kept_are_bounded(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for name in ("a/1.png", "a/2.png"):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(510 * MEGABYTE)  # without blocks on the disk
+    guard = Guard(None, local=False, uploads=tmp_path)
+
+    def refused(path: str, megabytes: int) -> bool:
+        length = str(megabytes * MEGABYTE).encode()
+        found = guard.problem({"path": path, "headers": [(b"content-length", length)]})
+        return found == (507, "The uploads take 1024 MB; they are deleted after an hour.")
+
+    assert not refused("/gradio_api/upload", 4)
+    assert refused("/gradio_api/upload", 5)
+    assert not refused("/gradio_api/queue/join", 1)
+    (tmp_path / "a/2.png").unlink()
+    assert not refused("/gradio_api/upload", 30)
 
 
 @pytest.mark.parametrize("scheme", ["http", "websocket", "lifespan"])

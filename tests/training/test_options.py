@@ -25,7 +25,7 @@ from src.descent.model import Descent
 from src.tabular.model import TabularModel
 from src.training import compilation
 from src.training.options import trial_by
-from tests.support import PowerFailureError, power_failure
+from tests.support import PowerFailureError, cli, power_failure
 
 pytestmark = [pytest.mark.tasks("line", "bowl"), pytest.mark.usefixtures("settings_of_the_process")]
 
@@ -400,6 +400,26 @@ def test_a_configuration_in_another_encoding_is_named(capsys: pytest.CaptureFixt
     Path("configs/latin.yaml").write_bytes("# café\ntask: bowl\n".encode("latin-1"))
     assert fit("latin") == 2
     assert error_of(capsys).endswith("latin.yaml: byte 6 is not UTF-8; save the file as UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "\n".join(f"x{n}: &x{n} [{', '.join([f'*x{n - 1}' if n else 'lol'] * 10)}]" for n in range(9)),
+            "more than 100,000 values, with its aliases (*name) written out",
+        ),
+        ("a: " + "[" * 5000, "nested too deeply"),
+    ],
+)
+def test_a_configuration_that_would_fill_the_memory_is_refused(
+    text: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("configs/large.yaml").write_text(text, encoding="utf-8")
+    assert fit("large") == 2
+    assert error_of(capsys).endswith(f"large.yaml: {message}")
+    assert cli("predict", "--config=configs/large.yaml", "--data.input=x.csv") == 2
+    assert error_of(capsys).endswith(message)
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
