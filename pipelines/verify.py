@@ -121,6 +121,8 @@ def _run(clone: Path, targets: list[str]) -> list[str]:
             if started := re.match(r"Running stage '(?:.*:)?(.+)'", line):
                 order.append(started[1])
                 status.update(f"running {started[1]}, stage {len(order)}")
+                if not console.is_terminal:  # which alone shows a status
+                    console.print(f"running {started[1]}", highlight=False)
     if process.wait():
         lines = " | ".join([line for line in said if line][-5:])
         raise LockstepError(f"dvc repro failed in the clone: {lines}")

@@ -53,7 +53,7 @@ from src.training.options import require_usable, require_whole_weights, trial_by
 from src.training.overhead import NoProfiler
 from src.training.ownership import only_trainer, require_stage, require_writable
 from src.training.parts import whole
-from src.training.progress import TrainingProgress
+from src.training.progress import ProgressLines, TrainingProgress
 from src.training.provenance import environment, provenance
 from src.training.sharding import FullySharded, make_layers, require_shardable
 from src.training.stored import DurableCheckpointIO, load_weights, place_in, require_storable, unstorable
@@ -189,8 +189,12 @@ class LockstepCLI(LightningCLI):
             self.lacks = lacking(self.model, self.datamodule, self.configuration.get("monitor"))
         self.run_folder = RUNS / self.name / run_digest(self.configuration, self.prepared)
         self.run_folder.mkdir(parents=True, exist_ok=True)
-        # Lightning's own bar shows what a module logs with prog_bar
-        kwargs["callbacks"] += self._callbacks_of_fit(given, bar and not own_bar and not self.own_data)
+        progress: type[TrainingProgress | ProgressLines] | None = None
+        if not bar and options["enable_progress_bar"] is None:
+            progress = ProgressLines
+        elif bar and not own_bar and not self.own_data:
+            progress = TrainingProgress  # Lightning's own bar shows what a module logs with prog_bar
+        kwargs["callbacks"] += self._callbacks_of_fit(given, progress)
         launcher = launched_by()
         plugins = [DurableCheckpointIO(), *([launcher] if launcher else [])]
         trainer = super().instantiate_trainer(plugins=plugins, **kwargs)
@@ -210,12 +214,14 @@ class LockstepCLI(LightningCLI):
             trainer.loggers = [DummyLogger()]  # callbacks and modules call it
         return trainer
 
-    def _callbacks_of_fit(self, given: list[Callback], bar: bool) -> list[Callback]:
+    def _callbacks_of_fit(
+        self, given: list[Callback], progress: type[TrainingProgress | ProgressLines] | None
+    ) -> list[Callback]:
         """The callbacks of a training beside those of the configuration, which is adapted.
 
         Args:
             given: those of the configuration.
-            bar: whether there is a progress bar of ours.
+            progress: what shows the progress; None if it is nothing of ours.
         """
         for callback in given:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
@@ -227,8 +233,8 @@ class LockstepCLI(LightningCLI):
         callbacks: list[Callback] = [NonFiniteLossGuard(), self.record, Termination()]
         if self.configuration["log_gradient_norms"]:
             callbacks.append(GradientNorms())
-        if bar:
-            callbacks.append(TrainingProgress(monitor or "validation/loss"))
+        if progress is not None:
+            callbacks.append(progress(monitor or "validation/loss"))
         return callbacks
 
     def _begin(self, trainer: Trainer) -> Tracker | None:
