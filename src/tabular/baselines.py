@@ -51,12 +51,14 @@ def baseline_outputs(
     Returns:
         (B, O) by name, with the meaning of the outputs of the network: the transformed target, or logits.
     """
+    # with scikit-learn's 20 rows a leaf, a tree of less than 40 rows has no split
+    leaf = min(20, max(1, len(features) // 3))
     if model.target.classes is None:
         wanted = target.numpy().T  # (T, rows)
         quantile = {"loss": "quantile", "quantile": model.quantile} if model.loss == "quantile" else {}
         regressors: dict[str, Any] = {
             "ridge": RidgeCV(alphas=np.logspace(-2, 4, 13)),
-            "boosting": HistGradientBoostingRegressor(random_state=0, **quantile),
+            "boosting": HistGradientBoostingRegressor(min_samples_leaf=leaf, random_state=0, **quantile),
         }
         outputs = {}
         for name, regressor in regressors.items():
@@ -65,7 +67,7 @@ def baseline_outputs(
         return outputs
     classifiers: dict[str, Any] = {
         "logistic": LogisticRegression(max_iter=1000),
-        "boosting": HistGradientBoostingClassifier(random_state=0),
+        "boosting": HistGradientBoostingClassifier(min_samples_leaf=leaf, random_state=0),
     }
     return {
         name: torch.cat(

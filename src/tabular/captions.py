@@ -43,6 +43,7 @@ PICTURES = {
 TABLES = {
     "importance": "Importance of the columns",
     "worst_rows": "Worst test rows",
+    "classes": "Scores by class",
     "groups": "Errors by category",
     "thresholds": "Thresholds",
     "targets": "Scores by target",

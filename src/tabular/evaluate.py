@@ -15,7 +15,7 @@ from src.bundle.bundle import Bundle
 from src.reporting.figures import plot_confusion_matrix
 from src.reporting.metrics import begin_report, write_metrics
 from src.reporting.noise import gains_of_classes, noise_of, write_losses
-from src.reporting.tables import markdown_table, print_metrics
+from src.reporting.tables import markdown_table, print_metrics, scores_of_classes
 from src.tabular.baselines import ROWS_AT_ONCE, baseline_outputs, sampled_rows, trees_of_round
 from src.tabular.data import Splits, TabularData, data_of, load_rows, load_split, mapped_split
 from src.tabular.explanations import write_explanations
@@ -144,7 +144,7 @@ def _draw_answers(
     plots: Path,
     tables: Path,
 ) -> None:
-    """Write the figures of predicted and actual values or classes, and of probabilities."""
+    """Write the figures of predicted and actual values or classes, and of probabilities; scores by class."""
     predicted, classes = model.predict(outputs), model.target.classes
     if classes is None:
         parts = model.by_target(predicted, model.predict(target))
@@ -155,6 +155,10 @@ def _draw_answers(
         codes = model.decide(predicted).numpy()
         label = _label(preprocessing)
         plot_confusion_matrix(target.numpy(), codes, classes, label, plots / "confusion_matrix.png")
+        scores = scores_of_classes(target.numpy(), codes, len(classes))
+        rows = [[name, *row] for name, row in zip(classes, scores, strict=True)]
+        table = markdown_table([label, "rows", "precision", "recall", "F1"], rows)
+        (tables / "classes.md").write_text(table, encoding="utf-8")
         if model.loss != "perceptron":
             write_probabilities(model, predicted, target, rare[0], plots, tables)
 

@@ -58,7 +58,7 @@ def propose_classes(path: Path, target: str | None) -> Proposal | None:
     if found is None:
         return None
     reading, text, label = found
-    unknown = None  # the texts to predict
+    unknown = path if path.is_file() else None  # the texts to predict
     if split and text is not None and label not in names_of(path / split["test"], reading):
         unknown, split = path / split["test"], {"train": split["train"]}
     official = "test" in split
@@ -95,7 +95,7 @@ def propose_classes(path: Path, target: str | None) -> Proposal | None:
     prepare |= split
     if official:
         findings.append(f"{split['test']} is the test set; validation texts are split off {split['train']}")
-    if unknown:
+    if unknown and unknown != path:
         findings.append(f"'{unknown.name}' has no column '{label}': it is what to predict")
     if encoding is not None:
         prepare["encoding"] = Noted(encoding, "a guess: of the files that are not UTF-8")

@@ -11,7 +11,7 @@ from torch import nn
 from src.reporting.noise import P_VALUE, noise_of
 from src.tabular import baselines, evaluate
 from src.tabular.baselines import sampled_rows
-from src.tabular.evaluate import _gains
+from src.tabular.evaluate import _draw_answers, _gains
 from src.tabular.model import TabularModel
 from src.tabular.number_columns import NumericColumn
 from src.tabular.preprocessing import Preprocessing, Target
@@ -69,6 +69,19 @@ def test_the_share_of_rows_in_their_intervals() -> None:
     assert evaluate._intervals(model(Target("y"), "mse"), outputs, target) == {}
 
 
+def test_the_scores_of_each_class(tmp_path: Path) -> None:
+    kinds = Preprocessing([NumericColumn("x", 0.0, 0.0, 1.0, 0, 0.0)], [Target("late", ["no", "yes"])])
+    classes = TabularModel(kinds, nn.Linear, "cross_entropy")
+    outputs, target = torch.tensor([[1.0, 0], [0, 1], [0, 1], [0, 1]]), torch.tensor([0, 0, 1, 1])
+    _draw_answers(classes, kinds, outputs, target, [1], tmp_path, tmp_path)
+    assert (tmp_path / "classes.md").read_text(encoding="utf-8").splitlines() == [
+        "| late | rows | precision | recall | F1 |",
+        "|---|---|---|---|---|",
+        "| no | 2 | 1.0000 | 0.5000 | 0.6667 |",
+        "| yes | 2 | 0.6667 | 1.0000 | 0.8000 |",
+    ]
+
+
 def test_baselines_are_judged_without_the_decisions_of_the_model() -> None:
     classes = model(Target("y", ["a", "b"]), "bce", threshold={"b": 0.1}, calibrate=True)
     outputs, target = torch.tensor([[-1.0], [1]]), torch.tensor([0, 1])  # probabilities 0.27 and 0.73
@@ -99,6 +112,14 @@ def test_baselines_of_large_tables_are_fitted_on_a_sample(monkeypatch: pytest.Mo
     assert len(set(sample.tolist())) == 4
     assert sample.tolist() == sorted(sample)
     assert sample.tolist() == sampled_rows(10, 10).tolist()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("target", [Target("y"), Target("y", ["a", "b"])])
+def test_boosting_learns_from_few_rows(target: Target) -> None:
+    features = torch.linspace(-1, 1, 12)[:, None]
+    loss, wanted = ("cross_entropy", (features[:, 0] > 0).long()) if target.classes else ("mse", features)
+    found = baselines.baseline_outputs(model(target, loss), features, wanted, features[[0, -1]])["boosting"]
+    assert not torch.equal(found[0], found[1])
 
 
 def test_a_class_without_a_row_in_the_sample_has_no_probability() -> None:
