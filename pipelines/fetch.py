@@ -128,7 +128,7 @@ def fetched(folder: Path) -> dict[str, str | None]:
     try:
         files = json.loads((folder / SOURCE).read_text(encoding="utf-8"))["files"]
         return {SOURCE: None, **{name: file["sha256"] for name, file in files.items()}}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 

@@ -51,7 +51,7 @@ def manifest_files(folder: Path) -> dict[str, str]:
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         return dict(content["files"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 
 
@@ -111,7 +111,7 @@ def _checked(path: Path, command: str, digests: Callable[[Any], Mapping[str, str
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         expected = digests(content)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IntegrityError(f"{path} is damaged: {error}; run: dvc repro -f {stage}") from None
     require_digests(folder, expected, f"run: dvc repro -f {stage}")
     return content

@@ -3,8 +3,19 @@
 import csv
 from pathlib import Path
 
+from src.core.encodings import guess_encoding
 from src.core.errors import DataError
 from src.images.pictures import require_file
+
+
+def encoding_error(path: Path) -> DataError:
+    """The error for a file that is not UTF-8, with the command that converts it."""
+    guess = guess_encoding(path.read_bytes())
+    if guess is None:
+        return DataError(f"{path}: not UTF-8; save it as UTF-8")
+    return DataError(
+        f"{path}: not UTF-8; it looks like {guess}: iconv -f {guess} -t UTF-8 {path.name} > utf8.csv"
+    )
 
 
 def require_csv(path: Path) -> None:
@@ -19,6 +30,8 @@ def require_csv(path: Path) -> None:
             header, first = next(rows, []), next(rows, [])
         except csv.Error as error:
             raise DataError(f"{path}: {error}") from None
+        except UnicodeDecodeError:
+            raise encoding_error(path) from None
     if len(header) == 1 and ";" in header[0]:
         raise DataError(f"{path}: the header is cut by semicolons; save the table with commas")
     if any(first[len(header) :]):  # empty cells are commas at the end of each row

@@ -161,14 +161,16 @@ def label_columns(
 def _are_lists(cells: pd.Series, separator: str) -> bool:
     """Whether cells are lists of labels: most parts come back in other lists, unlike those of a class name.
 
-    `tench, Tinca tinca` repeats as a whole.
+    `tench, Tinca tinca` repeats as a whole. In a column called tags or labels half of the parts are enough.
     """
     different = {cell: list_of(cell, separator) for cell in cells}
     parts = {part for cell, found in different.items() if separator in cell for part in found}
     rows = Counter(part for cell in cells for part in different[cell])
     lists = Counter(part for found in different.values() for part in set(found))
     again = sum(lists[part] > 1 for part in parts)
-    return bool(parts) and 2 * again > len(parts) and min(rows.values()) > 1 and len(rows) <= MOST_CLASSES
+    by_name = str(cells.name).lower() in LISTS and 2 * again == len(parts)
+    come_back = bool(parts) and (2 * again > len(parts) or by_name)
+    return come_back and min(rows.values()) > 1 and len(rows) <= MOST_CLASSES
 
 
 def task_of(labels: pd.Series, name: str, task: Task | None) -> tuple[Task, list[str]]:

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src.core.errors import DataError
-from src.images.csv_files import require_csv
+from src.images.csv_files import encoding_error, require_csv
 from src.images.folders import PICTURES, require_utf8
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,9 @@ def read_label_table(path: Path) -> pd.DataFrame:
     try:
         require_csv(path)
         table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig")
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise encoding_error(path) from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
         raise DataError(f"{path}: {' '.join(str(error).split())}") from None
     if table.empty:
         raise DataError(f"{path}: no rows below the header")

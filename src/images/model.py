@@ -125,6 +125,7 @@ class ImageModel(Supervised):
         if class_weights is None:
             return None
         given = class_weights if isinstance(class_weights, dict) else {}
+        given = {str(name): weight for name, weight in given.items()}  # YAML reads digits as numbers
         for name in given:
             if name not in self.classes:
                 raise ConfigurationError(

@@ -22,7 +22,7 @@ from PIL import Image
 
 from src.core.documents import read_json, write_json
 from src.core.errors import DataError
-from src.images.csv_files import require_csv
+from src.images.csv_files import encoding_error, require_csv
 from src.images.folders import PICTURES, LeftOut, links_to_outside, require_pictures, require_utf8
 from src.images.pictures import (
     WHITE,
@@ -234,7 +234,9 @@ def pixel_csv_chunks(
             rows += len(chunk)
     except pd.errors.EmptyDataError:
         raise DataError(f"{path}: the file is empty") from None
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise encoding_error(path) from None
+    except pd.errors.ParserError as error:
         raise DataError(f"{path}: {' '.join(str(error).split())}") from None
     if not rows:
         raise DataError(f"{path}: no rows below the header")
@@ -244,6 +246,8 @@ def refuse_names_of_pictures(table: pd.DataFrame, path: Path) -> None:
     """Raise a DataError if a cell of the first row is the name of a picture: labels beside picture files."""
     for column, cell in zip(table.columns, table.head(1).to_numpy().ravel(), strict=False):
         if str(cell).lower().endswith(PICTURES):
+            if "\\" in str(cell):
+                raise DataError(f"{path}: column '{column}': {cell}: write / between folders, not \\")
             raise DataError(
                 f"{path}: column '{column}' names pictures ({cell}): a table of labels; set prepare.labels "
                 "to it and prepare.train to the folder of the pictures (docs/data.md, Labels in a table)"

@@ -19,7 +19,8 @@ from src.training.freezing import belongs, head_of
 WEIGHTS = "weights.safetensors"
 WRAPPERS = ("state_dict", "model")  # under which training scripts put the weights
 OF_A_BUNDLE = ("class_weights", "temperature")  # beside the network
-PREFIXES = ("network.", "module.")  # of a bundle, and of networks that several processes have trained
+# of a bundle, of networks that several processes have trained, of modules of Lightning, of compiled ones
+PREFIXES = ("network.", "module.", "model.", "_orig_mod.")
 COUNTER = "num_batches_tracked"  # of batch norm; files of old networks have none, and nothing reads it
 AUXILIARY = re.compile(r"(^|\.)(aux1|aux2|AuxLogits)\.")  # of googlenet and inception_v3
 OLDER_LINEAR = {"1": 0, "2": 3}  # the places of linear_1 and linear_2 in the MLP of a ViT

@@ -9,6 +9,7 @@ import pandas as pd
 
 from src.core.digests import file_digest
 from src.core.errors import ConfigurationError, DataError
+from src.images.csv_files import encoding_error
 from src.images.folders import (
     PICTURES,
     TEST_NAMES,
@@ -97,7 +98,7 @@ def propose(path: Path, target: str | None, task: Task | None = None) -> Proposa
     """
     folder, files = (path.parent, [path]) if path.is_file() else (path, sorted(path.iterdir()))
     idx = [file for file in files if _is_idx(file)]
-    tables = [file for file in files if file.suffix.lower() == ".csv"]
+    tables = [file for file in files if file.suffix.lower() == ".csv" and file.is_file()]
     tables = [file for file in tables if SUBMISSION not in file.name.lower()] or tables
     if target is not None and not tables:
         raise ConfigurationError("--target: only CSV files have a column of classes")
@@ -117,7 +118,7 @@ def propose(path: Path, target: str | None, task: Task | None = None) -> Proposa
     total = sum(seen.sizes.values())
     resize, why = _resize(seen.sizes)
     if pretrained:
-        resize, why = pretrained.side, "the size for pretrained weights"
+        resize, why = pretrained.size[0], "the size for pretrained weights"
     prepare = dict(seen.where)
     if resize:
         prepare["resize"] = Noted(resize, why)
@@ -325,9 +326,12 @@ def _labelled_pictures(tables: list[Path], target: str | None, task: Task | None
         assert isinstance(label, str)
         paths, labels = labelled_pictures(train, path, file, label, drop=True)
         if unlabelled := len(table) - len(paths):
-            where["missing_label"] = Noted("drop", f"leaves out {count(unlabelled, 'picture')}")
+            left_out = count(unlabelled, "picture")
+            where["missing_label"] = Noted("drop", f"leaves out {left_out}")
+            kind.append(f"left out: {left_out} without a label; see `missing_label`")
         counts = Counter(labels)
-        found_task, kind = task_of(labels, label, task)
+        found_task, guess = task_of(labels, label, task)
+        kind += guess
         if found_task == "regression":
             where["task"] = Noted("regression", "or classification, if the numbers are names of classes")
         else:
@@ -408,7 +412,9 @@ def _pixel_tables(paths: list[Path], target: str | None) -> Seen:
 def _columns(path: Path) -> list[str]:
     try:
         table = pd.read_csv(path, nrows=1, encoding="utf-8-sig")
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise encoding_error(path) from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
         raise DataError(f"{path}: {error}") from None
     refuse_names_of_pictures(table, path)
     return list(map(str, table.columns))

@@ -1,17 +1,18 @@
 """Proposal of a network whose weights are in a file beside the pictures."""
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from src.core.documents import parsed_json
 from src.core.errors import ConfigurationError, DataError
 from src.images.preprocessing import IMAGENET
 from src.preparation.proposals import listed
 
 WEIGHTS = (".safetensors", ".pt", ".pth")
-SIDE = 224  # of networks whose library names none
+OLDER = "pytorch_model.bin"  # of repositories of the Hugging Face Hub
+SIZE = (224, 224)  # of networks whose library names none
 PAGE = "docs/data.md, Pretrained networks"
 
 
@@ -22,14 +23,14 @@ class Pretrained(NamedTuple):
         file: its name.
         library: torchvision or timm.
         network: a name of this library.
-        side: the height and width of the images.
+        size: the height and width of the images.
         colours: mean and standard deviation of red, green and blue with values from 0 to 1: `mean` and `std`.
     """
 
     file: str
     library: str
     network: str
-    side: int
+    size: tuple[int, int]
     colours: dict[str, list[float]]
 
     @property
@@ -57,11 +58,15 @@ def find_pretrained(files: list[Path], are_pictures: bool) -> tuple[Pretrained |
         The weights, or None, and a finding for files of weights.
     """
     paths = [path for path in files if path.suffix.lower() in WEIGHTS]
+    paths = paths or [path for path in files if path.name == OLDER]
     if not paths:
         return None, []
     found = f"pretrained weights: {listed([path.name for path in paths])}"
+    if not are_pictures or len(paths) > 1:
+        why = "several files" if are_pictures else "they are for picture files"
+        return None, [f"{found}: not used: {why}; {PAGE}"]
     problem = ""
-    for pretrained in _candidates(paths[0]) if are_pictures and len(paths) == 1 else ():
+    for pretrained in _candidates(paths[0]):
         name = f"{pretrained.library}'s {pretrained.network}"
         try:
             _require_fitting(pretrained, paths[0])
@@ -69,16 +74,19 @@ def find_pretrained(files: list[Path], are_pictures: bool) -> tuple[Pretrained |
             problem = problem or f"{found} cannot be read into {name}: {error}"
         else:
             return pretrained, [f"{found} of {name}, of which the last layer is trained; {PAGE}"]
-    return None, [problem or f"{found}; {PAGE}"]
+    unknown = "neither the name nor a config.json names a network of torchvision or timm"
+    return None, [problem or f"{found}: not used: {unknown}; {PAGE}"]
 
 
 def _require_fitting(pretrained: Pretrained, path: Path) -> None:
+    if pretrained.size[0] != pretrained.size[1]:
+        raise ConfigurationError("they want images of {} x {}, which are not square".format(*pretrained.size))
     from src.images import networks  # torch takes two seconds
     from src.images.pretrained import load_pretrained, read_weights
 
     weights = read_weights(path)
     build: Callable[..., Any] = getattr(networks, pretrained.class_path.rpartition(".")[2])
-    load_pretrained(build((3, pretrained.side, pretrained.side), 2, pretrained.network), weights)
+    load_pretrained(build((3, *pretrained.size), 2, pretrained.network), weights)
 
 
 def _candidates(path: Path) -> Iterator[Pretrained]:
@@ -86,14 +94,14 @@ def _candidates(path: Path) -> Iterator[Pretrained]:
     beside = path.with_name("config.json")
     if beside.is_file():
         try:
-            content = json.loads(beside.read_text(encoding="utf-8"))
+            content = parsed_json(beside.read_text(encoding="utf-8"))
             name, published = str(content["architecture"]), content["pretrained_cfg"]
-            side = int(published["input_size"][1])
+            _, height, width = map(int, published["input_size"])
             colours = {key: list(map(float, published[key])) for key in ("mean", "std")}
         except (ValueError, TypeError, LookupError):
             pass  # of another kind of model
         else:
-            yield Pretrained(path.name, "timm", name, side, colours)
+            yield Pretrained(path.name, "timm", name, (height, width), colours)
     named = [_of_torchvision(path), _of_timm(path)]
     if "." in path.stem:  # a tag, as names of timm's weights have
         named.reverse()
@@ -103,13 +111,20 @@ def _candidates(path: Path) -> Iterator[Pretrained]:
 def _of_torchvision(path: Path) -> Pretrained | None:
     from torchvision import models
 
-    name = _longest_beginning(path, models.list_models(module=models))
-    if name is None:
+    names = models.list_models(module=models)
+    published = [(name, weights) for name in names for weights in models.get_model_weights(name)]
+    same = [pair for pair in published if pair[1].url.endswith(f"/{path.name}")]
+    if not same:
+        name = _longest_beginning(path, names)
+        same = [pair for pair in published if pair[0] == name]
+        if name is not None and not same:
+            return Pretrained(path.name, "torchvision", name, SIZE, IMAGENET)
+    ways = [(name, weights.transforms()) for name, weights in same]
+    if not ways:
         return None
-    published = models.get_model_weights(name)
-    same = [each for each in published if each.url.endswith(f"/{path.name}")]
-    sides = [each.transforms().crop_size[0] for each in same or published]
-    return Pretrained(path.name, "torchvision", name, min(sides, default=SIDE), IMAGENET)
+    name, way = min(ways, key=lambda pair: pair[1].crop_size)
+    colours = {"mean": list(way.mean), "std": list(way.std)}
+    return Pretrained(path.name, "torchvision", name, (way.crop_size[0], way.crop_size[0]), colours)
 
 
 def _of_timm(path: Path) -> Pretrained | None:
@@ -123,9 +138,9 @@ def _of_timm(path: Path) -> Pretrained | None:
     known = path.stem in timm.list_pretrained()
     published = timm.get_pretrained_cfg(path.stem if known else name)
     if published is None:
-        return Pretrained(path.name, "timm", name, SIDE, IMAGENET)
+        return Pretrained(path.name, "timm", name, SIZE, IMAGENET)
     colours = {"mean": list(published.mean), "std": list(published.std)}
-    return Pretrained(path.name, "timm", name, published.input_size[1], colours)
+    return Pretrained(path.name, "timm", name, published.input_size[1:], colours)
 
 
 def _longest_beginning(path: Path, names: list[str]) -> str | None:

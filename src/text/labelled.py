@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from src.core.csv_cells import csv_problem
 from src.core.errors import ConfigurationError, DataError
+from src.text.preprocessing import INVISIBLE
 from src.text.reading import cut_lines, entries, is_hidden, opened, read_text, text_files, text_of
 
 TABLES = (".csv", ".tsv")
@@ -164,7 +165,7 @@ def read_plain(place: Path, text: str | None, reading: Reading = DEFAULT) -> lis
         found = [(path.name, read_text(path, reading.encoding).strip()) for path in files]
     elif place.suffix.lower() == ".txt":
         lines = enumerate(cut_lines(read_text(place, reading.encoding)), 1)
-        found = [(str(number), line.strip()) for number, line in lines if line.strip()]
+        found = [(str(number), line.strip()) for number, line in lines if INVISIBLE.sub("", line).strip()]
     else:
         rows = _rows(place, text or "text", None, reading)
         found = [(str(number), row[1].strip()) for number, row in enumerate(rows, 1)]

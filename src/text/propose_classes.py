@@ -73,6 +73,9 @@ def propose_classes(path: Path, target: str | None) -> Proposal | None:
         f"{count(len(sizes), 'class')} of '{label}': {listed(sorted(sizes))}",
         f"{largest / len(rows):.1%} are '{most}', {smallest / len(rows):.1%} '{fewest}'",
     ]
+    written = Counter(name.casefold() for name in sizes)
+    if alike := [name for name in sorted(sizes) if written[name.casefold()] > 1]:
+        findings.append(f"classes that differ only in case: {listed(alike)}")
     prepare: dict[str, Any] = {}
     if text is not None:
         prepare["text"] = Noted(text, "the column of the text")

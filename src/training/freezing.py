@@ -43,7 +43,11 @@ def frozen_of(network: nn.Module, freeze: str | None, unfreeze_at: int | None) -
         raise ConfigurationError(
             f"model.unfreeze_at: {unfreeze_at}, expected at least 1, and model.freeze to name parameters"
         )
-    return Frozen(network, freeze, unfreeze_at) if freeze else None
+    if not freeze:
+        return None
+    frozen = Frozen(network, freeze, unfreeze_at)
+    frozen.apply(network, 0)  # also for the summary of the layers, which is made before the training
+    return frozen
 
 
 class Frozen:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from src.core.errors import ConfigurationError
+from src.core.errors import TRACEBACK_VARIABLE, ConfigurationError
 
 # a name, or {name: arguments}, as in `relu` or `{leaky_relu: {negative_slope: 0.1}}`
 Choice = str | dict[str, dict[str, Any]]
@@ -66,12 +66,17 @@ def require_outputs(network: nn.Module, inputs: Tensor, outputs: int) -> None:
         outputs: O.
 
     Raises:
-        ConfigurationError: the outputs have another shape than (2, O).
+        ConfigurationError: the network fails, or its outputs have another shape than (2, O).
     """
     modes = {module: module.training for module in network.modules()}
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             found = network.eval()(inputs)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"model.network: {type(network).__name__} fails for inputs of shape {tuple(inputs.shape)}: "
+            f"{error} (for the traceback: {TRACEBACK_VARIABLE}=1)"
+        ) from error
     finally:
         for module, training in modes.items():
             module.training = training

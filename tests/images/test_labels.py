@@ -382,6 +382,47 @@ def test_the_mistake_in_a_table_is_told(tmp_path: Path) -> None:
         propose(tmp_path, None)
 
 
+@pytest.mark.parametrize(("encoding", "guess"), [("gbk", "gb18030"), ("utf-16", "utf-16")])
+def test_the_encoding_of_a_table_is_told_with_the_command_that_converts_it(
+    encoding: str, guess: str, tmp_path: Path
+) -> None:
+    many(tmp_path / "pictures")
+    rows = [f"{n}.png,{'红蓝'[n % 2]}" for n in range(12)]
+    write_table(tmp_path / "labels.csv", "file,label", rows)
+    text = (tmp_path / "labels.csv").read_text(encoding="utf-8")
+    (tmp_path / "labels.csv").write_bytes(text.encode(encoding))
+    message = rf"labels\.csv: not UTF-8; it looks like {guess}: iconv -f {guess} -t UTF-8 labels\.csv > "
+    with pytest.raises(DataError, match=message):
+        propose(tmp_path, None)
+    with pytest.raises(DataError, match=message):
+        prepare(tmp_path, tmp_path / "prepared", Preparation(train="pictures", labels="labels.csv"))
+
+
+def test_windows_paths_are_named(tmp_path: Path) -> None:
+    many(tmp_path / "pictures")
+    write_table(
+        tmp_path / "labels.csv", "file,label", [f"pictures\\{n}.png,{'ab'[n % 2]}" for n in range(12)]
+    )
+    with pytest.raises(DataError, match=r"column 'file': pictures\\0\.png: write / between folders"):
+        propose(tmp_path, None)
+
+
+def test_pictures_without_a_label_are_told(tmp_path: Path) -> None:
+    many(tmp_path / "pictures")
+    rows = [f"{n}.png,{'ab'[n % 2] if n < 10 else ''}" for n in range(12)]
+    write_table(tmp_path / "labels.csv", "file,label", rows)
+    proposal = propose(tmp_path, None)
+    assert "left out: 2 pictures without a label; see `missing_label`" in proposal.findings
+
+
+@pytest.mark.parametrize(("column", "task"), [("tags", "multilabel"), ("label", None)])
+def test_a_column_of_tags_may_have_few_different_lists(column: str, task: str | None, tmp_path: Path) -> None:
+    many(tmp_path / "pictures")
+    rows = [f"{n}.png,{('', 'cat', 'cat;dog')[n % 3]}" for n in range(12)]
+    write_table(tmp_path / "labels.csv", f"file,{column}", rows)
+    assert plain(propose(tmp_path, None).prepare).get("task") == task
+
+
 def test_pictures_may_be_in_several_folders_if_each_has_a_name_of_its_own(tmp_path: Path) -> None:
     many(tmp_path / "part_1")
     many(tmp_path / "part_2/more", first=12)

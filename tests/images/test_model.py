@@ -330,6 +330,11 @@ def test_the_losses_of_a_class_are_weighted() -> None:
     assert model.loss_of(outputs, shares).item() == pytest.approx(expected)
     model.label_smoothing = 0.1
     assert model.loss_of(outputs, shares).item() == pytest.approx(model.loss_of(outputs, target).item())
+    digits: Any = {1: 3.0}  # as YAML reads {1: 3}
+    numbered = replace(preprocessing(), classes=["0", "1"])
+    weights = ImageModel(numbered, lambda shape, classes: nn.Flatten(), class_weights=digits).class_weights
+    assert weights is not None
+    assert weights.tolist() == [1, 3]
     with pytest.raises(ConfigurationError, match=r"class_weights: found cat, expected one of class 0, class"):
         ImageModel(preprocessing(), lambda shape, classes: nn.Flatten(), class_weights={"cat": 1.0})
 

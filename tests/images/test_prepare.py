@@ -326,7 +326,7 @@ PIXELS = b"label,pixel0,pixel1,pixel2,pixel3\n0,1,2,3,4\n1,1,2,3,4\n"
         (b"label,pixel0,pixel1,pixel2\n0,1,2,3\n", "3 pixels per row, expected a square number"),
         (b"label\n0\n", "0 pixels per row, expected a square number"),
         (b"class,pixel0\n0,1\n", "column 'label' is missing"),
-        (b"label,pixel0\n0,\xff\n", "utf-8"),
+        (b"label,pixel0\n0,\xff\n", "not UTF-8; save it as UTF-8"),
     ],
 )
 def test_unusable_pixel_csv_is_reported(tmp_path: Path, content: bytes, message: str) -> None:

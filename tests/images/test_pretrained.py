@@ -23,7 +23,7 @@ from src.images.networks import ConvNet, TorchvisionNetwork
 from src.images.prepare import Preparation, prepare
 from src.images.preprocessing import Preprocessing
 from src.images.pretrained import load_pretrained, read_weights
-from src.training.freezing import Frozen, head_of
+from src.training.freezing import Frozen, frozen_of, head_of
 from tests.support import PowerFailureError, cli, power_failure
 
 NAME = "shufflenet_v2_x0_5"
@@ -159,7 +159,8 @@ def test_the_weights_of_a_bundle_are_read_as_well(tmp_path: Path, published: dic
     of_a_bundle |= {"class_weights": torch.ones(2), "temperature": torch.tensor(1.5)}
     save_file(of_a_bundle, tmp_path / "w.safetensors")
     torch.save({"model": {f"module.{name}": value for name, value in published.items()}}, tmp_path / "w.pt")
-    for name in ("w.safetensors", "w.pt"):
+    torch.save({"state_dict": {f"model._orig_mod.{n}": v for n, v in published.items()}}, tmp_path / "l.pt")
+    for name in ("w.safetensors", "w.pt", "l.pt"):
         assert read_weights(tmp_path / name).keys() == published.keys()
 
 
@@ -194,6 +195,16 @@ def test_a_frozen_body_keeps_its_parameters_and_its_mode() -> None:
     frozen.apply(built, 2)
     assert all(value.requires_grad for value in built.parameters())
     assert all(layer.training for layer in built.modules())
+
+
+def test_what_is_frozen_is_so_before_the_training() -> None:
+    built = network()
+    frozen = frozen_of(built, "body", unfreeze_at=2)
+    assert frozen is not None
+    assert {name for name, value in built.named_parameters() if value.requires_grad} == {
+        "network.fc.weight",
+        "network.fc.bias",
+    }
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,7 @@ def test_errors_of_tables(
 def test_texts_to_predict(tmp_path: Path) -> None:
     lines = written(tmp_path / "a.txt", "one\n\n two \n")
     assert read_plain(lines, None) == [("1", "one"), ("3", "two")]
+    assert read_plain(written(tmp_path / "invisible.txt", "one\n\u200b\n"), None) == [("1", "one")]
     ends = written(tmp_path / "ends.txt", "one\u2028two\x85three\x0cfour\r\nfive\rsix\n\nseven")
     shown = [("1", "one\u2028two\x85three\x0cfour"), ("2", "five"), ("3", "six"), ("5", "seven")]
     assert read_plain(ends, None) == shown
@@ -273,7 +274,7 @@ def test_a_table_with_classes_is_classified(tmp_path: Path) -> None:
     settings = plain(proposal.prepare)
     assert (settings["text"], settings["label"], settings["tokenizer"]) == ("review", "useful", "word")
     assert plain(proposal.configuration)["model"]["class_path"].endswith("TextClassifier")
-    assert proposal.predict == "--data.input FILE"
+    assert proposal.predict == f"--data.input {tmp_path / 'a.csv'}"
     assert proposal.findings[1] == "50.0% are 'no', 50.0% 'yes'"
 
 
@@ -300,11 +301,18 @@ def test_the_class_that_is_named(tmp_path: Path) -> None:
         propose(path, "x")
 
 
+def test_classes_that_differ_in_case_are_told(tmp_path: Path) -> None:
+    names = ("Yes", "no", "yes", "NO", "maybe")
+    rows = [f"{text},{names[i % 5]}" for i, text in enumerate(texts_of("This is", 20))]
+    findings = propose(table(tmp_path / "a.csv", "review,useful", rows), None).findings
+    assert "classes that differ only in case: 'NO', 'Yes', 'no', 'yes'" in findings
+
+
 def test_the_command_of_predict_has_the_encoding(tmp_path: Path) -> None:
     rows = "".join(f"好看的书{number},{number % 2}\n" for number in range(12))
     path = written(tmp_path / "a.csv", ("评论,标签\n" + rows).encode("gbk"))
     proposal = propose(path, None)
-    assert proposal.predict == "--data.input FILE --data.encoding gb18030"
+    assert proposal.predict == f"--data.input {path} --data.encoding gb18030"
     with pytest.raises(DataError, match=r"or for predict --data\.encoding=gb18030"):
         read_plain(path, "评论")
 

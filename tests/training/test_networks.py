@@ -262,6 +262,11 @@ def test_outputs_of_another_shape_are_refused(output: Any, found: str) -> None:
         require_outputs(Outputs(output), torch.zeros(2, 5), 3)
 
 
+def test_a_network_that_fails_is_named_before_the_training() -> None:
+    with pytest.raises(ConfigurationError, match=r"Linear fails for inputs of shape \(2, 5\): mat1 .*=1\)"):
+        require_outputs(nn.Linear(4, 3), torch.zeros(2, 5), 3)
+
+
 def test_a_network_that_is_tried_keeps_its_modes_and_the_random_numbers() -> None:
     network = Outputs(torch.zeros(2, 3))
     torch.manual_seed(0)
