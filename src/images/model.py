@@ -150,7 +150,9 @@ class ImageModel(Supervised):
         if stage != "fit":
             return
         assert isinstance(self.example_input_array, Tensor)
-        require_outputs(self.network, self.scaled(self.example_input_array), len(self.classes) or 1)
+        require_outputs(
+            self.network, self.scaled(self.example_input_array.to(self.device)), len(self.classes) or 1
+        )
         data = getattr(self.trainer, "datamodule", None)
         if self.temperature is not None and not isinstance(data, ImageData):
             raise ConfigurationError(

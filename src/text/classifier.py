@@ -100,7 +100,7 @@ class TextClassifier(Supervised):
         if stage != "fit":
             return
         assert isinstance(self.example_input_array, Tensor)
-        require_outputs(self.network, self.example_input_array, len(self.classes))
+        require_outputs(self.network, self.example_input_array.to(self.device), len(self.classes))
         data = getattr(self.trainer, "datamodule", None)
         if self.temperature is not None and not isinstance(data, LabelledData):
             raise ConfigurationError(
