@@ -69,29 +69,47 @@ class LeNet(nn.Sequential):
 
 
 class ConvNet(nn.Sequential):
-    """Five 3 x 3 convolutions with batch norm (Ioffe and Szegedy 2015) and ReLU, for small images.
+    """3 x 3 convolutions with batch norm (Ioffe and Szegedy 2015) and ReLU, for small images.
 
-    The first pooling follows the first convolution, so the others compute on a quarter of the pixels.
+    Each stage but the first begins with a pooling, which halves the sides, and has twice the channels of the
+    one before. The first pooling follows the first convolution, so the others compute on a quarter of the
+    pixels or less.
 
     Args:
         shape: (C, H, W).
         classes: K.
-        width: channels of the first convolution; the next two have 2 x width, the last two 4 x width.
+        width: channels of the first stage.
         dropout: probability of zeroing an input of the last layer.
+        stages: convolutions of each stage.
+
+    Raises:
+        ConfigurationError: a stage without a convolution, or images that are too small for the poolings.
     """
 
-    def __init__(self, shape: Shape, classes: int, width: int = 32, dropout: float = 0.0) -> None:
-        _require_size(min(shape[1:]) // 4, shape, 4)
+    def __init__(
+        self,
+        shape: Shape,
+        classes: int,
+        width: int = 32,
+        dropout: float = 0.0,
+        stages: Sequence[int] = (1, 2, 2),
+    ) -> None:
+        if not stages or min(stages) < 1:
+            raise ConfigurationError(
+                f"model.network.stages: {list(stages)}, expected at least one convolution in each stage"
+            )
+        shrunk = 2 ** (len(stages) - 1)
+        _require_size(min(shape[1:]) // shrunk, shape, shrunk)
         layers: list[nn.Module] = []
         channels = shape[0]
-        for size in (width, "pool", 2 * width, 2 * width, "pool", 4 * width, 4 * width):
-            if isinstance(size, int):
-                layers += _convolution(channels, size)
-                channels = size
-            else:
+        for stage, convolutions in enumerate(stages):
+            if stage:
                 layers.append(nn.MaxPool2d(2))
+            for _ in range(convolutions):
+                layers += _convolution(channels, width * 2**stage)
+                channels = width * 2**stage
         # of the whole image; AdaptiveMaxPool2d's gradient is not deterministic on a GPU
-        pool = nn.MaxPool2d((shape[1] // 4, shape[2] // 4))
+        pool = nn.MaxPool2d((shape[1] // shrunk, shape[2] // shrunk))
         layers += [pool, nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels, classes)]
         super().__init__(*layers)
         self.to(memory_format=torch.channels_last)

@@ -2,13 +2,14 @@
 
 import logging
 import re
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -32,12 +33,13 @@ class OneCycle(lr_scheduler.OneCycleLR):
 
 
 class MuonWithAdamW(Optimizer):
-    """torch's Muon for matrices, and its AdamW for all other parameters.
+    """torch's Muon for matrices and the weights of 2D convolutions, and its AdamW for all other parameters.
 
-    Muon (https://kellerjordan.github.io/posts/muon) orthogonalises the step of a weight matrix. Its steps
-    are scaled to the size of AdamW's (`match_rms_adamw`, https://arxiv.org/abs/2502.16982), so that both
-    take one learning rate and one weight decay. Embeddings and output layers are usually left to AdamW: give
-    their parameter group the setting `muon: false`.
+    Muon (https://kellerjordan.github.io/posts/muon) orthogonalises the step of a weight matrix; weights of
+    convolutions (O, I, H, W) are matrices (O, I * H * W) for it. Its steps are scaled to the size of AdamW's
+    (`match_rms_adamw`, https://arxiv.org/abs/2502.16982), so that both take one learning rate and one weight
+    decay. Embeddings and output layers are usually left to AdamW: give their parameter group the setting
+    `muon: false`.
 
     Args:
         params: parameters, or groups of parameters.
@@ -45,7 +47,7 @@ class MuonWithAdamW(Optimizer):
         weight_decay: times the learning rate.
         momentum: of Muon, with Nesterov's correction.
         betas: of AdamW.
-        muon: whether Muon takes the matrices of a group.
+        muon: whether Muon takes the matrices and convolutions of a group.
     """
 
     def __init__(
@@ -63,19 +65,23 @@ class MuonWithAdamW(Optimizer):
         matrices: list[dict[str, Any]] = []
         others: list[dict[str, Any]] = []
         for group in groups:
-            by_muon = [group.get("muon", muon) and parameter.ndim == 2 for parameter in group["params"]]
+            chosen_of = [group.get("muon", muon) and each.ndim in (2, 4) for each in group["params"]]
             for chosen, part in ((True, matrices), (False, others)):
-                of_part = [each for each, by in zip(group["params"], by_muon, strict=True) if by == chosen]
+                of_part = [each for each, by in zip(group["params"], chosen_of, strict=True) if by == chosen]
                 if of_part:
                     part.append({**group, "params": of_part, "muon": chosen})
         # (optimizer, whether it is Muon); their groups and states are those of this optimizer
         self.parts: list[tuple[Optimizer, bool]] = []
+        made: list[dict[str, Any]] = []
         if matrices:
             by_rms = "match_rms_adamw"
-            self.parts.append((Muon(matrices, lr, weight_decay, momentum, adjust_lr_fn=by_rms), True))
+            by_muon = Muon(_with_matrices(matrices), lr, weight_decay, momentum, adjust_lr_fn=by_rms)
+            self.parts.append((by_muon, True))
+            of_muon = zip(by_muon.param_groups, matrices, strict=True)
+            made += [{**group, "params": of["params"]} for group, of in of_muon]
         if others:
             self.parts.append((AdamW(others, lr, betas, weight_decay=weight_decay), False))
-        made = [group for part, _ in self.parts for group in part.param_groups]
+            made += self.parts[-1][0].param_groups
         defaults = {
             "lr": lr,
             "weight_decay": weight_decay,
@@ -91,10 +97,33 @@ class MuonWithAdamW(Optimizer):
             loss = None if closure is None else closure()
         for part, is_muon in self.parts:
             # loading a state makes new ones
-            part.param_groups = [group for group in self.param_groups if group["muon"] == is_muon]
-            part.state = self.state
+            groups = [group for group in self.param_groups if group["muon"] == is_muon]
+            part.param_groups, part.state = groups, self.state
+            if is_muon:
+                part.param_groups, part.state = _with_matrices(groups), defaultdict(dict)
+                for group, shaped in zip(groups, part.param_groups, strict=True):
+                    for parameter, matrix in zip(group["params"], shaped["params"], strict=True):
+                        part.state[matrix] = self.state[parameter]
             part.step()
         return loss
+
+
+def _with_matrices(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Groups of an optimizer, whose weights (O, I, H, W) are matrices (O, I * H * W) in the same memory."""
+    return [{**group, "params": [_matrix(each) for each in group["params"]]} for group in groups]
+
+
+def _matrix(parameter: Tensor) -> Tensor:
+    """A parameter as a matrix in the same memory, with its gradient."""
+    if parameter.ndim == 2:
+        return parameter
+    weight, gradient = parameter.detach(), parameter.grad
+    if not weight.is_contiguous():  # channels_last
+        weight = weight.movedim(1, 3)
+        gradient = None if gradient is None else gradient.movedim(1, 3)
+    matrix = weight.view(len(weight), -1)
+    matrix.grad = None if gradient is None else gradient.reshape(len(weight), -1)
+    return matrix
 
 
 def grouped(module: nn.Module, groups: ParameterGroups) -> ParameterGroups:

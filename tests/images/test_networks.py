@@ -49,9 +49,10 @@ def test_activation_and_pooling_of_lenet() -> None:
     [
         lambda: LeNet((1, 11, 28), 10),
         lambda: ConvNet((1, 28, 3), 10),
+        lambda: ConvNet((1, 28, 7), 10, stages=[1, 1, 1, 1]),
         lambda: TorchvisionNetwork((1, 8, 8), 10, "squeezenet1_0"),
     ],
-    ids=["LeNet", "ConvNet", "squeezenet"],
+    ids=["LeNet", "ConvNet", "ConvNet of four stages", "squeezenet"],
 )
 def test_images_that_are_too_small_are_rejected(build: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"set prepare\.resize or choose another network") as caught:
@@ -157,6 +158,23 @@ def test_convnet_takes_the_largest_value_of_the_whole_image() -> None:
     maps = nn.Sequential(*layers)(x)
     assert maps.shape == (2, 128, 5, 11)
     assert torch.equal(flatten(pool(maps)), maps.amax(dim=(2, 3)))
+
+
+def test_channels_of_convnet_double_with_each_stage() -> None:
+    network = ConvNet((3, 24, 16), 5, width=4, stages=[1, 2, 1, 2])
+    shapes, x = [], torch.zeros(2, 3, 24, 16)
+    for layer in network:
+        x = layer(x)
+        if isinstance(layer, nn.Conv2d):
+            shapes.append(tuple(x.shape[1:]))
+    assert shapes == [(4, 24, 16), (8, 12, 8), (8, 12, 8), (16, 6, 4), (32, 3, 2), (32, 3, 2)]
+    assert x.shape == (2, 5)
+
+
+@pytest.mark.parametrize("stages", [[], [1, 0, 2]])
+def test_convnet_has_a_convolution_in_each_stage(stages: list[int]) -> None:
+    with pytest.raises(ConfigurationError, match="at least one convolution in each stage"):
+        ConvNet((1, 28, 28), 10, stages=stages)
 
 
 def test_without_timm_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

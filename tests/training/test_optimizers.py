@@ -1,4 +1,5 @@
 import copy
+from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -192,6 +193,24 @@ def test_muon_has_the_matrices_and_adamw_the_rest() -> None:
         assert found.equal(expected)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_muon_takes_the_weight_of_a_convolution_as_a_matrix(layout: torch.memory_format) -> None:
+    values, gradient = torch.randn(2, 4, 2, 3, 2, generator=torch.Generator().manual_seed(0))
+    expected = nn.Parameter(values.flatten(1).clone())
+    expected.grad = gradient.flatten(1)
+    torch.optim.Muon([expected], lr=0.01, adjust_lr_fn="match_rms_adamw").step()
+    weight = nn.Parameter(values.clone(memory_format=layout))
+    weight.grad = gradient.to(memory_format=layout)
+    optimizer = MuonWithAdamW([weight], lr=0.01)
+    optimizer.step()
+    assert weight.shape == (4, 2, 3, 2)
+    # the columns of channels_last are in another order, and sums are of bfloat16
+    torch.testing.assert_close(weight.flatten(1), expected, rtol=0, atol=1e-4)
+    assert (weight - values).abs().mean() > 1e-3
+    assert weight.is_contiguous(memory_format=layout)
+    assert optimizer.param_groups[0]["params"] == [weight]
+
+
 def test_muon_leaves_the_matrices_of_a_group_to_adamw() -> None:
     net = network()
     groups = grouped(net, [{"pattern": "^3", "muon": False, "weight_decay": 0.0}])
@@ -204,8 +223,16 @@ def test_muon_leaves_the_matrices_of_a_group_to_adamw() -> None:
     assert optimizer.param_groups[2]["weight_decay"] == 0
 
 
-def test_muon_goes_on_from_its_state_as_if_it_had_not_stopped() -> None:
-    net = network()
+def convolutions() -> nn.Sequential:
+    """A network that takes the rows (B, 3) of `stepped` as images of one pixel."""
+    torch.manual_seed(0)
+    layers = (nn.Unflatten(1, (3, 1, 1)), nn.Conv2d(3, 4, 3, padding=1), nn.Flatten(), nn.Linear(4, 2))
+    return nn.Sequential(*layers).to(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("network_of", [network, convolutions])
+def test_muon_goes_on_from_its_state_as_if_it_had_not_stopped(network_of: Callable[[], nn.Module]) -> None:
+    net = network_of()
     optimizer = MuonWithAdamW(net.parameters(), lr=0.01)
     stepped(net, optimizer, 2)
     again = copy.deepcopy(net)
