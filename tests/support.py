@@ -1,18 +1,20 @@
-"""What several tests do: call a command line in this process, cut a training off, read whole folders."""
+"""What several tests do: call a command line in this process, cut a training off, write and read folders."""
 
 import itertools
 import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from src.cli import main
@@ -71,6 +73,16 @@ def require_same_weights(model: type[Any], steps: int) -> dict[str, torch.Tensor
     whole, resumed = weights
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     return whole
+
+
+def write_pictures(folder: Path, classes: Sequence[str], *shape: int) -> Path:
+    """Write random pictures (N, H, W) or (N, H, W, 3) as PNG files, in turn to a folder for each class."""
+    values = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    for number, value in enumerate(values):
+        path = folder / classes[number % len(classes)] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(value).save(path)
+    return folder
 
 
 def contents(*folders: Path) -> dict[str, bytes]:

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import contextlib
 import html
 import inspect
 import json
@@ -33,6 +32,7 @@ from src.bundle.load import Predictor, predictor_of
 from src.bundle.predict import ready
 from src.core.documents import parsed_json
 from src.core.errors import ConfigurationError, DataError, ResourceError, reported_error
+from src.core.pictures import require_few_pixels
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,6 @@ LONGEST_NAME = 100  # bytes
 MOST_ROWS, MOST_LINES, MOST_PICTURES, MOST_TEXTS, LONGEST_TEXT = 10_000, 100_000, 100, 100, 2000
 MOST_RESULTS = 2000  # of texts: their number times the whole numbers among the options
 MOST_CELLS = 4_000_000  # of a table
-MOST_PIXELS = 4096 * 4096  # of a picture; a file of some kilobytes may hold more than fit into memory
 MOST_CONNECTIONS = 64
 Inputs = list[Any] | pd.DataFrame | Path
 
@@ -66,7 +65,6 @@ class Service:
         hints = _parts(get_type_hints(function)[argument.name])
         self.key = argument.name
         self.takes = "pictures" if Image.Image in hints else "table" if pd.DataFrame in hints else "texts"
-        self.has_options = bool(options)
         any_name = any(option.kind is inspect.Parameter.VAR_KEYWORD for option in options)
         self.known = None if any_name else [self.key, *(option.name for option in options)]
 
@@ -140,7 +138,7 @@ class Service:
             "type": "object",
             "required": [self.key],
             "properties": {self.key: items},
-            "additionalProperties": self.has_options,
+            "additionalProperties": self.known is None or len(self.known) > 1,
         }
 
     def example(self) -> dict[str, Any]:
@@ -325,9 +323,7 @@ def _written(files: list[tuple[str, bytes]], folder: Path) -> list[Path]:
 def _small(paths: list[Path]) -> list[Path]:
     """The same files, none of which is a picture of too many pixels."""
     for path in paths:
-        with contextlib.suppress(OSError, Image.DecompressionBombError), Image.open(path) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
-                raise DataError(f"{path.name}: more than {MOST_PIXELS:,} pixels")
+        require_few_pixels(path)
     return paths
 
 

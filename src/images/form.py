@@ -1,6 +1,5 @@
 """The form of `pipelines.serve` for an image."""
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from gradio.components import Component
 from PIL import Image, ImageOps
 
 from src.core.errors import DataError
+from src.core.pictures import require_few_pixels
 from src.images.model import ImageModel
 from src.images.pictures import read_picture
 from src.images.predict import probabilities
@@ -20,7 +20,6 @@ Form = tuple[list[Component], Callable[..., str]]
 CANVAS, STROKE = 280, 24
 CLASSES_SHOWN = 3
 CLASSES_NAMED = 10
-MOST_PIXELS = 4096 * 4096
 
 
 def image_form(model: ImageModel, preprocessing: Preprocessing) -> Form:
@@ -69,9 +68,7 @@ def image_form(model: ImageModel, preprocessing: Preprocessing) -> Form:
 
 def _read(path: Path, preprocessing: Preprocessing) -> Image.Image:
     """Read a picture; an error names the file without the folder that the page has put it into."""
-    with contextlib.suppress(OSError, Image.DecompressionBombError), Image.open(path) as picture:
-        if picture.width * picture.height > MOST_PIXELS:
-            raise DataError(f"{path.name}: more than {MOST_PIXELS:,} pixels")
+    require_few_pixels(path)
     try:
         return read_picture(path, preprocessing.decoding)
     except DataError as error:

@@ -13,7 +13,6 @@ import torch
 import torchvision
 import yaml
 from lightning import Trainer
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from src.core.errors import ConfigurationError, DataError
@@ -24,7 +23,7 @@ from src.images.prepare import Preparation, prepare
 from src.images.preprocessing import Preprocessing
 from src.images.pretrained import load_pretrained, read_weights
 from src.training.freezing import Frozen, frozen_of, head_of
-from tests.support import PowerFailureError, cli, power_failure
+from tests.support import PowerFailureError, cli, power_failure, write_pictures
 
 NAME = "shufflenet_v2_x0_5"
 PREPARED = Path("data/prepared/photos")
@@ -41,11 +40,7 @@ def published() -> dict[str, torch.Tensor]:
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, published: dict[str, torch.Tensor]) -> None:
     """The prepared task `photos` in the current folder: 40 colour pictures of two classes, 32 x 32."""
     monkeypatch.chdir(tmp_path)
-    values = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
-    for number, value in enumerate(values):
-        path = Path("raw", ("cat", "dog")[number % 2], f"{number}.png")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(value).save(path)
+    write_pictures(Path("raw"), ["cat", "dog"], 40, 32, 32, 3)
     torch.save(published, "raw/net.pth")
     prepare(Path("raw"), PREPARED, Preparation(train=".", scale="imagenet", weights="net.pth"))
 
@@ -68,11 +63,7 @@ def test_the_preparation_keeps_the_weights_and_scales_as_torchvision() -> None:
 
 
 def test_grey_images_become_colour_for_pretrained_networks(tmp_path: Path) -> None:
-    values = np.random.default_rng(0).integers(0, 256, (20, 32, 32), dtype=np.uint8)
-    for number, value in enumerate(values):
-        path = tmp_path / "raw" / "ab"[number % 2] / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(value).save(path)
+    write_pictures(tmp_path / "raw", "ab", 20, 32, 32)
     prepare(tmp_path / "raw", tmp_path / "grey", Preparation(train=".", scale="imagenet"))
     learnt = Preprocessing.load(tmp_path / "grey")
     assert learnt.shape == (1, 32, 32)

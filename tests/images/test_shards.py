@@ -10,13 +10,12 @@ import pytest
 import torch
 import yaml
 from lightning import Trainer
-from PIL import Image
 
 from src.core.errors import ConfigurationError
 from src.images.data import ImageData, load_split
 from src.images.model import ImageModel
 from src.images.prepare import Preparation, prepare
-from tests.support import PowerFailureError, cli, power_failure
+from tests.support import PowerFailureError, cli, power_failure, write_pictures
 
 PREPARED = Path("data/prepared/photos")
 IMAGES = "train_images.npy"
@@ -29,11 +28,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("src.core.shards.SHARD_BYTES", 2 * 192)
     monkeypatch.setattr("src.training.loading.SHARDS_AT_ONCE", 4)
-    values = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
-    for number, value in enumerate(values):
-        path = Path("raw", ("cat", "dog")[number % 2], f"{number}.png")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(value).save(path)
+    write_pictures(Path("raw"), ["cat", "dog"], 60, 8, 8, 3)
     prepare(Path("raw"), Path("whole"), Preparation(train="."))
     monkeypatch.setattr("src.images.prepare.WHOLE_BYTES", 20 * 192)
     monkeypatch.setattr("src.images.data.WHOLE_BYTES", 20 * 192)

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from pipelines.export.export import export
@@ -22,7 +21,7 @@ from src.images.preprocessing import Preprocessing
 from src.images.propose import propose
 from src.preparation.proposals import plain
 from src.training.freezing import head_of
-from tests.support import PowerFailureError, cli, power_failure
+from tests.support import PowerFailureError, cli, power_failure, write_pictures
 
 timm = pytest.importorskip("timm")
 
@@ -34,11 +33,7 @@ HALF = {"mean": [0.5] * 3, "std": [0.5] * 3}
 def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder `raw` in the current one: 24 colour pictures of two classes, 32 x 32, and weights."""
     monkeypatch.chdir(tmp_path)
-    values = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uint8)
-    for number, value in enumerate(values):
-        path = Path("raw", ("cat", "dog")[number % 2], f"{number}.png")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(value).save(path)
+    write_pictures(Path("raw"), ["cat", "dog"], 24, 32, 32, 3)
     torch.manual_seed(0)
     save_file(timm.create_model(NAME).state_dict(), f"raw/{NAME}.r160_in1k.safetensors")
     return Path("raw")
