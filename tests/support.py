@@ -75,14 +75,13 @@ def require_same_weights(model: type[Any], steps: int) -> dict[str, torch.Tensor
     return whole
 
 
-def write_pictures(folder: Path, classes: Sequence[str], *shape: int) -> Path:
+def write_pictures(folder: Path, classes: Sequence[str], *shape: int) -> None:
     """Write random pictures (N, H, W) or (N, H, W, 3) as PNG files, in turn to a folder for each class."""
     values = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     for number, value in enumerate(values):
         path = folder / classes[number % len(classes)] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(value).save(path)
-    return folder
 
 
 def contents(*folders: Path) -> dict[str, bytes]:
